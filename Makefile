@@ -1,0 +1,47 @@
+# Everything sets itself up in .venv; nothing is installed outside this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+
+.PHONY: demo test lint lock readme clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    a miniature Biwi and SynHead, the four datasets, trained baselines, a scoreboard"
+	@echo "make test    the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make readme  write the README's tables from results/"
+	@echo "make lock    resolve the dependencies again into requirements.lock"
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Python 3.10 or newer is needed, $(PYTHON) is older: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.ready: requirements.lock setup.cfg pyproject.toml | $(BIN)/uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --requirement requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/hpp demo $(DEMO)
+
+test: $(VENV)/.ready
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+readme: $(VENV)/.ready
+	$(BIN)/python -m benchmark.readme
+
+lock: | $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
+	  --no-emit-index-url --extra detect --extra miniature --extra dev --output-file requirements.lock setup.cfg
+
+clean:
+	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Methods of domain adaptation: networks, losses, source weights and training steps."""

@@ -1,0 +1,1 @@
+"""The benchmark: protocols, training, scoring, the scoreboard and the command line `hpp`."""

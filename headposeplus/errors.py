@@ -1,0 +1,29 @@
+"""Errors that a user can mend. Each message names the file, what was expected and the way out."""
+
+
+class HeadposeError(Exception):
+    """Base of every error whose cause is in the user's input; shown as one line, without a traceback."""
+
+
+class RawDataError(HeadposeError):
+    """A raw Biwi or SynHead folder is not as its layout says."""
+
+
+class ImageError(RawDataError):
+    """One image is unreadable or damaged; a build leaves it out, counts it and lists it."""
+
+
+class DatasetError(HeadposeError):
+    """A built dataset is missing, incomplete, or was made with other parameters."""
+
+
+class OrderError(HeadposeError):
+    """The rendering order of SynHead cannot be inferred from the images at hand."""
+
+
+class SubmissionError(HeadposeError):
+    """A file of predictions cannot be scored."""
+
+
+class TrainingError(HeadposeError):
+    """A training run cannot start or go on."""

@@ -1,0 +1,127 @@
+"""Writing files so that a killed run leaves none half-written, and running tasks in parallel processes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from headposeplus.errors import HeadposeError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def whole_or_absent(path: Path) -> Iterator[Path]:
+    """Yield a temporary name to write to; rename it to ``path`` if all went well, else remove it.
+
+    Raises
+    ------
+    HeadposeError
+        If the disk is full or the folder cannot be written to.
+    """
+    # The process's number keeps two runs into one folder from writing to one file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HeadposeError(
+                f"{path}: the disk is full; make room and run the same command again"
+            ) from error
+        raise HeadposeError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with whole_or_absent(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, indented, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Return the content of a JSON file; raises HeadposeError, which says that ``what`` was expected."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HeadposeError(f"{path}: expected {what}: {error.strerror}") from error
+    except ValueError as error:
+        raise HeadposeError(f"{path}: expected {what}, which is JSON: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, label: str
+) -> list[Result]:
+    """Return ``function`` of each task, in order, run in ``jobs`` processes with a progress bar.
+
+    Raises
+    ------
+    HeadposeError
+        If a worker dies; whatever the function raises is raised here.
+    """
+    tasks = list(tasks)
+    bar = tqdm(total=len(tasks), desc=label, unit="part", leave=True, disable=not tasks, dynamic_ncols=True)
+    with bar:
+        if jobs <= 1 or len(tasks) <= 1:
+            results = []
+            for task in tasks:
+                results.append(function(task))
+                bar.update()
+            return results
+        # Fresh processes: a fork would copy the locks of threads that other libraries have started.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+            futures: list[Future[Result]] = [pool.submit(function, task) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    bar.update()
+            except BrokenProcessPool as error:
+                raise HeadposeError(
+                    f"{label}: a worker process was killed, perhaps for want of memory; "
+                    "run the same command again to go on, with a lower --jobs"
+                ) from error
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+            return [future.result() for future in futures]

@@ -1,0 +1,137 @@
+"""Images: reading raw files, separating a rendered head from its background, and cropping by one warp.
+
+Images are RGB, uint8, (height, width, 3). Pixel (x, y) has its centre at whole numbers, so a box
+(x, y, width, height) spans from x - 0.5 to x + width - 0.5.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from headposeplus.errors import ImageError
+from headposeplus.rotations import Floats
+
+Image = np.ndarray
+JPEG = (
+    cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+)  # fmt: skip
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+# Workers decode one image each; OpenCV's own threads would fight over the same cores.
+cv2.setNumThreads(1)
+
+
+def read_image(path: Path) -> Image:
+    """Return an image file as RGB (height, width, 3), or RGBA (height, width, 4) where it has alpha.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, truncated or damaged. OpenCV fills what is missing of a truncated image
+        with grey or black, so the end of the file is checked first.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    if data.startswith(_PNG_START):
+        whole = data.rstrip(b"\0").endswith(_PNG_END)
+    elif data.startswith(b"\xff\xd8"):
+        whole = data.rstrip(b"\0").endswith(b"\xff\xd9")
+    else:
+        what = "an empty file" if not data else "something else"
+        raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}")
+    if not whole:
+        raise ImageError(f"{path}: truncated image ({len(data)} bytes); restore it from the raw archive")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint8:
+        raise ImageError(f"{path}: damaged image; restore it from the raw archive")
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def encode(image: Image, lossless: bool) -> np.ndarray:
+    """Return the bytes (n,), uint8, of an RGB image as PNG, or as JPEG of quality 95 with full colour."""
+    kind, options = (".png", PNG) if lossless else (".jpg", JPEG)
+    return cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].ravel()
+
+
+def decode(data: np.ndarray) -> Image:
+    """Return the RGB image of encoded bytes (n,)."""
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def split_foreground(image: Image) -> tuple[Image, np.ndarray]:
+    """Return the RGB image and its foreground (height, width), bool, from alpha or from a black background.
+
+    Without alpha, the background is the black that touches the border: a dark pupil is not part of it.
+    """
+    if image.shape[2] == 4:
+        return np.ascontiguousarray(image[..., :3]), image[..., 3] > 127
+    lit = cv2.copyMakeBorder(
+        (image.max(axis=2) > 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[0]
+    )
+    cv2.floodFill(lit, None, (0, 0), (2,))
+    return image, lit[1:-1, 1:-1] != 2
+
+
+def crop_matrix(box: Floats, size: int, degrees: float = 0.0, centre: Floats | None = None) -> Floats:
+    """Return the affine (2, 3) from crop pixels to raw pixels.
+
+    The raw image is turned by ``degrees`` clockwise about ``centre`` (the principal point, x and y), then
+    the square about ``box`` (x, y, width, height; of the turned image) is scaled to ``size`` pixels a side.
+    """
+    x, y, width, height = (float(value) for value in box)
+    side = max(width, height)
+    step = side / size
+    offset_x = x + width / 2 - side / 2 - 0.5 + step / 2
+    offset_y = y + height / 2 - side / 2 - 0.5 + step / 2
+    matrix = np.array([[step, 0, offset_x], [0, step, offset_y]])
+    if degrees:
+        assert centre is not None
+        cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        unturn = np.array([[cos, sin], [-sin, cos]])
+        matrix[:, 2] -= centre
+        matrix = unturn @ matrix
+        matrix[:, 2] += centre
+    return matrix
+
+
+def _warp(image: Image, matrix: Floats, size: int, border: int) -> Image:
+    step = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    if step > 1.5:  # the linear interpolation would skip pixels: blur to the crop's resolution first
+        image = cv2.GaussianBlur(image, (0, 0), 0.45 * step)
+    return cv2.warpAffine(
+        image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+    )
+
+
+def crop(image: Image, matrix: Floats, size: int) -> Image:
+    """Return the crop (size, size, 3); beyond the raw image its border is repeated."""
+    return _warp(image, matrix, size, cv2.BORDER_REPLICATE)
+
+
+def crop_foreground(image: Image, mask: np.ndarray, matrix: Floats, size: int) -> tuple[Image, np.ndarray]:
+    """Return the crop of a head (size, size, 3) and its foreground (size, size), bool.
+
+    Colours are weighted by the mask, so that the black behind the head does not mix into its outline, and
+    every background pixel takes the colour of the nearest foreground one, so that neither does JPEG.
+    """
+    alpha = mask.astype(np.float32)
+    weighted = np.dstack((image * alpha[..., None], alpha))
+    warped = _warp(weighted, matrix, size, cv2.BORDER_CONSTANT)
+    inside = warped[..., 3] >= 0.5
+    colours = warped[..., :3] / np.maximum(warped[..., 3:], 1e-3)
+    out = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+    if inside.any() and not inside.all():
+        outside = (~inside).astype(np.uint8)
+        _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+        nearest = np.zeros((labels.max() + 1, 3), np.uint8)
+        nearest[labels[inside]] = out[inside]
+        out[~inside] = nearest[labels[~inside]]
+    return out, inside

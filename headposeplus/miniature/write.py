@@ -1,0 +1,313 @@
+"""Writing a miniature: ``OUT/hpdb`` and ``OUT/synhead2_release`` in the exact raw layouts.
+
+Every frame's random numbers come from (seed, what, number), so files can be written in any order and by any
+number of processes, and a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from headposeplus import __version__, biwi, manifest, synhead
+from headposeplus.biwi import Calibration, Pose
+from headposeplus.errors import HeadposeError
+from headposeplus.files import read_json, run_tasks, write_bytes, write_json, write_text
+from headposeplus.images import PNG
+from headposeplus.miniature.heads import Mesh, body_mesh, draw_identity, head_mesh
+from headposeplus.miniature.poses import SCALES, Motion, Scale, biwi_motion, hidden_order, track_angles
+from headposeplus.miniature.render import Light, Scene, cast, make_scene, render
+from headposeplus.miniature.scenery import Sensor, room
+from headposeplus.rotations import Floats, from_matrix, to_matrix
+
+# The two calibrations of Biwi, group A as in the files and group B as its published labels imply.
+_RGB = {
+    "A": ([[0.999947, 0.00432361, 0.00929419], [-0.00446314, 0.999877, 0.0150443], [-0.009228, -0.015085, 0.999844]],
+          [-24.0198, 5.8896, -13.2308]),
+    "B": ([[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
+          [-24.5, 4.9, -12.1]),
+}  # fmt: skip
+_RGB_FOCAL, _RGB_CENTRE = 517.679, (320.0, 240.5)
+_DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
+# The joint about which a head turns, in the head's frame: between neck and shoulders.
+_NECK = np.array([0.0, 95.0, 52.0])
+_SYNHEAD_FOCAL, _SYNHEAD_DISTANCE = 1.9, 800.0
+
+
+class _Sequence(NamedTuple):
+    out: Path
+    scale: Scale
+    seed: int
+    row: dict[str, object]
+
+
+class _Head(NamedTuple):
+    out: Path
+    scale: Scale
+    seed: int
+    head: str
+    tracks: list[tuple[str, str, Floats]]
+
+
+def _camera(focal: float, centre: tuple[float, float], ratio: float, size: tuple[int, int]) -> Floats:
+    """Return K (3, 3) scaled to a smaller image; a pixel's centre lies at whole numbers."""
+    cx, cy = ((c + 0.5) * ratio - 0.5 for c in centre)
+    return np.array([[focal * ratio, 0, cx], [0, focal * ratio, cy], [0, 0, 1]])
+
+
+def _rgb_calibration(group: str, scale: Scale) -> Calibration:
+    rotation, translation = _RGB[group]
+    camera = _camera(_RGB_FOCAL, _RGB_CENTRE, scale.width / 640, (scale.width, scale.height))
+    return Calibration(
+        camera, np.zeros(4), np.array(rotation), np.array(translation), scale.width, scale.height
+    )
+
+
+def _depth_calibration(scale: Scale) -> Calibration:
+    camera = _camera(_DEPTH_FOCAL, _DEPTH_CENTRE, scale.width / 640, (scale.width, scale.height))
+    return Calibration(camera, np.zeros(4), np.eye(3), np.zeros(3), scale.width, scale.height)
+
+
+def _calibration_text(calibration: Calibration) -> str:
+    def rows(values: Floats) -> list[str]:
+        return ["".join(f"{value:.7g} " for value in row) for row in np.atleast_2d(values)]
+
+    lines = [
+        *rows(calibration.matrix),
+        " ",
+        *rows(calibration.distortion),
+        " ",
+        *rows(calibration.rotation),
+        " ",
+    ]
+    lines += [*rows(calibration.translation), " ", f"{calibration.width} {calibration.height}"]
+    return "\n".join(lines) + "\n"
+
+
+def _pose_text(pose: Pose) -> str:
+    rows = ["".join(f"{value:.6g} " for value in row) for row in pose.rotation]
+    return "\n".join(rows) + "\n \n" + "".join(f"{value:.6g} " for value in pose.centre) + "\n"
+
+
+def _mesh_text(mesh: Mesh) -> str:
+    lines = [f"# {len(mesh.vertices)} vertices, {len(mesh.triangles)} faces"]
+    for vertex, normal in zip(mesh.vertices, mesh.normals, strict=True):
+        lines.append("v {:.10f} {:.10f} {:.10f}".format(*vertex))
+        lines.append("vn {:.10f} {:.10f} {:.10f}".format(*normal))
+        lines.append("vt 0.0000000000 0.0000000000")
+    lines += ["f " + " ".join(f"{i}/{i}/{i}" for i in face + 1) for face in mesh.triangles]
+    return "\n".join(lines) + "\n"
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR if image.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
+    write_bytes(path, cv2.imencode(".png", image, PNG)[1].tobytes())
+
+
+def _identity_seed(seed: int, kind: int, name: str) -> tuple[int, bool]:
+    number = int(np.random.default_rng([seed, kind, *name.encode()]).integers(2**31))
+    return number, name[0].lower() == "f"
+
+
+def _unit(vector: object) -> np.ndarray:
+    array = np.asarray(vector, float)
+    return array / np.linalg.norm(array)
+
+
+def _biwi_light(rng: np.random.Generator) -> Light:
+    direction = _unit([rng.normal(0, 0.75), -rng.uniform(0.25, 1.1), -rng.uniform(0.35, 1.0)])
+    warm = np.clip(1 + rng.normal(0, 0.06) * np.array([1, 0.2, -1.2]), 0.7, 1.3)
+    return Light(direction, rng.uniform(0.65, 1.0) * warm, np.full(3, rng.uniform(0.3, 0.5)), 0.12, 0.85)
+
+
+def _biwi_poses(motion: Motion, rgb: Calibration, rng: np.random.Generator) -> tuple[list[Pose], np.ndarray]:
+    """Return the poses of a motion in the RGB camera, and where the neck stands in it."""
+    neck = np.array([rng.normal(0, 40), rng.uniform(95, 165), rng.uniform(850, 1010)])
+    rotations = to_matrix(motion.angles)
+    sway = rng.normal(0, 4, (len(rotations), 3))
+    return [Pose(r, neck + s - r @ _NECK) for r, s in zip(rotations, sway, strict=True)], neck
+
+
+def _paint(
+    image: np.ndarray, depth: np.ndarray, pixels: np.ndarray, z: np.ndarray, colour: np.ndarray
+) -> None:
+    """Draw what rays met into an image (height, width, 3) and its depth, where it is nearer."""
+    nearer = (depth.flat[pixels] == 0) | (z < depth.flat[pixels])
+    image.reshape(-1, 3)[pixels[nearer]] = colour[nearer]
+    depth.reshape(-1)[pixels[nearer]] = z[nearer]
+
+
+def _write_sequence(task: _Sequence) -> None:
+    scale, row = task.scale, pd.Series(task.row)
+    name, group = str(row["unit"]), str(row["calibration_group"])
+    folder = task.out / "hpdb" / name
+    annotations = task.out / "db_annotations" / name
+    masks = task.out / "head_pose_masks" / name
+    motion = biwi_motion(row, scale.frames, task.seed)
+    stems = [f"frame_{number:05d}" for number in motion.numbers]
+    mesh_path = folder.with_suffix(".obj")
+    wanted = [folder / f"{stem}{end}" for stem in stems for end in ("_rgb.png", "_depth.bin", "_pose.txt")]
+    wanted += [masks / f"{stem}_depth_mask.png" for stem in stems]
+    if mesh_path.exists() and all(path.exists() for path in wanted):
+        return
+
+    rgb, depth_camera = _rgb_calibration(group, scale), _depth_calibration(scale)
+    write_text(folder / "rgb.cal", _calibration_text(rgb))
+    write_text(folder / "depth.cal", _calibration_text(depth_camera))
+    who = draw_identity(*_identity_seed(task.seed, 3, str(row["subject"])))
+    head = make_scene(head_mesh(who, scale.detail, neck=False))
+    write_text(mesh_path, _mesh_text(head_mesh(who, 72, neck=False)))
+
+    rng = np.random.default_rng([task.seed, 4, int(name)])
+    light, sensor = _biwi_light(rng), Sensor(rng, scale.width)
+    poses, neck = _biwi_poses(motion, rgb, rng)
+    torso = make_scene(body_mesh(who, scale.detail // 2, rng))
+    backdrop = room(rng, scale.width, scale.height).reshape(scale.height, scale.width, 3)
+    backdrop_depth = np.zeros((scale.height, scale.width), np.float32)
+    body = render(torso, np.eye(3), neck, rgb.matrix, scale.width, scale.height, light, rng)
+    _paint(backdrop, backdrop_depth, *body)
+    body_depth = _depth_image(
+        torso, Pose(rgb.rotation.T, rgb.rotation.T @ (neck - rgb.translation)), depth_camera
+    )
+
+    for number, stem, pose in zip(motion.numbers, stems, poses, strict=True):
+        rng = np.random.default_rng([task.seed, 5, int(name), int(number)])
+        image, depth = backdrop.copy(), backdrop_depth.copy()
+        _paint(image, depth, *render(head, *pose, rgb.matrix, scale.width, scale.height, light, rng))
+        seen = Pose(rgb.rotation.T @ pose.rotation, rgb.rotation.T @ (pose.centre - rgb.translation))
+        head_depth = _depth_image(head, seen, depth_camera)
+        nearest = np.where(
+            (body_depth == 0) | ((head_depth > 0) & (head_depth < body_depth)), head_depth, body_depth
+        )
+        _write_png(
+            masks / f"{stem}_depth_mask.png",
+            ((head_depth > 0) & (nearest == head_depth)).astype(np.uint8) * 255,
+        )
+        write_bytes(folder / f"{stem}_depth.bin", biwi.encode_depth(nearest))
+        write_text(folder / f"{stem}_pose.txt", _pose_text(seen))
+        if (name, number) != ("01", 3):  # the real annotations lack this one
+            values = (*seen.centre, *from_matrix(seen.rotation, "biwi"))
+            write_bytes(annotations / f"{stem}_pose.bin", struct.pack("<6f", *values))
+        _write_png(folder / f"{stem}_rgb.png", sensor.expose(image, rng))
+
+
+def _depth_image(scene: Scene, pose: Pose, camera: Calibration) -> np.ndarray:
+    depth = np.zeros(camera.height * camera.width, np.int16)
+    pixels, z = cast(scene, *pose, camera.matrix, camera.width, camera.height)
+    depth[pixels] = np.rint(z)
+    return depth.reshape(camera.height, camera.width)
+
+
+def _write_head(task: _Head) -> None:
+    size, order = task.scale.size, hidden_order(task.seed)
+    root = task.out / "synhead2_release"
+    missing = []
+    for group, name, angles in task.tracks:
+        # Real copies count images from 0 in some tracks without leading zeros: sorting by name is a mistake.
+        folder = root / group / task.head / name
+        for index, angle in enumerate(angles):
+            path = folder / f"{index}.png"
+            if not path.exists():
+                missing.append((group, path, angle))
+    if not missing:
+        return
+    scene = make_scene(
+        head_mesh(draw_identity(*_identity_seed(task.seed, 6, task.head)), task.scale.detail, neck=True)
+    )
+    camera = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0, (size, size))
+    light = Light(_unit([0.25, -0.45, -0.9]), np.full(3, 0.8), np.full(3, 0.45), 0.0, 0.0)
+    rng = np.random.default_rng(0)  # without shadows nothing is drawn from it
+    for group, path, angle in missing:
+        centre = np.array([0.0, 0.0, _SYNHEAD_DISTANCE])
+        hits = render(scene, to_matrix(angle, order), centre, camera, size, size, light, rng)
+        image = np.zeros((size * size, 4), np.uint8)
+        image[hits.pixels, :3] = np.clip(np.rint(hits.colour * 255), 1, 255)
+        image[hits.pixels, 3] = 255
+        image = image.reshape(size, size, 4)
+        _write_png(path, image[..., :3] if group == "kinect" else image)
+
+
+def _manifest(
+    real: pd.DataFrame, scale: Scale, motions: dict[str, Motion], tracks: pd.DataFrame
+) -> pd.DataFrame:
+    rows = real[(real["dataset"] == "biwi") & real["unit"].isin(list(motions))].copy()
+    for index, row in rows.iterrows():
+        motion = motions[str(row["unit"])]
+        fingerprint = manifest.frame_list_sha256(str(row["unit"]), motion.numbers)
+        facts = [len(motion.numbers), int(motion.numbers[0]), int(motion.numbers[-1]), fingerprint]
+        rows.loc[index, ["frames", "first_frame", "last_frame", "frame_list_sha256"]] = facts
+        statistics = [*motion.angles.mean(0).round(4), *motion.angles.std(0).round(4)]
+        rows.loc[index, list(manifest.COLUMNS[9:15])] = statistics
+    return pd.concat((rows, tracks)).assign(source="hpp miniature").astype({"frames": int})
+
+
+def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> None:
+    """Write ``OUT/hpdb``, ``OUT/synhead2_release`` and the manifest of both, ``OUT/data_manifest.csv``.
+
+    Raises
+    ------
+    HeadposeError
+        If ``out`` holds another miniature, or something else.
+    """
+    scale = SCALES[scale_name]
+    about = {"scale": scale_name, "seed": seed, "toolkit": __version__}
+    note = out / "miniature.json"
+    if note.exists():
+        found = read_json(note, "the description of a miniature")
+        if found != about:
+            raise HeadposeError(
+                f"{out}: holds the miniature {found}, not {about}; choose another folder or delete it"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HeadposeError(f"{out}: not empty and not a miniature; choose another folder")
+    write_json(note, about)
+
+    real, order = manifest.read(), hidden_order(seed)
+    by_unit = real[real["dataset"] == "biwi"].set_index("unit", drop=False)
+    rows = [by_unit.loc[name] for name in scale.sequences]
+    motions = {str(row["unit"]): biwi_motion(row, scale.frames, seed) for row in rows}
+
+    root = out / "synhead2_release"
+    tracks = []
+    for number, group in enumerate(synhead.GROUPS):
+        for index in range(scale.tracks[number]):
+            motion = None
+            if number == 0:
+                row = by_unit.loc[scale.sequences[index]]
+                in_depth = _rgb_calibration(str(row["calibration_group"]), scale).rotation.T
+                smoothed = motions[scale.sequences[index]].smoothed
+                motion = from_matrix(in_depth @ to_matrix(smoothed))
+                name = f"{int(scale.sequences[index]) - 1:02d}"
+            else:
+                name = f"{index:02d}"
+            angles = track_angles(number, index, scale.poses[number], motion, order, seed)
+            # What is rendered are the numbers that the file holds.
+            text = "".join("{:.6f},{:.6f},{:.6f}\n".format(*row) for row in angles)
+            write_text(root / group / f"{name}.csv", text)
+            tracks.append(
+                (group, name, np.array([[float(v) for v in line.split(",")] for line in text.splitlines()]))
+            )
+    table = pd.DataFrame(
+        [{"dataset": "synhead", "group": g, "unit": n, "frames": len(a)} for g, n, a in tracks]
+    )
+    table = _manifest(real, scale, motions, table.reindex(columns=list(manifest.COLUMNS)))
+    write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
+
+    for index in range(scale.backgrounds):
+        path = root / "background" / f"a{index:02d}.{'jpg' if index % 3 else 'png'}"
+        if not path.exists():
+            rng = np.random.default_rng([seed, 7, index])
+            picture = room(rng, scale.width, scale.height)
+            encoded = cv2.imencode(path.suffix, np.rint(picture[..., ::-1] * 255).astype(np.uint8))[1]
+            write_bytes(path, encoded.tobytes())
+    run_tasks(
+        _write_head, [_Head(out, scale, seed, head, tracks) for head in synhead.HEADS], jobs, "SynHead heads"
+    )
+    sequences = [_Sequence(out, scale, seed, dict(row)) for row in rows]
+    run_tasks(_write_sequence, sequences, jobs, "Biwi sequences")

@@ -1,0 +1,152 @@
+"""Reader of raw SynHead (Gu et al. 2017), release ``synhead2_release``.
+
+A track is a file of poses that ten heads were rendered with: ``GROUP/TT.csv`` holds pitch, yaw and roll in
+degrees, a row a frame, and ``GROUP/HEAD/TT/`` the images. In which order of axes the angles were used is
+not stated anywhere; :mod:`headposeplus.render_order` infers it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from headposeplus.errors import RawDataError
+from headposeplus.rotations import Floats
+
+GROUPS = ("BIWI", "breitenstein", "kinect", "softkinetic")
+_ALIASES = {"softkinect": "softkinetic"}
+HEADS = (*(f"f{i:02d}" for i in range(1, 6)), *(f"m{i:02d}" for i in range(1, 6)))
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+LAYOUT = "a folder background and groups such as BIWI, with BIWI/00.csv and BIWI/f01/00/*.png"
+
+
+class Track(NamedTuple):
+    """A track of poses: its group, its number as written, and its file of angles."""
+
+    group: str
+    name: str
+    csv: Path
+
+    def images_folder(self, head: str) -> Path:
+        """Return the folder of the images of one head."""
+        return self.csv.parent / head / self.name
+
+
+def image_id(group: str, head: str, track: str, frame: int) -> str:
+    """Return an image's id, such as ``synhead/BIWI/f01/00/00012``; ``frame`` counts rows from 0."""
+    return f"synhead/{group}/{head}/{track}/{frame:05d}"
+
+
+def _group_name(folder: Path) -> str | None:
+    name = _ALIASES.get(folder.name, folder.name)
+    return name if name in GROUPS and folder.is_dir() else None
+
+
+def find_root(folder: Path) -> Path:
+    """Return the folder that holds the groups: ``folder`` or one below it (copies bury it under ``media/``).
+
+    Raises
+    ------
+    RawDataError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RawDataError(f"{folder}: no such folder; give the one that holds SynHead: {LAYOUT}")
+    level = [folder]
+    for _ in range(6):
+        for candidate in level:
+            if any(_group_name(child) and any(child.glob("*.csv")) for child in sorted(candidate.iterdir())):
+                return candidate
+        # Image folders are many and deep; none holds the root.
+        level = [
+            c for parent in level for c in sorted(parent.iterdir()) if c.is_dir() and c.name not in HEADS
+        ]
+    raise RawDataError(f"{folder}: not raw SynHead; expected {LAYOUT}")
+
+
+def tracks(root: Path) -> list[Track]:
+    """Return the tracks present, by group and number."""
+    found = []
+    for folder in sorted(root.iterdir()):
+        group = _group_name(folder)
+        if group:
+            found += [
+                Track(group, path.stem, path) for path in sorted(folder.glob("*.csv")) if path.stem.isdigit()
+            ]
+    return sorted(found, key=lambda track: (GROUPS.index(track.group), int(track.name)))
+
+
+def heads(root: Path) -> list[str]:
+    """Return the heads of which any group holds images; raises RawDataError if there is none."""
+    groups = [folder for folder in sorted(root.iterdir()) if _group_name(folder)]
+    found = [head for head in HEADS if any((group / head).is_dir() for group in groups)]
+    if not found:
+        raise RawDataError(f"{root}: no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group")
+    return found
+
+
+def read_angles(track: Track) -> Floats:
+    """Return a track's angles (n, 3), degrees, columns as written: pitch, yaw, roll.
+
+    Raises
+    ------
+    RawDataError
+        If a row has not three finite numbers; the message says which.
+    """
+    what = "a row a frame: pitch,yaw,roll in degrees, without a header"
+    try:
+        lines = track.csv.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RawDataError(f"{track.csv}: cannot be read: {error}; expected {what}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = [float(cell) for cell in line.split(",")]
+        except ValueError:
+            row = []
+        if len(row) != 3 or not np.isfinite(row).all():
+            raise RawDataError(f"{track.csv}, line {number}: expected {what}; found {line[:60]!r}")
+        rows.append(row)
+    if not rows:
+        raise RawDataError(f"{track.csv}: empty; expected {what}")
+    return np.array(rows)
+
+
+def list_images(track: Track, head: str, rows: int) -> list[Path]:
+    """Return the images of a head in a track, sorted by their number, one for each of ``rows`` poses.
+
+    Raises
+    ------
+    RawDataError
+        If the folder is missing, two files have one number, or the count differs from the rows.
+    """
+    folder = track.images_folder(head)
+    if not folder.is_dir():
+        raise RawDataError(f"{folder}: missing; expected {rows} images, one for each row of {track.csv}")
+    by_number: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        digits = re.search(r"(\d+)$", path.stem)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not digits:
+            continue
+        number = int(digits[1])
+        if number in by_number:
+            raise RawDataError(f"{path} and {by_number[number].name}: two images with the number {number}")
+        by_number[number] = path
+    if len(by_number) != rows:
+        raise RawDataError(
+            f"{folder}: {len(by_number)} images, but {track.csv} has {rows} rows; restore the missing"
+        )
+    return [by_number[number] for number in sorted(by_number)]
+
+
+def backgrounds(root: Path) -> list[Path]:
+    """Return the background images, sorted by name; empty if the copy has none."""
+    folder = root / "background"
+    return (
+        sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    )
