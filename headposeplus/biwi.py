@@ -170,14 +170,8 @@ def _numbers(path: Path, rows: int, columns: int | None, what: str) -> list[Floa
 def _checked_rotation(matrix: Floats, path: Path) -> Floats:
     error = float(orthonormality_error(matrix))
     if error > ROTATION_TOLERANCE:
-        why = (
-            "its determinant is not positive"
-            if np.isinf(error)
-            else f"R Rᵀ is off the identity by {error:.2g}"
-        )
-        raise RawDataError(
-            f"{path}: its matrix is not a rotation: {why}; restore the file from the raw archive"
-        )
+        why = "its determinant is not positive" if np.isinf(error) else f"R Rᵀ is off the identity by {error:.2g}"
+        raise RawDataError(f"{path}: its matrix is not a rotation: {why}; restore the file from the raw archive")
     return nearest_rotation(matrix)
 
 

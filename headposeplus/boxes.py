@@ -11,10 +11,14 @@ import pandas as pd
 
 from headposeplus.biwi import Calibration
 from headposeplus.errors import DatasetError
+from headposeplus.images import inscribed_circle
 from headposeplus.rotations import Floats
 
 # The side of the cube that a projected box frames, about the height of an adult's head.
 HEAD_SIZE_MM = 230.0
+# The side of a rendered head's box in radii of the largest circle inside its outline: it frames about as much
+# of the head as a projected box does.
+MASK_BOX_SCALE = 2.6
 
 
 def projected(centre: Floats, camera: Calibration) -> Floats:
@@ -27,26 +31,16 @@ def projected(centre: Floats, camera: Calibration) -> Floats:
     return np.rint([middle[0] - side / 2 + 0.5, middle[1] - side / 2 + 0.5, side, side])
 
 
-def of_mask(mask: np.ndarray, degrees: float = 0.0, centre: Floats | None = None) -> Floats:
-    """Return the square box (4,) about the foreground (height, width) of an image turned in its plane.
+def of_mask(mask: np.ndarray, degrees: float, principal: Floats) -> Floats:
+    """Return the square box (4,) of a rendered head, in the image turned by ``degrees`` about ``principal``.
 
-    Its side is the longer one of the foreground's extent. A mask with no pixel gives zeros.
+    About the largest circle inside the head's foreground (height, width), :data:`MASK_BOX_SCALE` radii wide.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return np.zeros(4)
-    first = mask.argmax(axis=1)[rows]
-    last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)[rows]
-    points = np.concatenate((np.column_stack((first, rows)), np.column_stack((last, rows)))).astype(
-        np.float64
-    )
-    if degrees:
-        assert centre is not None
-        cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-        points = (points - centre) @ np.array([[cos, sin], [-sin, cos]]) + centre
-    low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
-    side = float((high - low).max())
-    return np.rint([*((low + high) / 2 - side / 2 + 0.5), side, side])
+    middle, radius = inscribed_circle(mask)
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    middle = principal + np.array([[cos, -sin], [sin, cos]]) @ (middle - principal)
+    side = MASK_BOX_SCALE * radius
+    return np.rint([*(middle - side / 2 + 0.5), side, side])
 
 
 def iou(a: Floats, b: Floats) -> Floats:
@@ -84,9 +78,7 @@ def _read_npz(path: Path) -> tuple[list[str], Floats]:
     with np.load(path, allow_pickle=False) as file:
         lacking = [key for key in ("images", "bbox") if key not in file]
         if lacking:
-            raise DatasetError(
-                f"{path}: expected the arrays images and bbox, {' and '.join(lacking)} is missing"
-            )
+            raise DatasetError(f"{path}: expected the arrays images and bbox, {' and '.join(lacking)} is missing")
         names, boxes = file["images"], np.asarray(file["bbox"], np.float64)
     matches = [re.search(r"(\d\d)/frame_(\d{5})_rgb", str(name)) for name in names]
     if boxes.shape != (len(names), 4) or not all(matches):

@@ -39,10 +39,9 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HeadposeError(
-                f"{path}: the disk is full; make room and run the same command again"
-            ) from error
+        # HDF5 reports a full disk in its own words.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise HeadposeError(f"{path}: the disk is full; make room and run the same command again") from error
         raise HeadposeError(f"{path}: cannot be written: {error.strerror or error}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -89,9 +88,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(
-    function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, label: str
-) -> list[Result]:
+def run_tasks(function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, label: str) -> list[Result]:
     """Return ``function`` of each task, in order, run in ``jobs`` processes with a progress bar.
 
     Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -58,7 +58,7 @@ def frame_list_sha256(sequence: str, numbers: Iterable[int]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def absent_frames(table: pd.DataFrame, found: dict[str, Sequence[int]]) -> tuple[int, int]:
+def absent_frames(table: pd.DataFrame, found: Mapping[str, Sequence[int]]) -> tuple[int, int]:
     """Return how many Biwi frames the manifest lists, and how many of those were not found.
 
     ``found`` holds the frame numbers of each sequence. A sequence whose count is complete but whose
@@ -66,9 +66,7 @@ def absent_frames(table: pd.DataFrame, found: dict[str, Sequence[int]]) -> tuple
     """
     listed = absent = 0
     rows = table[table["dataset"] == "biwi"]
-    for unit, frames, fingerprint in zip(
-        rows["unit"], rows["frames"], rows["frame_list_sha256"], strict=True
-    ):
+    for unit, frames, fingerprint in zip(rows["unit"], rows["frames"], rows["frame_list_sha256"], strict=True):
         numbers = found.get(unit, ())
         listed += int(frames)
         short = max(int(frames) - len(numbers), 0)

@@ -46,9 +46,9 @@ CONVENTIONS = {
     "ypr": EulerOrder("zyx", (-1, -1, -1)),  # Hopenet, FSA-Net, 6DRepNet, 300W-LP
 }
 ALL_ORDERS = tuple(
-    EulerOrder("".join(axes), signs)
+    EulerOrder("".join(axes), (pitch, yaw, roll))
     for axes in itertools.permutations("xyz")
-    for signs in itertools.product((1, -1), repeat=3)
+    for pitch, yaw, roll in itertools.product((1, -1), repeat=3)
 )
 
 

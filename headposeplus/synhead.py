@@ -61,9 +61,7 @@ def find_root(folder: Path) -> Path:
             if any(_group_name(child) and any(child.glob("*.csv")) for child in sorted(candidate.iterdir())):
                 return candidate
         # Image folders are many and deep; none holds the root.
-        level = [
-            c for parent in level for c in sorted(parent.iterdir()) if c.is_dir() and c.name not in HEADS
-        ]
+        level = [c for parent in level for c in sorted(parent.iterdir()) if c.is_dir() and c.name not in HEADS]
     raise RawDataError(f"{folder}: not raw SynHead; expected {LAYOUT}")
 
 
@@ -73,9 +71,7 @@ def tracks(root: Path) -> list[Track]:
     for folder in sorted(root.iterdir()):
         group = _group_name(folder)
         if group:
-            found += [
-                Track(group, path.stem, path) for path in sorted(folder.glob("*.csv")) if path.stem.isdigit()
-            ]
+            found += [Track(group, path.stem, path) for path in sorted(folder.glob("*.csv")) if path.stem.isdigit()]
     return sorted(found, key=lambda track: (GROUPS.index(track.group), int(track.name)))
 
 
@@ -138,15 +134,11 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
             raise RawDataError(f"{path} and {by_number[number].name}: two images with the number {number}")
         by_number[number] = path
     if len(by_number) != rows:
-        raise RawDataError(
-            f"{folder}: {len(by_number)} images, but {track.csv} has {rows} rows; restore the missing"
-        )
+        raise RawDataError(f"{folder}: {len(by_number)} images, but {track.csv} has {rows} rows; restore the missing")
     return [by_number[number] for number in sorted(by_number)]
 
 
 def backgrounds(root: Path) -> list[Path]:
     """Return the background images, sorted by name; empty if the copy has none."""
     folder = root / "background"
-    return (
-        sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
-    )
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []

@@ -6,9 +6,7 @@ from headposeplus import rotations as rot
 from headposeplus.errors import HeadposeError
 
 # Frame 01/00501 in the depth camera.
-GOLDEN = np.array(
-    [[0.45684, -0.404949, -0.792031], [-0.103806, 0.860022, -0.499587], [0.883471, 0.310449, 0.350856]]
-)
+GOLDEN = np.array([[0.45684, -0.404949, -0.792031], [-0.103806, 0.860022, -0.499587], [0.883471, 0.310449, 0.350856]])
 
 
 @pytest.fixture
@@ -27,9 +25,7 @@ def test_golden_frame(convention, pitch, yaw, roll):
 def test_conventions_by_their_definitions_in_scipy(many):
     flip = np.diag([1, -1, -1])
     flipped = Rotation.from_matrix(flip @ many @ flip)
-    assert np.allclose(
-        rot.from_matrix(many, "biwi"), Rotation.from_matrix(many).as_euler("xyz", degrees=True)
-    )
+    assert np.allclose(rot.from_matrix(many, "biwi"), Rotation.from_matrix(many).as_euler("xyz", degrees=True))
     assert np.allclose(rot.from_matrix(many, "pyr"), flipped.as_euler("xyz", degrees=True))
     assert np.allclose(rot.from_matrix(many, "ypr"), -flipped.as_euler("zyx", degrees=True)[:, ::-1])
 
@@ -41,9 +37,7 @@ def test_every_order_round_trips_and_multiplies_as_written(order, many):
     signed = angles * order.signs
     product = np.eye(3)
     for axis in order.axes:
-        product = (
-            Rotation.from_euler(axis, signed[:, ["xyz".index(axis)]], degrees=True).as_matrix() @ product
-        )
+        product = Rotation.from_euler(axis, signed[:, ["xyz".index(axis)]], degrees=True).as_matrix() @ product
     assert np.allclose(product, rot.FLIP @ many @ rot.FLIP)
 
 

@@ -53,12 +53,8 @@ class Identity(NamedTuple):
     glasses: bool
 
 
-_SKINS = np.array(
-    [[0.93, 0.76, 0.66], [0.85, 0.65, 0.52], [0.72, 0.52, 0.40], [0.52, 0.35, 0.26], [0.36, 0.24, 0.18]]
-)
-_HAIRS = np.array(
-    [[0.09, 0.07, 0.06], [0.22, 0.14, 0.09], [0.38, 0.24, 0.13], [0.68, 0.52, 0.30], [0.52, 0.50, 0.48]]
-)
+_SKINS = np.array([[0.93, 0.76, 0.66], [0.85, 0.65, 0.52], [0.72, 0.52, 0.40], [0.52, 0.35, 0.26], [0.36, 0.24, 0.18]])
+_HAIRS = np.array([[0.09, 0.07, 0.06], [0.22, 0.14, 0.09], [0.38, 0.24, 0.13], [0.68, 0.52, 0.30], [0.52, 0.50, 0.48]])
 _IRISES = np.array([[0.25, 0.15, 0.08], [0.32, 0.42, 0.52], [0.30, 0.38, 0.22]])
 
 
@@ -88,9 +84,7 @@ def draw_identity(seed: int, female: bool) -> Identity:
         skin=np.clip(skin, 0.1, 0.97),
         hair=np.clip(hair, 0.03, 0.9),
         iris=_IRISES[rng.choice(3, p=[0.5, 0.3, 0.2])],
-        lips=np.clip(
-            skin * [0.93, 0.66, 0.64] + rng.normal(0, 0.02, 3) - 0.06 * female * np.array([0, 1, 1]), 0.08, 1
-        ),
+        lips=np.clip(skin * [0.93, 0.66, 0.64] + rng.normal(0, 0.02, 3) - 0.06 * female * np.array([0, 1, 1]), 0.08, 1),
         hair_style=str(rng.choice(styles)),
         beard=0.0 if female else float(rng.choice([0.0, 0.0, 0.35, 1.0])),
         glasses=bool(rng.random() < 0.3),
@@ -224,9 +218,7 @@ def _grid(rows: int, columns: int) -> tuple[Points, np.ndarray]:
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b = index[:-1], np.roll(index[:-1], -1, axis=1)
     c, d = index[1:], np.roll(index[1:], -1, axis=1)
-    triangles = np.concatenate(
-        (np.stack((a, c, b), -1).reshape(-1, 3), np.stack((b, c, d), -1).reshape(-1, 3))
-    )
+    triangles = np.concatenate((np.stack((a, c, b), -1).reshape(-1, 3), np.stack((b, c, d), -1).reshape(-1, 3)))
     return directions, triangles
 
 
@@ -305,12 +297,7 @@ def _paint(p: Points, who: Identity, noise: _Noise, hairiness: np.ndarray) -> tu
 
     arch = -24 + 5.0 * ((m[:, 0] - 36) / 22) ** 2
     thick = 2.6 + 1.7 * who.brow * (1 - _step(m[:, 0], 30, 56))
-    brow = (
-        np.exp(-(((p[:, 1] - arch) / thick) ** 4))
-        * _step(m[:, 0], 9, 15)
-        * (1 - _step(m[:, 0], 50, 58))
-        * front
-    )
+    brow = np.exp(-(((p[:, 1] - arch) / thick) ** 4)) * _step(m[:, 0], 9, 15) * (1 - _step(m[:, 0], 50, 58)) * front
     c = _mix(c, who.hair * 0.8, brow * (0.8 + 0.15 * np.tanh(noise(p, (4, 3, 4)))))
 
     strands = 1 + 0.16 * noise(p, (5, 60, 60)) + 0.10 * noise(p, (14, 90, 90))
@@ -337,9 +324,7 @@ def _tube(path: Points, radius: float, closed: bool) -> tuple[Points, np.ndarray
     if closed:
         index = np.concatenate((index, index[:1]))
     a, b, c, d = index[:-1], np.roll(index[:-1], -1, 1), index[1:], np.roll(index[1:], -1, 1)
-    return vertices, np.concatenate(
-        (np.stack((a, c, b), -1).reshape(-1, 3), np.stack((b, c, d), -1).reshape(-1, 3))
-    )
+    return vertices, np.concatenate((np.stack((a, c, b), -1).reshape(-1, 3), np.stack((b, c, d), -1).reshape(-1, 3)))
 
 
 def _glasses(who: Identity, rng: np.random.Generator) -> tuple[Points, np.ndarray]:
@@ -383,9 +368,7 @@ def head_mesh(who: Identity, detail: int, neck: bool) -> Mesh:
         q = p / scale
         skin = _skin(q, who, neck)
         if who.beard:
-            thickness = (
-                5.0 * who.beard * _step(q[:, 1], 40, 75) * _step(q[:, 1], 122, 104) * _step(q[:, 2], 55, 25)
-            )
+            thickness = 5.0 * who.beard * _step(q[:, 1], 40, 75) * _step(q[:, 1], 122, 104) * _step(q[:, 2], 55, 25)
             skin = skin - thickness * (1 + 0.25 * noise(q, 9))
         return np.minimum(skin, _join(skin, _hair(q, who, noise), 3)) * 0.92
 

@@ -49,7 +49,7 @@ class Motion(NamedTuple):
 
 def hidden_order(seed: int) -> EulerOrder:
     """Return the order of axes in which the heads of a miniature are rendered; the readers are not told."""
-    return ALL_ORDERS[int(np.random.default_rng([seed, 99]).integers(len(ALL_ORDERS)))]
+    return ALL_ORDERS[int(np.random.default_rng([seed, 8]).integers(len(ALL_ORDERS)))]
 
 
 def _smooth(rng: np.random.Generator, length: int, sigma: float) -> Floats:
@@ -64,7 +64,7 @@ def biwi_motion(row: pd.Series, frames: int, seed: int) -> Motion:
     first, last = int(row["first_frame"]), int(row["last_frame"])
     mean = row[["mean_pitch", "mean_yaw", "mean_roll"]].to_numpy(float)
     std = row[["std_pitch", "std_yaw", "std_roll"]].to_numpy(float)
-    whole = np.clip(mean + std * _smooth(rng, last - first + 1, 12.0), *_LIMITS)
+    whole = np.clip(mean + std * _smooth(rng, last - first + 1, 22.0), *_LIMITS)
     # A face that looks away from the camera is not in Biwi: its frame is a gap in the numbers.
     seen = np.flatnonzero(to_matrix(whole)[:, 2, 2] > 0.08)
     chosen = np.sort(rng.choice(seen, min(frames, len(seen)), replace=False))
@@ -75,9 +75,7 @@ def _sampled(track: Floats, count: int) -> Floats:
     return track[np.linspace(0, len(track) - 1, count).round().astype(int)]
 
 
-def track_angles(
-    group: int, index: int, count: int, motion: Floats | None, order: EulerOrder, seed: int
-) -> Floats:
+def track_angles(group: int, index: int, count: int, motion: Floats | None, order: EulerOrder, seed: int) -> Floats:
     """Return the angles (count, 3) of a track as its file has them, to be rendered in ``order``.
 
     ``motion`` (m, 3) is the sequence that a ``BIWI`` track follows, ``pyr`` in the depth camera.

@@ -53,9 +53,7 @@ def make_scene(mesh: Mesh) -> Scene:
     return Scene(tree, mesh.triangles, attributes, float(np.linalg.norm(mesh.vertices, axis=1).max()))
 
 
-def _rays(
-    scene: Scene, rotation: np.ndarray, centre: np.ndarray, camera: np.ndarray, width: int, height: int
-):  # type: ignore[no-untyped-def]
+def _rays(scene: Scene, rotation: np.ndarray, centre: np.ndarray, camera: np.ndarray, width: int, height: int):  # type: ignore[no-untyped-def]
     """Return the pixels inside the mesh's bounding sphere and their rays in the camera's frame."""
     f, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
     reach = f * scene.radius / max(centre[2] - scene.radius, 1.0)
@@ -121,7 +119,5 @@ def render(
     shine = gloss * np.clip((normals * half).sum(1), 0, 1) ** 24 * (lit > 0)
     # The sky light falls from above (the camera's -y).
     sky = 0.75 - 0.25 * (normals @ turn[1])
-    colour = (
-        albedo * (light.colour * lit[:, None] + light.ambient * sky[:, None]) + light.colour * shine[:, None]
-    )
+    colour = albedo * (light.colour * lit[:, None] + light.ambient * sky[:, None]) + light.colour * shine[:, None]
     return Hits(pixels[hit], depth, colour)

@@ -17,14 +17,10 @@ def room(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
         wide, tall = rng.uniform(0.05, 0.4) * width, rng.uniform(0.08, 0.6) * height
         p0 = (int(left), int(top))
         p1 = (int(left + wide), int(top + tall))
-        colour = tuple(
-            float(c) for c in np.clip(wall * rng.uniform(0.3, 1.3) + rng.normal(0, 0.12, 3), 0.02, 1)
-        )
+        colour = tuple(float(c) for c in np.clip(wall * rng.uniform(0.3, 1.3) + rng.normal(0, 0.12, 3), 0.02, 1))
         kind = rng.integers(4)
         if kind == 0:
-            cv2.ellipse(
-                image, ((left, top), (wide, tall), float(rng.uniform(0, 180))), colour, -1, cv2.LINE_AA
-            )
+            cv2.ellipse(image, ((left, top), (wide, tall), float(rng.uniform(0, 180))), colour, -1, cv2.LINE_AA)
         elif kind == 1:
             cv2.rectangle(image, p0, p1, colour, -1)
             edge = tuple(c * 0.5 for c in colour)
@@ -35,15 +31,11 @@ def room(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
                 thick = rng.uniform(0.008, 0.03) * width
                 spine = tuple(float(c) for c in rng.uniform(0.05, 0.9, 3))
                 lower = int(top + 0.12 * height), int(at + thick)
-                cv2.rectangle(
-                    image, (int(at), int(top + rng.uniform(0, 0.04) * height)), lower[::-1], spine, -1
-                )
+                cv2.rectangle(image, (int(at), int(top + rng.uniform(0, 0.04) * height)), lower[::-1], spine, -1)
                 at += thick
         else:
             cv2.line(image, p0, p1, colour, max(int(rng.uniform(0.004, 0.02) * width), 1), cv2.LINE_AA)
-    texture = cv2.resize(
-        rng.normal(0, 0.03, (height // 4 + 1, width // 4 + 1)).astype(np.float32), (width, height)
-    )
+    texture = cv2.resize(rng.normal(0, 0.03, (height // 4 + 1, width // 4 + 1)).astype(np.float32), (width, height))
     return np.clip(image + texture[..., None], 0, 1)
 
 

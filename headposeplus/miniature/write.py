@@ -63,9 +63,7 @@ def _camera(focal: float, centre: tuple[float, float], ratio: float, size: tuple
 def _rgb_calibration(group: str, scale: Scale) -> Calibration:
     rotation, translation = _RGB[group]
     camera = _camera(_RGB_FOCAL, _RGB_CENTRE, scale.width / 640, (scale.width, scale.height))
-    return Calibration(
-        camera, np.zeros(4), np.array(rotation), np.array(translation), scale.width, scale.height
-    )
+    return Calibration(camera, np.zeros(4), np.array(rotation), np.array(translation), scale.width, scale.height)
 
 
 def _depth_calibration(scale: Scale) -> Calibration:
@@ -134,9 +132,7 @@ def _biwi_poses(motion: Motion, rgb: Calibration, rng: np.random.Generator) -> t
     return [Pose(r, neck + s - r @ _NECK) for r, s in zip(rotations, sway, strict=True)], neck
 
 
-def _paint(
-    image: np.ndarray, depth: np.ndarray, pixels: np.ndarray, z: np.ndarray, colour: np.ndarray
-) -> None:
+def _paint(image: np.ndarray, depth: np.ndarray, pixels: np.ndarray, z: np.ndarray, colour: np.ndarray) -> None:
     """Draw what rays met into an image (height, width, 3) and its depth, where it is nearer."""
     nearer = (depth.flat[pixels] == 0) | (z < depth.flat[pixels])
     image.reshape(-1, 3)[pixels[nearer]] = colour[nearer]
@@ -172,9 +168,7 @@ def _write_sequence(task: _Sequence) -> None:
     backdrop_depth = np.zeros((scale.height, scale.width), np.float32)
     body = render(torso, np.eye(3), neck, rgb.matrix, scale.width, scale.height, light, rng)
     _paint(backdrop, backdrop_depth, *body)
-    body_depth = _depth_image(
-        torso, Pose(rgb.rotation.T, rgb.rotation.T @ (neck - rgb.translation)), depth_camera
-    )
+    body_depth = _depth_image(torso, Pose(rgb.rotation.T, rgb.rotation.T @ (neck - rgb.translation)), depth_camera)
 
     for number, stem, pose in zip(motion.numbers, stems, poses, strict=True):
         rng = np.random.default_rng([task.seed, 5, int(name), int(number)])
@@ -182,9 +176,7 @@ def _write_sequence(task: _Sequence) -> None:
         _paint(image, depth, *render(head, *pose, rgb.matrix, scale.width, scale.height, light, rng))
         seen = Pose(rgb.rotation.T @ pose.rotation, rgb.rotation.T @ (pose.centre - rgb.translation))
         head_depth = _depth_image(head, seen, depth_camera)
-        nearest = np.where(
-            (body_depth == 0) | ((head_depth > 0) & (head_depth < body_depth)), head_depth, body_depth
-        )
+        nearest = np.where((body_depth == 0) | ((head_depth > 0) & (head_depth < body_depth)), head_depth, body_depth)
         _write_png(
             masks / f"{stem}_depth_mask.png",
             ((head_depth > 0) & (nearest == head_depth)).astype(np.uint8) * 255,
@@ -217,9 +209,7 @@ def _write_head(task: _Head) -> None:
                 missing.append((group, path, angle))
     if not missing:
         return
-    scene = make_scene(
-        head_mesh(draw_identity(*_identity_seed(task.seed, 6, task.head)), task.scale.detail, neck=True)
-    )
+    scene = make_scene(head_mesh(draw_identity(*_identity_seed(task.seed, 6, task.head)), task.scale.detail, neck=True))
     camera = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0, (size, size))
     light = Light(_unit([0.25, -0.45, -0.9]), np.full(3, 0.8), np.full(3, 0.45), 0.0, 0.0)
     rng = np.random.default_rng(0)  # without shadows nothing is drawn from it
@@ -229,13 +219,11 @@ def _write_head(task: _Head) -> None:
         image = np.zeros((size * size, 4), np.uint8)
         image[hits.pixels, :3] = np.clip(np.rint(hits.colour * 255), 1, 255)
         image[hits.pixels, 3] = 255
-        image = image.reshape(size, size, 4)
-        _write_png(path, image[..., :3] if group == "kinect" else image)
+        square = image.reshape(size, size, 4)
+        _write_png(path, square[..., :3] if group == "kinect" else square)
 
 
-def _manifest(
-    real: pd.DataFrame, scale: Scale, motions: dict[str, Motion], tracks: pd.DataFrame
-) -> pd.DataFrame:
+def _manifest(real: pd.DataFrame, scale: Scale, motions: dict[str, Motion], tracks: pd.DataFrame) -> pd.DataFrame:
     rows = real[(real["dataset"] == "biwi") & real["unit"].isin(list(motions))].copy()
     for index, row in rows.iterrows():
         motion = motions[str(row["unit"])]
@@ -261,9 +249,7 @@ def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> None:
     if note.exists():
         found = read_json(note, "the description of a miniature")
         if found != about:
-            raise HeadposeError(
-                f"{out}: holds the miniature {found}, not {about}; choose another folder or delete it"
-            )
+            raise HeadposeError(f"{out}: holds the miniature {found}, not {about}; choose another folder or delete it")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HeadposeError(f"{out}: not empty and not a miniature; choose another folder")
     write_json(note, about)
@@ -290,12 +276,8 @@ def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> None:
             # What is rendered are the numbers that the file holds.
             text = "".join("{:.6f},{:.6f},{:.6f}\n".format(*row) for row in angles)
             write_text(root / group / f"{name}.csv", text)
-            tracks.append(
-                (group, name, np.array([[float(v) for v in line.split(",")] for line in text.splitlines()]))
-            )
-    table = pd.DataFrame(
-        [{"dataset": "synhead", "group": g, "unit": n, "frames": len(a)} for g, n, a in tracks]
-    )
+            tracks.append((group, name, np.array([[float(v) for v in line.split(",")] for line in text.splitlines()])))
+    table = pd.DataFrame([{"dataset": "synhead", "group": g, "unit": n, "frames": len(a)} for g, n, a in tracks])
     table = _manifest(real, scale, motions, table.reindex(columns=list(manifest.COLUMNS)))
     write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
 
@@ -306,8 +288,6 @@ def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> None:
             picture = room(rng, scale.width, scale.height)
             encoded = cv2.imencode(path.suffix, np.rint(picture[..., ::-1] * 255).astype(np.uint8))[1]
             write_bytes(path, encoded.tobytes())
-    run_tasks(
-        _write_head, [_Head(out, scale, seed, head, tracks) for head in synhead.HEADS], jobs, "SynHead heads"
-    )
+    run_tasks(_write_head, [_Head(out, scale, seed, head, tracks) for head in synhead.HEADS], jobs, "SynHead heads")
     sequences = [_Sequence(out, scale, seed, dict(row)) for row in rows]
     run_tasks(_write_sequence, sequences, jobs, "Biwi sequences")

@@ -1,0 +1,518 @@
+"""The build: Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead.
+
+A shard is one task: a Biwi sequence, or a SynHead head and group. Tasks run in parallel processes and share
+nothing. A finished shard is never built again, so a build that was stopped goes on at the shards it lacks,
+and the bytes do not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from headposeplus import __version__, biwi, boxes, manifest, render_order, shards, synhead
+from headposeplus.errors import DatasetError, HeadposeError, ImageError, RawDataError
+from headposeplus.files import read_json, run_tasks, sha256, whole_or_absent, write_json
+from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image, split_foreground
+from headposeplus.match import match
+from headposeplus.rotations import EulerOrder, Floats, euler_order, from_matrix, to_matrix
+
+ORDER_REPORT = "render_order.json"
+Report = dict[str, Any]
+
+
+class Options(NamedTuple):
+    """What a build is asked for.
+
+    ``size`` is the crops' side in pixels. A SynHead frame is kept while the face's axis points into the
+    camera's half-space by more than ``visible_margin`` (the cosine to the optical axis). The sources are
+    JPEG unless ``lossless``. ``strict`` raises at the first damaged file instead of leaving it out.
+    """
+
+    size: int = 224
+    visible_margin: float = 0.1
+    lossless: bool = False
+    strict: bool = False
+
+
+class Summary(NamedTuple):
+    """What a build made: each dataset's description, and lines on what a reader should know."""
+
+    datasets: list[dict[str, Any]]
+    notes: list[str]
+    left_out: list[str]
+    order: render_order.OrderReport | None
+
+
+class _ShardTask(NamedTuple):
+    """What every shard's task begins with."""
+
+    path: Path
+    build: str
+    options: Options
+    work: Any
+
+
+class _BiwiWork(NamedTuple):
+    root: Path
+    sequence: str
+    subject: str
+    boxes: dict[str, Floats] | None
+
+
+class _SynHeadWork(NamedTuple):
+    tracks: list[synhead.Track]
+    head: str
+    order: EulerOrder
+
+
+class _SynBiwiRow(NamedTuple):
+    frame: str
+    track: synhead.Track
+    frame_in_track: int
+    rows: int
+    turn: float
+    rotation: Floats
+    geodesic: float
+    euler: float
+
+
+class _SynBiwiWork(NamedTuple):
+    rows: list[_SynBiwiRow]
+    heads: list[str]
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _report(rows: int, left_out: list[str], box_sources: Counter[str], **more: Any) -> Report:
+    return {"rows": rows, "left_out": left_out, "boxes": dict(sorted(box_sources.items())), **more}
+
+
+def _build_biwi(task: _ShardTask) -> Report:
+    """Build one sequence of Biwi+."""
+    work: _BiwiWork = task.work
+    frames, left_out = biwi.frames(work.root, work.sequence)
+    camera = biwi.read_calibration(work.root / work.sequence / "rgb.cal")
+    sources: Counter[str] = Counter()
+    with shards.write_shard(task.path, task.build) as shard:
+        for frame in frames:
+            try:
+                image = read_image(frame.image)
+                pose = biwi.to_rgb_camera(biwi.read_pose(frame.pose), camera)
+                if image.shape[:2] != (camera.height, camera.width):
+                    raise ImageError(
+                        f"{frame.image}: {image.shape[1]} x {image.shape[0]} pixels, but the calibration says "
+                        f"{camera.width} x {camera.height}"
+                    )
+            except RawDataError as error:
+                left_out.append(str(error))
+                continue
+            given = work.boxes.get(frame.id) if work.boxes is not None else None
+            box = given if given is not None else boxes.projected(pose.centre, camera)
+            sources["given" if given is not None else "projected"] += 1
+            picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
+            encoded = encode(picture, lossless=True)
+            shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, {}))
+        if task.options.strict and left_out:
+            raise RawDataError(left_out[0])
+        report = _report(shard.count, left_out, sources)
+        shard.finish(report)
+    return report
+
+
+def _synthetic_crop(path: Path, turn: float, options: Options) -> tuple[np.ndarray, np.ndarray, Floats]:
+    """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
+    image, mask = split_foreground(read_image(path))
+    if mask.sum() < 16:
+        raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
+    height, width = mask.shape
+    principal = np.array([(width - 1) / 2, (height - 1) / 2])
+    box = boxes.of_mask(mask, turn, principal)
+    matrix = crop_matrix(box, options.size, turn, principal)
+    picture, foreground = crop_foreground(image, mask, matrix, options.size)
+    return encode(picture, options.lossless), foreground, box
+
+
+def _visible(rotations: Floats, options: Options) -> np.ndarray:
+    # The face looks along the head's -z; its component towards the camera is R22.
+    return rotations[:, 2, 2] > options.visible_margin
+
+
+def _build_synhead(task: _ShardTask) -> Report:
+    """Build one head and group of SynHead+."""
+    work: _SynHeadWork = task.work
+    left_out: list[str] = []
+    sources: Counter[str] = Counter()
+    hidden = 0
+    with shards.write_shard(task.path, task.build) as shard:
+        for track in work.tracks:
+            rotations = to_matrix(synhead.read_angles(track), work.order)
+            paths = synhead.list_images(track, work.head, len(rotations))
+            visible = _visible(rotations, task.options)
+            hidden += int((~visible).sum())
+            for index in np.flatnonzero(visible):
+                try:
+                    encoded, mask, box = _synthetic_crop(paths[index], 0.0, task.options)
+                except ImageError as error:
+                    left_out.append(str(error))
+                    continue
+                sources["mask"] += 1
+                name = synhead.image_id(track.group, work.head, track.name, int(index))
+                shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, {}))
+        if task.options.strict and left_out:
+            raise RawDataError(left_out[0])
+        report = _report(shard.count, left_out, sources, face_not_visible=hidden)
+        shard.finish(report)
+    return report
+
+
+def _build_synbiwi(task: _ShardTask) -> Report:
+    """Build SynBiwi+ for one sequence of Biwi+: a row a frame and head."""
+    work: _SynBiwiWork = task.work
+    left_out: list[str] = []
+    sources: Counter[str] = Counter()
+    images: dict[tuple[synhead.Track, str], list[Path]] = {}
+    with shards.write_shard(task.path, task.build) as shard:
+        for row in work.rows:
+            for head in work.heads:
+                if (row.track, head) not in images:
+                    images[row.track, head] = synhead.list_images(row.track, head, row.rows)
+                path = images[row.track, head][row.frame_in_track]
+                try:
+                    encoded, mask, box = _synthetic_crop(path, row.turn, task.options)
+                except ImageError as error:
+                    left_out.append(str(error))
+                    continue
+                sources["mask"] += 1
+                extra = {
+                    "source": synhead.image_id(row.track.group, head, row.track.name, row.frame_in_track),
+                    "turn": row.turn,
+                    "residual/geodesic": row.geodesic,
+                    "residual/euler": row.euler,
+                }
+                name = f"syn{row.frame}/{head}"
+                shard.add(shards.Row(name, head, encoded, mask, row.rotation, box, extra))
+        if task.options.strict and left_out:
+            raise RawDataError(left_out[0])
+        report = _report(shard.count, left_out, sources)
+        shard.finish(report)
+    return report
+
+
+def _run(function: Callable[[_ShardTask], Report], tasks: list[_ShardTask], jobs: int, label: str) -> list[Report]:
+    """Return the report of each shard, building those that are not there yet."""
+    found = [shards.read_report(task.path, task.build) for task in tasks]
+    missing = [task for task, report in zip(tasks, found, strict=True) if report is None]
+    built = iter(run_tasks(function, missing, jobs, label))
+    return [report if report is not None else next(built) for report in found]
+
+
+def _describe(
+    folder: Path, name: str, parameters: dict[str, Any], paths: list[Path], reports: list[Report], **more: Any
+) -> dict[str, Any]:
+    """Write ``dataset.json`` beside the finished shards and return it."""
+    box_sources: Counter[str] = Counter()
+    for report in reports:
+        box_sources.update(report["boxes"])
+    info: dict[str, Any] = {
+        "name": name,
+        "schema": shards.SCHEMA,
+        "toolkit": __version__,
+        "convention": "pyr",
+        "camera": "rgb",
+        "parameters": parameters,
+        "parameters_sha256": _hash(parameters),
+        "boxes": dict(box_sources),
+        "left_out": [line for report in reports for line in report["left_out"]],
+        **more,
+        "shards": [
+            {"file": path.name, "rows": report["rows"], "sha256": sha256(path)}
+            for path, report in zip(paths, reports, strict=True)
+        ],
+    }
+    _, rotations = shards.read_labels(shards.Dataset(folder, info))
+    angles = from_matrix(rotations)
+    info["rows"] = len(angles)
+    info["labels"] = {
+        key: [round(float(value), 4) for value in statistic(angles, axis=0)]
+        for key, statistic in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max))
+        if len(angles)
+    }
+    write_json(folder / shards.INFO, info)
+    return info
+
+
+def _biwi_fingerprint(root: Path, names: list[str]) -> str:
+    """Return a hash that changes when a frame is added, taken away, or its files change in size."""
+    content: list[Any] = []
+    for name in names:
+        for frame in biwi.frames(root, name)[0]:
+            content.append((frame.id, frame.image.stat().st_size, frame.pose.stat().st_size))
+        calibration = root / name / "rgb.cal"
+        content.append((name, calibration.read_text() if calibration.exists() else ""))
+    return _hash(content)
+
+
+def _read_biwi_poses(root: Path, names: list[str]) -> dict[str, tuple[np.ndarray, Floats]]:
+    """Return each sequence's frame numbers (n,) and ``pyr`` angles (n, 3) in the depth camera."""
+    found = {}
+    for name in names:
+        poses = {}
+        for frame in biwi.frames(root, name)[0]:
+            try:
+                poses[frame.number] = biwi.read_pose(frame.pose).rotation
+            except RawDataError:
+                continue  # the build of Biwi+ lists it
+        if poses:
+            found[name] = np.array(list(poses)), from_matrix(np.stack(list(poses.values())))
+    return found
+
+
+def build_biwi(
+    root: Path, out: Path, options: Options, jobs: int, box_file: Path | None, manifest_file: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Build Biwi+ from the sequences below ``root``; return its description and notes for the reader."""
+    names = biwi.sequences(root)
+    table = manifest.read(manifest_file)
+    subjects = manifest.biwi_subjects(table)
+    given = boxes.read_boxes(box_file) if box_file else None
+    parameters = {
+        "size": options.size,
+        "boxes": sha256(box_file) if box_file else "projected",
+        "head_size_mm": boxes.HEAD_SIZE_MM,
+        "lossless": True,
+        "raw_sha256": _biwi_fingerprint(root, names),
+    }
+    folder = out / "biwi+"
+    build = _hash(["biwi+", shards.SCHEMA, parameters])
+    paths = [folder / shards.shard_name(i, len(names)) for i in range(len(names))]
+    tasks = []
+    for name, path in zip(names, paths, strict=True):
+        mine = (
+            {key: box for key, box in given.items() if key.startswith(f"biwi/{name}/")} if given is not None else None
+        )
+        tasks.append(_ShardTask(path, build, options, _BiwiWork(root, name, subjects.get(name, name), mine)))
+    info = _describe(folder, "biwi+", parameters, paths, _run(_build_biwi, tasks, jobs, "Biwi+"))
+    found = {name: [frame.number for frame in biwi.frames(root, name)[0]] for name in names}
+    listed, absent = manifest.absent_frames(table, found)
+    notes = [f"Biwi: {absent:,} of the {listed:,} frames of the manifest are absent"] if absent else []
+    return info, notes
+
+
+def _inferred_order(root: Path, biwi_root: Path | None, record: Path, jobs: int, seed: int) -> render_order.OrderReport:
+    """Return the rendering order as inferred before from the same tracks, else infer and record it."""
+    key = {"raw_sha256": _tracks_fingerprint(_all_tracks(root)), "seed": seed, "with_biwi": biwi_root is not None}
+    if record.exists():
+        found = read_json(record, "a report on the rendering order")
+        if found.get("of") == key:
+            return render_order.from_json(found["report"])
+    poses = _read_biwi_poses(biwi_root, biwi.sequences(biwi_root)) if biwi_root else None
+    report = render_order.infer(root, poses, jobs, seed)
+    write_json(record, {"of": key, "report": render_order.to_json(report)})
+    return report
+
+
+def _tracks_fingerprint(tracks: list[synhead.Track]) -> str:
+    return _hash([[track.group, track.name, sha256(track.csv)] for track in tracks])
+
+
+def _all_tracks(root: Path) -> list[synhead.Track]:
+    tracks = synhead.tracks(root)
+    if not tracks:
+        raise RawDataError(f"{root}: no tracks; expected {synhead.LAYOUT}")
+    return tracks
+
+
+def build_synhead(
+    root: Path, out: Path, options: Options, jobs: int, order: EulerOrder, order_source: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Build SynHead+ from the tracks below ``root``, whose heads were rendered in ``order``."""
+    tracks, heads = _all_tracks(root), synhead.heads(root)
+    parameters = {
+        "size": options.size,
+        "visible_margin": options.visible_margin,
+        "lossless": options.lossless,
+        "mask_box_scale": boxes.MASK_BOX_SCALE,
+        "render_order": str(order),
+        "raw_sha256": _hash([_tracks_fingerprint(tracks), *heads]),
+    }
+    folder = out / "synhead+"
+    build = _hash(["synhead+", shards.SCHEMA, parameters])
+    units = []
+    for head in heads:
+        for group in synhead.GROUPS:
+            mine = [t for t in tracks if t.group == group and (t.csv.parent / head).is_dir()]
+            if mine:
+                units.append(_SynHeadWork(mine, head, order))
+    paths = [folder / shards.shard_name(i, len(units)) for i in range(len(units))]
+    tasks = [_ShardTask(path, build, options, unit) for path, unit in zip(paths, units, strict=True)]
+    reports = _run(_build_synhead, tasks, jobs, "SynHead+")
+    hidden = sum(report["face_not_visible"] for report in reports)
+    notes = _write_backgrounds(synhead.backgrounds(root), folder / shards.BACKGROUNDS, options)
+    info = _describe(
+        folder, "synhead+", parameters, paths, reports, face_not_visible=hidden, render_order_from=order_source
+    )
+    return info, notes
+
+
+def _write_backgrounds(paths: list[Path], target: Path, options: Options) -> list[str]:
+    """Write the middle square of each background, twice a crop's side, so that crops of it can be drawn."""
+    if not paths:
+        return ["SynHead: no background images; training composites the heads on plain colours"]
+    if target.exists():
+        return []
+    side, encoded, notes = 2 * options.size, [], []
+    for path in paths:
+        try:
+            image = read_image(path)[..., :3]
+        except ImageError as error:
+            notes.append(f"background left out: {error}")
+            continue
+        height, width = image.shape[:2]
+        shorter = min(height, width)
+        box = np.array([(width - shorter) // 2, (height - shorter) // 2, shorter, shorter])
+        encoded.append(encode(crop(np.ascontiguousarray(image), crop_matrix(box, side), side), lossless=False))
+    if not encoded:
+        return [*notes, "SynHead: no background image is readable; training composites on plain colours"]
+    with whole_or_absent(target) as temporary, h5py.File(temporary, "w") as file:
+        file["image/bytes"] = np.concatenate(encoded)
+        file["image/offset"] = np.concatenate(([0], np.cumsum([len(data) for data in encoded])))
+    return notes
+
+
+def build_synbiwi(
+    root: Path, out: Path, options: Options, jobs: int, order: EulerOrder, biwi_plus: shards.Dataset
+) -> dict[str, Any]:
+    """Build SynBiwi+: for each frame of Biwi+ and each head, the SynHead image that comes closest when turned."""
+    tracks, heads = _all_tracks(root), synhead.heads(root)
+    heads = [head for head in heads if all(track.images_folder(head).is_dir() for track in tracks)]
+    per_track = [to_matrix(synhead.read_angles(track), order) for track in tracks]
+    poses = np.concatenate(per_track)
+    owner = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(per_track)])
+    position = np.concatenate([np.arange(len(rows)) for rows in per_track])
+    visible = np.flatnonzero(_visible(poses, options))
+    parameters = {
+        "size": options.size,
+        "visible_margin": options.visible_margin,
+        "lossless": options.lossless,
+        "mask_box_scale": boxes.MASK_BOX_SCALE,
+        "render_order": str(order),
+        "biwi+": [shard["sha256"] for shard in biwi_plus.info["shards"]],
+        "raw_sha256": _hash([_tracks_fingerprint(tracks), *heads]),
+    }
+    folder = out / "synbiwi+"
+    build = _hash(["synbiwi+", shards.SCHEMA, parameters])
+    tasks, everything = [], []
+    targets = list(shards.read_fields(biwi_plus, "id", "label/rotation"))
+    paths = [folder / shards.shard_name(i, len(targets)) for i in range(len(targets))]
+    for path, target in zip(paths, targets, strict=True):
+        found = match(target["label/rotation"], poses[visible])
+        everything.append(found)
+        rows = []
+        for i, frame in enumerate(target["id"]):
+            source = int(visible[found.source[i]])
+            track = tracks[owner[source]]
+            rows.append(
+                _SynBiwiRow(
+                    str(frame), track, int(position[source]), len(per_track[owner[source]]), float(found.turn[i]),
+                    found.rotation[i], float(found.geodesic[i]), float(found.euler[i]),
+                )
+            )  # fmt: skip
+        tasks.append(_ShardTask(path, build, options, _SynBiwiWork(rows, heads)))
+    residual = {
+        name: {
+            "mean": round(float(values.mean()), 4),
+            "median": round(float(np.median(values)), 4),
+            "p95": round(float(np.percentile(values, 95)), 4),
+        }
+        for name in ("euler", "geodesic")
+        for values in [np.concatenate([getattr(found, name) for found in everything])]
+    }
+    reports = _run(_build_synbiwi, tasks, jobs, "SynBiwi+")
+    return _describe(folder, "synbiwi+", parameters, paths, reports, residual=residual)
+
+
+def build_synhead_pp(out: Path) -> dict[str, Any]:
+    """Describe SynHead++, the union of SynHead+ and SynBiwi+; it holds no pixels of its own."""
+    joined = [shards.open_dataset(out / name) for name in ("synhead+", "synbiwi+")]
+    parameters = {"size": joined[0].size} | {part.name: part.info["parameters_sha256"] for part in joined}
+    more = {"joins": [part.name for part in joined], "visible_margin": joined[0].info["parameters"]["visible_margin"]}
+    return _describe(out / "synhead++", "synhead++", parameters, [], [], **more)
+
+
+def build_datasets(
+    out: Path,
+    biwi_folder: Path | None = None,
+    synhead_folder: Path | None = None,
+    box_file: Path | None = None,
+    order: str | None = None,
+    options: Options | None = None,
+    jobs: int = 1,
+    manifest_file: Path | None = None,
+    seed: int = 0,
+) -> Summary:
+    """Build what the given raw data allow: Biwi+, SynHead+, and with both, SynBiwi+ and SynHead++.
+
+    Parameters
+    ----------
+    out
+        Folder of the datasets, one folder each.
+    biwi_folder, synhead_folder
+        The raw copies; at least one.
+    box_file
+        Checked boxes of Biwi: a CSV or the published ``Biwi_plus.npz``. Frames without one, and all frames
+        where it is not given, get the projection of the head.
+    order
+        SynHead's rendering order, such as ``xyz+++``; inferred from the images if None.
+    jobs
+        Number of processes.
+    manifest_file
+        What a full copy holds; the project's own if None.
+    seed
+        Of the random choice of images from which the rendering order is inferred.
+
+    Raises
+    ------
+    HeadposeError
+        If the raw data are not in their layout, or ``out`` holds a build of other data or options.
+    """
+    options = options or Options()
+    if not biwi_folder and not synhead_folder:
+        raise HeadposeError("nothing to build from: give --biwi, --synhead or both")
+    if not 8 <= options.size <= 1024:
+        raise HeadposeError(f"--size {options.size}: expected a crop's side of 8 to 1024 pixels")
+    biwi_root = biwi.find_root(biwi_folder) if biwi_folder else None
+    synhead_root = synhead.find_root(synhead_folder) if synhead_folder else None
+    known_order = euler_order(order) if order else None
+    infos: list[dict[str, Any]] = []
+    notes: list[str] = []
+    report = None
+    if biwi_root:
+        info, notes = build_biwi(biwi_root, out, options, jobs, box_file, manifest_file)
+        infos.append(info)
+    if synhead_root:
+        source = "set by hand"
+        if known_order is None:
+            report = _inferred_order(synhead_root, biwi_root, out / "synhead+" / ORDER_REPORT, jobs, seed)
+            known_order = report.order
+            source = f"inferred from {report.pairs} pairs of images, margin {report.margin:.1f} standard errors"
+        info, more = build_synhead(synhead_root, out, options, jobs, known_order, source)
+        infos.append(info)
+        notes += more
+    if biwi_root and synhead_root and known_order:
+        biwi_plus = shards.open_dataset(out / "biwi+")
+        if not biwi_plus.info["rows"]:
+            raise DatasetError(f"{biwi_folder}: no readable frame, so there is nothing to match SynHead with")
+        infos.append(build_synbiwi(synhead_root, out, options, jobs, known_order, biwi_plus))
+        infos.append(build_synhead_pp(out))
+    left_out = [line for info in infos for line in info["left_out"]]
+    return Summary(infos, notes, left_out, report)

@@ -1,0 +1,92 @@
+"""Pictures of datasets: a contact sheet of crops with their pose, and the label spaces of source and target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from headposeplus import shards
+from headposeplus.files import whole_or_absent
+from headposeplus.images import Image, decode
+from headposeplus.rotations import Floats, from_matrix
+
+SOURCE_COLOUR, TARGET_COLOUR = "#c0392b", "#2060b0"
+# Axes of the head, drawn as they are named in the field: right in red, down in green, out of the face in blue.
+_AXES = ((np.array([1.0, 0, 0]), (214, 48, 49)), (np.array([0, 1.0, 0]), (39, 174, 96)), (np.array([0, 0, -1.0]), (45, 110, 235)))
+
+
+def draw_pose(image: Image, rotation: Floats) -> Image:
+    """Return a copy of a crop (height, width, 3) with the axes of its pose (3, 3) drawn from its middle."""
+    drawn = image.copy()
+    middle = np.array([image.shape[1] / 2, image.shape[0] / 2])
+    # What points away from the viewer is drawn first.
+    for axis, colour in sorted(_AXES, key=lambda item: -(rotation @ item[0])[2]):
+        tip = middle + 0.42 * image.shape[1] * (rotation @ axis)[:2]
+        thick = max(image.shape[1] // 60, 1)
+        cv2.line(drawn, middle.astype(int).tolist(), tip.astype(int).tolist(), colour, thick, cv2.LINE_AA)
+    return drawn
+
+
+def _sample(dataset: shards.Dataset, count: int, rng: np.random.Generator) -> list[Image]:
+    """Return crops spread over a dataset; each is drawn with its pose, on grey where the background is cut."""
+    tiles: list[Image] = []
+    size = dataset.size
+    filled = [(part, shard["file"]) for part in shards.parts(dataset) for shard in part.info["shards"] if shard["rows"]]
+    chosen = rng.permutation(len(filled))[:count] if len(filled) >= count else rng.integers(len(filled), size=count)
+    for index in np.sort(chosen):
+        part, file = filled[index]
+        row = shards.read_row(part, file, rng)
+        image = decode(row["image"])
+        if row["mask"] is not None:
+            mask = np.unpackbits(row["mask"])[: size * size].reshape(size, size).astype(bool)
+            image = np.where(mask[..., None], image, np.uint8(128))
+        tile = cv2.resize(image, (144, 144), interpolation=cv2.INTER_AREA if size > 144 else cv2.INTER_CUBIC)
+        tiles.append(draw_pose(tile, row["rotation"]))
+    return tiles
+
+
+def sample_crops(datasets: list[shards.Dataset], path: Path, seed: int = 0, columns: int = 10, rows: int = 2) -> None:
+    """Draw a contact sheet, PNG: some rows of random crops of each dataset, with the axes of their pose."""
+    rng = np.random.default_rng(seed)
+    height = 1.0 + sum(1.5 * rows + 0.4 for _ in datasets)
+    figure = Figure(figsize=(1.5 * columns, height), dpi=100, layout="constrained")
+    for axes, dataset in zip(np.atleast_1d(figure.subplots(len(datasets), 1)), datasets, strict=True):
+        tiles = _sample(dataset, rows * columns, rng)
+        sheet = np.concatenate([np.concatenate(tiles[i * columns : (i + 1) * columns], axis=1) for i in range(rows)])
+        axes.imshow(sheet)
+        axes.set_title(f"{dataset.name}  ({dataset.info['rows']:,} images)", loc="left", fontsize=15)
+        axes.axis("off")
+    figure.suptitle("Crops and their poses: right (red), down (green) and out of the face (blue)", fontsize=13)
+    save(figure, path)
+
+
+def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
+    """Draw yaw against pitch and against roll, PNG: for each title, source rotations (n, 3, 3) and target ones.
+
+    As in the paper's Figure 1, the source is red and the target blue. The angles are ``pyr``.
+    """
+    figure = Figure(figsize=(11, 4.4 * len(pairs)), dpi=100, layout="constrained")
+    grid = figure.subplots(len(pairs), 2, squeeze=False)
+    for row, (title, source, target) in zip(grid, pairs, strict=True):
+        for axes, (column, name) in zip(row, ((0, "pitch"), (2, "roll")), strict=True):
+            for label, rotations, colour in (("source", source, SOURCE_COLOUR), ("target", target, TARGET_COLOUR)):
+                angles = from_matrix(rotations)
+                size = float(np.clip(20_000 / max(len(angles), 1), 0.5, 6))
+                axes.scatter(angles[:, 1], angles[:, column], s=size, c=colour, alpha=0.35, linewidths=0, label=label)
+            axes.set(xlabel="yaw (degrees, pyr, RGB camera)", ylabel=f"{name} (degrees)", xlim=(-95, 95), ylim=(-95, 95))
+            axes.set_aspect("equal")
+            axes.grid(alpha=0.25)
+        row[0].set_title(title, loc="left")
+        row[1].legend(loc="upper right", markerscale=3, framealpha=0.9)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    FigureCanvasAgg(figure)
+    with whole_or_absent(path) as temporary:
+        figure.savefig(temporary, format="png")

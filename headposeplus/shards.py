@@ -1,0 +1,244 @@
+"""Built datasets on disk: a folder with ``dataset.json`` and HDF5 shards.
+
+A shard holds ``image/bytes`` (the encoded crops end to end), ``image/offset`` (n + 1), ``mask/bits`` (the
+packed foreground, of rendered images only), ``label/rotation`` (n, 3, 3), ``label/pyr`` (n, 3) in degrees,
+``id``, ``subject`` and ``box`` (x, y, width, height in raw pixels). SynBiwi+ adds ``source`` (the SynHead
+id), ``turn`` (degrees in the image plane), and what remains between its pose and the Biwi frame's:
+``residual/geodesic`` and ``residual/euler`` (degrees).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from headposeplus.errors import DatasetError
+from headposeplus.files import read_json, whole_or_absent
+from headposeplus.rotations import Floats, from_matrix
+
+SCHEMA = 1
+INFO = "dataset.json"
+BACKGROUNDS = "backgrounds.h5"
+NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
+
+_ABOUT = {
+    "image/bytes": "encoded crops (PNG or JPEG), end to end",
+    "image/offset": "crop i is image/bytes[offset[i]:offset[i + 1]]",
+    "mask/bits": "foreground of each crop, row by row, packed eight pixels to a byte, first pixel highest",
+    "label/rotation": "R: head to RGB camera (x right, y down, z forward)",
+    "label/pyr": "pitch, yaw, roll in degrees, convention pyr: the extrinsic xyz angles of F R F",
+    "id": "dataset/sequence/frame, or dataset/group/head/track/frame",
+    "subject": "who is seen",
+    "box": "x, y, width, height in raw pixels; the last pixel is at x + width - 1",
+    "source": "the SynHead image that was turned",
+    "turn": "its turn in the image plane, clockwise, in degrees",
+    "residual/geodesic": "degrees between this pose and the Biwi frame's",
+    "residual/euler": "mean absolute difference of pitch, yaw and roll to the Biwi frame's, in degrees",
+}
+_TEXT = "S40"
+_FLUSH = 256  # rows held in memory before they are written
+
+
+class Row(NamedTuple):
+    """One sample on its way into a shard; ``extra`` holds the fields that only SynBiwi+ has."""
+
+    id: str
+    subject: str
+    image: np.ndarray
+    mask: np.ndarray | None
+    rotation: Floats
+    box: Floats
+    extra: dict[str, Any]
+
+
+class ShardWriter:
+    """Writes rows into an open shard, a few at a time. The same rows give the same bytes: no times are stored."""
+
+    def __init__(self, file: h5py.File, build: str) -> None:
+        self._file = file
+        self._build = build
+        self._rows: list[Row] = []
+        self._offset = np.zeros(1, np.int64)
+        self.count = 0
+
+    def add(self, row: Row) -> None:
+        """Add a sample."""
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) == _FLUSH:
+            self._flush()
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """Write the last rows and the shard's report, which a resumed build reads back."""
+        self._flush()
+        self._append("image/offset", self._offset)
+        self._file.attrs["build"] = self._build
+        self._file.attrs["report"] = json.dumps(report, sort_keys=True)
+        self._file.attrs["rows"] = self.count
+
+    def _append(self, name: str, values: np.ndarray) -> None:
+        if name not in self._file:
+            chunk = (1 << 20,) if values.ndim == 1 and values.dtype == np.uint8 else (_FLUSH, *values.shape[1:])
+            dataset = self._file.create_dataset(
+                name, shape=(0, *values.shape[1:]), maxshape=(None, *values.shape[1:]), dtype=values.dtype, chunks=chunk
+            )
+            dataset.attrs["about"] = _ABOUT[name]
+        dataset = self._file[name]
+        start = dataset.shape[0]
+        dataset.resize(start + len(values), axis=0)
+        dataset[start:] = values
+
+    def _flush(self) -> None:
+        rows = self._rows
+        if not rows:
+            return
+        ends = self._offset[-1] + np.cumsum([len(row.image) for row in rows])
+        self._offset = np.concatenate((self._offset, ends))
+        self._append("image/bytes", np.concatenate([row.image for row in rows]))
+        if rows[0].mask is not None:
+            self._append("mask/bits", np.stack([np.packbits(row.mask) for row in rows if row.mask is not None]))
+        rotations = np.stack([row.rotation for row in rows])
+        self._append("label/rotation", rotations)
+        self._append("label/pyr", from_matrix(rotations))
+        self._append("id", np.array([row.id for row in rows], _TEXT))
+        self._append("subject", np.array([row.subject for row in rows], "S8"))
+        self._append("box", np.stack([row.box for row in rows]).astype(np.int32))
+        for name in rows[0].extra:
+            values = [row.extra[name] for row in rows]
+            self._append(name, np.array(values, _TEXT if isinstance(values[0], str) else np.float64))
+        self._rows = []
+
+
+@contextmanager
+def write_shard(path: Path, build: str) -> Iterator[ShardWriter]:
+    """Yield a writer of a shard, which exists under its name only once it is whole."""
+    with whole_or_absent(path) as temporary, h5py.File(temporary, "w") as file:
+        yield ShardWriter(file, build)
+
+
+def shard_name(index: int, count: int) -> str:
+    """Return a shard's file name, such as ``shard-00000-of-00024.h5``."""
+    return f"shard-{index:05d}-of-{count:05d}.h5"
+
+
+def read_report(path: Path, build: str) -> dict[str, Any] | None:
+    """Return the report of a finished shard of this build; None if there is none.
+
+    Raises
+    ------
+    DatasetError
+        If the shard belongs to a build with other parameters or another input.
+    """
+    if not path.exists():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            found, report = file.attrs["build"], json.loads(file.attrs["report"])
+    except (OSError, KeyError, ValueError) as error:
+        raise DatasetError(f"{path}: damaged shard ({error}); delete it and run the same command again") from error
+    if found != build:
+        raise DatasetError(
+            f"{path.parent}: was built from other raw data or with other options; choose another --out or delete it"
+        )
+    return report
+
+
+class Dataset(NamedTuple):
+    """A built dataset: its folder and what its ``dataset.json`` says."""
+
+    folder: Path
+    info: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """One of :data:`NAMES`."""
+        return str(self.info["name"])
+
+    @property
+    def size(self) -> int:
+        """The crops' side in pixels."""
+        return int(self.info["parameters"]["size"])
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Return the dataset in a folder.
+
+    Raises
+    ------
+    DatasetError
+        If there is none, it is of another schema, or a shard is missing.
+    """
+    path = folder / INFO
+    if not path.exists():
+        raise DatasetError(f"{path}: no such file; build the dataset first: hpp build-datasets --help")
+    info = read_json(path, "the description of a dataset")
+    if not isinstance(info, dict) or info.get("schema") != SCHEMA or info.get("name") not in NAMES:
+        raise DatasetError(f"{path}: expected a dataset of schema {SCHEMA}; build it again with this version")
+    for shard in info["shards"]:
+        if not (folder / shard["file"]).exists():
+            raise DatasetError(f"{folder / shard['file']}: the shard is missing; build again to restore it")
+    return Dataset(folder, info)
+
+
+def parts(dataset: Dataset) -> list[Dataset]:
+    """Return the datasets that hold the rows: itself, or those that SynHead++ joins."""
+    if not dataset.info.get("joins"):
+        return [dataset]
+    return [open_dataset(dataset.folder.parent / name) for name in dataset.info["joins"]]
+
+
+def read_fields(dataset: Dataset, *names: str) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the named fields of each shard, whole, in order; texts come as str.
+
+    Raises
+    ------
+    DatasetError
+        If a shard is damaged or lacks a field.
+    """
+    for part in parts(dataset):
+        for shard in part.info["shards"]:
+            path = part.folder / shard["file"]
+            if not shard["rows"]:
+                continue
+            try:
+                with h5py.File(path, "r") as file:
+                    fields = {name: file[name][...] for name in names}
+            except (OSError, KeyError) as error:
+                raise DatasetError(f"{path}: damaged shard ({error}); delete it and build again") from error
+            yield {k: v.astype("U") if v.dtype.kind == "S" else v for k, v in fields.items()}
+
+
+def read_labels(dataset: Dataset) -> tuple[np.ndarray, Floats]:
+    """Return the ids (n,) and rotations (n, 3, 3) of all rows."""
+    shards = list(read_fields(dataset, "id", "label/rotation"))
+    if not shards:
+        return np.zeros(0, "U40"), np.zeros((0, 3, 3))
+    return np.concatenate([s["id"] for s in shards]), np.concatenate([s["label/rotation"] for s in shards])
+
+
+def read_ids(dataset: Dataset) -> np.ndarray:
+    """Return the ids (n,) of all rows; no label is read."""
+    return np.concatenate([shard["id"] for shard in read_fields(dataset, "id")])
+
+
+def read_row(dataset: Dataset, file: str, rng: np.random.Generator) -> dict[str, Any]:
+    """Return image bytes, packed mask (or None), rotation and id of a random row of one shard."""
+    path = dataset.folder / file
+    try:
+        with h5py.File(path, "r") as shard:
+            index = int(rng.integers(shard["id"].shape[0]))
+            start, end = shard["image/offset"][index : index + 2]
+            return {
+                "image": shard["image/bytes"][start:end],
+                "mask": shard["mask/bits"][index] if "mask" in shard else None,
+                "rotation": shard["label/rotation"][index],
+                "id": shard["id"][index].decode(),
+            }
+    except (OSError, KeyError) as error:
+        raise DatasetError(f"{path}: damaged shard ({error}); delete it and build again") from error
