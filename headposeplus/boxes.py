@@ -5,20 +5,57 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from headposeplus.biwi import Calibration
 from headposeplus.errors import DatasetError
-from headposeplus.images import inscribed_circle
-from headposeplus.rotations import Floats
+from headposeplus.rotations import Floats, in_plane
 
 # The side of the cube that a projected box frames, about the height of an adult's head.
 HEAD_SIZE_MM = 230.0
-# The side of a rendered head's box in radii of the largest circle inside its outline: it frames about as much
-# of the head as a projected box does.
-MASK_BOX_SCALE = 2.6
+# A rendered head's box frames what a projected one does. Measured on Biwi's mesh of sequence 01: the largest
+# circle inside the outline is that of a ball of 82.3 mm, and from the ball's middle to what Biwi calls the
+# head's centre, in its radii, it is this far in the head's frame. 230 mm are 2.8 radii.
+BALL_TO_CENTRE = np.array([0.0, 0.51, -0.72])
+BALL_BOX = 2.8
+
+
+class HeadBall(NamedTuple):
+    """Where a rendered head is in its images: a ball that turns about a fixed point.
+
+    Attributes
+    ----------
+    pivot
+        The fixed point (2,), x and y in pixels.
+    ball
+        From the pivot to the ball's middle (3,), in the head's frame, in pixels.
+    radius
+        The ball's radius in pixels.
+    spread
+        How far the circles of single images lie from the fit, root mean square, in pixels.
+    """
+
+    pivot: Floats
+    ball: Floats
+    radius: float
+    spread: float
+
+
+def fit_ball(middles: Floats, radii: Floats, rotations: Floats) -> HeadBall:
+    """Return the ball of a head from the largest circles inside its outlines.
+
+    The circles' middles (n, 2) are, to the second decimal of a radius, ``pivot + R[:2] ball``: linear in
+    both. The radius is that of frontal views, since a profile is longer than it is wide.
+    """
+    equations = np.concatenate([np.column_stack((np.eye(2), rotation[:2])) for rotation in rotations])
+    solution = np.linalg.lstsq(equations, middles.ravel(), rcond=None)[0]
+    misses = equations @ solution - middles.ravel()
+    frontal = np.argsort(-rotations[:, 2, 2], kind="stable")[: max(len(rotations) // 4, 1)]
+    spread = float(np.sqrt(2 * np.mean(misses**2)))
+    return HeadBall(solution[:2], solution[2:], float(np.median(radii[frontal])), spread)
 
 
 def projected(centre: Floats, camera: Calibration) -> Floats:
@@ -31,15 +68,14 @@ def projected(centre: Floats, camera: Calibration) -> Floats:
     return np.rint([middle[0] - side / 2 + 0.5, middle[1] - side / 2 + 0.5, side, side])
 
 
-def of_mask(mask: np.ndarray, degrees: float, principal: Floats) -> Floats:
-    """Return the square box (4,) of a rendered head, in the image turned by ``degrees`` about ``principal``.
+def of_ball(head: HeadBall, rotation: Floats, degrees: float, principal: Floats) -> Floats:
+    """Return the square box (4,) of a rendered head, in its image turned by ``degrees`` about ``principal``.
 
-    About the largest circle inside the head's foreground (height, width), :data:`MASK_BOX_SCALE` radii wide.
+    ``rotation`` (3, 3) is the pose before the turn.
     """
-    middle, radius = inscribed_circle(mask)
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    middle = principal + np.array([[cos, -sin], [sin, cos]]) @ (middle - principal)
-    side = MASK_BOX_SCALE * radius
+    middle = head.pivot + rotation[:2] @ (head.ball + head.radius * BALL_TO_CENTRE)
+    middle = principal + in_plane(degrees)[:2, :2] @ (middle - principal)
+    side = BALL_BOX * head.radius
     return np.rint([*(middle - side / 2 + 0.5), side, side])
 
 

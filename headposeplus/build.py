@@ -20,11 +20,21 @@ import numpy as np
 from headposeplus import __version__, biwi, boxes, manifest, render_order, shards, synhead
 from headposeplus.errors import DatasetError, HeadposeError, ImageError, RawDataError
 from headposeplus.files import read_json, run_tasks, sha256, whole_or_absent, write_json
-from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image, split_foreground
+from headposeplus.images import (
+    crop,
+    crop_foreground,
+    crop_matrix,
+    encode,
+    inscribed_circle,
+    read_image,
+    split_foreground,
+)
 from headposeplus.match import match
 from headposeplus.rotations import EulerOrder, Floats, euler_order, from_matrix, to_matrix
 
 ORDER_REPORT = "render_order.json"
+HEAD_BALLS = "head_balls.json"
+BALL_IMAGES = 200  # images of a head from which its ball is fitted
 Report = dict[str, Any]
 
 
@@ -71,6 +81,7 @@ class _SynHeadWork(NamedTuple):
     tracks: list[synhead.Track]
     head: str
     order: EulerOrder
+    ball: boxes.HeadBall
 
 
 class _SynBiwiRow(NamedTuple):
@@ -79,6 +90,7 @@ class _SynBiwiRow(NamedTuple):
     frame_in_track: int
     rows: int
     turn: float
+    source: Floats
     rotation: Floats
     geodesic: float
     euler: float
@@ -86,7 +98,7 @@ class _SynBiwiRow(NamedTuple):
 
 class _SynBiwiWork(NamedTuple):
     rows: list[_SynBiwiRow]
-    heads: list[str]
+    balls: dict[str, boxes.HeadBall]  # by head
 
 
 def _hash(content: Any) -> str:
@@ -129,17 +141,49 @@ def _build_biwi(task: _ShardTask) -> Report:
     return report
 
 
-def _synthetic_crop(path: Path, turn: float, options: Options) -> tuple[np.ndarray, np.ndarray, Floats]:
-    """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
+def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
     image, mask = split_foreground(read_image(path))
     if mask.sum() < 16:
         raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
+    return image, mask
+
+
+def _synthetic_crop(
+    path: Path, rotation: Floats, turn: float, ball: boxes.HeadBall, options: Options
+) -> tuple[np.ndarray, np.ndarray, Floats]:
+    """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
+    image, mask = _read_head(path)
     height, width = mask.shape
     principal = np.array([(width - 1) / 2, (height - 1) / 2])
-    box = boxes.of_mask(mask, turn, principal)
+    box = boxes.of_ball(ball, rotation, turn, principal)
     matrix = crop_matrix(box, options.size, turn, principal)
     picture, foreground = crop_foreground(image, mask, matrix, options.size)
     return encode(picture, options.lossless), foreground, box
+
+
+def _fit_ball(work: tuple[list[synhead.Track], str, EulerOrder, float]) -> boxes.HeadBall:
+    """Fit the ball of one head to some of its images, spread over all tracks."""
+    tracks, head, order, margin = work
+    middles, radii, rotations = [], [], []
+    paths: list[tuple[Path, Floats]] = []
+    for track in tracks:
+        poses = to_matrix(synhead.read_angles(track), order)
+        images = synhead.list_images(track, head, len(poses))
+        paths += [(path, pose) for path, pose in zip(images, poses, strict=True) if pose[2, 2] > margin]
+    if not paths:
+        raise RawDataError(f"{tracks[0].csv.parents[1]}: no image of {head} shows its face")
+    for index in np.unique(np.linspace(0, len(paths) - 1, BALL_IMAGES).astype(int)):
+        path, pose = paths[index]
+        try:
+            middle, radius = inscribed_circle(_read_head(path)[1])
+        except ImageError:
+            continue  # the build lists it
+        middles.append(middle)
+        radii.append(radius)
+        rotations.append(pose)
+    if len(middles) < 3:
+        raise RawDataError(f"{tracks[0].csv.parents[1]}: fewer than three readable images of {head}")
+    return boxes.fit_ball(np.array(middles), np.array(radii), np.array(rotations))
 
 
 def _visible(rotations: Floats, options: Options) -> np.ndarray:
@@ -161,11 +205,11 @@ def _build_synhead(task: _ShardTask) -> Report:
             hidden += int((~visible).sum())
             for index in np.flatnonzero(visible):
                 try:
-                    encoded, mask, box = _synthetic_crop(paths[index], 0.0, task.options)
+                    encoded, mask, box = _synthetic_crop(paths[index], rotations[index], 0.0, work.ball, task.options)
                 except ImageError as error:
                     left_out.append(str(error))
                     continue
-                sources["mask"] += 1
+                sources["outline"] += 1
                 name = synhead.image_id(track.group, work.head, track.name, int(index))
                 shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, {}))
         if task.options.strict and left_out:
@@ -183,16 +227,16 @@ def _build_synbiwi(task: _ShardTask) -> Report:
     images: dict[tuple[synhead.Track, str], list[Path]] = {}
     with shards.write_shard(task.path, task.build) as shard:
         for row in work.rows:
-            for head in work.heads:
+            for head, ball in work.balls.items():
                 if (row.track, head) not in images:
                     images[row.track, head] = synhead.list_images(row.track, head, row.rows)
                 path = images[row.track, head][row.frame_in_track]
                 try:
-                    encoded, mask, box = _synthetic_crop(path, row.turn, task.options)
+                    encoded, mask, box = _synthetic_crop(path, row.source, row.turn, ball, task.options)
                 except ImageError as error:
                     left_out.append(str(error))
                     continue
-                sources["mask"] += 1
+                sources["outline"] += 1
                 extra = {
                     "source": synhead.image_id(row.track.group, head, row.track.name, row.frame_in_track),
                     "turn": row.turn,
@@ -308,17 +352,47 @@ def build_biwi(
     return info, notes
 
 
-def _inferred_order(root: Path, biwi_root: Path | None, record: Path, jobs: int, seed: int) -> render_order.OrderReport:
-    """Return the rendering order as inferred before from the same tracks, else infer and record it."""
-    key = {"raw_sha256": _tracks_fingerprint(_all_tracks(root)), "seed": seed, "with_biwi": biwi_root is not None}
-    if record.exists():
-        found = read_json(record, "a report on the rendering order")
-        if found.get("of") == key:
-            return render_order.from_json(found["report"])
-    poses = _read_biwi_poses(biwi_root, biwi.sequences(biwi_root)) if biwi_root else None
-    report = render_order.infer(root, poses, jobs, seed)
-    write_json(record, {"of": key, "report": render_order.to_json(report)})
-    return report
+def _recorded(path: Path, key: Any, compute: Callable[[], Any]) -> Any:
+    """Return what was computed before for the same key and recorded at ``path``, else compute and record it."""
+    of = _hash(key)
+    if path.exists():
+        found = read_json(path, "a record of this build")
+        if found.get("of") == of:
+            return found["found"]
+    content = {"of": of, "found": compute()}
+    write_json(path, content)
+    return content["found"]
+
+
+def _inferred_order(root: Path, biwi_root: Path | None, out: Path, jobs: int, seed: int) -> render_order.OrderReport:
+    def compute() -> dict[str, Any]:
+        poses = _read_biwi_poses(biwi_root, biwi.sequences(biwi_root)) if biwi_root else None
+        return render_order.to_json(render_order.infer(root, poses, jobs, seed))
+
+    key = [_tracks_fingerprint(_all_tracks(root)), synhead.heads(root), biwi_root is not None, seed]
+    return render_order.from_json(_recorded(out / "synhead+" / ORDER_REPORT, key, compute))
+
+
+def _head_balls(root: Path, out: Path, order: EulerOrder, margin: float, jobs: int) -> dict[str, boxes.HeadBall]:
+    """Return the ball of each head."""
+    tracks, heads = _all_tracks(root), synhead.heads(root)
+    work = []
+    for head in heads:
+        work.append(([track for track in tracks if (track.csv.parent / head).is_dir()], head, order, margin))
+
+    def compute() -> dict[str, Any]:
+        found = run_tasks(_fit_ball, work, jobs, "where the heads are")
+        return {
+            head: {k: np.round(v, 4).tolist() for k, v in ball._asdict().items()}
+            for head, ball in zip(heads, found, strict=True)
+        }
+
+    key = [_tracks_fingerprint(tracks), heads, str(order), margin]
+    recorded = _recorded(out / "synhead+" / HEAD_BALLS, key, compute)
+    return {
+        head: boxes.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
+        for head, b in recorded.items()
+    }
 
 
 def _tracks_fingerprint(tracks: list[synhead.Track]) -> str:
@@ -333,7 +407,13 @@ def _all_tracks(root: Path) -> list[synhead.Track]:
 
 
 def build_synhead(
-    root: Path, out: Path, options: Options, jobs: int, order: EulerOrder, order_source: str
+    root: Path,
+    out: Path,
+    options: Options,
+    jobs: int,
+    order: EulerOrder,
+    order_source: str,
+    balls: dict[str, boxes.HeadBall],
 ) -> tuple[dict[str, Any], list[str]]:
     """Build SynHead+ from the tracks below ``root``, whose heads were rendered in ``order``."""
     tracks, heads = _all_tracks(root), synhead.heads(root)
@@ -341,7 +421,7 @@ def build_synhead(
         "size": options.size,
         "visible_margin": options.visible_margin,
         "lossless": options.lossless,
-        "mask_box_scale": boxes.MASK_BOX_SCALE,
+        "balls": _hash(sorted((head, ball.radius, *ball.pivot, *ball.ball) for head, ball in balls.items())),
         "render_order": str(order),
         "raw_sha256": _hash([_tracks_fingerprint(tracks), *heads]),
     }
@@ -352,7 +432,7 @@ def build_synhead(
         for group in synhead.GROUPS:
             mine = [t for t in tracks if t.group == group and (t.csv.parent / head).is_dir()]
             if mine:
-                units.append(_SynHeadWork(mine, head, order))
+                units.append(_SynHeadWork(mine, head, order, balls[head]))
     paths = [folder / shards.shard_name(i, len(units)) for i in range(len(units))]
     tasks = [_ShardTask(path, build, options, unit) for path, unit in zip(paths, units, strict=True)]
     reports = _run(_build_synhead, tasks, jobs, "SynHead+")
@@ -390,7 +470,13 @@ def _write_backgrounds(paths: list[Path], target: Path, options: Options) -> lis
 
 
 def build_synbiwi(
-    root: Path, out: Path, options: Options, jobs: int, order: EulerOrder, biwi_plus: shards.Dataset
+    root: Path,
+    out: Path,
+    options: Options,
+    jobs: int,
+    order: EulerOrder,
+    balls: dict[str, boxes.HeadBall],
+    biwi_plus: shards.Dataset,
 ) -> dict[str, Any]:
     """Build SynBiwi+: for each frame of Biwi+ and each head, the SynHead image that comes closest when turned."""
     tracks, heads = _all_tracks(root), synhead.heads(root)
@@ -404,7 +490,7 @@ def build_synbiwi(
         "size": options.size,
         "visible_margin": options.visible_margin,
         "lossless": options.lossless,
-        "mask_box_scale": boxes.MASK_BOX_SCALE,
+        "balls": _hash(sorted((head, ball.radius, *ball.pivot, *ball.ball) for head, ball in balls.items())),
         "render_order": str(order),
         "biwi+": [shard["sha256"] for shard in biwi_plus.info["shards"]],
         "raw_sha256": _hash([_tracks_fingerprint(tracks), *heads]),
@@ -424,10 +510,10 @@ def build_synbiwi(
             rows.append(
                 _SynBiwiRow(
                     str(frame), track, int(position[source]), len(per_track[owner[source]]), float(found.turn[i]),
-                    found.rotation[i], float(found.geodesic[i]), float(found.euler[i]),
+                    poses[source], found.rotation[i], float(found.geodesic[i]), float(found.euler[i]),
                 )
             )  # fmt: skip
-        tasks.append(_ShardTask(path, build, options, _SynBiwiWork(rows, heads)))
+        tasks.append(_ShardTask(path, build, options, _SynBiwiWork(rows, {head: balls[head] for head in heads})))
     residual = {
         name: {
             "mean": round(float(values.mean()), 4),
@@ -502,17 +588,18 @@ def build_datasets(
     if synhead_root:
         source = "set by hand"
         if known_order is None:
-            report = _inferred_order(synhead_root, biwi_root, out / "synhead+" / ORDER_REPORT, jobs, seed)
+            report = _inferred_order(synhead_root, biwi_root, out, jobs, seed)
             known_order = report.order
             source = f"inferred from {report.pairs} pairs of images, margin {report.margin:.1f} standard errors"
-        info, more = build_synhead(synhead_root, out, options, jobs, known_order, source)
+        balls = _head_balls(synhead_root, out, known_order, options.visible_margin, jobs)
+        info, more = build_synhead(synhead_root, out, options, jobs, known_order, source, balls)
         infos.append(info)
         notes += more
     if biwi_root and synhead_root and known_order:
         biwi_plus = shards.open_dataset(out / "biwi+")
         if not biwi_plus.info["rows"]:
             raise DatasetError(f"{biwi_folder}: no readable frame, so there is nothing to match SynHead with")
-        infos.append(build_synbiwi(synhead_root, out, options, jobs, known_order, biwi_plus))
+        infos.append(build_synbiwi(synhead_root, out, options, jobs, known_order, balls, biwi_plus))
         infos.append(build_synhead_pp(out))
     left_out = [line for info in infos for line in info["left_out"]]
     return Summary(infos, notes, left_out, report)

@@ -47,12 +47,14 @@ def read_image(path: Path) -> Image:
         raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}")
     if not whole:
         raise ImageError(f"{path}: truncated image ({len(data)} bytes); restore it from the raw archive")
-    image: Image | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.dtype != np.uint8:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
         raise ImageError(f"{path}: damaged image; restore it from the raw archive")
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    if decoded.dtype != np.uint8:
+        raise ImageError(f"{path}: expected eight bits a channel, found {decoded.dtype}")
+    if decoded.ndim == 2:
+        return cv2.cvtColor(decoded, cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
 def encode(image: Image, lossless: bool) -> np.ndarray:

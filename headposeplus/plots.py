@@ -16,7 +16,11 @@ from headposeplus.rotations import Floats, from_matrix
 
 SOURCE_COLOUR, TARGET_COLOUR = "#c0392b", "#2060b0"
 # Axes of the head, drawn as they are named in the field: right in red, down in green, out of the face in blue.
-_AXES = ((np.array([1.0, 0, 0]), (214, 48, 49)), (np.array([0, 1.0, 0]), (39, 174, 96)), (np.array([0, 0, -1.0]), (45, 110, 235)))
+_AXES = (
+    (np.array([1.0, 0, 0]), (214, 48, 49)),
+    (np.array([0, 1.0, 0]), (39, 174, 96)),
+    (np.array([0, 0, -1.0]), (45, 110, 235)),
+)
 
 
 def draw_pose(image: Image, rotation: Floats) -> Image:
@@ -77,7 +81,9 @@ def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
                 angles = from_matrix(rotations)
                 size = float(np.clip(20_000 / max(len(angles), 1), 0.5, 6))
                 axes.scatter(angles[:, 1], angles[:, column], s=size, c=colour, alpha=0.35, linewidths=0, label=label)
-            axes.set(xlabel="yaw (degrees, pyr, RGB camera)", ylabel=f"{name} (degrees)", xlim=(-95, 95), ylim=(-95, 95))
+            axes.set(
+                xlabel="yaw (degrees, pyr, RGB camera)", ylabel=f"{name} (degrees)", xlim=(-95, 95), ylim=(-95, 95)
+            )
             axes.set_aspect("equal")
             axes.grid(alpha=0.25)
         row[0].set_title(title, loc="left")

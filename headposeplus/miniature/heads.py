@@ -359,6 +359,11 @@ def _merge(meshes: list[Mesh]) -> Mesh:
     )  # fmt: skip
 
 
+# From the frame in which the solids are placed to Biwi's, whose origin lies as far below and before the
+# middle of the skull as in the mesh of its sequence 01.
+_TO_BIWI = np.array([0.0, -11.0, 13.0])
+
+
 def head_mesh(who: Identity, detail: int, neck: bool) -> Mesh:
     """Return the head of a person; ``detail`` is the number of rows of the mesh (80 coarse, 240 fine)."""
     noise = _Noise(who.seed)
@@ -390,7 +395,8 @@ def head_mesh(who: Identity, detail: int, neck: bool) -> Mesh:
             Mesh(frame_vertices * scale, frame_triangles, vertex_normals(frame_vertices, frame_triangles),
                  np.tile(colour, (n, 1)), np.full(n, 0.6))
         )  # fmt: skip
-    return _merge(parts)
+    whole = _merge(parts)
+    return whole._replace(vertices=whole.vertices + _TO_BIWI)
 
 
 def body_mesh(who: Identity, detail: int, rng: np.random.Generator) -> Mesh:

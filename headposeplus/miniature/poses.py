@@ -34,8 +34,8 @@ class Scale(NamedTuple):
 ALL_SEQUENCES = tuple(f"{i:02d}" for i in range(1, 25))
 SCALES = {
     "tiny": Scale(("01", "03", "06", "15"), 12, 160, 120, (4, 2, 1, 2), (10, 8, 8, 8), 64, 4, 64),
-    "small": Scale(ALL_SEQUENCES, 40, 240, 180, (24, 26, 5, 15), (12, 6, 12, 8), 96, 24, 96),
-    "full": Scale(ALL_SEQUENCES, 84, 640, 480, (24, 26, 5, 15), (36, 18, 40, 32), 400, 60, 240),
+    "small": Scale(ALL_SEQUENCES, 40, 240, 180, (24, 26, 5, 15), (12, 12, 60, 20), 96, 24, 96),
+    "full": Scale(ALL_SEQUENCES, 84, 640, 480, (24, 26, 5, 15), (24, 24, 120, 40), 400, 60, 240),
 }
 
 

@@ -35,7 +35,7 @@ _RGB = {
 _RGB_FOCAL, _RGB_CENTRE = 517.679, (320.0, 240.5)
 _DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
 # The joint about which a head turns, in the head's frame: between neck and shoulders.
-_NECK = np.array([0.0, 95.0, 52.0])
+_NECK = np.array([0.0, 84.0, 65.0])
 _SYNHEAD_FOCAL, _SYNHEAD_DISTANCE = 1.9, 800.0
 
 
@@ -119,14 +119,14 @@ def _unit(vector: object) -> np.ndarray:
 
 
 def _biwi_light(rng: np.random.Generator) -> Light:
-    direction = _unit([rng.normal(0, 0.75), -rng.uniform(0.25, 1.1), -rng.uniform(0.35, 1.0)])
+    direction = _unit([rng.normal(0, 0.35), -rng.uniform(0.1, 0.6), -rng.uniform(0.9, 1.4)])
     warm = np.clip(1 + rng.normal(0, 0.06) * np.array([1, 0.2, -1.2]), 0.7, 1.3)
-    return Light(direction, rng.uniform(0.65, 1.0) * warm, np.full(3, rng.uniform(0.3, 0.5)), 0.12, 0.85)
+    return Light(direction, rng.uniform(0.65, 0.95) * warm, np.full(3, rng.uniform(0.4, 0.55)), 0.15, 0.5)
 
 
 def _biwi_poses(motion: Motion, rgb: Calibration, rng: np.random.Generator) -> tuple[list[Pose], np.ndarray]:
     """Return the poses of a motion in the RGB camera, and where the neck stands in it."""
-    neck = np.array([rng.normal(0, 40), rng.uniform(95, 165), rng.uniform(850, 1010)])
+    neck = np.array([rng.normal(0, 40), rng.uniform(80, 140), rng.uniform(850, 1010)])
     rotations = to_matrix(motion.angles)
     sway = rng.normal(0, 4, (len(rotations), 3))
     return [Pose(r, neck + s - r @ _NECK) for r, s in zip(rotations, sway, strict=True)], neck

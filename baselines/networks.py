@@ -1,0 +1,140 @@
+"""Networks: a feature extractor F, a pose regressor R and a domain discriminator D.
+
+The paper's F is a ResNet18 with ImageNet weights, R one linear layer of 512 to 3, and D two linear layers
+with batch normalisation and a leaky rectifier between them (Kuhnke & Ostermann, ICCV 2019, section 4.2).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from headposeplus.errors import TrainingError
+
+# Of the images that the ImageNet weights were trained on; RGB in [0, 1].
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+BACKBONES = ("resnet18", "slim")
+
+
+class Output(NamedTuple):
+    """What a network makes of a batch: features (n, d) and normalised angles (n, 3)."""
+
+    features: Tensor
+    angles: Tensor
+
+
+class PoseNetwork(nn.Module):
+    """F, R and D, and the statistics by which the angles are normalised.
+
+    ``angle_mean`` and ``angle_std`` (3,), in degrees, are those of the source labels.
+    """
+
+    angle_mean: Tensor
+    angle_std: Tensor
+
+    def __init__(self, features: nn.Module, width: int) -> None:
+        super().__init__()
+        self.features = features
+        self.regressor = nn.Linear(width, 3)
+        self.discriminator = nn.Sequential(
+            nn.Linear(width, width), nn.BatchNorm1d(width), nn.LeakyReLU(0.2, inplace=True), nn.Linear(width, 1)
+        )
+        self.register_buffer("angle_mean", torch.zeros(3))
+        self.register_buffer("angle_std", torch.ones(3))
+
+    def forward(self, images: Tensor) -> Output:
+        """Return features and normalised angles of images (n, 3, s, s), normalised RGB."""
+        features = self.features(images)
+        return Output(features, self.regressor(features))
+
+    def normalise(self, degrees: Tensor) -> Tensor:
+        """Return angles (n, 3), pitch, yaw, roll in degrees, as the network is asked for them."""
+        return (degrees - self.angle_mean) / self.angle_std
+
+    def degrees(self, normalised: Tensor) -> Tensor:
+        """Return normalised angles (n, 3) in degrees."""
+        return normalised * self.angle_std + self.angle_mean
+
+
+class _Block(nn.Module):
+    """A residual block of two 3 x 3 convolutions; the first one halves the resolution."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.path = nn.Sequential(
+            nn.Conv2d(inside, outside, 3, 2, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True),
+            nn.Conv2d(outside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside),
+        )  # fmt: skip
+        self.shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, 2, bias=False), nn.BatchNorm2d(outside))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.path(x) + self.shortcut(x))
+
+
+def _slim() -> tuple[nn.Module, int]:
+    """Return a small residual network for small images: a stem and three blocks, 16 to 128 channels."""
+    stem = [nn.Conv2d(3, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+    blocks = [_Block(16, 32), _Block(32, 64), _Block(64, 128)]
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 128
+
+
+def _resnet18(weights: str) -> tuple[nn.Module, int]:
+    network = torchvision.models.resnet18(weights=None)
+    if weights != "none":
+        network.load_state_dict(_imagenet_weights(weights))
+    width = network.fc.in_features
+    network.fc = nn.Identity()
+    return network, width
+
+
+def _imagenet_weights(weights: str) -> dict[str, Tensor]:
+    """Return the weights of torchvision's ResNet18, from a file or from torchvision's cache (filled if online)."""
+    official = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(official.url).name
+    if weights == "imagenet":
+        if not cached.exists():
+            try:
+                return dict(official.get_state_dict(progress=True, check_hash=True))
+            except (OSError, RuntimeError) as error:
+                raise TrainingError(
+                    f"{cached}: the ImageNet weights of ResNet18 are not there and cannot be downloaded ({error}); "
+                    "put the file there, give another one with --weights FILE, or train from scratch: --weights none"
+                ) from error
+        path = cached
+    else:
+        path = Path(weights)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+        reference = torchvision.models.resnet18(weights=None).state_dict()
+        return {key: found[key] for key in reference if key in found or not key.endswith("num_batches_tracked")}
+    except Exception as error:  # torch.load has no error of its own: a damaged file raises many kinds
+        raise TrainingError(f"{path}: expected the weights of torchvision's ResNet18: {error}") from error
+
+
+def make_network(backbone: str, weights: str = "none") -> PoseNetwork:
+    """Return an untrained network.
+
+    Parameters
+    ----------
+    backbone
+        One of :data:`BACKBONES`.
+    weights
+        For ``resnet18``: ``imagenet``, ``none``, or the path of a file of torchvision's ResNet18 weights.
+
+    Raises
+    ------
+    TrainingError
+        If the weights are not to be had, or are not those of the backbone.
+    """
+    if backbone == "slim":
+        if weights != "none":
+            raise TrainingError("the slim network has no ImageNet weights; use --weights none")
+        return PoseNetwork(*_slim())
+    if backbone == "resnet18":
+        return PoseNetwork(*_resnet18(weights))
+    raise TrainingError(f"unknown network {backbone!r}: expected one of {', '.join(BACKBONES)}")

@@ -1,0 +1,66 @@
+"""Presets: everything about training that is not the method."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headposeplus.errors import HeadposeError
+
+TASKS = {"da": "synbiwi+", "pda": "synhead++"}  # the source of each task; the target is Biwi+
+
+
+class Preset(NamedTuple):
+    """How the two stages are trained.
+
+    An epoch is ``epoch_samples`` source images, or a pass over the source if None. In stage 2, lambda is 0
+    for ``warm`` epochs, grows to ``highest_lambda`` over ``ramp``, and training stops ``hold`` epochs later.
+    ``last_rate`` is the factor that the learning rate falls to after the first third of stage 2.
+    """
+
+    name: str
+    backbone: str
+    weights: str
+    size: int | None  # of the crops, where the preset needs one size
+    batch: int
+    held_out: float
+    epoch_samples: int | None
+    stage1_epochs: int
+    stage1_optimizer: str
+    stage1_rate: float
+    stage1_decay: float
+    stage2_rate: float
+    stage2_decay: float
+    last_rate: float
+    warm: int
+    ramp: int
+    hold: dict[str, int]
+    highest_lambda: float
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        # Kuhnke & Ostermann 2019, section 4.2. Not stated there, so chosen here: no weight decay, a rate that
+        # falls to a tenth, and lambda growing over as many epochs as it is 0.
+        Preset(
+            name="paper", backbone="resnet18", weights="imagenet", size=224, batch=200, held_out=0.03,
+            epoch_samples=None, stage1_epochs=20, stage1_optimizer="sgd", stage1_rate=0.03, stage1_decay=0.0,
+            stage2_rate=0.03, stage2_decay=0.0, last_rate=0.1, warm=7, ramp=7, hold={"da": 16, "pda": 5},
+            highest_lambda=0.2,
+        ),
+        # For small crops and two CPU cores: fewer steps, so a faster optimizer from scratch and a larger lambda.
+        Preset(
+            name="miniature", backbone="slim", weights="none", size=None, batch=100, held_out=0.03,
+            epoch_samples=3000, stage1_epochs=30, stage1_optimizer="adamw", stage1_rate=3e-3, stage1_decay=1e-3,
+            stage2_rate=0.03, stage2_decay=1e-4, last_rate=0.1, warm=5, ramp=5, hold={"da": 5, "pda": 5},
+            highest_lambda=0.3,
+        ),
+    )
+}  # fmt: skip
+
+
+def find_preset(name: str) -> Preset:
+    """Return a preset by name; raises HeadposeError if there is none."""
+    if name not in PRESETS:
+        raise HeadposeError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
