@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from baselines.methods import Method, Settings, adaptation_step, lambda_at, rate_at, source_step
+from baselines.methods import Method, Settings, adaptation_step, find_method, lambda_at, rate_at, source_step
 from baselines.networks import PoseNetwork, make_network
 from baselines.weights import effective_sample_size
 from benchmark.data import Composer, Source, Target, draw, endless, load_source, load_target
-from benchmark.presets import TASKS, Preset
+from benchmark.presets import TASKS, Preset, find_preset
 from benchmark.submission import write_predictions
 from headposeplus import __version__, shards
 from headposeplus.errors import DatasetError, TrainingError
-from headposeplus.files import read_json, whole_or_absent, write_json
+from headposeplus.files import cores, read_json, whole_or_absent, write_json
 from headposeplus.rotations import Floats
 
 RUN, LOG, CHECKPOINT, MODEL = "run.json", "log.jsonl", "checkpoint.pt", "model.pt"
@@ -392,3 +392,28 @@ def run(job: Job) -> Path:
     }
     write_predictions(predictions, target.ids, angles, about)
     return predictions
+
+
+def run_from_options(
+    method: str,
+    task: str,
+    data: Path,
+    out: Path,
+    preset: str,
+    weights: str | None,
+    device: str,
+    batch: int | None,
+    neighbours: int,
+    threshold: float,
+    threads: int | None,
+    seed: int,
+    command: str,
+) -> Path:
+    """Train as the command line says; see :func:`run`."""
+    chosen = find_preset(preset)
+    if batch:
+        chosen = chosen._replace(batch=batch)
+    torch.set_num_threads(threads or cores())
+    settings = Settings(neighbours, threshold)
+    initial = weights or chosen.weights
+    return run(Job(find_method(method), task, chosen, data, out, seed, initial, settings, device, command))

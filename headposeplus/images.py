@@ -64,8 +64,11 @@ def encode(image: Image, lossless: bool) -> np.ndarray:
 
 
 def decode(data: np.ndarray) -> Image:
-    """Return the RGB image of encoded bytes (n,)."""
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    """Return the RGB image of encoded bytes (n,); raises ImageError if they are damaged."""
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        raise ImageError("a crop in a shard cannot be decoded: the shard is damaged; delete it and build again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def split_foreground(image: Image) -> tuple[Image, np.ndarray]:

@@ -1,0 +1,121 @@
+"""The demo: everything, once, on a small miniature."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from benchmark import scoreboard
+from benchmark.presets import PRESETS
+from benchmark.train import LOG, run_from_options
+from headposeplus import plots, shards
+from headposeplus.build import Options, build_datasets
+from headposeplus.errors import TrainingError
+from headposeplus.files import cores
+from headposeplus.miniature.write import write_miniature
+from headposeplus.summary import describe
+
+SCALE, SIZE, TASK, PRESET = "small", 40, "pda", "miniature"
+ADAPTED = ("dann", "padaco", "control-uniform", "control-padaco")
+
+
+def _options(method: str, data: Path, runs: Path, seed: int) -> list[str]:
+    return ["benchmark", "--method", method, "--task", TASK, "--data", str(data), "--out", str(runs),
+            "--preset", PRESET, "--device", "cpu", "--threads", "1", "--seed", str(seed)]  # fmt: skip
+
+
+def _steps(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def train_side_by_side(methods: tuple[str, ...], data: Path, runs: Path, seed: int) -> None:
+    """Train the second stages of several methods, one on each core, with one progress bar for all.
+
+    Raises
+    ------
+    TrainingError
+        If a run fails; the message holds the last line that it printed.
+    """
+    preset = PRESETS[PRESET]
+    folders = {method: runs / f"{TASK}-{PRESET}-seed{seed}" / method for method in methods}
+    waiting = [method for method in methods if not (folders[method] / "predictions.csv").exists()]
+    per_method = (preset.warm + preset.ramp + preset.hold[TASK]) * ((preset.epoch_samples or 0) // preset.batch + 1)
+    total = per_method * len(waiting)
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    label = f"stage 2, {len(waiting)} methods"
+    with tqdm(total=total, desc=label, unit="step", dynamic_ncols=True, disable=not waiting) as bar:
+        done = list(waiting)
+        try:
+            while waiting or running:
+                while waiting and len(running) < cores():
+                    method = waiting.pop(0)
+                    folders[method].mkdir(parents=True, exist_ok=True)
+                    with (folders[method] / "output.txt").open("wb") as output:
+                        running[method] = subprocess.Popen(
+                            [sys.executable, "-m", "benchmark", *_options(method, data, runs, seed)],
+                            stdout=output,
+                            stderr=subprocess.STDOUT,
+                        )
+                for method, process in list(running.items()):
+                    if process.poll() is None:
+                        continue
+                    del running[method]
+                    if process.returncode:
+                        lines = (folders[method] / "output.txt").read_text(errors="replace").split("\n")
+                        last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
+                        raise TrainingError(f"{method}: {last}")
+                bar.n = sum(_steps(folders[method] / LOG) for method in done)
+                bar.refresh()
+                time.sleep(0.2)
+        finally:
+            for process in running.values():
+                process.terminate()
+
+
+def run_demo(out: Path, seed: int) -> None:
+    """Write a miniature, build the datasets, train, score and print the scoreboard; parts that exist are kept."""
+    raw, data, runs, board = out / "raw", out / "data", out / "runs", out / "scoreboard"
+    jobs = cores()
+    write_miniature(raw, SCALE, seed, jobs)
+    manifest = raw / "data_manifest.csv"
+    options = Options(size=SIZE)
+    summary = build_datasets(data, raw / "hpdb", raw / "synhead2_release", None, None, options, jobs, manifest, seed)
+    click.echo(f"\n{describe(summary, data)}\n")
+
+    crops, spaces = out / "crops.png", out / "label_spaces.png"
+    datasets = {name: shards.open_dataset(data / name) for name in shards.NAMES}
+    if not crops.exists():
+        plots.sample_crops([datasets[name] for name in ("biwi+", "synhead+", "synbiwi+")], crops, seed)
+    if not spaces.exists():
+        labels = {name: shards.read_labels(dataset)[1] for name, dataset in datasets.items()}
+        pairs = [
+            ("da: SynBiwi+ to Biwi+", labels["synbiwi+"], labels["biwi+"]),
+            ("pda: SynHead++ to Biwi+", labels["synhead++"], labels["biwi+"]),
+        ]
+        plots.label_spaces(pairs, spaces)
+
+    predictions = [
+        run_from_options(
+            method="source-only", task=TASK, data=data, out=runs, preset=PRESET, weights=None, device="cpu", batch=None,
+            neighbours=10, threshold=3.5, threads=None, seed=seed,
+            command="hpp " + " ".join(_options("source-only", data, runs, seed)),
+        )
+    ]  # fmt: skip
+    train_side_by_side(ADAPTED, data, runs, seed)
+    predictions += [predictions[0].parents[1] / method / "predictions.csv" for method in ADAPTED]
+    for path in predictions:
+        scoreboard.add(board, scoreboard.score(path, data))
+    page = scoreboard.build(board)
+
+    entries = scoreboard.entries(board)
+    click.echo(f"\n{entries[0]['protocol']['id']}: errors in degrees\n\n{scoreboard.table(entries, 'simple')}\n")
+    for label, path in (
+        ("raw miniature", raw), ("datasets", data), ("sample crops", crops), ("label spaces", spaces),
+        ("predictions", predictions[2]), ("scoreboard page", page),
+    ):  # fmt: skip
+        click.echo(f"{label:16} {path}")
