@@ -48,7 +48,8 @@ def main() -> None:
 
 @main.command()
 @click.argument("out", type=_folder)
-@click.option("--scale", type=click.Choice(["tiny", "small", "full"]), default="small", show_default=True)
+@click.option("--scale", type=click.Choice(["tiny", "small", "full"]), default="small", show_default=True,
+              help="How many images, and how large.")  # fmt: skip
 @_seed
 @_jobs
 def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:

@@ -20,7 +20,7 @@ from headposeplus.files import cores
 from headposeplus.miniature.write import write_miniature
 from headposeplus.summary import describe
 
-SCALE, SIZE, TASK, PRESET = "small", 40, "pda", "miniature"
+SCALE, SIZE, TASK, PRESET = "small", 32, "pda", "miniature"
 ADAPTED = ("dann", "padaco", "control-uniform", "control-padaco")
 
 

@@ -92,7 +92,12 @@ def published() -> pd.DataFrame:
 
 def _text(value: object) -> str:
     """Return a string that is plain text in Markdown: entries may come from anyone."""
-    return html.escape(" ".join(str(value).split())[:120]).replace("|", "&#124;").replace("[", "&#91;")
+    return (
+        html.escape(" ".join(str(value).split())[:120])
+        .replace("|", "&#124;")
+        .replace("[", "&#91;")
+        .replace("]", "&#93;")
+    )
 
 
 def table(board: list[dict[str, Any]], layout: str = "github") -> str:

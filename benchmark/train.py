@@ -348,8 +348,8 @@ def run(job: Job) -> Path:
         "preset": preset._asdict(),
         "weights": job.weights,
         "seed": job.seed,
-        "source": source_set.info["parameters_sha256"],
-        "target": target_set.info["parameters_sha256"],
+        "source": source_set.info["content_sha256"],
+        "target": target_set.info["content_sha256"],
     }
     base = job.out / f"{job.task}-{preset.name}-seed{job.seed}"
     folder = base / job.method.name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class _ShardTask(NamedTuple):
     """What every shard's task begins with."""
 
     path: Path
-    build: str
+    origin: shards.Origin
     options: Options
     work: Any
 
@@ -115,7 +115,7 @@ def _build_biwi(task: _ShardTask) -> Report:
     frames, left_out = biwi.frames(work.root, work.sequence)
     camera = biwi.read_calibration(work.root / work.sequence / "rgb.cal")
     sources: Counter[str] = Counter()
-    with shards.write_shard(task.path, task.build) as shard:
+    with shards.write_shard(task.path, task.origin) as shard:
         for frame in frames:
             try:
                 image = read_image(frame.image)
@@ -197,7 +197,7 @@ def _build_synhead(task: _ShardTask) -> Report:
     left_out: list[str] = []
     sources: Counter[str] = Counter()
     hidden = 0
-    with shards.write_shard(task.path, task.build) as shard:
+    with shards.write_shard(task.path, task.origin) as shard:
         for track in work.tracks:
             rotations = to_matrix(synhead.read_angles(track), work.order)
             paths = synhead.list_images(track, work.head, len(rotations))
@@ -225,7 +225,7 @@ def _build_synbiwi(task: _ShardTask) -> Report:
     left_out: list[str] = []
     sources: Counter[str] = Counter()
     images: dict[tuple[synhead.Track, str], list[Path]] = {}
-    with shards.write_shard(task.path, task.build) as shard:
+    with shards.write_shard(task.path, task.origin) as shard:
         for row in work.rows:
             for head, ball in work.balls.items():
                 if (row.track, head) not in images:
@@ -254,7 +254,7 @@ def _build_synbiwi(task: _ShardTask) -> Report:
 
 def _run(function: Callable[[_ShardTask], Report], tasks: list[_ShardTask], jobs: int, label: str) -> list[Report]:
     """Return the report of each shard, building those that are not there yet."""
-    found = [shards.read_report(task.path, task.build) for task in tasks]
+    found = [shards.read_report(task.path, task.origin) for task in tasks]
     missing = [task for task, report in zip(tasks, found, strict=True) if report is None]
     built = iter(run_tasks(function, missing, jobs, label))
     return [report if report is not None else next(built) for report in found]
@@ -263,7 +263,9 @@ def _run(function: Callable[[_ShardTask], Report], tasks: list[_ShardTask], jobs
 def _describe(
     folder: Path, name: str, parameters: dict[str, Any], paths: list[Path], reports: list[Report], **more: Any
 ) -> dict[str, Any]:
-    """Write ``dataset.json`` beside the finished shards and return it."""
+    """Write ``dataset.json`` beside the finished shards, remove those of an older build, and return it."""
+    for path in set(folder.glob("shard-*.h5")) - set(paths):
+        path.unlink()
     box_sources: Counter[str] = Counter()
     for report in reports:
         box_sources.update(report["boxes"])
@@ -274,7 +276,6 @@ def _describe(
         "convention": "pyr",
         "camera": "rgb",
         "parameters": parameters,
-        "parameters_sha256": _hash(parameters),
         "boxes": dict(box_sources),
         "left_out": [line for report in reports for line in report["left_out"]],
         **more,
@@ -286,6 +287,7 @@ def _describe(
     _, rotations = shards.read_labels(shards.Dataset(folder, info))
     angles = from_matrix(rotations)
     info["rows"] = len(angles)
+    info["content_sha256"] = _hash([info["shards"], more.get("joined")])
     info["labels"] = {
         key: [round(float(value), 4) for value in statistic(angles, axis=0)]
         for key, statistic in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max))
@@ -295,15 +297,16 @@ def _describe(
     return info
 
 
-def _biwi_fingerprint(root: Path, names: list[str]) -> str:
-    """Return a hash that changes when a frame is added, taken away, or its files change in size."""
-    content: list[Any] = []
-    for name in names:
-        for frame in biwi.frames(root, name)[0]:
-            content.append((frame.id, frame.image.stat().st_size, frame.pose.stat().st_size))
-        calibration = root / name / "rgb.cal"
-        content.append((name, calibration.read_text() if calibration.exists() else ""))
-    return _hash(content)
+def _raw_hash(paths: Iterable[Path]) -> str:
+    """Return a hash that changes when a file is added, taken away, renamed or changes its size."""
+    return _hash([[path.parent.name, path.name, path.stat().st_size] for path in paths])
+
+
+def _sequence_hash(root: Path, name: str) -> str:
+    frames = biwi.frames(root, name)[0]
+    files = [path for frame in frames for path in (frame.image, frame.pose)]
+    calibration = root / name / "rgb.cal"
+    return _hash([_raw_hash(files), calibration.read_text() if calibration.exists() else ""])
 
 
 def _read_biwi_poses(root: Path, names: list[str]) -> dict[str, tuple[np.ndarray, Floats]]:
@@ -334,17 +337,17 @@ def build_biwi(
         "boxes": sha256(box_file) if box_file else "projected",
         "head_size_mm": boxes.HEAD_SIZE_MM,
         "lossless": True,
-        "raw_sha256": _biwi_fingerprint(root, names),
     }
     folder = out / "biwi+"
-    build = _hash(["biwi+", shards.SCHEMA, parameters])
+    built_with = _hash(["biwi+", shards.SCHEMA, parameters])
     paths = [folder / shards.shard_name(i, len(names)) for i in range(len(names))]
     tasks = []
     for name, path in zip(names, paths, strict=True):
         mine = (
             {key: box for key, box in given.items() if key.startswith(f"biwi/{name}/")} if given is not None else None
         )
-        tasks.append(_ShardTask(path, build, options, _BiwiWork(root, name, subjects.get(name, name), mine)))
+        origin = shards.Origin(built_with, _sequence_hash(root, name))
+        tasks.append(_ShardTask(path, origin, options, _BiwiWork(root, name, subjects.get(name, name), mine)))
     info = _describe(folder, "biwi+", parameters, paths, _run(_build_biwi, tasks, jobs, "Biwi+"))
     found = {name: [frame.number for frame in biwi.frames(root, name)[0]] for name in names}
     listed, absent = manifest.absent_frames(table, found)
@@ -369,7 +372,8 @@ def _inferred_order(root: Path, biwi_root: Path | None, out: Path, jobs: int, se
         poses = _read_biwi_poses(biwi_root, biwi.sequences(biwi_root)) if biwi_root else None
         return render_order.to_json(render_order.infer(root, poses, jobs, seed))
 
-    key = [_tracks_fingerprint(_all_tracks(root)), synhead.heads(root), biwi_root is not None, seed]
+    tracks, heads = _all_tracks(root), synhead.heads(root)
+    key = [_tracks_fingerprint(tracks), _images_hash(tracks, heads), biwi_root is not None, seed]
     return render_order.from_json(_recorded(out / "synhead+" / ORDER_REPORT, key, compute))
 
 
@@ -387,7 +391,7 @@ def _head_balls(root: Path, out: Path, order: EulerOrder, margin: float, jobs: i
             for head, ball in zip(heads, found, strict=True)
         }
 
-    key = [_tracks_fingerprint(tracks), heads, str(order), margin]
+    key = [_tracks_fingerprint(tracks), _images_hash(tracks, heads), str(order), margin]
     recorded = _recorded(out / "synhead+" / HEAD_BALLS, key, compute)
     return {
         head: boxes.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
@@ -397,6 +401,11 @@ def _head_balls(root: Path, out: Path, order: EulerOrder, margin: float, jobs: i
 
 def _tracks_fingerprint(tracks: list[synhead.Track]) -> str:
     return _hash([[track.group, track.name, sha256(track.csv)] for track in tracks])
+
+
+def _images_hash(tracks: list[synhead.Track], heads: list[str]) -> str:
+    folders = [track.images_folder(head) for track in tracks for head in heads]
+    return _raw_hash(path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()))
 
 
 def _all_tracks(root: Path) -> list[synhead.Track]:
@@ -421,12 +430,10 @@ def build_synhead(
         "size": options.size,
         "visible_margin": options.visible_margin,
         "lossless": options.lossless,
-        "balls": _hash(sorted((head, ball.radius, *ball.pivot, *ball.ball) for head, ball in balls.items())),
         "render_order": str(order),
-        "raw_sha256": _hash([_tracks_fingerprint(tracks), *heads]),
     }
     folder = out / "synhead+"
-    build = _hash(["synhead+", shards.SCHEMA, parameters])
+    built_with = _hash(["synhead+", shards.SCHEMA, parameters])
     units = []
     for head in heads:
         for group in synhead.GROUPS:
@@ -434,7 +441,10 @@ def build_synhead(
             if mine:
                 units.append(_SynHeadWork(mine, head, order, balls[head]))
     paths = [folder / shards.shard_name(i, len(units)) for i in range(len(units))]
-    tasks = [_ShardTask(path, build, options, unit) for path, unit in zip(paths, units, strict=True)]
+    tasks = []
+    for path, unit in zip(paths, units, strict=True):
+        raw = _hash([_tracks_fingerprint(unit.tracks), _images_hash(unit.tracks, [unit.head]), unit.ball])
+        tasks.append(_ShardTask(path, shards.Origin(built_with, raw), options, unit))
     reports = _run(_build_synhead, tasks, jobs, "SynHead+")
     hidden = sum(report["face_not_visible"] for report in reports)
     notes = _write_backgrounds(synhead.backgrounds(root), folder / shards.BACKGROUNDS, options)
@@ -490,13 +500,12 @@ def build_synbiwi(
         "size": options.size,
         "visible_margin": options.visible_margin,
         "lossless": options.lossless,
-        "balls": _hash(sorted((head, ball.radius, *ball.pivot, *ball.ball) for head, ball in balls.items())),
         "render_order": str(order),
-        "biwi+": [shard["sha256"] for shard in biwi_plus.info["shards"]],
-        "raw_sha256": _hash([_tracks_fingerprint(tracks), *heads]),
+        "boxes": biwi_plus.info["parameters"]["boxes"],
     }
     folder = out / "synbiwi+"
-    build = _hash(["synbiwi+", shards.SCHEMA, parameters])
+    built_with = _hash(["synbiwi+", shards.SCHEMA, parameters])
+    raw = _hash([_tracks_fingerprint(tracks), _images_hash(tracks, heads), sorted(balls.items())])
     tasks, everything = [], []
     targets = list(shards.read_fields(biwi_plus, "id", "label/rotation"))
     paths = [folder / shards.shard_name(i, len(targets)) for i in range(len(targets))]
@@ -513,7 +522,8 @@ def build_synbiwi(
                     poses[source], found.rotation[i], float(found.geodesic[i]), float(found.euler[i]),
                 )
             )  # fmt: skip
-        tasks.append(_ShardTask(path, build, options, _SynBiwiWork(rows, {head: balls[head] for head in heads})))
+        origin = shards.Origin(built_with, _hash([raw, target["id"].tolist(), target["label/rotation"].tolist()]))
+        tasks.append(_ShardTask(path, origin, options, _SynBiwiWork(rows, {head: balls[head] for head in heads})))
     residual = {
         name: {
             "mean": round(float(values.mean()), 4),
@@ -530,9 +540,11 @@ def build_synbiwi(
 def build_synhead_pp(out: Path) -> dict[str, Any]:
     """Describe SynHead++, the union of SynHead+ and SynBiwi+; it holds no pixels of its own."""
     joined = [shards.open_dataset(out / name) for name in ("synhead+", "synbiwi+")]
-    parameters = {"size": joined[0].size} | {part.name: part.info["parameters_sha256"] for part in joined}
-    more = {"joins": [part.name for part in joined], "visible_margin": joined[0].info["parameters"]["visible_margin"]}
-    return _describe(out / "synhead++", "synhead++", parameters, [], [], **more)
+    parameters = {"size": joined[0].size, "visible_margin": joined[0].info["parameters"]["visible_margin"]}
+    content = [part.info["content_sha256"] for part in joined]
+    return _describe(
+        out / "synhead++", "synhead++", parameters, [], [], joins=[part.name for part in joined], joined=content
+    )
 
 
 def build_datasets(

@@ -78,8 +78,9 @@ def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
     for row, (title, source, target) in zip(grid, pairs, strict=True):
         for axes, (column, name) in zip(row, ((0, "pitch"), (2, "roll")), strict=True):
             for label, rotations, colour in (("source", source, SOURCE_COLOUR), ("target", target, TARGET_COLOUR)):
-                angles = from_matrix(rotations)
-                size = float(np.clip(20_000 / max(len(angles), 1), 0.5, 6))
+                # More points than this hide one another and take seconds to draw.
+                angles = from_matrix(rotations[:: max(len(rotations) // 4000, 1)])
+                size = float(np.clip(8_000 / max(len(angles), 1), 2, 6))
                 axes.scatter(angles[:, 1], angles[:, column], s=size, c=colour, alpha=0.35, linewidths=0, label=label)
             axes.set(
                 xlabel="yaw (degrees, pyr, RGB camera)", ylabel=f"{name} (degrees)", xlim=(-95, 95), ylim=(-95, 95)

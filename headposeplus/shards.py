@@ -45,6 +45,13 @@ _TEXT = "S40"
 _FLUSH = 256  # rows held in memory before they are written
 
 
+class Origin(NamedTuple):
+    """What a shard was built from: hashes of the options and of the raw data."""
+
+    options: str
+    raw: str
+
+
 class Row(NamedTuple):
     """One sample on its way into a shard; ``extra`` holds the fields that only SynBiwi+ has."""
 
@@ -60,9 +67,9 @@ class Row(NamedTuple):
 class ShardWriter:
     """Writes rows into an open shard, a few at a time. The same rows give the same bytes: no times are stored."""
 
-    def __init__(self, file: h5py.File, build: str) -> None:
+    def __init__(self, file: h5py.File, origin: Origin) -> None:
         self._file = file
-        self._build = build
+        self._origin = origin
         self._rows: list[Row] = []
         self._offset = np.zeros(1, np.int64)
         self.count = 0
@@ -78,7 +85,7 @@ class ShardWriter:
         """Write the last rows and the shard's report, which a resumed build reads back."""
         self._flush()
         self._append("image/offset", self._offset)
-        self._file.attrs["build"] = self._build
+        self._file.attrs["options"], self._file.attrs["raw"] = self._origin
         self._file.attrs["report"] = json.dumps(report, sort_keys=True)
         self._file.attrs["rows"] = self.count
 
@@ -116,10 +123,10 @@ class ShardWriter:
 
 
 @contextmanager
-def write_shard(path: Path, build: str) -> Iterator[ShardWriter]:
+def write_shard(path: Path, origin: Origin) -> Iterator[ShardWriter]:
     """Yield a writer of a shard, which exists under its name only once it is whole."""
     with whole_or_absent(path) as temporary, h5py.File(temporary, "w") as file:
-        yield ShardWriter(file, build)
+        yield ShardWriter(file, origin)
 
 
 def shard_name(index: int, count: int) -> str:
@@ -127,26 +134,28 @@ def shard_name(index: int, count: int) -> str:
     return f"shard-{index:05d}-of-{count:05d}.h5"
 
 
-def read_report(path: Path, build: str) -> dict[str, Any] | None:
-    """Return the report of a finished shard of this build; None if there is none.
+def read_report(path: Path, origin: Origin) -> dict[str, Any] | None:
+    """Return the report of a finished shard; None if it has to be built.
+
+    That is where there is none, where the raw data have changed, and where files were left out: they may
+    have been mended since.
 
     Raises
     ------
     DatasetError
-        If the shard belongs to a build with other parameters or another input.
+        If the shard was built with other options, or is damaged.
     """
     if not path.exists():
         return None
     try:
         with h5py.File(path, "r") as file:
-            found, report = file.attrs["build"], json.loads(file.attrs["report"])
+            found = Origin(file.attrs["options"], file.attrs["raw"])
+            report: dict[str, Any] = json.loads(file.attrs["report"])
     except (OSError, KeyError, ValueError) as error:
         raise DatasetError(f"{path}: damaged shard ({error}); delete it and run the same command again") from error
-    if found != build:
-        raise DatasetError(
-            f"{path.parent}: was built from other raw data or with other options; choose another --out or delete it"
-        )
-    return report
+    if found.options != origin.options:
+        raise DatasetError(f"{path.parent}: was built with other options; choose another --out or delete it")
+    return None if found.raw != origin.raw or report["left_out"] else report
 
 
 class Dataset(NamedTuple):

@@ -1,8 +1,14 @@
 """Fixtures that several test files use."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from benchmark.cli import main
+from headposeplus.build import Options, build_datasets
+from headposeplus.miniature.write import write_miniature
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -13,3 +19,42 @@ def real():
     if not (REAL / "Biwi_plus.npz").exists():
         pytest.skip(f"the real Biwi files are not at {REAL}")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A tiny miniature; tests that damage it take ``tiny_copy``."""
+    out = tmp_path_factory.mktemp("tiny") / "raw"
+    write_miniature(out, "tiny", seed=0, jobs=2)
+    return out
+
+
+@pytest.fixture
+def tiny_copy(tiny, tmp_path):
+    """A copy of the tiny miniature to damage."""
+    return Path(shutil.copytree(tiny, tmp_path / "raw"))
+
+
+@pytest.fixture(scope="session")
+def built(tiny, tmp_path_factory):
+    """The datasets built from the tiny miniature, and the build's summary."""
+    out = tmp_path_factory.mktemp("built") / "data"
+    summary = build_datasets(
+        out, tiny / "hpdb", tiny / "synhead2_release", options=Options(size=32), jobs=2,
+        manifest_file=tiny / "data_manifest.csv",
+    )  # fmt: skip
+    return out, summary
+
+
+@pytest.fixture
+def hpp():
+    """Run the command line; return its result."""
+
+    def run(*arguments, expect=0):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exit_code == expect, result.output + repr(result.exception)
+        if expect:
+            assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+        return result
+
+    return run

@@ -34,7 +34,7 @@ class Scale(NamedTuple):
 ALL_SEQUENCES = tuple(f"{i:02d}" for i in range(1, 25))
 SCALES = {
     "tiny": Scale(("01", "03", "06", "15"), 12, 160, 120, (4, 2, 1, 2), (10, 8, 8, 8), 64, 4, 64),
-    "small": Scale(ALL_SEQUENCES, 40, 240, 180, (24, 26, 5, 15), (12, 12, 60, 20), 96, 24, 96),
+    "small": Scale(ALL_SEQUENCES, 32, 240, 180, (24, 26, 5, 15), (10, 15, 90, 28), 96, 24, 96),
     "full": Scale(ALL_SEQUENCES, 84, 640, 480, (24, 26, 5, 15), (24, 24, 120, 40), 400, 60, 240),
 }
 
@@ -85,7 +85,7 @@ def track_angles(group: int, index: int, count: int, motion: Floats | None, orde
         assert motion is not None
         angles = _sampled(motion, count)
     elif group == 1:  # wide: profiles, and heads turned away
-        angles = rng.normal(0, 8, 3) + [20, 52, 8] * _smooth(rng, count, 1.2)
+        angles = rng.normal(0, 8, 3) + [20, 62, 8] * _smooth(rng, count, 1.2)
         angles = np.clip(angles, [-60, -120, -40], [60, 120, 40])
     elif group == 2:  # dense about the front
         angles = rng.normal(0, 3, 3) + [7, 9, 4] * _smooth(rng, count, 1.5)

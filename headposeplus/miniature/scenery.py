@@ -43,11 +43,11 @@ class Sensor:
     """A cheap camera: its blur, colour cast, tone and noise, drawn once and the same in every frame."""
 
     def __init__(self, rng: np.random.Generator, width: int) -> None:
-        self.blur = rng.uniform(0.45, 0.9) * max(width / 640, 0.55)
-        self.cast = np.clip(1 + rng.normal(0, 0.05, 3), 0.85, 1.2)
-        self.gamma = rng.uniform(0.85, 1.2)
-        self.gain = rng.uniform(0.8, 1.15)
-        self.noise = rng.uniform(0.008, 0.02)
+        self.blur = rng.uniform(0.7, 1.0) * max(width / 640, 0.55)
+        self.cast = np.clip(1 + rng.normal(0, 0.1, 3), 0.8, 1.25)
+        self.gamma = rng.uniform(1.0, 1.2)
+        self.gain = rng.uniform(0.85, 1.0)
+        self.noise = rng.uniform(0.015, 0.025)
 
     def expose(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the photograph (height, width, 3), uint8, of radiances in [0, 1]; its border is black."""

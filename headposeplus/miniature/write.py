@@ -118,10 +118,12 @@ def _unit(vector: object) -> np.ndarray:
     return array / np.linalg.norm(array)
 
 
-def _biwi_light(rng: np.random.Generator) -> Light:
-    direction = _unit([rng.normal(0, 0.35), -rng.uniform(0.1, 0.6), -rng.uniform(0.9, 1.4)])
-    warm = np.clip(1 + rng.normal(0, 0.06) * np.array([1, 0.2, -1.2]), 0.7, 1.3)
-    return Light(direction, rng.uniform(0.65, 0.95) * warm, np.full(3, rng.uniform(0.4, 0.55)), 0.15, 0.5)
+def _biwi_light(setting: np.random.Generator, rng: np.random.Generator) -> Light:
+    """Return a sequence's light: the room's lamp is one for all sequences of a setting, and it is never quite still."""
+    lamp = np.array([setting.normal(0, 0.35), -setting.uniform(0.25, 0.5), -setting.uniform(0.9, 1.2)])
+    warm = np.clip(1 + setting.normal(0, 0.06) * np.array([1, 0.2, -1.2]), 0.7, 1.3)
+    direction = _unit(lamp + rng.normal(0, 0.12, 3))
+    return Light(direction, rng.uniform(0.7, 0.85) * warm, np.full(3, rng.uniform(0.42, 0.5)), 0.15, 0.5)
 
 
 def _biwi_poses(motion: Motion, rgb: Calibration, rng: np.random.Generator) -> tuple[list[Pose], np.ndarray]:
@@ -160,8 +162,9 @@ def _write_sequence(task: _Sequence) -> None:
     head = make_scene(head_mesh(who, scale.detail, neck=False))
     write_text(mesh_path, _mesh_text(head_mesh(who, 72, neck=False)))
 
-    rng = np.random.default_rng([task.seed, 4, int(name)])
-    light, sensor = _biwi_light(rng), Sensor(rng, scale.width)
+    # Biwi was recorded in two settings, each with one room, lamp and camera.
+    rng, setting = np.random.default_rng([task.seed, 4, int(name)]), np.random.default_rng([task.seed, 9, ord(group)])
+    sensor, light = Sensor(setting, scale.width), _biwi_light(setting, rng)
     poses, neck = _biwi_poses(motion, rgb, rng)
     torso = make_scene(body_mesh(who, scale.detail // 2, rng))
     backdrop = room(rng, scale.width, scale.height).reshape(scale.height, scale.width, 3)

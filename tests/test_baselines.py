@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+
+from baselines import losses, methods, networks, weights
+from headposeplus.errors import HeadposeError, TrainingError
+
+
+@pytest.fixture
+def labels():
+    rng = np.random.default_rng(0)
+    return rng.normal(0, 20, (300, 3)), rng.normal(3, 12, (80, 3))
+
+
+def test_padaco_counts_by_brute_force(labels):
+    source, predictions = labels
+    counts = np.zeros(len(source))
+    for prediction in predictions:
+        distance = np.sqrt(((source - prediction) ** 2).sum(axis=1))
+        for index in sorted(range(len(source)), key=lambda i: distance[i])[:7]:
+            counts[index] += 1
+    assert weights.padaco(source, predictions, 7) == pytest.approx(counts / counts.sum())
+
+
+def test_padaco_draws_only_poses_of_the_target():
+    source = np.array([[0.0, 0, 0], [1, 0, 0], [50, 0, 0]])
+    assert weights.padaco(source, np.array([[0.4, 0, 0], [0.1, 0, 0]]), 1).tolist() == [1, 0, 0]
+    assert weights.padaco(source, np.array([[0.4, 0, 0]]), 2).tolist() == [0.5, 0.5, 0]
+
+
+def test_pada_like_is_equation_3_by_brute_force(labels):
+    source, predictions = labels
+    expected = []
+    for label in source:
+        nearest = min(((label - prediction) ** 2).mean() for prediction in predictions)
+        expected.append(max(0.0, 3.5 - nearest))
+    expected = np.array(expected) / max(expected)  # the paper divides by the largest; the sampler normalises
+    assert weights.pada_like(source, predictions, 3.5) == pytest.approx(expected / expected.sum())
+
+
+def test_weights_that_cannot_be(labels):
+    source, predictions = labels
+    with pytest.raises(TrainingError, match="no source label is within"):
+        weights.pada_like(source, predictions + 1000)
+    with pytest.raises(TrainingError, match="301 neighbours of 300"):
+        weights.padaco(source, predictions, 301)
+
+
+def test_effective_sample_size():
+    assert weights.effective_sample_size(weights.uniform(40)) == pytest.approx(40)
+    assert weights.effective_sample_size(np.array([0.5, 0.5, 0, 0])) == pytest.approx(2)
+
+
+def test_gradient_reversal():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    (losses.reverse_gradient(x, 0.3) * torch.tensor([2.0, 5.0])).sum().backward()
+    assert x.grad.tolist() == pytest.approx([-0.6, -1.5])
+
+
+def test_losses_against_numpy():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(2, 9, 3))
+    assert losses.pose_loss(torch.tensor(a), torch.tensor(b)).item() == pytest.approx(((a - b) ** 2).mean())
+    source, target = rng.normal(size=(2, 9, 1))
+    by_hand = (-np.log(1 / (1 + np.exp(-source))).mean() - np.log(1 - 1 / (1 + np.exp(-target))).mean()) / 2
+    assert losses.domain_loss(torch.tensor(source), torch.tensor(target)).item() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(("backbone", "size", "width"), [("slim", 32, 128), ("resnet18", 64, 512)])
+def test_networks(backbone, size, width):
+    network = networks.make_network(backbone)
+    output = network(torch.randn(4, 3, size, size))
+    assert output.features.shape == (4, width) and output.angles.shape == (4, 3)
+    assert network.discriminator(output.features).shape == (4, 1)
+    network.angle_mean.copy_(torch.tensor([1.0, 2, 3]))
+    network.angle_std.copy_(torch.tensor([10.0, 20, 5]))
+    degrees = torch.tensor([[11.0, -18, 3]])
+    assert network.normalise(degrees).tolist() == [[1, -1, 0]]
+    assert torch.allclose(network.degrees(network.normalise(degrees)), degrees)
+
+
+def test_resnet_weights_from_a_file(tmp_path, monkeypatch):
+    import torchvision
+
+    torch.manual_seed(0)
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet18.pth")
+    network = networks.make_network("resnet18", str(tmp_path / "resnet18.pth"))
+    assert torch.equal(network.features.conv1.weight, state["conv1.weight"])
+    (tmp_path / "bad.pth").write_bytes(b"not weights")
+    with pytest.raises(TrainingError, match=r"bad\.pth: expected the weights"):
+        networks.make_network("resnet18", str(tmp_path / "bad.pth"))
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(TrainingError, match=r"cannot be downloaded.*--weights FILE.*--weights none"):
+        networks.make_network("resnet18", "imagenet")
+
+
+def test_unknown_names():
+    with pytest.raises(TrainingError, match="unknown network"):
+        networks.make_network("vgg")
+    with pytest.raises(TrainingError, match="no ImageNet weights"):
+        networks.make_network("slim", "imagenet")
+    with pytest.raises(HeadposeError, match="unknown method 'x'"):
+        methods.find_method("x")
+
+
+def test_domains_are_normalised_by_their_own_batches():
+    """The loss on the source does not depend on the target's images."""
+    torch.manual_seed(0)
+    network = networks.make_network("slim").train()
+    source, degrees = torch.randn(8, 3, 32, 32), torch.randn(8, 3)
+    parts = []
+    for target in (torch.randn(8, 3, 32, 32), 5 + 3 * torch.randn(8, 3, 32, 32)):
+        _, found = methods.adaptation_step(network, source, degrees, target, 0.1)
+        parts.append(found["pose_loss"].item())
+    assert parts[0] == pytest.approx(parts[1], rel=1e-6)
+
+
+def test_with_lambda_0_the_features_learn_nothing_from_the_discriminator():
+    torch.manual_seed(0)
+    network = networks.make_network("slim").train()
+    source, degrees, target = torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32)
+    gradients = {}
+    for lam in (0.0, 0.5):
+        network.zero_grad()
+        loss, _ = methods.adaptation_step(network, source, degrees, target, lam)
+        loss.backward()
+        gradients[lam] = network.features[0].weight.grad.clone()
+    network.zero_grad()
+    methods.source_step(network, source, degrees)[0].backward()
+    assert torch.allclose(gradients[0.0], network.features[0].weight.grad, atol=1e-6)
+    assert not torch.allclose(gradients[0.0], gradients[0.5], atol=1e-4)
+
+
+def test_schedules():
+    lambdas = [methods.lambda_at(epoch, 7, 7, 0.2) for epoch in (0, 7, 10.5, 14, 19)]
+    assert lambdas == pytest.approx([0, 0, 0.1, 0.2, 0.2])
+    rates = [methods.rate_at(epoch, 30, 0.1) for epoch in (0, 10, 20, 30)]
+    assert rates == pytest.approx([1, 1, 0.55, 0.1])
+
+
+def test_methods_and_their_sampling(labels):
+    source, predictions = labels
+    settings = methods.Settings(neighbours=5)
+    for method in methods.METHODS.values():
+        probabilities = method.sampling(source, predictions, settings)
+        assert probabilities.shape == (300,) and probabilities.sum() == pytest.approx(1)
+    control, padaco = methods.METHODS["control-padaco"], methods.METHODS["padaco"]
+    assert (control.sampling(source, predictions, settings) == padaco.sampling(source, predictions, settings)).all()
+    assert padaco.adversarial and not control.adversarial

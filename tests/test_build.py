@@ -1,0 +1,351 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+
+from headposeplus import biwi, build, match, render_order, shards, synhead
+from headposeplus import rotations as rot
+from headposeplus.build import Options, build_datasets
+from headposeplus.errors import DatasetError, HeadposeError, OrderError, RawDataError
+from headposeplus.images import decode
+from headposeplus.miniature.poses import hidden_order
+from headposeplus.miniature.write import write_miniature
+
+OPTIONS = Options(size=32)
+
+
+def hashes(out):
+    return {
+        name: [shard["sha256"] for shard in shards.open_dataset(out / name).info["shards"]]
+        for name in shards.NAMES
+        if (out / name / "dataset.json").exists()
+    }
+
+
+def rebuild(raw, out, **more):
+    settings = {"options": OPTIONS, "manifest_file": raw / "data_manifest.csv", "order": "xzy---"} | more
+    return build_datasets(out, raw / "hpdb", raw / "synhead2_release", **settings)
+
+
+def test_rendering_order_is_the_hidden_one(built):
+    _, summary = built
+    report = summary.order
+    assert report.order == hidden_order(0)
+    assert len(report.candidates) == 48 and report.candidates[0].order == report.order
+    errors = [candidate.error for candidate in report.candidates]
+    assert errors == sorted(errors) and report.margin > render_order.MIN_MARGIN
+    assert render_order.from_json(json.loads(json.dumps(render_order.to_json(report)))) == report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 5, 7])
+def test_rendering_order_of_other_miniatures(tmp_path, seed):
+    write_miniature(tmp_path / "raw", "tiny", seed, jobs=2)
+    assert render_order.infer(tmp_path / "raw/synhead2_release", jobs=2).order == hidden_order(seed)
+
+
+def test_rendering_order_refuses_pure_yaw(tiny_copy):
+    root = tiny_copy / "synhead2_release"
+    for track in synhead.tracks(root):
+        angles = synhead.read_angles(track)
+        angles[:, [0, 2]] = 0
+        np.savetxt(track.csv, angles, delimiter=",", fmt="%.4f")
+    with pytest.raises(OrderError, match="--render-order"):
+        render_order.infer(root)
+
+
+def test_rendering_order_refuses_images_of_something_else(tiny_copy):
+    root = tiny_copy / "synhead2_release"
+    rng = np.random.default_rng(0)
+    for track in synhead.tracks(root):  # rows shuffled against their images
+        np.savetxt(track.csv, rng.permutation(synhead.read_angles(track)), delimiter=",", fmt="%.4f")
+    with pytest.raises(OrderError, match="almost equally well"):
+        render_order.infer(root)
+
+
+def test_swapped_columns_are_seen_in_the_fit_to_biwi():
+    rng = np.random.default_rng(0)
+    numbers = np.arange(200)
+    angles = np.cumsum(rng.normal(0, 1, (200, 3)), axis=0)
+
+    class Track:
+        group, name = "BIWI", "04"
+
+    for sequence, columns in (("05", [0, 1, 2]), ("04", [1, 0, 2])):  # counted from 0, and from 1
+        original = synhead.read_angles
+        synhead.read_angles = lambda track, c=columns: angles[:, c]
+        try:
+            matrix, count = render_order.biwi_agreement([Track()], {sequence: (numbers, angles)})
+        finally:
+            synhead.read_angles = original
+        assert count == 1 and np.abs(matrix).argmax(axis=1).tolist() == columns
+
+
+def test_match_is_what_brute_force_finds(built, tiny):
+    out, _ = built
+    rows = list(
+        shards.read_fields(shards.open_dataset(out / "synbiwi+"), "id", "source", "turn", "label/rotation",
+                           "residual/geodesic", "residual/euler")
+    )  # fmt: skip
+    synbiwi = {key: np.concatenate([shard[key] for shard in rows]) for key in rows[0]}
+    biwi_ids, targets = shards.read_labels(shards.open_dataset(out / "biwi+"))
+    source_ids, sources = shards.read_labels(shards.open_dataset(out / "synhead+"))
+    at = {name: i for i, name in enumerate(source_ids)}
+    grid = np.arange(-180, 180, 1.0)
+    for i in range(0, len(synbiwi["id"]), 7):
+        frame, head = str(synbiwi["id"][i]).removeprefix("syn").rsplit("/", 1)
+        target = targets[list(biwi_ids).index(frame)]
+        mine = [j for j, name in enumerate(source_ids) if name.split("/")[2] == head]
+        turned = rot.in_plane(grid)[:, None] @ sources[mine][None]
+        assert synbiwi["residual/geodesic"][i] <= rot.geodesic(turned, target).min() + 1e-6
+        # What is stored is the turned image's own pose, and the residual is its distance.
+        own = rot.in_plane(synbiwi["turn"][i]) @ sources[at[str(synbiwi["source"][i])]]
+        assert rot.geodesic(own, synbiwi["label/rotation"][i]) < 1e-6
+        assert rot.geodesic(own, target) == pytest.approx(synbiwi["residual/geodesic"][i], abs=1e-6)
+        euler = np.abs(rot.angle_difference(rot.from_matrix(own), rot.from_matrix(target))).mean()
+        assert euler == pytest.approx(synbiwi["residual/euler"][i], abs=1e-6)
+    info = shards.open_dataset(out / "synbiwi+").info
+    assert info["residual"]["euler"]["mean"] == pytest.approx(synbiwi["residual/euler"].mean(), abs=1e-4)
+    assert len(synbiwi["id"]) == 10 * len(biwi_ids)
+
+
+def test_match_without_a_source():
+    with pytest.raises(DatasetError, match="--visible-margin"):
+        match.match(np.eye(3)[None], np.zeros((0, 3, 3)))
+
+
+@pytest.mark.real
+def test_match_of_the_real_poses_under_another_order(real, capsys):
+    angles = np.load(real / "Biwi_plus.npz")["pyr"]
+    targets, sources = rot.to_matrix(angles), rot.to_matrix(angles, "zyx+++")
+    found = match.match(targets, sources)
+    with capsys.disabled():
+        print(
+            f"\nreal poses against themselves as zyx+++: mean Euler {found.euler.mean():.3f} (published: 0.15) degrees"
+        )
+    assert found.geodesic.mean() < 1
+
+
+def test_labels_are_the_raw_poses_in_the_rgb_camera(built, tiny):
+    out, _ = built
+    ids, rotations = shards.read_labels(shards.open_dataset(out / "biwi+"))
+    stored = dict(zip(ids.tolist(), rotations, strict=True))
+    for name in biwi.sequences(tiny / "hpdb"):
+        camera = biwi.read_calibration(tiny / "hpdb" / name / "rgb.cal")
+        for frame in biwi.frames(tiny / "hpdb", name)[0]:
+            raw = camera.rotation @ biwi.read_pose(frame.pose).rotation
+            assert rot.geodesic(stored.pop(frame.id), raw) < 1e-4
+    assert not stored
+
+
+def test_synhead_labels_and_visibility(built, tiny):
+    out, _ = built
+    dataset = shards.open_dataset(out / "synhead+")
+    ids, rotations = shards.read_labels(dataset)
+    expected = {}
+    for track in synhead.tracks(tiny / "synhead2_release"):
+        for i, rotation in enumerate(rot.to_matrix(synhead.read_angles(track), hidden_order(0))):
+            if -(rotation @ [0, 0, -1])[2] > OPTIONS.visible_margin:  # the face's axis points to the camera
+                for head in synhead.HEADS:
+                    expected[synhead.image_id(track.group, head, track.name, i)] = rotation
+    assert sorted(ids) == sorted(expected)
+    assert rot.geodesic(rotations, np.stack([expected[name] for name in ids])).max() < 1e-5
+    total = sum(len(synhead.read_angles(track)) for track in synhead.tracks(tiny / "synhead2_release")) * 10
+    assert dataset.info["face_not_visible"] == total - len(ids) > 0
+
+
+def test_shards_hold_what_they_say(built):
+    out, _ = built
+    for name in ("biwi+", "synhead+", "synbiwi+"):
+        dataset = shards.open_dataset(out / name)
+        assert dataset.info["rows"] == sum(shard["rows"] for shard in dataset.info["shards"])
+        for shard in dataset.info["shards"]:
+            with h5py.File(out / name / shard["file"]) as file:
+                n = file["id"].shape[0]
+                assert (
+                    file["image/offset"].shape == (n + 1,) and file["image/offset"][-1] == file["image/bytes"].shape[0]
+                )
+                assert file["label/rotation"].shape == (n, 3, 3) and file["label/pyr"].shape == (n, 3)
+                assert np.allclose(rot.from_matrix(file["label/rotation"][...]), file["label/pyr"][...])
+                assert file["box"].shape == (n, 4) and (file["box"][:, 2:] > 0).all()
+                assert ("mask" in file) == (name != "biwi+")
+                start, end = file["image/offset"][:2]
+                data = file["image/bytes"][start:end]
+                assert bytes(data[:4]) == (b"\x89PNG" if name == "biwi+" else b"\xff\xd8\xff\xe0")
+                assert decode(data).shape == (32, 32, 3)
+                assert all("about" in file[key].attrs for key in ("image/bytes", "label/pyr", "box"))
+    union = shards.open_dataset(out / "synhead++").info
+    assert union["joins"] == ["synhead+", "synbiwi+"] and not union["shards"]
+    assert union["rows"] == sum(shards.open_dataset(out / name).info["rows"] for name in union["joins"])
+
+
+def test_same_bytes_with_any_number_of_jobs(built, tiny, tmp_path):
+    out, _ = built
+    build_datasets(
+        tmp_path, tiny / "hpdb", tiny / "synhead2_release", options=OPTIONS, jobs=1,
+        manifest_file=tiny / "data_manifest.csv",
+    )  # fmt: skip
+    assert hashes(tmp_path) == hashes(out)
+
+
+@pytest.mark.slow
+def test_a_killed_build_goes_on_to_the_same_bytes(built, tiny, tmp_path):
+    out, _ = built
+    code = f"""
+from pathlib import Path
+from headposeplus.build import Options, build_datasets
+raw = Path({str(tiny)!r})
+build_datasets(Path({str(tmp_path)!r}), raw / "hpdb", raw / "synhead2_release", options=Options(size=32),
+               jobs=1, manifest_file=raw / "data_manifest.csv")
+"""
+    for number in range(3):
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+        before, deadline = len(list(tmp_path.rglob("shard-*.h5"))), time.monotonic() + 60
+        while len(list(tmp_path.rglob("shard-*.h5"))) <= before + number and time.monotonic() < deadline:
+            time.sleep(0.005)
+            if process.poll() is not None:
+                break
+        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+        process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("shard-*.h5")}
+    assert finished
+    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+    assert hashes(tmp_path) == hashes(out)
+    assert all(path.stat().st_mtime_ns == when for path, when in finished.items())
+
+
+def test_damaged_frames_are_left_out_counted_and_listed(tiny_copy, tmp_path):
+    image = sorted((tiny_copy / "hpdb/01").glob("*_rgb.png"))[2]
+    image.write_bytes(image.read_bytes()[:-30])
+    pose = sorted((tiny_copy / "hpdb/03").glob("*_pose.txt"))[1]
+    pose.write_text("")
+    head = tiny_copy / "synhead2_release/BIWI/f01/00/2.png"
+    head.write_bytes(b"")
+    summary = rebuild(tiny_copy, tmp_path / "data")
+    assert summary.datasets[0]["rows"] == 46
+    for path in (image, pose, head):
+        assert any(str(path) in line for line in summary.left_out)
+    with pytest.raises(RawDataError, match="truncated"):
+        rebuild(tiny_copy, tmp_path / "strict", options=OPTIONS._replace(strict=True))
+    assert not list((tmp_path / "strict").rglob("*.part"))
+
+
+def test_a_mended_frame_is_built_when_run_again(tiny, tiny_copy, tmp_path):
+    image = sorted((tiny_copy / "hpdb/06").glob("*_rgb.png"))[3]
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2 - 20) + whole[-20:])
+    assert len(rebuild(tiny_copy, tmp_path / "data").left_out) == 1
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "data/biwi+").glob("*.h5")}
+    image.write_bytes(whole)
+    assert not rebuild(tiny_copy, tmp_path / "data").left_out
+    assert [path.name for path, when in kept.items() if path.stat().st_mtime_ns != when] == ["shard-00002-of-00004.h5"]
+    rebuild(tiny, tmp_path / "undamaged")
+    assert hashes(tmp_path / "data") == hashes(tmp_path / "undamaged")
+
+
+def test_a_sequence_more_leaves_no_old_shard(tiny_copy, tmp_path):
+    (tiny_copy / "hpdb/15").rename(tmp_path / "15")
+    build_datasets(tmp_path / "data", tiny_copy, options=OPTIONS, manifest_file=tiny_copy / "data_manifest.csv")
+    (tmp_path / "15").rename(tiny_copy / "hpdb/15")
+    build_datasets(tmp_path / "data", tiny_copy, options=OPTIONS, manifest_file=tiny_copy / "data_manifest.csv")
+    assert sorted(path.name for path in (tmp_path / "data/biwi+").glob("*.h5")) == [
+        f"shard-0000{i}-of-00004.h5" for i in range(4)
+    ]
+
+
+def test_given_boxes_are_used_and_the_rest_is_projected(tiny, tmp_path):
+    frames = biwi.frames(tiny / "hpdb", "01")[0]
+    (tmp_path / "boxes.csv").write_text(f"id,x,y,width,height\n{frames[0].id},50,30,41,41\n")
+    build_datasets(
+        tmp_path / "data", tiny / "hpdb", box_file=tmp_path / "boxes.csv", options=OPTIONS,
+        manifest_file=tiny / "data_manifest.csv",
+    )  # fmt: skip
+    info = shards.open_dataset(tmp_path / "data/biwi+").info
+    assert info["boxes"] == {"given": 1, "projected": 47}
+    fields = next(shards.read_fields(shards.open_dataset(tmp_path / "data/biwi+"), "id", "box"))
+    assert fields["id"][0] == frames[0].id and fields["box"][0].tolist() == [50, 30, 41, 41]
+
+
+def test_another_build_is_not_mixed_in(built, tiny):
+    out, _ = built
+    with pytest.raises(DatasetError, match="was built with other options"):
+        rebuild(tiny, out, options=Options(size=40))
+
+
+def test_nothing_to_build_and_sizes(tmp_path, tiny):
+    with pytest.raises(HeadposeError, match="nothing to build from"):
+        build_datasets(tmp_path)
+    with pytest.raises(HeadposeError, match="--size 4"):
+        build_datasets(tmp_path, tiny / "hpdb", options=Options(size=4))
+
+
+def test_a_damaged_shard_is_named(built, tmp_path):
+    out, _ = built
+    dataset = shards.open_dataset(out / "biwi+")
+    file = dataset.info["shards"][0]["file"]
+    (tmp_path / file).write_bytes((out / "biwi+" / file).read_bytes()[:500])
+    copy = shards.Dataset(tmp_path, {**dataset.info, "shards": dataset.info["shards"][:1]})
+    with pytest.raises(DatasetError, match=file):
+        list(shards.read_fields(copy, "id"))
+    with pytest.raises(DatasetError, match=file):
+        shards.read_report(tmp_path / file, shards.Origin("", ""))
+    (tmp_path / "dataset.json").write_text(json.dumps(dataset.info))
+    with pytest.raises(DatasetError, match="the shard is missing"):
+        shards.open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="build the dataset first"):
+        shards.open_dataset(tmp_path / "none")
+
+
+def test_crops_show_the_head_where_the_box_says(built, tiny):
+    """A crop, scaled back, is the raw image inside its box."""
+    out, _ = built
+    shard = next(shards.read_fields(shards.open_dataset(out / "biwi+"), "id", "box", "image/bytes", "image/offset"))
+    name = str(shard["id"][5]).split("/")
+    raw = cv2.imread(str(tiny / f"hpdb/{name[1]}/frame_{name[2]}_rgb.png"))[..., ::-1].astype(float)
+    x, y, width, height = shard["box"][5]
+    crop = decode(shard["image/bytes"][shard["image/offset"][5] : shard["image/offset"][6]])
+    inside = cv2.resize(raw[y : y + height, x : x + width], (32, 32), interpolation=cv2.INTER_LINEAR)
+    assert np.abs(inside - crop).mean() < 2
+
+
+def test_a_head_without_images_in_a_group_is_not_an_error(tiny_copy, tmp_path):
+    import shutil
+
+    shutil.rmtree(tiny_copy / "synhead2_release/kinect/m05")
+    summary = build_datasets(
+        tmp_path, None, tiny_copy / "synhead2_release", options=OPTIONS, order="xzy---",
+        manifest_file=tiny_copy / "data_manifest.csv",
+    )  # fmt: skip
+    assert [info["name"] for info in summary.datasets] == ["synhead+"]
+    ids, _ = shards.read_labels(shards.open_dataset(tmp_path / "synhead+"))
+    assert not any("kinect/m05" in name for name in ids) and any("BIWI/m05" in name for name in ids)
+
+
+@pytest.mark.real
+def test_the_real_frame(real, tmp_path):
+    summary = build_datasets(tmp_path, real / "hpdb", box_file=real / "Biwi_plus.npz")
+    assert summary.notes == ["Biwi: 15,677 of the 15,678 frames of the manifest are absent"]
+    fields = next(shards.read_fields(shards.open_dataset(tmp_path / "biwi+"), "id", "subject", "box", "label/pyr"))
+    published = np.load(real / "Biwi_plus.npz")
+    assert fields["id"].tolist() == ["biwi/01/00003"] and fields["subject"].tolist() == ["F01"]
+    assert np.abs(fields["label/pyr"][0] - published["pyr"][0]).max() < 1e-4
+    assert fields["box"][0].tolist() == published["bbox"][0].tolist()
+
+
+def test_records_are_reused_only_for_the_same_key(tmp_path):
+    calls = []
+
+    def compute(value):
+        calls.append(value)
+        return value
+
+    path = tmp_path / "record.json"
+    assert [build._recorded(path, key, lambda key=key: compute(key)) for key in (1, 1, 2, 2)] == [1, 1, 2, 2]
+    assert calls == [1, 2]

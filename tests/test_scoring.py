@@ -1,0 +1,178 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.transform import Rotation
+
+from benchmark import metrics, protocols, scoreboard, submission
+from headposeplus import rotations as rot
+from headposeplus import shards
+from headposeplus.errors import SubmissionError
+
+ABOUT = {
+    "name": "mine", "authors": "me", "link": "", "training_data": "synhead++", "task": "pda", "convention": "pyr",
+    "camera": "rgb", "selection": "last epoch", "uses_target_images": True, "seed": 0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def perfect(built, tmp_path):
+    """The true labels as predictions."""
+    ids, rotations = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))
+    path = tmp_path / "predictions.csv"
+    submission.write_predictions(path, ids, rot.from_matrix(rotations), ABOUT)
+    return path
+
+
+def edit(path, change):
+    table = pd.read_csv(path)
+    change(table).to_csv(path, index=False)
+
+
+def test_scores_by_hand_for_two_frames():
+    truth = rot.to_matrix([[0, 0, 179], [10, 20, 30]])
+    predicted = rot.to_matrix([[3, 0, -179], [10, 26, 30]])
+    found = metrics.scores(predicted, truth)
+    assert [found[k] for k in ("pitch", "yaw", "roll", "mae")] == pytest.approx([1.5, 3, 1, (1.5 + 3 + 1) / 3])
+    relative = [Rotation.from_matrix(a.T @ b).magnitude() for a, b in zip(predicted, truth, strict=True)]
+    assert found["geodesic"] == pytest.approx(np.rad2deg(np.mean(relative)))
+
+
+@pytest.mark.real
+def test_uncalibrated_labels_cost_080_degrees(real):
+    truth, other = (rot.to_matrix(np.load(real / name)["pyr"]) for name in ("Biwi_plus.npz", "Biwi_plus_non_cal.npz"))
+    assert metrics.scores(other, truth)["mae"] == pytest.approx(0.80, abs=0.005)
+    assert metrics.scores(truth, truth)["mae"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.real
+def test_reading_ypr_as_pyr_costs_56_degrees(real):
+    published = np.load(real / "Biwi_plus.npz")
+    misread = rot.to_matrix(published["ypr"][:, [1, 0, 2]] * [-1, -1, 1], "pyr")
+    aligned = min(
+        np.abs(rot.angle_difference(published["ypr"][:, [1, 0, 2]] * signs, published["pyr"])).mean()
+        for signs in np.array([[a, b, c] for a in (1, -1) for b in (1, -1) for c in (1, -1)])
+    )
+    assert aligned == pytest.approx(5.6, abs=0.1)
+    assert metrics.scores(misread, rot.to_matrix(published["pyr"]))["mae"] > 5
+
+
+@pytest.mark.real
+def test_frozen_protocols_are_those_of_the_published_frames(real):
+    published = np.load(real / "Biwi_plus.npz")
+    ids = np.array([f"biwi/{name[:2]}/{name[9:14]}" for name in published["images"].tolist()])
+    for task in ("da", "pda"):
+        assert protocols.for_test_set(task, ids, rot.to_matrix(published["pyr"])).id == f"biwi+/{task}@1"
+        uncalibrated = np.load(real / "Biwi_plus_non_cal.npz")["pyr"]
+        assert protocols.for_test_set(task, ids, rot.to_matrix(uncalibrated)).id.startswith("local-")
+        assert protocols.for_test_set(task, ids[1:], rot.to_matrix(published["pyr"][1:])).id.startswith("local-")
+
+
+def test_frozen_files_do_not_change():
+    found = {protocol.id: (protocol.frames, protocol.frames_sha256[:12]) for protocol in protocols.frozen()}
+    assert found == {"biwi+/da@1": (15678, "9f18ba0c6666"), "biwi+/pda@1": (15678, "9f18ba0c6666")}
+
+
+def test_perfect_predictions_score_zero_in_every_form(perfect, built):
+    entry = scoreboard.score(perfect, built[0])
+    assert entry["protocol"]["id"].startswith("local-") and entry["protocol"]["id"].endswith("/pda")
+    assert entry["scores"]["mae"] == pytest.approx(0, abs=1e-4)
+    rotations = submission.read_submission(perfect).rotations
+
+    def as_matrix(table):
+        columns = pd.DataFrame(rotations.reshape(-1, 9), columns=submission.MATRIX_COLUMNS)
+        return pd.concat((table[["id"]], columns), axis=1).sample(frac=1, random_state=0)
+
+    original = perfect.read_text()
+    edit(perfect, as_matrix)
+    assert scoreboard.score(perfect, built[0])["scores"]["geodesic"] == pytest.approx(0, abs=1e-3)
+    quaternions = Rotation.from_matrix(rotations).as_quat()
+    perfect.write_text(original)
+    edit(
+        perfect,
+        lambda t: pd.concat((t[["id"]], pd.DataFrame(-quaternions, columns=submission.QUATERNION_COLUMNS)), axis=1),
+    )
+    assert scoreboard.score(perfect, built[0])["scores"]["geodesic"] == pytest.approx(0, abs=1e-3)
+    perfect.write_text(original)
+    edit(
+        perfect,
+        lambda t: t.assign(**dict(zip(submission.ANGLE_COLUMNS, rot.from_matrix(rotations, "ypr").T, strict=True))),
+    )
+    perfect.with_suffix(".toml").write_text(perfect.with_suffix(".toml").read_text().replace('"pyr"', '"ypr"'))
+    assert scoreboard.score(perfect, built[0])["scores"]["mae"] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: t[1:], "1 of 48 frames are missing, the first biwi/01/"),
+        (
+            lambda t: pd.concat((t, t[:1].assign(id="biwi/99/00001"))),
+            "1 ids are not in the test set, the first biwi/99",
+        ),
+        (lambda t: pd.concat((t, t[:1])), "line 50: biwi/01/"),
+        (lambda t: t.assign(yaw=t["yaw"].where(t.index != 4)), "line 6: biwi/01/"),
+        (lambda t: t.assign(yaw="left"), "not a finite number (48 such rows)"),
+        (lambda t: t.drop(columns="roll"), "expected the columns id and pitch, yaw, roll"),
+        (lambda t: t.rename(columns={"id": "name"}), "lacks the column id"),
+    ],
+)
+def test_faulty_predictions(perfect, built, change, says):
+    edit(perfect, change)
+    with pytest.raises(SubmissionError) as error:
+        scoreboard.score(perfect, built[0])
+    assert str(perfect) in str(error.value) and says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('camera = "rgb"', 'camera = "depth"', "poses in the depth camera"),
+        ('camera = "rgb"', 'camera = "left"', "camera 'left' is unknown"),
+        ('"pyr"', '"rpy"', "convention 'rpy' is unknown"),
+        ("authors =", "author =", "lacks authors"),
+        ("authors =", "authors", "not TOML"),
+        ('"pda"', '"cross"', "unknown task 'cross'"),
+    ],
+)
+def test_faulty_descriptions(perfect, built, old, new, says):
+    path = perfect.with_suffix(".toml")
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(SubmissionError, match=says):
+        scoreboard.score(perfect, built[0])
+
+
+def test_rotations_that_are_none(perfect, built):
+    ids = pd.read_csv(perfect)[["id"]]
+    for columns, value in ((submission.MATRIX_COLUMNS, 1.0), (submission.QUATERNION_COLUMNS, 0.9)):
+        ids.assign(**dict.fromkeys(columns, value)).to_csv(perfect, index=False)
+        with pytest.raises(SubmissionError, match="line 2"):
+            scoreboard.score(perfect, built[0])
+
+
+def test_scoreboard_page(perfect, built, tmp_path):
+    entry = scoreboard.score(perfect, built[0])
+    board = tmp_path / "board"
+    scoreboard.add(board, entry)
+    worse = entry | {"name": "<b>x</b> | [y](javascript:z)", "scores": dict.fromkeys(entry["scores"], 3.0),
+                     "predictions_sha256": "ff" * 32}  # fmt: skip
+    scoreboard.add(board, worse)
+    scoreboard.add(board, entry)
+    assert len(list(board.glob("*.json"))) == 2
+    page = scoreboard.build(board).read_text()
+    assert page.index("| mine") < page.index("&lt;b&gt;x") and "<b>" not in page and "](javascript" not in page
+    for row in scoreboard.published().query("task in ['da', 'pda'] and test_set == 'Biwi+'").itertuples():
+        assert f"| {row.mae:.2f}" in page and row.source in page
+    (board / "other.json").write_text(json.dumps({"scores": {"mae": 1}}))
+    with pytest.raises(SubmissionError, match=r"other\.json: not an entry"):
+        scoreboard.entries(board)
+
+
+def test_published_rows_add_up():
+    """MAE is the mean of the three angles within rounding; one row is printed otherwise in the paper."""
+    rows = scoreboard.published()
+    assert len(rows) == 28 and rows["source"].notna().all()
+    # Two roundings to 0.005 each add up to 0.01.
+    off = (rows["mae"] - rows[["pitch", "yaw", "roll"]].mean(axis=1)).abs() > 0.0101
+    assert rows[off][["task", "method", "mae"]].to_numpy().tolist() == [["pda", "BaselinePDA", 4.53]]
