@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,7 +19,7 @@ from benchmark.train import LOG, run_from_options
 from headposeplus import plots, shards
 from headposeplus.build import Options, build_datasets
 from headposeplus.errors import TrainingError
-from headposeplus.files import cores
+from headposeplus.files import cores, write_json
 from headposeplus.miniature.write import write_miniature
 from headposeplus.summary import describe
 
@@ -77,17 +80,7 @@ def train_side_by_side(methods: tuple[str, ...], data: Path, runs: Path, seed: i
                 process.terminate()
 
 
-def run_demo(out: Path, seed: int) -> None:
-    """Write a miniature, build the datasets, train, score and print the scoreboard; parts that exist are kept."""
-    raw, data, runs, board = out / "raw", out / "data", out / "runs", out / "scoreboard"
-    jobs = cores()
-    write_miniature(raw, SCALE, seed, jobs)
-    manifest = raw / "data_manifest.csv"
-    options = Options(size=SIZE)
-    summary = build_datasets(data, raw / "hpdb", raw / "synhead2_release", None, None, options, jobs, manifest, seed)
-    click.echo(f"\n{describe(summary, data)}\n")
-
-    crops, spaces = out / "crops.png", out / "label_spaces.png"
+def _draw(data: Path, crops: Path, spaces: Path, seed: int) -> None:
     datasets = {name: shards.open_dataset(data / name) for name in shards.NAMES}
     if not crops.exists():
         plots.sample_crops([datasets[name] for name in ("biwi+", "synhead+", "synbiwi+")], crops, seed)
@@ -99,18 +92,51 @@ def run_demo(out: Path, seed: int) -> None:
         ]
         plots.label_spaces(pairs, spaces)
 
-    predictions = [
-        run_from_options(
-            method="source-only", task=TASK, data=data, out=runs, preset=PRESET, weights=None, device="cpu", batch=None,
-            neighbours=10, threshold=3.5, threads=None, seed=seed,
-            command="hpp " + " ".join(_options("source-only", data, runs, seed)),
-        )
-    ]  # fmt: skip
-    train_side_by_side(ADAPTED, data, runs, seed)
-    predictions += [predictions[0].parents[1] / method / "predictions.csv" for method in ADAPTED]
-    for path in predictions:
-        scoreboard.add(board, scoreboard.score(path, data))
-    page = scoreboard.build(board)
+
+def run_demo(out: Path, seed: int) -> None:
+    """Write a miniature, build the datasets, train, score and print the scoreboard; parts that exist are kept.
+
+    ``OUT/times.json`` says how many seconds each part took in a run from nothing.
+    """
+    raw, data, runs, board = out / "raw", out / "data", out / "runs", out / "scoreboard"
+    crops, spaces, jobs = out / "crops.png", out / "label_spaces.png", cores()
+    fresh = not out.exists()
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[part] = time.perf_counter() - start
+
+    with timed("write the miniature"):
+        write_miniature(raw, SCALE, seed, jobs)
+    with timed("build the datasets"):
+        summary = build_datasets(
+            data, raw / "hpdb", raw / "synhead2_release", None, None, Options(size=SIZE), jobs,
+            raw / "data_manifest.csv", seed,
+        )  # fmt: skip
+    click.echo(f"\n{describe(summary, data)}\n")
+    with timed("draw the pictures"):
+        _draw(data, crops, spaces, seed)
+    with timed("train on the source (stage 1)"):
+        options = _options("source-only", data, runs, seed)
+        predictions = [
+            run_from_options(
+                method="source-only", task=TASK, data=data, out=runs, preset=PRESET, weights=None, device="cpu",
+                batch=None, neighbours=10, threshold=3.5, threads=None, seed=seed,
+                command=shlex.join(["hpp", *options]),
+            )
+        ]  # fmt: skip
+    with timed(f"adapt with {len(ADAPTED)} methods (stage 2), side by side"):
+        train_side_by_side(ADAPTED, data, runs, seed)
+    with timed("score"):
+        predictions += [predictions[0].parents[1] / method / "predictions.csv" for method in ADAPTED]
+        for path in predictions:
+            scoreboard.add(board, scoreboard.score(path, data))
+        page = scoreboard.build(board)
+    if fresh:
+        write_json(out / "times.json", {"cores": jobs, "seconds": {k: round(v, 1) for k, v in seconds.items()}})
 
     entries = scoreboard.entries(board)
     click.echo(f"\n{entries[0]['protocol']['id']}: errors in degrees\n\n{scoreboard.table(entries, 'simple')}\n")

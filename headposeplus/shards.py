@@ -231,11 +231,6 @@ def read_labels(dataset: Dataset) -> tuple[np.ndarray, Floats]:
     return np.concatenate([s["id"] for s in shards]), np.concatenate([s["label/rotation"] for s in shards])
 
 
-def read_ids(dataset: Dataset) -> np.ndarray:
-    """Return the ids (n,) of all rows; no label is read."""
-    return np.concatenate([shard["id"] for shard in read_fields(dataset, "id")])
-
-
 def read_row(dataset: Dataset, file: str, rng: np.random.Generator) -> dict[str, Any]:
     """Return image bytes, packed mask (or None), rotation and id of a random row of one shard."""
     path = dataset.folder / file

@@ -417,7 +417,7 @@ def body_mesh(who: Identity, detail: int, rng: np.random.Generator) -> Mesh:
     cloth, trim = (np.clip(rng.uniform(0.08, 0.8) + rng.normal(0, 0.12, 3), 0.03, 0.9) for _ in range(2))
     # Above the collar is skin; some collars are cut in a V.
     v_neck = 34 * rng.integers(2) * np.exp(-((vertices[:, 0] / 26) ** 2)) * (vertices[:, 2] < 20)
-    dressed = _step(vertices[:, 1] - 4 + 0.12 * np.abs(vertices[:, 0]) - v_neck, -5, 5)
+    dressed = _step(vertices[:, 1] - 36 + 0.12 * np.abs(vertices[:, 0]) - v_neck, -5, 5)
     stripe = {
         "plain": np.zeros(len(vertices)),
         "stripes": _step(np.sin(vertices[:, 1] / rng.uniform(4, 9)), -0.2, 0.2),
