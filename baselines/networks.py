@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from headposeplus.errors import TrainingError
@@ -84,6 +83,8 @@ def _slim() -> tuple[nn.Module, int]:
 
 
 def _resnet18(weights: str) -> tuple[nn.Module, int]:
+    import torchvision  # takes seconds, and the slim network does without
+
     network = torchvision.models.resnet18(weights=None)
     if weights != "none":
         network.load_state_dict(_imagenet_weights(weights))
@@ -94,6 +95,8 @@ def _resnet18(weights: str) -> tuple[nn.Module, int]:
 
 def _imagenet_weights(weights: str) -> dict[str, Tensor]:
     """Return the weights of torchvision's ResNet18, from a file or from torchvision's cache (filled if online)."""
+    import torchvision
+
     official = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(official.url).name
     if weights == "imagenet":

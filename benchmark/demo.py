@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
 from benchmark import scoreboard
 from benchmark.presets import PRESETS
@@ -19,7 +18,7 @@ from benchmark.train import LOG, run_from_options
 from headposeplus import plots, shards
 from headposeplus.build import Options, build_datasets
 from headposeplus.errors import TrainingError
-from headposeplus.files import cores, write_json
+from headposeplus.files import cores, progress, write_json
 from headposeplus.miniature.write import write_miniature
 from headposeplus.summary import describe
 
@@ -51,7 +50,7 @@ def train_side_by_side(methods: tuple[str, ...], data: Path, runs: Path, seed: i
     total = per_method * len(waiting)
     running: dict[str, subprocess.Popen[bytes]] = {}
     label = f"stage 2, {len(waiting)} methods"
-    with tqdm(total=total, desc=label, unit="step", dynamic_ncols=True, disable=not waiting) as bar:
+    with progress(total, label, "step") as bar:
         done = list(waiting)
         try:
             while waiting or running:
@@ -72,8 +71,7 @@ def train_side_by_side(methods: tuple[str, ...], data: Path, runs: Path, seed: i
                         lines = (folders[method] / "output.txt").read_text(errors="replace").split("\n")
                         last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
                         raise TrainingError(f"{method}: {last}")
-                bar.n = sum(_steps(folders[method] / LOG) for method in done)
-                bar.refresh()
+                bar.update(sum(_steps(folders[method] / LOG) for method in done) - bar.n)
                 time.sleep(0.2)
         finally:
             for process in running.values():

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from baselines.methods import Method, Settings, adaptation_step, find_method, lambda_at, rate_at, source_step
 from baselines.networks import PoseNetwork, make_network
@@ -27,7 +26,7 @@ from benchmark.presets import TASKS, Preset, find_preset
 from benchmark.submission import write_predictions
 from headposeplus import __version__, shards
 from headposeplus.errors import DatasetError, TrainingError
-from headposeplus.files import cores, read_json, whole_or_absent, write_json
+from headposeplus.files import cores, progress, read_json, whole_or_absent, write_json
 from headposeplus.rotations import Floats
 
 RUN, LOG, CHECKPOINT, MODEL = "run.json", "log.jsonl", "checkpoint.pt", "model.pt"
@@ -154,19 +153,17 @@ def _run_stage(
         optimizer.load_state_dict(checkpoint["optimizer"])
         first, length = checkpoint["epoch"], checkpoint["log"]
     log = _Log(folder / LOG, length)
-    bar = tqdm(
-        total=stage.epochs * stage.steps, initial=first * stage.steps, desc=label, unit="step", dynamic_ncols=True
-    )
+    bar = progress(stage.epochs * stage.steps, label, "step", first * stage.steps)
     try:
         for epoch in range(first, stage.epochs):
             network.train()
             pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
             for step, batch in enumerate(itertools.islice(stage.batches(epoch), stage.steps)):
-                progress = epoch + step / stage.steps
-                factor = rate_at(progress, stage.epochs, stage.last_rate)
+                passed = epoch + step / stage.steps
+                factor = rate_at(passed, stage.epochs, stage.last_rate)
                 for group in optimizer.param_groups:
                     group["lr"] = stage.rate * factor
-                lam = stage.lambda_at(progress)
+                lam = stage.lambda_at(passed)
                 loss, parts = stage.loss(batch, lam)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -178,7 +175,7 @@ def _run_stage(
                     new = _read_records(pending)
                     log.write(new)
                     bar.update(len(pending))
-                    bar.set_postfix(_shown(new[-1]))
+                    bar.set_postfix(_shown(new[-1]), refresh=False)
                     pending = []
             summary = {"stage": stage.number, "epoch": epoch, "epoch_end": True, **stage.after_epoch(epoch)}
             length = log.write([summary])

@@ -7,12 +7,13 @@ import hashlib
 import json
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
@@ -88,6 +89,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def progress(total: int, label: str, unit: str, done: int = 0) -> tqdm[NoReturn]:
+    """Return a progress bar on standard error; where that is no terminal, a line now and then."""
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        total=total, initial=done, desc=label, unit=unit, mininterval=interval, dynamic_ncols=True, disable=not total
+    )
+
+
 def run_tasks(function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int, label: str) -> list[Result]:
     """Return ``function`` of each task, in order, run in ``jobs`` processes with a progress bar.
 
@@ -97,8 +106,7 @@ def run_tasks(function: Callable[[Task], Result], tasks: Iterable[Task], jobs: i
         If a worker dies; whatever the function raises is raised here.
     """
     tasks = list(tasks)
-    bar = tqdm(total=len(tasks), desc=label, unit="part", leave=True, disable=not tasks, dynamic_ncols=True)
-    with bar:
+    with progress(len(tasks), label, "part") as bar:
         if jobs <= 1 or len(tasks) <= 1:
             results = []
             for task in tasks:

@@ -141,6 +141,16 @@ def _paint(image: np.ndarray, depth: np.ndarray, pixels: np.ndarray, z: np.ndarr
     depth.reshape(-1)[pixels[nearer]] = z[nearer]
 
 
+def _sequence_is_there(task: _Sequence) -> bool:
+    name = str(task.row["unit"])
+    folder, masks = task.out / "hpdb" / name, task.out / "head_pose_masks" / name
+    ends = ("_rgb.png", "_depth.bin", "_pose.txt")
+    stems = [f"frame_{number:05d}" for number in biwi_motion(pd.Series(task.row), task.scale.frames, task.seed).numbers]
+    wanted = [folder / f"{stem}{end}" for stem in stems for end in ends]
+    wanted += [masks / f"{stem}_depth_mask.png" for stem in stems]
+    return all(path.exists() for path in (folder.with_suffix(".obj"), *wanted))
+
+
 def _write_sequence(task: _Sequence) -> None:
     scale, row = task.scale, pd.Series(task.row)
     name, group = str(row["unit"]), str(row["calibration_group"])
@@ -149,18 +159,12 @@ def _write_sequence(task: _Sequence) -> None:
     masks = task.out / "head_pose_masks" / name
     motion = biwi_motion(row, scale.frames, task.seed)
     stems = [f"frame_{number:05d}" for number in motion.numbers]
-    mesh_path = folder.with_suffix(".obj")
-    wanted = [folder / f"{stem}{end}" for stem in stems for end in ("_rgb.png", "_depth.bin", "_pose.txt")]
-    wanted += [masks / f"{stem}_depth_mask.png" for stem in stems]
-    if mesh_path.exists() and all(path.exists() for path in wanted):
-        return
-
     rgb, depth_camera = _rgb_calibration(group, scale), _depth_calibration(scale)
     write_text(folder / "rgb.cal", _calibration_text(rgb))
     write_text(folder / "depth.cal", _calibration_text(depth_camera))
     who = draw_identity(*_identity_seed(task.seed, 3, str(row["subject"])))
     head = make_scene(head_mesh(who, scale.detail, neck=False))
-    write_text(mesh_path, _mesh_text(head_mesh(who, 72, neck=False)))
+    write_text(folder.with_suffix(".obj"), _mesh_text(head_mesh(who, 72, neck=False)))
 
     # Biwi was recorded in two settings, each with one room, lamp and camera.
     rng, setting = np.random.default_rng([task.seed, 4, int(name)]), np.random.default_rng([task.seed, 9, ord(group)])
@@ -199,24 +203,24 @@ def _depth_image(scene: Scene, pose: Pose, camera: Calibration) -> np.ndarray:
     return depth.reshape(camera.height, camera.width)
 
 
-def _write_head(task: _Head) -> None:
-    size, order = task.scale.size, hidden_order(task.seed)
-    root = task.out / "synhead2_release"
+def _missing_images(task: _Head) -> list[tuple[str, Path, Floats]]:
+    """Return group, path and angles of each image of a head that is not there yet."""
     missing = []
     for group, name, angles in task.tracks:
-        # Real copies count images from 0 in some tracks without leading zeros: sorting by name is a mistake.
-        folder = root / group / task.head / name
-        for index, angle in enumerate(angles):
-            path = folder / f"{index}.png"
-            if not path.exists():
-                missing.append((group, path, angle))
-    if not missing:
-        return
+        # Numbers have no leading zeros, as in real copies: whoever sorts by name is found out.
+        folder = task.out / "synhead2_release" / group / task.head / name
+        present = {path.name for path in folder.glob("*.png")}
+        missing += [(group, folder / f"{i}.png", a) for i, a in enumerate(angles) if f"{i}.png" not in present]
+    return missing
+
+
+def _write_head(task: _Head) -> None:
+    size, order = task.scale.size, hidden_order(task.seed)
     scene = make_scene(head_mesh(draw_identity(*_identity_seed(task.seed, 6, task.head)), task.scale.detail, neck=True))
     camera = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0, (size, size))
     light = Light(_unit([0.25, -0.45, -0.9]), np.full(3, 0.8), np.full(3, 0.45), 0.0, 0.0)
     rng = np.random.default_rng(0)  # without shadows nothing is drawn from it
-    for group, path, angle in missing:
+    for group, path, angle in _missing_images(task):
         centre = np.array([0.0, 0.0, _SYNHEAD_DISTANCE])
         hits = render(scene, to_matrix(angle, order), centre, camera, size, size, light, rng)
         image = np.zeros((size * size, 4), np.uint8)
@@ -291,6 +295,8 @@ def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> None:
             picture = room(rng, scale.width, scale.height)
             encoded = cv2.imencode(path.suffix, np.rint(picture[..., ::-1] * 255).astype(np.uint8))[1]
             write_bytes(path, encoded.tobytes())
-    run_tasks(_write_head, [_Head(out, scale, seed, head, tracks) for head in synhead.HEADS], jobs, "SynHead heads")
+    heads = [_Head(out, scale, seed, head, tracks) for head in synhead.HEADS]
+    run_tasks(_write_head, [task for task in heads if _missing_images(task)], jobs, "SynHead heads")
     sequences = [_Sequence(out, scale, seed, dict(row)) for row in rows]
-    run_tasks(_write_sequence, sequences, jobs, "Biwi sequences")
+    missing = [task for task in sequences if not _sequence_is_there(task)]
+    run_tasks(_write_sequence, missing, jobs, "Biwi sequences")
