@@ -263,8 +263,8 @@ def _run(function: Callable[[_ShardTask], Report], tasks: list[_ShardTask], jobs
 def _describe(
     folder: Path, name: str, parameters: dict[str, Any], paths: list[Path], reports: list[Report], **more: Any
 ) -> dict[str, Any]:
-    """Write ``dataset.json`` beside the finished shards, remove those of an older build, and return it."""
-    for path in set(folder.glob("shard-*.h5")) - set(paths):
+    """Write ``dataset.json`` beside the finished shards, remove what older or killed builds left, and return it."""
+    for path in {*folder.glob("shard-*.h5"), *folder.glob(".shard-*.part")} - set(paths):
         path.unlink()
     box_sources: Counter[str] = Counter()
     for report in reports:

@@ -9,7 +9,9 @@ id), ``turn`` (degrees in the image plane), and what remains between its pose an
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +45,8 @@ _ABOUT = {
 }
 _TEXT = "S40"
 _FLUSH = 256  # rows held in memory before they are written
+# Kept free on the disk: HDF5 crashes the process, rather than raising, when a write of its own fails.
+_RESERVE = 64 << 20
 
 
 class Origin(NamedTuple):
@@ -105,6 +109,10 @@ class ShardWriter:
         rows = self._rows
         if not rows:
             return
+        if shutil.disk_usage(Path(self._file.filename).parent).free < _RESERVE + 2 * sum(
+            len(row.image) for row in rows
+        ):
+            raise OSError(errno.ENOSPC, "No space left on device")
         ends = self._offset[-1] + np.cumsum([len(row.image) for row in rows])
         self._offset = np.concatenate((self._offset, ends))
         self._append("image/bytes", np.concatenate([row.image for row in rows]))

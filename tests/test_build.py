@@ -260,6 +260,25 @@ def test_a_sequence_more_leaves_no_old_shard(tiny_copy, tmp_path):
     ]
 
 
+def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(tiny, tmp_path, monkeypatch):
+    real, room = shards.shutil.disk_usage, iter([1 << 40, 1 << 40, 0])
+
+    def disk_usage(path):
+        return real(path)._replace(free=next(room, 0))
+
+    monkeypatch.setattr(shards.shutil, "disk_usage", disk_usage)
+    with pytest.raises(HeadposeError, match=r"shard-00002-of-00004\.h5: the disk is full; make room"):
+        rebuild(tiny, tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "data/biwi+").iterdir()) == [
+        "shard-00000-of-00004.h5",
+        "shard-00001-of-00004.h5",
+    ]
+    monkeypatch.undo()
+    rebuild(tiny, tmp_path / "data")
+    rebuild(tiny, tmp_path / "whole")
+    assert hashes(tmp_path / "data") == hashes(tmp_path / "whole")
+
+
 def test_given_boxes_are_used_and_the_rest_is_projected(tiny, tmp_path):
     frames = biwi.frames(tiny / "hpdb", "01")[0]
     (tmp_path / "boxes.csv").write_text(f"id,x,y,width,height\n{frames[0].id},50,30,41,41\n")
