@@ -54,6 +54,9 @@ def _read_about(path: Path) -> dict[str, Any]:
     lacking = [key for key in REQUIRED if key not in about]
     if lacking:
         raise SubmissionError(f"{path}: lacks {', '.join(lacking)}")
+    wrong = [key for key in REQUIRED if not isinstance(about[key], bool if key == "uses_target_images" else str)]
+    if wrong:
+        raise SubmissionError(f"{path}: {', '.join(wrong)}: expected text, and true or false for uses_target_images")
     if about["convention"] not in CONVENTIONS:
         raise SubmissionError(
             f"{path}: convention {about['convention']!r} is unknown; expected {', '.join(CONVENTIONS)}"

@@ -41,6 +41,9 @@ def read(path: Path | None = None) -> pd.DataFrame:
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
         raise HeadposeError(f"{path}: the manifest lacks the columns {', '.join(lacking)}")
+    counted = pd.to_numeric(table["frames"].where(table["dataset"] == "biwi", 0), errors="coerce")
+    if counted.isna().any():
+        raise HeadposeError(f"{path}: expected a number of frames for every Biwi sequence")
     text = ["dataset", "unit", "group", "subject", "frame_list_sha256", "calibration_group", "source"]
     table[text] = table[text].fillna("").astype(str)
     return table[list(COLUMNS)]

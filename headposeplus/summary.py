@@ -9,6 +9,7 @@ from tabulate import tabulate
 from headposeplus.build import ORDER_REPORT, Options, Summary, build_datasets
 from headposeplus.files import cores
 
+_COLUMNS = 4  # of the table of rendering orders
 _LISTED = 20  # damaged files that are printed; dataset.json holds all
 
 
@@ -35,14 +36,14 @@ def describe(summary: Summary, out: Path) -> str:
     lines += ["Angles in degrees: convention pyr, RGB camera.", ""]
     if summary.order:
         report = summary.order
-        best, rest = report.candidates[:6], report.candidates[6:]
-        table = [{"order": str(c.order), "error": f"{c.error:.3f}", "behind": f"{c.behind:.1f}"} for c in best]
+        cells = [f"{c.order} {c.error:.3f} ({c.behind:.0f})" for c in report.candidates]
+        table = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
         lines += [
             f"SynHead's rendering order, inferred from {report.pairs} pairs of images: {report.order}",
             f"(margin {report.margin:.1f} standard errors; {report.biwi})",
-            tabulate(table, headers="keys", tablefmt="simple", disable_numparse=True),
-            f"and {len(rest)} more candidates with errors of {rest[0].error:.3f} to {rest[-1].error:.3f}: "
-            f"{out / 'synhead+' / ORDER_REPORT}",
+            "All candidates by error (0 the same image, 1 unrelated), and standard errors behind the best:",
+            tabulate(table, tablefmt="plain", disable_numparse=True),
+            f"recorded in {out / 'synhead+' / ORDER_REPORT}",
             "",
         ]
     for info in summary.datasets:

@@ -132,6 +132,8 @@ def test_faulty_predictions(perfect, built, change, says):
         ('camera = "rgb"', 'camera = "left"', "camera 'left' is unknown"),
         ('"pyr"', '"rpy"', "convention 'rpy' is unknown"),
         ("authors =", "author =", "lacks authors"),
+        ('camera = "rgb"', 'camera = ["rgb"]', "camera: expected text"),
+        ("uses_target_images = true", 'uses_target_images = "yes"', "uses_target_images: expected text, and true"),
         ("authors =", "authors", "not TOML"),
         ('"pda"', '"cross"', "unknown task 'cross'"),
     ],
