@@ -87,35 +87,31 @@ def _resnet18(weights: str) -> tuple[nn.Module, int]:
 
     network = torchvision.models.resnet18(weights=None)
     if weights != "none":
-        network.load_state_dict(_imagenet_weights(weights))
+        _load_imagenet(network, weights)
     width = network.fc.in_features
     network.fc = nn.Identity()
     return network, width
 
 
-def _imagenet_weights(weights: str) -> dict[str, Tensor]:
-    """Return the weights of torchvision's ResNet18, from a file or from torchvision's cache (filled if online)."""
+def _load_imagenet(network: nn.Module, weights: str) -> None:
+    """Load torchvision's weights of ResNet18 from a file, or from torchvision's cache (filled if online)."""
     import torchvision
 
     official = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(official.url).name
-    if weights == "imagenet":
-        if not cached.exists():
-            try:
-                return dict(official.get_state_dict(progress=True, check_hash=True))
-            except (OSError, RuntimeError) as error:
-                raise TrainingError(
-                    f"{cached}: the ImageNet weights of ResNet18 are not there and cannot be downloaded ({error}); "
-                    "put the file there, give another one with --weights FILE, or train from scratch: --weights none"
-                ) from error
-        path = cached
-    else:
-        path = Path(weights)
+    path = (
+        Path(torch.hub.get_dir()) / "checkpoints" / Path(official.url).name if weights == "imagenet" else Path(weights)
+    )
+    if weights == "imagenet" and not path.exists():
+        try:
+            official.get_state_dict(progress=True, check_hash=True)
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(
+                f"{path}: the ImageNet weights of ResNet18 are not there and cannot be downloaded ({error}); "
+                "put the file there, give another one with --weights FILE, or train from scratch: --weights none"
+            ) from error
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        reference = torchvision.models.resnet18(weights=None).state_dict()
-        return {key: found[key] for key in reference if key in found or not key.endswith("num_batches_tracked")}
-    except Exception as error:  # torch.load has no error of its own: a damaged file raises many kinds
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch has no error of its own: a damaged or other file raises many kinds
         raise TrainingError(f"{path}: expected the weights of torchvision's ResNet18: {error}") from error
 
 

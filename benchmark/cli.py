@@ -17,7 +17,9 @@ LEFT_OUT = 3  # exit status of a build that is complete but for damaged raw file
 _folder = click.Path(path_type=Path, file_okay=False)
 _file = click.Path(path_type=Path, dir_okay=False)
 _jobs = click.option("--jobs", type=click.IntRange(1), default=None, help="Processes.  [default: the cores at hand]")
-_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers.")
+_seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random numbers."
+)
 
 
 class _Commands(click.Group):
@@ -115,7 +117,13 @@ def build_datasets(ctx: click.Context, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--batch", type=click.IntRange(2), help="Images a domain and step.  [default: the preset's]")
 @click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO.")
-@click.option("--threshold", type=float, default=3.5, show_default=True, help="t of PADA-like, in degrees squared.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    default=3.5,
+    show_default=True,
+    help="t of PADA-like, in degrees squared.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the cores at hand]")
 @_seed
 def benchmark(**options: Any) -> None:

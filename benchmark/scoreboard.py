@@ -45,7 +45,7 @@ def score(predictions: Path, data: Path, task: str | None = None) -> dict[str, A
     rotations = protocols.aligned(submission, ids, protocol, predictions)
     return {
         "protocol": protocol._asdict(),
-        **{key: submission.about.get(key, "") for key in _ABOUT},
+        **{key: _plain(submission.about.get(key, "")) for key in _ABOUT},
         "convention": protocol.convention,
         "camera": protocol.camera,
         "scores": {key: round(value, 4) for key, value in scores(rotations, truth, protocol.convention).items()},
@@ -54,10 +54,16 @@ def score(predictions: Path, data: Path, task: str | None = None) -> dict[str, A
     }
 
 
+def _plain(value: object) -> object:
+    """Return a value of the TOML as JSON can hold it: a date becomes text."""
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
 def add(folder: Path, entry: dict[str, Any]) -> Path:
     """Write an entry into the scoreboard's folder; the same predictions replace their older entry."""
     slug = re.sub(r"[^a-z0-9]+", "-", str(entry["name"]).lower()).strip("-")[:40] or "entry"
-    path = folder / f"{slug}-{entry['predictions_sha256'][:8]}.json"
+    protocol = re.sub(r"[^a-z0-9]+", "-", entry["protocol"]["id"].replace("+", "-plus").lower())
+    path = folder / f"{protocol}-{slug}-{entry['predictions_sha256'][:8]}.json"
     write_json(path, entry)
     return path
 
@@ -77,7 +83,11 @@ def entries(folder: Path) -> list[dict[str, Any]]:
         entry = read_json(path, "an entry of the scoreboard")
         try:
             entry["scores"] = {key: float(entry["scores"][key]) for key in _SCORES}
-            entry["protocol"] = protocols.Protocol(**entry["protocol"])._asdict()
+            protocol = protocols.Protocol(**entry["protocol"])
+            entry["protocol"] = protocol._replace(frames=int(protocol.frames))._asdict()
+            if not isinstance(entry["uses_target_images"], bool):
+                raise TypeError("uses_target_images")
+            entry |= {key: str(entry[key]) for key in ("name", "training_data", "selection", "seed")}
         except (TypeError, KeyError, ValueError) as error:
             raise SubmissionError(f"{path}: not an entry of the scoreboard: {error!r} is wrong or missing") from error
         found.append(entry)
@@ -112,6 +122,7 @@ def table(board: list[dict[str, Any]], layout: str = "github") -> str:
             "roll": f"{e['scores']['roll']:.2f}",
             "geodesic": f"{e['scores']['geodesic']:.2f}",
             "target images": "yes" if e["uses_target_images"] else "no",
+            "selection": clean(e["selection"]),
             "trained on": clean(e["training_data"]),
             "convention": f"{clean(e['convention'])}, {clean(e['camera'])} camera",
             "seed": clean(e["seed"]),

@@ -73,7 +73,7 @@ def _rotations(table: pd.DataFrame, path: Path, convention: str) -> Floats:
             f"{path}: expected the columns id and pitch, yaw, roll (or r11 to r33, or qx, qy, qz, qw); "
             f"found {', '.join(map(str, table.columns))}"
         )
-    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
+    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64, copy=True)
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         first = int(bad.argmax())
@@ -115,6 +115,8 @@ def read_submission(path: Path) -> Submission:
         raise SubmissionError(f"{path}: expected predictions, a CSV file: {error}") from error
     if "id" not in table:
         raise SubmissionError(f"{path}: lacks the column id; found {', '.join(map(str, table.columns))}")
+    if table.empty or table["id"].isna().any():
+        raise SubmissionError(f"{path}: expected a row with an id for each test frame")
     repeated = table["id"].duplicated()
     if repeated.any():
         first = int(np.asarray(repeated).argmax())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from benchmark.presets import TASKS, Preset, find_preset
 from benchmark.submission import write_predictions
 from headposeplus import __version__, shards
 from headposeplus.errors import DatasetError, TrainingError
-from headposeplus.files import cores, progress, read_json, whole_or_absent, write_json
+from headposeplus.files import cores, locked, progress, read_json, whole_or_absent, write_json
 from headposeplus.rotations import Floats
 
 RUN, LOG, CHECKPOINT, MODEL = "run.json", "log.jsonl", "checkpoint.pt", "model.pt"
@@ -61,7 +62,9 @@ def find_device(name: str) -> torch.device:
     """Return the device for ``auto``, ``cpu`` or ``cuda``; raises TrainingError if there is no such one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name not in ("cpu", "cuda") and not re.fullmatch(r"cuda:\d", name):
+        raise TrainingError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if name != "cpu" and not torch.cuda.is_available():
         raise TrainingError(f"--device {name}: this machine has no GPU that torch can use; use --device cpu")
     return torch.device(name)
 
@@ -233,8 +236,8 @@ def _stage1(
     training = order[len(held_out) :]
     per_epoch = min(preset.epoch_samples or len(training), len(training))
     batch = preset.batch
-    if batch > len(training):
-        raise TrainingError(f"a batch of {batch} is larger than the source of {len(training)} images; lower --batch")
+    if batch > per_epoch:
+        raise TrainingError(f"a batch of {batch} is larger than an epoch of {per_epoch} images; lower --batch")
 
     def batches(epoch: int) -> Iterator[Batch]:
         shuffled = np.random.default_rng([job.seed, 1, epoch]).permutation(training)
@@ -340,6 +343,9 @@ def run(job: Job) -> Path:
             f"{job.data}: source crops of {source_set.size} and target crops of {target_set.size} pixels; "
             "build both with one --size"
         )
+    for part in shards.parts(source_set):
+        if part.info.get("matched_sha256", target_set.info["content_sha256"]) != target_set.info["content_sha256"]:
+            raise DatasetError(f"{part.folder}: was matched with another Biwi+; build with both raw datasets once more")
     settings: dict[str, Any] = {
         "task": job.task,
         "preset": preset._asdict(),
@@ -361,10 +367,12 @@ def run(job: Job) -> Path:
     network.angle_mean.copy_(torch.from_numpy(source.angles.mean(axis=0)))
     network.angle_std.copy_(torch.from_numpy(source.angles.std(axis=0)))
     composer = Composer(source, device, job.seed)
-    _stage1(job, base / "stage1", network, source, composer, settings)
+    with locked(base / "stage1", wait=True):
+        _stage1(job, base / "stage1", network, source, composer, settings)
     facts: dict[str, Any] = {}
     if job.method.adapts:
-        facts = _stage2(job, folder, network, source, target, composer)
+        with locked(folder, wait=False):
+            facts = _stage2(job, folder, network, source, target, composer)
     angles = _target_angles(network, composer, target, preset.batch)
     about = {
         "name": f"{job.method.name} ({preset.backbone})",

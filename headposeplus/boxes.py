@@ -23,6 +23,9 @@ BALL_TO_CENTRE = np.array([0.0, 0.51, -0.72])
 BALL_BOX = 2.8
 
 
+LARGEST = 20_000  # pixels
+
+
 class HeadBall(NamedTuple):
     """Where a rendered head is in its images: a ball that turns about a fixed point.
 
@@ -100,11 +103,11 @@ def read_boxes(path: Path) -> dict[str, Floats]:
     """
     try:
         ids, boxes = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, KeyError) as error:
         raise DatasetError(f"{path}: cannot be read as boxes: {error}") from error
-    bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1) | (np.abs(boxes) > LARGEST).any(axis=1)
     if bad.any():
-        raise DatasetError(f"{path}: the box of {ids[int(bad.argmax())]} is not finite or has no area")
+        raise DatasetError(f"{path}: the box of {ids[int(bad.argmax())]} is not finite, has no area or is too large")
     if len(set(ids)) != len(ids):
         raise DatasetError(f"{path}: two boxes have one id; keep one of each")
     return dict(zip(ids, boxes, strict=True))
@@ -127,4 +130,6 @@ def _read_csv(path: Path) -> tuple[list[str], Floats]:
     lacking = [column for column in ("id", "x", "y", "width", "height") if column not in table]
     if lacking:
         raise DatasetError(f"{path}: the boxes lack the columns {', '.join(lacking)}")
+    if table["id"].isna().any():
+        raise DatasetError(f"{path}, line {int(table['id'].isna().argmax()) + 2}: the box has no id")
     return table["id"].tolist(), table[["x", "y", "width", "height"]].to_numpy(np.float64)

@@ -19,7 +19,7 @@ import numpy as np
 
 from headposeplus import __version__, biwi, boxes, manifest, render_order, shards, synhead
 from headposeplus.errors import DatasetError, HeadposeError, ImageError, RawDataError
-from headposeplus.files import read_json, run_tasks, sha256, whole_or_absent, write_json
+from headposeplus.files import locked, read_json, run_tasks, sha256, whole_or_absent, write_json
 from headposeplus.images import (
     crop,
     crop_foreground,
@@ -34,6 +34,7 @@ from headposeplus.rotations import EulerOrder, Floats, euler_order, from_matrix,
 
 ORDER_REPORT = "render_order.json"
 HEAD_BALLS = "head_balls.json"
+NEAREST_MM = 200.0  # a head nearer to the camera than this is a damaged pose
 BALL_IMAGES = 200  # images of a head from which its ball is fitted
 Report = dict[str, Any]
 
@@ -125,6 +126,8 @@ def _build_biwi(task: _ShardTask) -> Report:
                         f"{frame.image}: {image.shape[1]} x {image.shape[0]} pixels, but the calibration says "
                         f"{camera.width} x {camera.height}"
                     )
+                if pose.centre[2] < NEAREST_MM:
+                    raise RawDataError(f"{frame.pose}: the head is {pose.centre[2]:.0f} mm before the camera")
             except RawDataError as error:
                 left_out.append(str(error))
                 continue
@@ -143,7 +146,7 @@ def _build_biwi(task: _ShardTask) -> Report:
 
 def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
     image, mask = split_foreground(read_image(path))
-    if mask.sum() < 16:
+    if not 16 <= mask.sum() < 0.97 * mask.size:
         raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
     return image, mask
 
@@ -253,9 +256,18 @@ def _build_synbiwi(task: _ShardTask) -> Report:
 
 
 def _run(function: Callable[[_ShardTask], Report], tasks: list[_ShardTask], jobs: int, label: str) -> list[Report]:
-    """Return the report of each shard, building those that are not there yet."""
+    """Return the report of each shard, building those that are not there yet.
+
+    While a shard is missing, the folder has no ``dataset.json``, and neither has the union that it is part of.
+    """
+    folder = tasks[0].path.parent
+    for path in sorted(folder.glob("shard-*.h5"))[:1]:
+        shards.read_report(path, tasks[0].origin)  # other options are refused, whatever the number of shards
     found = [shards.read_report(task.path, task.origin) for task in tasks]
     missing = [task for task, report in zip(tasks, found, strict=True) if report is None]
+    if missing:
+        for name in (folder.name, "synhead++"):
+            (folder.parent / name / shards.INFO).unlink(missing_ok=True)
     built = iter(run_tasks(function, missing, jobs, label))
     return [report if report is not None else next(built) for report in found]
 
@@ -287,7 +299,7 @@ def _describe(
     _, rotations = shards.read_labels(shards.Dataset(folder, info))
     angles = from_matrix(rotations)
     info["rows"] = len(angles)
-    info["content_sha256"] = _hash([info["shards"], more.get("joined")])
+    info["content_sha256"] = _hash([info["shards"], more.get("joined"), more.get("backgrounds_sha256")])
     info["labels"] = {
         key: [round(float(value), 4) for value in statistic(angles, axis=0)]
         for key, statistic in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max))
@@ -306,7 +318,7 @@ def _sequence_hash(root: Path, name: str) -> str:
     frames = biwi.frames(root, name)[0]
     files = [path for frame in frames for path in (frame.image, frame.pose)]
     calibration = root / name / "rgb.cal"
-    return _hash([_raw_hash(files), calibration.read_text() if calibration.exists() else ""])
+    return _hash([_raw_hash(files), sha256(calibration) if calibration.exists() else ""])
 
 
 def _read_biwi_poses(root: Path, names: list[str]) -> dict[str, tuple[np.ndarray, Floats]]:
@@ -332,6 +344,14 @@ def build_biwi(
     table = manifest.read(manifest_file)
     subjects = manifest.biwi_subjects(table)
     given = boxes.read_boxes(box_file) if box_file else None
+    found = {name: [frame.number for frame in biwi.frames(root, name)[0]] for name in names}
+    notes = []
+    if given is not None:
+        ids = {f"biwi/{name}/{number:05d}" for name, numbers in found.items() for number in numbers}
+        if not ids & given.keys():
+            raise DatasetError(f"{box_file}: holds no box of these frames; expected ids such as {min(ids, default='')}")
+        if ids - given.keys():
+            notes.append(f"Biwi: {len(ids - given.keys()):,} frames have no box in {box_file}; theirs are projected")
     parameters = {
         "size": options.size,
         "boxes": sha256(box_file) if box_file else "projected",
@@ -349,9 +369,9 @@ def build_biwi(
         origin = shards.Origin(built_with, _sequence_hash(root, name))
         tasks.append(_ShardTask(path, origin, options, _BiwiWork(root, name, subjects.get(name, name), mine)))
     info = _describe(folder, "biwi+", parameters, paths, _run(_build_biwi, tasks, jobs, "Biwi+"))
-    found = {name: [frame.number for frame in biwi.frames(root, name)[0]] for name in names}
     listed, absent = manifest.absent_frames(table, found)
-    notes = [f"Biwi: {absent:,} of the {listed:,} frames of the manifest are absent"] if absent else []
+    if absent:
+        notes.append(f"Biwi: {absent:,} of the {listed:,} frames of the manifest are absent")
     return info, notes
 
 
@@ -382,7 +402,7 @@ def _head_balls(root: Path, out: Path, order: EulerOrder, margin: float, jobs: i
     tracks, heads = _all_tracks(root), synhead.heads(root)
     work = []
     for head in heads:
-        work.append(([track for track in tracks if (track.csv.parent / head).is_dir()], head, order, margin))
+        work.append(([track for track in tracks if track.images_folder(head).is_dir()], head, order, margin))
 
     def compute() -> dict[str, Any]:
         found = run_tasks(_fit_ball, work, jobs, "where the heads are")
@@ -409,10 +429,27 @@ def _images_hash(tracks: list[synhead.Track], heads: list[str]) -> str:
 
 
 def _all_tracks(root: Path) -> list[synhead.Track]:
-    tracks = synhead.tracks(root)
+    """Return the tracks of which any head has images."""
+    heads = synhead.heads(root)
+    tracks = [track for track in synhead.tracks(root) if any(track.images_folder(head).is_dir() for head in heads)]
     if not tracks:
-        raise RawDataError(f"{root}: no tracks; expected {synhead.LAYOUT}")
+        raise RawDataError(f"{root}: no track with images; expected {synhead.LAYOUT}")
     return tracks
+
+
+def _absent_images(root: Path) -> list[str]:
+    """Return a line for each track without images, and for each head that lacks some track's."""
+    heads, present = synhead.heads(root), _all_tracks(root)
+    notes = [f"SynHead: {t.csv} has no images of any head" for t in synhead.tracks(root) if t not in present]
+    for head in heads:
+        lacking = [f"{track.group}/{track.name}" for track in present if not track.images_folder(head).is_dir()]
+        if lacking:
+            some = ", ".join(lacking[:3]) + (" and others" if len(lacking) > 3 else "")
+            notes.append(
+                f"SynHead: {head} has no images of {len(lacking)} of {len(present)} tracks ({some}), "
+                "so SynBiwi+ is built without this head"
+            )
+    return notes
 
 
 def build_synhead(
@@ -437,7 +474,7 @@ def build_synhead(
     units = []
     for head in heads:
         for group in synhead.GROUPS:
-            mine = [t for t in tracks if t.group == group and (t.csv.parent / head).is_dir()]
+            mine = [t for t in tracks if t.group == group and t.images_folder(head).is_dir()]
             if mine:
                 units.append(_SynHeadWork(mine, head, order, balls[head]))
     paths = [folder / shards.shard_name(i, len(units)) for i in range(len(units))]
@@ -447,19 +484,27 @@ def build_synhead(
         tasks.append(_ShardTask(path, shards.Origin(built_with, raw), options, unit))
     reports = _run(_build_synhead, tasks, jobs, "SynHead+")
     hidden = sum(report["face_not_visible"] for report in reports)
-    notes = _write_backgrounds(synhead.backgrounds(root), folder / shards.BACKGROUNDS, options)
+    notes = _absent_images(root)
+    backgrounds, more = _write_backgrounds(synhead.backgrounds(root), folder / shards.BACKGROUNDS, options)
+    notes += more
     info = _describe(
-        folder, "synhead+", parameters, paths, reports, face_not_visible=hidden, render_order_from=order_source
+        folder,
+        "synhead+",
+        parameters,
+        paths,
+        reports,
+        face_not_visible=hidden,
+        render_order_from=order_source,
+        backgrounds_sha256=backgrounds,
     )
     return info, notes
 
 
-def _write_backgrounds(paths: list[Path], target: Path, options: Options) -> list[str]:
-    """Write the middle square of each background, twice a crop's side, so that crops of it can be drawn."""
-    if not paths:
-        return ["SynHead: no background images; training composites the heads on plain colours"]
-    if target.exists():
-        return []
+def _write_backgrounds(paths: list[Path], target: Path, options: Options) -> tuple[str, list[str]]:
+    """Write the middle square of each background, twice a crop's side, so that crops of it can be drawn.
+
+    Returns the hash of the file, empty if there is none, and notes for the reader.
+    """
     side, encoded, notes = 2 * options.size, [], []
     for path in paths:
         try:
@@ -472,11 +517,12 @@ def _write_backgrounds(paths: list[Path], target: Path, options: Options) -> lis
         box = np.array([(width - shorter) // 2, (height - shorter) // 2, shorter, shorter])
         encoded.append(encode(crop(np.ascontiguousarray(image), crop_matrix(box, side), side), lossless=False))
     if not encoded:
-        return [*notes, "SynHead: no background image is readable; training composites on plain colours"]
+        target.unlink(missing_ok=True)
+        return "", [*notes, "SynHead: no readable background image; training composites the heads on plain colours"]
     with whole_or_absent(target) as temporary, h5py.File(temporary, "w") as file:
         file["image/bytes"] = np.concatenate(encoded)
         file["image/offset"] = np.concatenate(([0], np.cumsum([len(data) for data in encoded])))
-    return notes
+    return sha256(target), notes
 
 
 def build_synbiwi(
@@ -491,6 +537,8 @@ def build_synbiwi(
     """Build SynBiwi+: for each frame of Biwi+ and each head, the SynHead image that comes closest when turned."""
     tracks, heads = _all_tracks(root), synhead.heads(root)
     heads = [head for head in heads if all(track.images_folder(head).is_dir() for track in tracks)]
+    if not heads:
+        raise RawDataError(f"{root}: no head has images of every track, and SynBiwi+ needs one; restore the missing")
     per_track = [to_matrix(synhead.read_angles(track), order) for track in tracks]
     poses = np.concatenate(per_track)
     owner = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(per_track)])
@@ -534,7 +582,8 @@ def build_synbiwi(
         for values in [np.concatenate([getattr(found, name) for found in everything])]
     }
     reports = _run(_build_synbiwi, tasks, jobs, "SynBiwi+")
-    return _describe(folder, "synbiwi+", parameters, paths, reports, residual=residual)
+    matched = biwi_plus.info["content_sha256"]
+    return _describe(folder, "synbiwi+", parameters, paths, reports, residual=residual, matched_sha256=matched)
 
 
 def build_synhead_pp(out: Path) -> dict[str, Any]:
@@ -584,6 +633,23 @@ def build_datasets(
         If the raw data are not in their layout, or ``out`` holds a build of other data or options.
     """
     options = options or Options()
+    with locked(out, wait=False):
+        return _build_datasets(
+            out, biwi_folder, synhead_folder, box_file, order, options, jobs, manifest_file, seed
+        )  # fmt: skip
+
+
+def _build_datasets(
+    out: Path,
+    biwi_folder: Path | None,
+    synhead_folder: Path | None,
+    box_file: Path | None,
+    order: str | None,
+    options: Options,
+    jobs: int,
+    manifest_file: Path | None,
+    seed: int,
+) -> Summary:
     if not biwi_folder and not synhead_folder:
         raise HeadposeError("nothing to build from: give --biwi, --synhead or both")
     if not 8 <= options.size <= 1024:

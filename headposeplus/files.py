@@ -49,6 +49,28 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def locked(folder: Path, wait: bool) -> Iterator[None]:
+    """Keep other processes out of a folder while it is written to; wait for them, or raise HeadposeError.
+
+    The lock ends with the process, however that ends. Where the system has none, nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not wait:
+                raise HeadposeError(f"{folder}: another process is writing here; wait for it to end") from error
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
     with whole_or_absent(path) as temporary:

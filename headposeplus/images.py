@@ -47,7 +47,10 @@ def read_image(path: Path) -> Image:
         raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}")
     if not whole:
         raise ImageError(f"{path}: truncated image ({len(data)} bytes); restore it from the raw archive")
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        decoded = None
     if decoded is None:
         raise ImageError(f"{path}: damaged image; restore it from the raw archive")
     if decoded.dtype != np.uint8:
@@ -65,7 +68,7 @@ def encode(image: Image, lossless: bool) -> np.ndarray:
 
 def decode(data: np.ndarray) -> Image:
     """Return the RGB image of encoded bytes (n,); raises ImageError if they are damaged."""
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise ImageError("a crop in a shard cannot be decoded: the shard is damaged; delete it and build again")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -74,10 +77,12 @@ def decode(data: np.ndarray) -> Image:
 def split_foreground(image: Image) -> tuple[Image, np.ndarray]:
     """Return the RGB image and its foreground (height, width), bool, from alpha or from a black background.
 
-    Without alpha, the background is the black that touches the border: a dark pupil is not part of it.
+    Without alpha, or where all of it is opaque, the background is the black that touches the
+    border: a dark pupil is not part of it.
     """
-    if image.shape[2] == 4:
+    if image.shape[2] == 4 and image[..., 3].min() < 255:
         return np.ascontiguousarray(image[..., :3]), image[..., 3] > 127
+    image = np.ascontiguousarray(image[..., :3])
     lit = np.pad((image.max(axis=2) > 0).astype(np.uint8), 1)
     cv2.floodFill(lit, None, (0, 0), (2,))
     return image, lit[1:-1, 1:-1] != 2

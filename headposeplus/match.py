@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from headposeplus.errors import DatasetError
-from headposeplus.rotations import Floats, angle_difference, best_in_plane, from_matrix, geodesic, in_plane
+from headposeplus.rotations import Floats, best_in_plane, euler_difference, geodesic, in_plane
 
 
 class Match(NamedTuple):
@@ -40,5 +40,5 @@ def match(targets: Floats, sources: Floats) -> Match:
     source = cKDTree(sources[:, 2]).query(targets[:, 2])[1]
     turn = best_in_plane(sources[source], targets)
     rotation = in_plane(turn) @ sources[source]
-    euler = np.abs(angle_difference(from_matrix(rotation), from_matrix(targets))).mean(axis=1)
+    euler = np.abs(euler_difference(rotation, targets)).mean(axis=1)
     return Match(source, turn, rotation, geodesic(rotation, targets), euler)

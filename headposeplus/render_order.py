@@ -190,7 +190,7 @@ def _check_against_biwi(
         )
     follows = np.diag(matrix)
     values = ", ".join(f"{name} {value:+.2f}" for name, value in zip(ANGLES, follows, strict=True))
-    if np.abs(follows).min() < 0.5:
+    if not np.abs(follows).min() >= 0.5:  # NaN where a column is constant
         verdict = "follow Biwi's angles too loosely to check the signs"
     else:
         verdict = f"{'agree' if (np.sign(follows) == order.signs).all() else 'DISAGREE'} in sign with Biwi's angles"

@@ -142,6 +142,23 @@ def angle_difference(a: ArrayLike, b: ArrayLike) -> Floats:
     return (np.asarray(a, np.float64) - np.asarray(b, np.float64) + 180) % 360 - 180
 
 
+def euler_difference(rotations: ArrayLike, references: ArrayLike, convention: str | EulerOrder = "pyr") -> Floats:
+    """Return the wrapped differences (n, 3) of pitch, yaw and roll of rotations and references (n, 3, 3).
+
+    Every rotation has two triples of Euler angles: half a turn added to the outer two, and the middle one
+    mirrored at 90 degrees. A matrix does not tell which was meant, so the one nearer to the reference counts;
+    else a prediction of yaw 92 for 88 would be 180 degrees off in pitch and in roll.
+    """
+    order = euler_order(convention)
+    middle = "xyz".index(order.axes[1])
+    first, reference = from_matrix(rotations, order), from_matrix(references, order)
+    second = first + 180
+    second[..., middle] = 180 - first[..., middle]
+    both = np.stack([angle_difference(triple, reference) for triple in (first, second)])
+    nearer = np.abs(both).sum(axis=-1).argmin(axis=0)
+    return np.where((nearer == 0)[..., None], both[0], both[1])
+
+
 def orthonormality_error(rotations: ArrayLike) -> Floats:
     """Return the largest entry (...) of |R Rᵀ - I|, or infinity where det R is not positive."""
     matrices = np.asarray(rotations, np.float64)

@@ -162,7 +162,7 @@ def read_report(path: Path, origin: Origin) -> dict[str, Any] | None:
     except (OSError, KeyError, ValueError) as error:
         raise DatasetError(f"{path}: damaged shard ({error}); delete it and run the same command again") from error
     if found.options != origin.options:
-        raise DatasetError(f"{path.parent}: was built with other options; choose another --out or delete it")
+        raise DatasetError(f"{path.parent}: was built with other options; choose another --out or delete the folder")
     return None if found.raw != origin.raw or report["left_out"] else report
 
 
@@ -195,7 +195,12 @@ def open_dataset(folder: Path) -> Dataset:
     if not path.exists():
         raise DatasetError(f"{path}: no such file; build the dataset first: hpp build-datasets --help")
     info = read_json(path, "the description of a dataset")
-    if not isinstance(info, dict) or info.get("schema") != SCHEMA or info.get("name") not in NAMES:
+    try:
+        fitting = info["schema"] == SCHEMA and info["name"] in NAMES and int(info["parameters"]["size"]) > 0
+        fitting &= isinstance(info["content_sha256"], str) and all(int(shard["rows"]) >= 0 for shard in info["shards"])
+    except (KeyError, TypeError, ValueError):
+        fitting = False
+    if not fitting:
         raise DatasetError(f"{path}: expected a dataset of schema {SCHEMA}; build it again with this version")
     for shard in info["shards"]:
         if not (folder / shard["file"]).exists():
@@ -204,10 +209,21 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def parts(dataset: Dataset) -> list[Dataset]:
-    """Return the datasets that hold the rows: itself, or those that SynHead++ joins."""
+    """Return the datasets that hold the rows: itself, or those that SynHead++ joins.
+
+    Raises
+    ------
+    DatasetError
+        If one of those was built again since they were joined.
+    """
     if not dataset.info.get("joins"):
         return [dataset]
-    return [open_dataset(dataset.folder.parent / name) for name in dataset.info["joins"]]
+    found = [open_dataset(dataset.folder.parent / name) for name in dataset.info["joins"]]
+    if [part.info["content_sha256"] for part in found] != dataset.info["joined"]:
+        raise DatasetError(
+            f"{dataset.folder}: its parts were built again since; build with both raw datasets once more"
+        )
+    return found
 
 
 def read_fields(dataset: Dataset, *names: str) -> Iterator[dict[str, np.ndarray]]:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from headposeplus import biwi, build, match, render_order, shards, synhead
 from headposeplus import rotations as rot
 from headposeplus.build import Options, build_datasets
 from headposeplus.errors import DatasetError, HeadposeError, OrderError, RawDataError
+from headposeplus.files import locked
 from headposeplus.images import decode
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.miniature.write import write_miniature
@@ -279,6 +281,76 @@ def test_a_full_disk_is_told_and_the_build_goes_on_when_there_is_room(tiny, tmp_
     assert hashes(tmp_path / "data") == hashes(tmp_path / "whole")
 
 
+def test_an_interrupted_rebuild_is_no_dataset(tiny_copy, tmp_path):
+    rebuild(tiny_copy, tmp_path / "data")
+    for path in sorted((tiny_copy / "hpdb/01").glob("frame_*"))[:3]:
+        path.unlink()
+    (tiny_copy / "hpdb/15/rgb.cal").write_bytes(b"\xff\xfe")
+    with pytest.raises(RawDataError, match=r"15/rgb\.cal: not a text file"):
+        rebuild(tiny_copy, tmp_path / "data")
+    for name in ("biwi+", "synhead++"):
+        with pytest.raises(DatasetError, match="build the dataset first"):
+            shards.open_dataset(tmp_path / "data" / name)
+
+
+def test_other_options_are_refused_whatever_the_number_of_shards(tiny_copy, tmp_path):
+    rebuild(tiny_copy, tmp_path / "data")
+    (tiny_copy / "hpdb/15").rename(tmp_path / "15")
+    before = hashes(tmp_path / "data")
+    with pytest.raises(DatasetError, match="built with other options"):
+        rebuild(tiny_copy, tmp_path / "data", options=Options(size=40))
+    assert hashes(tmp_path / "data") == before
+
+
+def test_synhead_pp_notices_that_a_part_was_built_again(tiny_copy, tmp_path):
+    rebuild(tiny_copy, tmp_path / "data")
+    union = shards.open_dataset(tmp_path / "data/synhead++")
+    assert len(shards.parts(union)) == 2
+    (tiny_copy / "synhead2_release/background/a00.png").unlink()
+    build_datasets(tmp_path / "data", None, tiny_copy, order="xzy---", options=OPTIONS)
+    with pytest.raises(DatasetError, match="its parts were built again since"):
+        shards.parts(union)
+    rebuild(tiny_copy, tmp_path / "data")
+    assert len(shards.parts(shards.open_dataset(tmp_path / "data/synhead++"))) == 2
+
+
+def test_two_builds_into_one_folder(tiny, tmp_path):
+    with locked(tmp_path, wait=False), pytest.raises(HeadposeError, match="another process is writing here"):
+        rebuild(tiny, tmp_path)
+
+
+def test_groups_and_heads_without_images_are_told(tiny_copy, tmp_path):
+    root = tiny_copy / "synhead2_release"
+    for head in synhead.HEADS:
+        shutil.rmtree(root / "kinect" / head)
+    shutil.rmtree(root / "BIWI/f02")
+    summary = rebuild(tiny_copy, tmp_path / "data")
+    assert any("kinect/00.csv has no images of any head" in note for note in summary.notes)
+    assert any("f02 has no images of 4 of 8 tracks" in note for note in summary.notes)
+    ids, _ = shards.read_labels(shards.open_dataset(tmp_path / "data/synbiwi+"))
+    assert len(ids) == 48 * 9 and not any(name.endswith("f02") for name in ids)
+    for head in synhead.HEADS:
+        shutil.rmtree(root / "breitenstein" / head / "00", ignore_errors=head != "f01")
+        if head != "f01":
+            shutil.rmtree(root / "softkinetic" / head / "00")
+    (root / "breitenstein/m01/00").mkdir()
+    with pytest.raises(RawDataError):
+        rebuild(tiny_copy, tmp_path / "other")
+
+
+def test_a_head_at_the_camera_is_a_damaged_pose(tiny_copy, tmp_path):
+    pose = sorted((tiny_copy / "hpdb/01").glob("*_pose.txt"))[0]
+    pose.write_text("\n".join(pose.read_text().splitlines()[:4]) + "\n0 0 0\n")
+    summary = rebuild(tiny_copy, tmp_path / "data")
+    assert len(summary.left_out) == 1 and "mm before the camera" in summary.left_out[0]
+
+
+def test_boxes_of_other_frames(tiny, tmp_path):
+    (tmp_path / "boxes.csv").write_text("id,x,y,width,height\n01/00003,50,30,41,41\n")
+    with pytest.raises(DatasetError, match="holds no box of these frames; expected ids such as biwi/01/"):
+        rebuild(tiny, tmp_path / "data", box_file=tmp_path / "boxes.csv")
+
+
 def test_given_boxes_are_used_and_the_rest_is_projected(tiny, tmp_path):
     frames = biwi.frames(tiny / "hpdb", "01")[0]
     (tmp_path / "boxes.csv").write_text(f"id,x,y,width,height\n{frames[0].id},50,30,41,41\n")
@@ -335,8 +407,6 @@ def test_crops_show_the_head_where_the_box_says(built, tiny):
 
 
 def test_a_head_without_images_in_a_group_is_not_an_error(tiny_copy, tmp_path):
-    import shutil
-
     shutil.rmtree(tiny_copy / "synhead2_release/kinect/m05")
     summary = build_datasets(
         tmp_path, None, tiny_copy / "synhead2_release", options=OPTIONS, order="xzy---",

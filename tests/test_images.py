@@ -129,9 +129,11 @@ def test_box_csv(tmp_path):
     assert read_boxes(path)["biwi/01/00003"].tolist() == [1, 2, 30, 40]
     for text, says in (
         ("id,x,y,width\na,1,2,3\n", "lack the columns height"),
-        ("id,x,y,width,height\na,1,2,0,3\n", "the box of a is not finite or has no area"),
+        ("id,x,y,width,height\na,1,2,0,3\n", "the box of a is not finite, has no area or is too large"),
         ("id,x,y,width,height\na,1,2,3,3\na,1,2,3,3\n", "two boxes have one id"),
         ("id,x,y,width,height\na,1,b,3,3\n", "cannot be read as boxes"),
+        ("id,x,y,width,height\n,1,2,3,3\n", "line 2: the box has no id"),
+        ("id,x,y,width,height\na,1,2,1e9,3\n", "too large"),
         ("", "cannot be read as boxes"),
     ):
         path.write_text(text)

@@ -39,6 +39,20 @@ def test_scores_by_hand_for_two_frames():
     assert found["geodesic"] == pytest.approx(np.rad2deg(np.mean(relative)))
 
 
+def test_beyond_90_degrees_of_yaw_the_nearer_triple_counts():
+    predicted, truth = np.array([[-10.0, 97, 5], [20, -93, 0]]), np.array([[-12.0, 85, 4], [18, -80, 3]])
+    for convention in ("pyr", "ypr", "biwi"):
+        errors = np.abs(predicted - truth)
+        found = metrics.scores(rot.to_matrix(predicted, convention), rot.to_matrix(truth, convention), convention)
+        assert [found[k] for k in ("pitch", "yaw", "roll")] == pytest.approx(errors.mean(axis=0))
+    rng = np.random.default_rng(0)
+    angles = rng.uniform([-60, -85, -60], [60, 85, 60], (500, 3))
+    moved = angles + rng.normal(0, 12, angles.shape)
+    plain = np.abs(moved - angles).mean(axis=0)
+    found = metrics.scores(rot.to_matrix(moved), rot.to_matrix(angles))
+    assert [found[k] for k in ("pitch", "yaw", "roll")] == pytest.approx(plain, abs=0.02)
+
+
 @pytest.mark.real
 def test_uncalibrated_labels_cost_080_degrees(real):
     truth, other = (rot.to_matrix(np.load(real / name)["pyr"]) for name in ("Biwi_plus.npz", "Biwi_plus_non_cal.npz"))

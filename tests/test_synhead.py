@@ -87,6 +87,8 @@ def test_foreground_of_rgba_and_of_rgb_on_black_agree(tiny):
     colours, mask = split_foreground(image)
     colours[30:32, 30:32] = 0  # a pupil may be black: it does not touch the border
     assert mask[30:32, 30:32].all()
+    opaque = np.dstack((np.where(mask[..., None], colours, 0), np.full(mask.shape, 255))).astype(np.uint8)
+    assert (split_foreground(opaque)[1] == mask).all()
     on_black = np.where(mask[..., None], colours, 0).astype(np.uint8)
     assert (split_foreground(on_black)[1] == mask).all()
     assert read_image(tiny / "synhead2_release/kinect/f01/00/3.png").shape[2] == 3

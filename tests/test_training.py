@@ -118,6 +118,10 @@ def test_stage_1_is_shared(job):
 def test_what_stops_a_run(job, tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match="crops of 32 pixels, but the preset paper needs 224"):
         train.run(job._replace(preset=presets.PRESETS["paper"]))
+    with pytest.raises(TrainingError, match="a batch of 101 is larger than an epoch of 100 images"):
+        train.run(job._replace(preset=FAST._replace(batch=101), out=tmp_path / "epoch"))
+    with pytest.raises(TrainingError, match="--device gpu: expected auto"):
+        train.run(job._replace(device="gpu"))
     with pytest.raises(TrainingError, match="a batch of 5000 is larger"):
         train.run(job._replace(preset=FAST._replace(batch=5000), out=tmp_path / "large"))
     with pytest.raises(DatasetError, match="build the dataset first"):
