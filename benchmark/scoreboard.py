@@ -160,7 +160,7 @@ def page(board: list[dict[str, Any]]) -> str:
     for protocol_id in dict.fromkeys(e["protocol"]["id"] for e in board):
         mine = [e for e in board if e["protocol"]["id"] == protocol_id]
         protocol = mine[0]["protocol"]
-        facts = f"{protocol['frames']:,} test frames. Model selection: {_text(protocol['selection'])}."
+        facts = f"{protocol['frames']:,} test frames. The official selection: {_text(protocol['selection'])}."
         parts += ["", f"## {_text(protocol_id)}", "", f"{_text(protocol['title'])}. {facts}", "", table(mine)]
     note = "From the papers and repositories named; not comparable with scores on other data."
     parts += ["", "## Published on the real Biwi+", "", note, "", published_table()]
