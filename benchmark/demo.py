@@ -51,7 +51,7 @@ def train_side_by_side(methods: tuple[str, ...], data: Path, runs: Path, seed: i
     running: dict[str, subprocess.Popen[bytes]] = {}
     label = f"stage 2, {len(waiting)} methods"
     with progress(total, label, "step") as bar:
-        done = list(waiting)
+        counted = list(waiting)
         try:
             while waiting or running:
                 while waiting and len(running) < cores():
@@ -71,7 +71,7 @@ def train_side_by_side(methods: tuple[str, ...], data: Path, runs: Path, seed: i
                         lines = (folders[method] / "output.txt").read_text(errors="replace").split("\n")
                         last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
                         raise TrainingError(f"{method}: {last}")
-                bar.update(sum(_steps(folders[method] / LOG) for method in done) - bar.n)
+                bar.update(sum(_steps(folders[method] / LOG) for method in counted) - bar.n)
                 time.sleep(0.2)
         finally:
             for process in running.values():

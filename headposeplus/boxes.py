@@ -21,8 +21,6 @@ HEAD_SIZE_MM = 230.0
 # head's centre, in its radii, it is this far in the head's frame. 230 mm are 2.8 radii.
 BALL_TO_CENTRE = np.array([0.0, 0.51, -0.72])
 BALL_BOX = 2.8
-
-
 LARGEST = 20_000  # pixels
 
 
@@ -61,6 +59,11 @@ def fit_ball(middles: Floats, radii: Floats, rotations: Floats) -> HeadBall:
     return HeadBall(solution[:2], solution[2:], float(np.median(radii[frontal])), spread)
 
 
+def square(middle: Floats, side: float) -> Floats:
+    """Return the square box (4,) about the point ``middle`` (2,): the last pixel is at x + side - 1."""
+    return np.array([*(middle - side / 2 + 0.5), side, side])
+
+
 def projected(centre: Floats, camera: Calibration) -> Floats:
     """Return the box (4,) of a head whose centre (3,), millimetres, is given in the camera's frame.
 
@@ -68,7 +71,7 @@ def projected(centre: Floats, camera: Calibration) -> Floats:
     """
     side = camera.matrix[0, 0] * HEAD_SIZE_MM / centre[2]
     middle = camera.project(centre)
-    return np.rint([middle[0] - side / 2 + 0.5, middle[1] - side / 2 + 0.5, side, side])
+    return np.rint(square(middle, side))
 
 
 def of_ball(head: HeadBall, rotation: Floats, degrees: float, principal: Floats) -> Floats:
@@ -78,8 +81,7 @@ def of_ball(head: HeadBall, rotation: Floats, degrees: float, principal: Floats)
     """
     middle = head.pivot + rotation[:2] @ (head.ball + head.radius * BALL_TO_CENTRE)
     middle = principal + in_plane(degrees)[:2, :2] @ (middle - principal)
-    side = BALL_BOX * head.radius
-    return np.rint([*(middle - side / 2 + 0.5), side, side])
+    return np.rint(square(middle, BALL_BOX * head.radius))
 
 
 def iou(a: Floats, b: Floats) -> Floats:

@@ -78,6 +78,30 @@ class _BiwiWork(NamedTuple):
     boxes: dict[str, Floats] | None
 
 
+class _SynHeadCopy(NamedTuple):
+    """A raw SynHead as found: the tracks of which any head has images, its heads, and each folder's fingerprint.
+
+    Looked through once in a build: half a million files take a while. ``folders`` holds a hash for each
+    track and head that has images; ``tracks_sha256`` is that of the tracks' angles.
+    """
+
+    root: Path
+    tracks: list[synhead.Track]
+    heads: list[str]
+    folders: dict[tuple[synhead.Track, str], str]
+    tracks_sha256: dict[synhead.Track, str]
+
+    def fingerprint(self, tracks: list[synhead.Track], heads: list[str]) -> str:
+        """Return a hash of the angles of some tracks and of the images of some heads in them."""
+        images = [self.folders.get((track, head), "") for track in tracks for head in heads]
+        angles = [[track.group, track.name, self.tracks_sha256[track]] for track in tracks]
+        return _hash([angles, heads, images])
+
+    def tracks_of(self, head: str) -> list[synhead.Track]:
+        """Return the tracks in which a head has images."""
+        return [track for track in self.tracks if (track, head) in self.folders]
+
+
 class _SynHeadWork(NamedTuple):
     tracks: list[synhead.Track]
     head: str
@@ -106,8 +130,15 @@ def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _report(rows: int, left_out: list[str], box_sources: Counter[str], **more: Any) -> Report:
-    return {"rows": rows, "left_out": left_out, "boxes": dict(sorted(box_sources.items())), **more}
+def _finish(
+    shard: shards.ShardWriter, task: _ShardTask, left_out: list[str], box_sources: Counter[str], **more: Any
+) -> Report:
+    """Finish a shard and return its report; where the build is strict, raise the first damaged file instead."""
+    if task.options.strict and left_out:
+        raise RawDataError(left_out[0])
+    report = {"rows": shard.count, "left_out": left_out, "boxes": dict(sorted(box_sources.items())), **more}
+    shard.finish(report)
+    return report
 
 
 def _build_biwi(task: _ShardTask) -> Report:
@@ -137,11 +168,7 @@ def _build_biwi(task: _ShardTask) -> Report:
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
             encoded = encode(picture, lossless=True)
             shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, {}))
-        if task.options.strict and left_out:
-            raise RawDataError(left_out[0])
-        report = _report(shard.count, left_out, sources)
-        shard.finish(report)
-    return report
+        return _finish(shard, task, left_out, sources)
 
 
 def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -215,11 +242,7 @@ def _build_synhead(task: _ShardTask) -> Report:
                 sources["outline"] += 1
                 name = synhead.image_id(track.group, work.head, track.name, int(index))
                 shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, {}))
-        if task.options.strict and left_out:
-            raise RawDataError(left_out[0])
-        report = _report(shard.count, left_out, sources, face_not_visible=hidden)
-        shard.finish(report)
-    return report
+        return _finish(shard, task, left_out, sources, face_not_visible=hidden)
 
 
 def _build_synbiwi(task: _ShardTask) -> Report:
@@ -248,11 +271,7 @@ def _build_synbiwi(task: _ShardTask) -> Report:
                 }
                 name = f"syn{row.frame}/{head}"
                 shard.add(shards.Row(name, head, encoded, mask, row.rotation, box, extra))
-        if task.options.strict and left_out:
-            raise RawDataError(left_out[0])
-        report = _report(shard.count, left_out, sources)
-        shard.finish(report)
-    return report
+        return _finish(shard, task, left_out, sources)
 
 
 def _run(function: Callable[[_ShardTask], Report], tasks: list[_ShardTask], jobs: int, label: str) -> list[Report]:
@@ -387,31 +406,31 @@ def _recorded(path: Path, key: Any, compute: Callable[[], Any]) -> Any:
     return content["found"]
 
 
-def _inferred_order(root: Path, biwi_root: Path | None, out: Path, jobs: int, seed: int) -> render_order.OrderReport:
+def _inferred_order(
+    copy: _SynHeadCopy, biwi_root: Path | None, out: Path, jobs: int, seed: int
+) -> render_order.OrderReport:
     def compute() -> dict[str, Any]:
         poses = _read_biwi_poses(biwi_root, biwi.sequences(biwi_root)) if biwi_root else None
-        return render_order.to_json(render_order.infer(root, poses, jobs, seed))
+        return render_order.to_json(render_order.infer(copy.root, poses, jobs, seed))
 
-    tracks, heads = _all_tracks(root), synhead.heads(root)
-    key = [_tracks_fingerprint(tracks), _images_hash(tracks, heads), biwi_root is not None, seed]
+    key = [copy.fingerprint(copy.tracks, copy.heads), biwi_root is not None, seed]
     return render_order.from_json(_recorded(out / "synhead+" / ORDER_REPORT, key, compute))
 
 
-def _head_balls(root: Path, out: Path, order: EulerOrder, margin: float, jobs: int) -> dict[str, boxes.HeadBall]:
+def _head_balls(
+    copy: _SynHeadCopy, out: Path, order: EulerOrder, margin: float, jobs: int
+) -> dict[str, boxes.HeadBall]:
     """Return the ball of each head."""
-    tracks, heads = _all_tracks(root), synhead.heads(root)
-    work = []
-    for head in heads:
-        work.append(([track for track in tracks if track.images_folder(head).is_dir()], head, order, margin))
+    work = [(copy.tracks_of(head), head, order, margin) for head in copy.heads]
 
     def compute() -> dict[str, Any]:
         found = run_tasks(_fit_ball, work, jobs, "where the heads are")
         return {
             head: {k: np.round(v, 4).tolist() for k, v in ball._asdict().items()}
-            for head, ball in zip(heads, found, strict=True)
+            for head, ball in zip(copy.heads, found, strict=True)
         }
 
-    key = [_tracks_fingerprint(tracks), _images_hash(tracks, heads), str(order), margin]
+    key = [copy.fingerprint(copy.tracks, copy.heads), str(order), margin]
     recorded = _recorded(out / "synhead+" / HEAD_BALLS, key, compute)
     return {
         head: boxes.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
@@ -419,41 +438,38 @@ def _head_balls(root: Path, out: Path, order: EulerOrder, margin: float, jobs: i
     }
 
 
-def _tracks_fingerprint(tracks: list[synhead.Track]) -> str:
-    return _hash([[track.group, track.name, sha256(track.csv)] for track in tracks])
-
-
-def _images_hash(tracks: list[synhead.Track], heads: list[str]) -> str:
-    folders = [track.images_folder(head) for track in tracks for head in heads]
-    return _raw_hash(path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()))
-
-
-def _all_tracks(root: Path) -> list[synhead.Track]:
-    """Return the tracks of which any head has images."""
+def _look_through(root: Path) -> _SynHeadCopy:
+    """Return what a raw SynHead holds; raises RawDataError if no track has images."""
     heads = synhead.heads(root)
-    tracks = [track for track in synhead.tracks(root) if any(track.images_folder(head).is_dir() for head in heads)]
+    folders = {}
+    for track in synhead.tracks(root):
+        for head in heads:
+            folder = track.images_folder(head)
+            if folder.is_dir():
+                folders[track, head] = _raw_hash(sorted(folder.iterdir()))
+    tracks = list(dict.fromkeys(track for track, _ in folders))
     if not tracks:
         raise RawDataError(f"{root}: no track with images; expected {synhead.LAYOUT}")
-    return tracks
+    return _SynHeadCopy(root, tracks, heads, folders, {track: sha256(track.csv) for track in tracks})
 
 
-def _absent_images(root: Path) -> list[str]:
+def _absent_images(copy: _SynHeadCopy) -> list[str]:
     """Return a line for each track without images, and for each head that lacks some track's."""
-    heads, present = synhead.heads(root), _all_tracks(root)
-    notes = [f"SynHead: {t.csv} has no images of any head" for t in synhead.tracks(root) if t not in present]
-    for head in heads:
-        lacking = [f"{track.group}/{track.name}" for track in present if not track.images_folder(head).is_dir()]
+    bare = [track for track in synhead.tracks(copy.root) if track not in copy.tracks]
+    notes = [f"SynHead: {track.csv} has no images of any head" for track in bare]
+    for head in copy.heads:
+        lacking = [f"{track.group}/{track.name}" for track in copy.tracks if (track, head) not in copy.folders]
         if lacking:
             some = ", ".join(lacking[:3]) + (" and others" if len(lacking) > 3 else "")
             notes.append(
-                f"SynHead: {head} has no images of {len(lacking)} of {len(present)} tracks ({some}), "
+                f"SynHead: {head} has no images of {len(lacking)} of {len(copy.tracks)} tracks ({some}), "
                 "so SynBiwi+ is built without this head"
             )
     return notes
 
 
 def build_synhead(
-    root: Path,
+    copy: _SynHeadCopy,
     out: Path,
     options: Options,
     jobs: int,
@@ -461,8 +477,7 @@ def build_synhead(
     order_source: str,
     balls: dict[str, boxes.HeadBall],
 ) -> tuple[dict[str, Any], list[str]]:
-    """Build SynHead+ from the tracks below ``root``, whose heads were rendered in ``order``."""
-    tracks, heads = _all_tracks(root), synhead.heads(root)
+    """Build SynHead+ from a raw SynHead, whose heads were rendered in ``order``."""
     parameters = {
         "size": options.size,
         "visible_margin": options.visible_margin,
@@ -472,20 +487,20 @@ def build_synhead(
     folder = out / "synhead+"
     built_with = _hash(["synhead+", shards.SCHEMA, parameters])
     units = []
-    for head in heads:
+    for head in copy.heads:
         for group in synhead.GROUPS:
-            mine = [t for t in tracks if t.group == group and t.images_folder(head).is_dir()]
+            mine = [track for track in copy.tracks_of(head) if track.group == group]
             if mine:
                 units.append(_SynHeadWork(mine, head, order, balls[head]))
     paths = [folder / shards.shard_name(i, len(units)) for i in range(len(units))]
     tasks = []
     for path, unit in zip(paths, units, strict=True):
-        raw = _hash([_tracks_fingerprint(unit.tracks), _images_hash(unit.tracks, [unit.head]), unit.ball])
+        raw = _hash([copy.fingerprint(unit.tracks, [unit.head]), unit.ball])
         tasks.append(_ShardTask(path, shards.Origin(built_with, raw), options, unit))
     reports = _run(_build_synhead, tasks, jobs, "SynHead+")
     hidden = sum(report["face_not_visible"] for report in reports)
-    notes = _absent_images(root)
-    backgrounds, more = _write_backgrounds(synhead.backgrounds(root), folder / shards.BACKGROUNDS, options)
+    notes = _absent_images(copy)
+    backgrounds, more = _write_backgrounds(synhead.backgrounds(copy.root), folder / shards.BACKGROUNDS, options)
     notes += more
     info = _describe(
         folder,
@@ -526,7 +541,7 @@ def _write_backgrounds(paths: list[Path], target: Path, options: Options) -> tup
 
 
 def build_synbiwi(
-    root: Path,
+    copy: _SynHeadCopy,
     out: Path,
     options: Options,
     jobs: int,
@@ -535,10 +550,12 @@ def build_synbiwi(
     biwi_plus: shards.Dataset,
 ) -> dict[str, Any]:
     """Build SynBiwi+: for each frame of Biwi+ and each head, the SynHead image that comes closest when turned."""
-    tracks, heads = _all_tracks(root), synhead.heads(root)
-    heads = [head for head in heads if all(track.images_folder(head).is_dir() for track in tracks)]
+    tracks = copy.tracks
+    heads = [head for head in copy.heads if copy.tracks_of(head) == tracks]
     if not heads:
-        raise RawDataError(f"{root}: no head has images of every track, and SynBiwi+ needs one; restore the missing")
+        raise RawDataError(
+            f"{copy.root}: no head has images of every track, and SynBiwi+ needs one; restore the missing"
+        )
     per_track = [to_matrix(synhead.read_angles(track), order) for track in tracks]
     poses = np.concatenate(per_track)
     owner = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(per_track)])
@@ -553,7 +570,7 @@ def build_synbiwi(
     }
     folder = out / "synbiwi+"
     built_with = _hash(["synbiwi+", shards.SCHEMA, parameters])
-    raw = _hash([_tracks_fingerprint(tracks), _images_hash(tracks, heads), sorted(balls.items())])
+    raw = _hash([copy.fingerprint(tracks, heads), sorted(balls.items())])
     tasks, everything = [], []
     targets = list(shards.read_fields(biwi_plus, "id", "label/rotation"))
     paths = [folder / shards.shard_name(i, len(targets)) for i in range(len(targets))]
@@ -664,20 +681,20 @@ def _build_datasets(
         info, notes = build_biwi(biwi_root, out, options, jobs, box_file, manifest_file)
         infos.append(info)
     if synhead_root:
-        source = "set by hand"
+        copy, source = _look_through(synhead_root), "set by hand"
         if known_order is None:
-            report = _inferred_order(synhead_root, biwi_root, out, jobs, seed)
+            report = _inferred_order(copy, biwi_root, out, jobs, seed)
             known_order = report.order
             source = f"inferred from {report.pairs} pairs of images, margin {report.margin:.1f} standard errors"
-        balls = _head_balls(synhead_root, out, known_order, options.visible_margin, jobs)
-        info, more = build_synhead(synhead_root, out, options, jobs, known_order, source, balls)
+        balls = _head_balls(copy, out, known_order, options.visible_margin, jobs)
+        info, more = build_synhead(copy, out, options, jobs, known_order, source, balls)
         infos.append(info)
         notes += more
     if biwi_root and synhead_root and known_order:
         biwi_plus = shards.open_dataset(out / "biwi+")
         if not biwi_plus.info["rows"]:
             raise DatasetError(f"{biwi_folder}: no readable frame, so there is nothing to match SynHead with")
-        infos.append(build_synbiwi(synhead_root, out, options, jobs, known_order, balls, biwi_plus))
+        infos.append(build_synbiwi(copy, out, options, jobs, known_order, balls, biwi_plus))
         infos.append(build_synhead_pp(out))
     left_out = [line for info in infos for line in info["left_out"]]
     return Summary(infos, notes, left_out, report)

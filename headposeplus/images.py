@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from headposeplus.errors import ImageError
-from headposeplus.rotations import Floats
+from headposeplus.rotations import Floats, in_plane
 
 Image = np.ndarray
 JPEG = (
@@ -102,10 +102,8 @@ def crop_matrix(box: Floats, size: int, degrees: float = 0.0, centre: Floats | N
     matrix = np.array([[step, 0, offset_x], [0, step, offset_y]])
     if degrees:
         assert centre is not None
-        cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-        unturn = np.array([[cos, sin], [-sin, cos]])
         matrix[:, 2] -= centre
-        matrix = unturn @ matrix
+        matrix = in_plane(-degrees)[:2, :2] @ matrix
         matrix[:, 2] += centre
     return matrix
 

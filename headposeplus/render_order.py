@@ -20,6 +20,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from headposeplus import synhead
+from headposeplus.boxes import square
 from headposeplus.errors import ImageError, OrderError, RawDataError
 from headposeplus.files import run_tasks
 from headposeplus.images import crop, crop_matrix, inscribed_circle, read_image, split_foreground
@@ -113,9 +114,8 @@ def _patch(path: Path) -> np.ndarray:
     middle, radius = inscribed_circle(mask)
     if radius < 4:
         raise ImageError(f"{path}: expected a head before a transparent or black background, found {mask.sum()} pixels")
-    box = np.array([*(middle - radius + 0.5), 2 * radius, 2 * radius])
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    patch = crop(grey, crop_matrix(box, SIZE), SIZE)
+    patch = crop(grey, crop_matrix(square(middle, 2 * radius), SIZE), SIZE)
     # The lamp stands still while the head turns: remove what is smooth, and level the contrast.
     detail = cv2.GaussianBlur(patch, (0, 0), 0.8) - cv2.GaussianBlur(patch, (0, 0), SIZE / 12)
     contrast = np.sqrt(cv2.GaussianBlur(detail**2, (0, 0), SIZE / 6))

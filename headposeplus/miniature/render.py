@@ -53,7 +53,7 @@ def make_scene(mesh: Mesh) -> Scene:
     return Scene(tree, mesh.triangles, attributes, float(np.linalg.norm(mesh.vertices, axis=1).max()))
 
 
-def _rays(scene: Scene, rotation: np.ndarray, centre: np.ndarray, camera: np.ndarray, width: int, height: int):  # type: ignore[no-untyped-def]
+def _rays(scene: Scene, centre: np.ndarray, camera: np.ndarray, width: int, height: int):  # type: ignore[no-untyped-def]
     """Return the pixels inside the mesh's bounding sphere and their rays in the camera's frame."""
     f, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
     reach = f * scene.radius / max(centre[2] - scene.radius, 1.0)
@@ -71,7 +71,7 @@ def cast(
     scene: Scene, rotation: np.ndarray, centre: np.ndarray, camera: np.ndarray, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels (n,) at which a camera K (3, 3) sees the mesh, and their depth (n,) along z, in mm."""
-    pixels, rays = _rays(scene, rotation, centre, camera, width, height)
+    pixels, rays = _rays(scene, centre, camera, width, height)
     if not pixels.size:
         return pixels, np.zeros(0, np.float32)
     origin = np.broadcast_to((-rotation.T @ centre).astype(np.float32), rays.shape)
@@ -91,7 +91,7 @@ def render(
     rng: np.random.Generator,
 ) -> Hits:
     """Return what a camera K (3, 3) sees of the mesh, whose pose is ``rotation`` and ``centre`` (mm)."""
-    pixels, rays = _rays(scene, rotation, centre, camera, width, height)
+    pixels, rays = _rays(scene, centre, camera, width, height)
     if not pixels.size:
         return Hits(pixels, np.zeros(0, np.float32), np.zeros((0, 3), np.float32))
     turn = rotation.astype(np.float32)

@@ -54,7 +54,7 @@ class _Head(NamedTuple):
     tracks: list[tuple[str, str, Floats]]
 
 
-def _camera(focal: float, centre: tuple[float, float], ratio: float, size: tuple[int, int]) -> Floats:
+def _camera(focal: float, centre: tuple[float, float], ratio: float) -> Floats:
     """Return K (3, 3) scaled to a smaller image; a pixel's centre lies at whole numbers."""
     cx, cy = ((c + 0.5) * ratio - 0.5 for c in centre)
     return np.array([[focal * ratio, 0, cx], [0, focal * ratio, cy], [0, 0, 1]])
@@ -62,12 +62,12 @@ def _camera(focal: float, centre: tuple[float, float], ratio: float, size: tuple
 
 def _rgb_calibration(group: str, scale: Scale) -> Calibration:
     rotation, translation = _RGB[group]
-    camera = _camera(_RGB_FOCAL, _RGB_CENTRE, scale.width / 640, (scale.width, scale.height))
+    camera = _camera(_RGB_FOCAL, _RGB_CENTRE, scale.width / 640)
     return Calibration(camera, np.zeros(4), np.array(rotation), np.array(translation), scale.width, scale.height)
 
 
 def _depth_calibration(scale: Scale) -> Calibration:
-    camera = _camera(_DEPTH_FOCAL, _DEPTH_CENTRE, scale.width / 640, (scale.width, scale.height))
+    camera = _camera(_DEPTH_FOCAL, _DEPTH_CENTRE, scale.width / 640)
     return Calibration(camera, np.zeros(4), np.eye(3), np.zeros(3), scale.width, scale.height)
 
 
@@ -217,7 +217,7 @@ def _missing_images(task: _Head) -> list[tuple[str, Path, Floats]]:
 def _write_head(task: _Head) -> None:
     size, order = task.scale.size, hidden_order(task.seed)
     scene = make_scene(head_mesh(draw_identity(*_identity_seed(task.seed, 6, task.head)), task.scale.detail, neck=True))
-    camera = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0, (size, size))
+    camera = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0)
     light = Light(_unit([0.25, -0.45, -0.9]), np.full(3, 0.8), np.full(3, 0.45), 0.0, 0.0)
     rng = np.random.default_rng(0)  # without shadows nothing is drawn from it
     for group, path, angle in _missing_images(task):
