@@ -235,10 +235,11 @@ def _manifest(real: pd.DataFrame, scale: Scale, motions: dict[str, Motion], trac
     for index, row in rows.iterrows():
         motion = motions[str(row["unit"])]
         fingerprint = manifest.frame_list_sha256(str(row["unit"]), motion.numbers)
-        facts = [len(motion.numbers), int(motion.numbers[0]), int(motion.numbers[-1]), fingerprint]
-        rows.loc[index, ["frames", "first_frame", "last_frame", "frame_list_sha256"]] = facts
+        numbers = motion.numbers.tolist()
+        facts = [len(numbers), numbers[0], numbers[-1], manifest.to_ranges(numbers), fingerprint]
+        rows.loc[index, ["frames", "first_frame", "last_frame", "frame_numbers", "frame_list_sha256"]] = facts
         statistics = [*motion.angles.mean(0).round(4), *motion.angles.std(0).round(4)]
-        rows.loc[index, list(manifest.COLUMNS[9:15])] = statistics
+        rows.loc[index, list(manifest.LABEL_STATISTICS)] = statistics
     return pd.concat((rows, tracks)).assign(source="hpp miniature").astype({"frames": int})
 
 
