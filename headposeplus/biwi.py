@@ -21,6 +21,12 @@ from headposeplus.rotations import Floats, nearest_rotation, orthonormality_erro
 _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
 # Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
 ROTATION_TOLERANCE = 1e-3
+# The rotation of ``rgb.cal`` in the database's two groups of sequences (the manifest's ``calibration_group``):
+# A as in the files, B as its published labels imply.
+CALIBRATION_ROTATIONS = {
+    "A": [[0.999947, 0.00432361, 0.00929419], [-0.00446314, 0.999877, 0.0150443], [-0.009228, -0.015085, 0.999844]],
+    "B": [[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
+}
 LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rgb.cal"
 
 

@@ -25,13 +25,8 @@ from headposeplus.miniature.render import Light, Scene, cast, make_scene, render
 from headposeplus.miniature.scenery import Sensor, room
 from headposeplus.rotations import Floats, from_matrix, to_matrix
 
-# The two calibrations of Biwi, group A as in the files and group B as its published labels imply.
-_RGB = {
-    "A": ([[0.999947, 0.00432361, 0.00929419], [-0.00446314, 0.999877, 0.0150443], [-0.009228, -0.015085, 0.999844]],
-          [-24.0198, 5.8896, -13.2308]),
-    "B": ([[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
-          [-24.5, 4.9, -12.1]),
-}  # fmt: skip
+# Where the depth camera stands in the RGB one, in millimetres; group B's is not known, so it is made up.
+_RGB_TRANSLATION = {"A": [-24.0198, 5.8896, -13.2308], "B": [-24.5, 4.9, -12.1]}
 _RGB_FOCAL, _RGB_CENTRE = 517.679, (320.0, 240.5)
 _DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
 # The joint about which a head turns, in the head's frame: between neck and shoulders.
@@ -61,9 +56,9 @@ def _camera(focal: float, centre: tuple[float, float], ratio: float) -> Floats:
 
 
 def _rgb_calibration(group: str, scale: Scale) -> Calibration:
-    rotation, translation = _RGB[group]
     camera = _camera(_RGB_FOCAL, _RGB_CENTRE, scale.width / 640)
-    return Calibration(camera, np.zeros(4), np.array(rotation), np.array(translation), scale.width, scale.height)
+    rotation, translation = np.array(biwi.CALIBRATION_ROTATIONS[group]), np.array(_RGB_TRANSLATION[group])
+    return Calibration(camera, np.zeros(4), rotation, translation, scale.width, scale.height)
 
 
 def _depth_calibration(scale: Scale) -> Calibration:
