@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import h5py
 import numpy as np
 
@@ -26,8 +27,8 @@ from headposeplus.images import (
     crop_matrix,
     encode,
     inscribed_circle,
+    premultiplied,
     read_image,
-    split_foreground,
 )
 from headposeplus.match import match
 from headposeplus.rotations import EulerOrder, Floats, euler_order, from_matrix, to_matrix
@@ -171,24 +172,26 @@ def _build_biwi(task: _ShardTask) -> Report:
         return _finish(shard, task, left_out, sources)
 
 
-def _read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image, mask = split_foreground(read_image(path))
-    if not 16 <= mask.sum() < 0.97 * mask.size:
+def _read_head(path: Path) -> np.ndarray:
+    """Return a rendered head as premultiplied RGBA (height, width, 4)."""
+    head = premultiplied(read_image(path))
+    pixels = cv2.countNonZero(cv2.extractChannel(head, 3))
+    if not 16 <= pixels < 0.97 * head.shape[0] * head.shape[1]:
         raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
-    return image, mask
+    return head
 
 
 def _synthetic_crop(
     path: Path, rotation: Floats, turn: float, ball: boxes.HeadBall, options: Options
 ) -> tuple[np.ndarray, np.ndarray, Floats]:
     """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
-    image, mask = _read_head(path)
-    height, width = mask.shape
+    head = _read_head(path)
+    height, width = head.shape[:2]
     principal = np.array([(width - 1) / 2, (height - 1) / 2])
     box = boxes.of_ball(ball, rotation, turn, principal)
     matrix = crop_matrix(box, options.size, turn, principal)
-    picture, foreground = crop_foreground(image, mask, matrix, options.size)
-    return encode(picture, options.lossless), foreground, box
+    picture, inside = crop_foreground(head, matrix, options.size)
+    return encode(picture, options.lossless), inside, box
 
 
 def _fit_ball(work: tuple[list[synhead.Track], str, EulerOrder, float]) -> boxes.HeadBall:
@@ -205,7 +208,7 @@ def _fit_ball(work: tuple[list[synhead.Track], str, EulerOrder, float]) -> boxes
     for index in np.unique(np.linspace(0, len(paths) - 1, BALL_IMAGES).astype(int)):
         path, pose = paths[index]
         try:
-            middle, radius = inscribed_circle(_read_head(path)[1])
+            middle, radius = inscribed_circle(_read_head(path)[..., 3] > 127)
         except ImageError:
             continue  # the build lists it
         middles.append(middle)

@@ -19,6 +19,8 @@ JPEG = (
     cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )  # fmt: skip
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+_BLOCK = 8  # pixels a side of JPEG's blocks
+_FAINTEST = 16  # of 255: with less of the head in a block, its colour in eight bits is too coarse to take over
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 # Workers decode one image each; OpenCV's own threads would fight over the same cores.
@@ -74,18 +76,33 @@ def decode(data: np.ndarray) -> Image:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def split_foreground(image: Image) -> tuple[Image, np.ndarray]:
-    """Return the RGB image and its foreground (height, width), bool, from alpha or from a black background.
+def foreground(image: Image) -> np.ndarray:
+    """Return how much of each pixel is head (height, width), uint8, 0 to 255: from alpha or a black background.
 
     Without alpha, or where all of it is opaque, the background is the black that touches the
     border: a dark pupil is not part of it.
     """
-    if image.shape[2] == 4 and image[..., 3].min() < 255:
-        return np.ascontiguousarray(image[..., :3]), image[..., 3] > 127
-    image = np.ascontiguousarray(image[..., :3])
-    lit = np.pad((image.max(axis=2) > 0).astype(np.uint8), 1)
-    cv2.floodFill(lit, None, (0, 0), (2,))
-    return image, lit[1:-1, 1:-1] != 2
+    if image.shape[2] == 4:
+        alpha = cv2.extractChannel(image, 3)
+        if alpha.min() < 255:
+            return alpha
+    red, green, blue = cv2.split(image)[:3]
+    lit = cv2.threshold(cv2.bitwise_or(cv2.bitwise_or(red, green), blue), 0, 255, cv2.THRESH_BINARY)[1]
+    lit = cv2.copyMakeBorder(lit, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    cv2.floodFill(lit, None, (0, 0), (1,))
+    return cv2.compare(lit[1:-1, 1:-1], 1, cv2.CMP_NE)
+
+
+def premultiplied(image: Image) -> np.ndarray:
+    """Return RGBA (height, width, 4), uint8, the colours multiplied by how much of each pixel is head.
+
+    Such pixels can be averaged without mixing the background's colour into the head's.
+    """
+    if image.shape[2] == 3 or cv2.extractChannel(image, 3).min() == 255:
+        alpha = foreground(image)
+        image = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2RGBA)
+        cv2.insertChannel(alpha, image, 3)
+    return cv2.cvtColor(image, cv2.COLOR_RGBA2mRGBA)
 
 
 def crop_matrix(box: Floats, size: int, degrees: float = 0.0, centre: Floats | None = None) -> Floats:
@@ -120,25 +137,25 @@ def crop(image: Image, matrix: Floats, size: int) -> Image:
     return _warp(image, matrix, size, cv2.BORDER_REPLICATE)
 
 
-def crop_foreground(image: Image, mask: np.ndarray, matrix: Floats, size: int) -> tuple[Image, np.ndarray]:
-    """Return the crop of a head (size, size, 3) and its foreground (size, size), bool.
+def crop_foreground(head: np.ndarray, matrix: Floats, size: int) -> tuple[Image, np.ndarray]:
+    """Return the crop of a premultiplied head (height, width, 4): RGB (size, size, 3), and where it is, bool.
 
-    Colours are weighted by the mask, so that the black behind the head does not mix into its outline, and
-    every background pixel takes the colour of the nearest foreground one, so that neither does JPEG.
+    Each background pixel takes the mean colour of the head in its block of 8 x 8 pixels, or of the whole head
+    where there is hardly any, so that JPEG, whose blocks these are, does not smear an edge into the head.
     """
-    alpha = mask.astype(np.float32)
-    weighted = np.dstack((image * alpha[..., None], alpha))
-    warped = _warp(weighted, matrix, size, cv2.BORDER_CONSTANT)
-    inside = warped[..., 3] >= 0.5
-    colours = warped[..., :3] / np.maximum(warped[..., 3:], 1e-3)
-    out = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
-    if inside.any() and not inside.all():
-        outside = (~inside).astype(np.uint8)
-        _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-        nearest = np.zeros((labels.max() + 1, 3), np.uint8)
-        nearest[labels[inside]] = out[inside]
-        out[~inside] = nearest[labels[~inside]]
-    return out, inside
+    warped = _warp(head, matrix, size, cv2.BORDER_CONSTANT)
+    inside = cv2.compare(cv2.extractChannel(warped, 3), 127, cv2.CMP_GT)
+    colours = cv2.cvtColor(warped, cv2.COLOR_mRGBA2RGBA)
+    blocks = -(-size // _BLOCK)
+    side = blocks * _BLOCK
+    if side > size:
+        warped = cv2.copyMakeBorder(warped, 0, side - size, 0, side - size, cv2.BORDER_CONSTANT)
+    coarse = cv2.resize(warped, (blocks, blocks), interpolation=cv2.INTER_AREA)
+    empty = cv2.compare(cv2.extractChannel(coarse, 3), _FAINTEST, cv2.CMP_LT)
+    coarse = cv2.cvtColor(coarse, cv2.COLOR_mRGBA2RGBA)
+    coarse[empty > 0] = np.rint(cv2.mean(colours, inside))
+    filled = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)[:size, :size]
+    return cv2.cvtColor(cv2.copyTo(colours, inside, filled.copy()), cv2.COLOR_RGBA2RGB), inside > 0
 
 
 def inscribed_circle(mask: np.ndarray) -> tuple[Floats, float]:

@@ -23,7 +23,7 @@ from headposeplus import synhead
 from headposeplus.boxes import square
 from headposeplus.errors import ImageError, OrderError, RawDataError
 from headposeplus.files import run_tasks
-from headposeplus.images import crop, crop_matrix, inscribed_circle, read_image, split_foreground
+from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image
 from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, geodesic, to_matrix
 
 POSES = 8000  # poses that pairs are sought among; more take longer and find the same
@@ -110,11 +110,12 @@ def _moves(angles: Floats, pairs: np.ndarray, order: EulerOrder) -> Floats:
 
 def _patch(path: Path) -> np.ndarray:
     """Return the detail (SIZE, SIZE), free of shading, inside the largest circle of the head's outline."""
-    image, mask = split_foreground(read_image(path))
-    middle, radius = inscribed_circle(mask)
+    image = read_image(path)
+    middle, radius = inscribed_circle(foreground(image) > 127)
     if radius < 4:
-        raise ImageError(f"{path}: expected a head before a transparent or black background, found {mask.sum()} pixels")
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
+    to_grey = cv2.COLOR_RGBA2GRAY if image.shape[2] == 4 else cv2.COLOR_RGB2GRAY
+    grey = cv2.cvtColor(image, to_grey).astype(np.float32)
     patch = crop(grey, crop_matrix(square(middle, 2 * radius), SIZE), SIZE)
     # The lamp stands still while the head turns: remove what is smooth, and level the contrast.
     detail = cv2.GaussianBlur(patch, (0, 0), 0.8) - cv2.GaussianBlur(patch, (0, 0), SIZE / 12)
