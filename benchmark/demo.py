@@ -16,7 +16,8 @@ from benchmark import scoreboard
 from benchmark.presets import PRESETS
 from benchmark.train import LOG, run_from_options
 from headposeplus import plots, shards
-from headposeplus.build import Options, build_datasets
+from headposeplus.build import build_datasets
+from headposeplus.build_shards import Options
 from headposeplus.errors import TrainingError
 from headposeplus.files import cores, progress, write_json
 from headposeplus.miniature.write import write_miniature

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from benchmark import protocols
 from benchmark.metrics import scores
 from benchmark.submission import read_submission
-from headposeplus import __version__, shards
+from headposeplus import __version__, shards, subsets
 from headposeplus.errors import SubmissionError
 from headposeplus.files import read_json, sha256, write_json, write_text
 
@@ -26,25 +26,41 @@ _ABOUT = (
 _SCORES = ("mae", "pitch", "yaw", "roll", "geodesic")
 
 
-def score(predictions: Path, data: Path, task: str | None = None) -> dict[str, Any]:
+def score(
+    predictions: Path,
+    data: Path,
+    task: str | None = None,
+    subset: str | None = None,
+    manifest_file: Path | None = None,
+) -> dict[str, Any]:
     """Return the entry of a file of predictions on the Biwi+ of ``data``.
 
-    ``task`` is ``da`` or ``pda``; if None, that of the TOML beside the predictions.
+    ``task`` is ``da`` or ``pda``; if None, that of the TOML beside the predictions. With ``subset``, a name or a
+    file of frames, only its frames count, under a protocol of their own; ``manifest_file`` lists the frames of a
+    copy that is not the real one.
 
     Raises
     ------
     SubmissionError
         If the predictions are faulty or incomplete.
     DatasetError
-        If there is no Biwi+.
+        If there is no Biwi+, or the subset is unknown or has frames that Biwi+ lacks.
     """
     submission = read_submission(predictions)
     ids, truth = shards.read_labels(shards.open_dataset(data / "biwi+"))
     task = protocols.find_task(task or str(submission.about.get("task", "")))
     protocol = protocols.for_test_set(task, ids, truth)
-    rotations = protocols.aligned(submission, ids, protocol, predictions)
+    chosen, about_subset = None, {}
+    if subset is not None:
+        found = subsets.find(subset, manifest_file)
+        chosen = subsets.select(found, ids)
+        truth = truth[chosen]
+        protocol = protocols.narrowed(protocol, found, truth)
+        about_subset = {"subset": {"name": found.name, "frames_sha256": found.sha256, "source": found.source}}
+    rotations = protocols.aligned(submission, ids, protocol, predictions, chosen)
     return {
         "protocol": protocol._asdict(),
+        **about_subset,
         **{key: _plain(submission.about.get(key, "")) for key in _ABOUT},
         "convention": protocol.convention,
         "camera": protocol.camera,

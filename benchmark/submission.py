@@ -10,20 +10,17 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
+from headposeplus.convert import ANGLE_COLUMNS, MATRIX_COLUMNS, QUATERNION_COLUMNS, forms, read_rotations  # noqa: F401
 from headposeplus.errors import SubmissionError
 from headposeplus.files import write_text
-from headposeplus.rotations import CONVENTIONS, Floats, nearest_rotation, orthonormality_error, to_matrix
+from headposeplus.rotations import CONVENTIONS, Floats
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ANGLE_COLUMNS = ["pitch", "yaw", "roll"]
-MATRIX_COLUMNS = [f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)]
-QUATERNION_COLUMNS = ["qx", "qy", "qz", "qw"]
 REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selection", "uses_target_images")
-ROTATION_TOLERANCE = 1e-2
 
 
 class Submission(NamedTuple):
@@ -66,38 +63,6 @@ def _read_about(path: Path) -> dict[str, Any]:
     return about
 
 
-def _rotations(table: pd.DataFrame, path: Path, convention: str) -> Floats:
-    columns = next((c for c in (ANGLE_COLUMNS, MATRIX_COLUMNS, QUATERNION_COLUMNS) if set(c) <= set(table)), None)
-    if columns is None:
-        raise SubmissionError(
-            f"{path}: expected the columns id and pitch, yaw, roll (or r11 to r33, or qx, qy, qz, qw); "
-            f"found {', '.join(map(str, table.columns))}"
-        )
-    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float64, copy=True)
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        first = int(bad.argmax())
-        raise SubmissionError(
-            f"{path}, line {first + 2}: {table['id'].iloc[first]} has a value that is not a finite number "
-            f"({int(bad.sum())} such rows)"
-        )
-    if columns is ANGLE_COLUMNS:
-        return to_matrix(values, convention)
-    if columns is QUATERNION_COLUMNS:
-        from scipy.spatial.transform import Rotation
-
-        length = np.linalg.norm(values, axis=1)
-        off = np.abs(length - 1) > ROTATION_TOLERANCE
-        if off.any():
-            raise SubmissionError(f"{path}, line {int(off.argmax()) + 2}: the quaternion's length is not 1")
-        return np.asarray(Rotation.from_quat(values).as_matrix())
-    matrices = values.reshape(-1, 3, 3)
-    off = orthonormality_error(matrices) > ROTATION_TOLERANCE
-    if off.any():
-        raise SubmissionError(f"{path}, line {int(off.argmax()) + 2}: r11 to r33 are not a rotation")
-    return nearest_rotation(matrices)
-
-
 def read_submission(path: Path) -> Submission:
     """Return the predictions of a CSV and the TOML beside it.
 
@@ -121,4 +86,6 @@ def read_submission(path: Path) -> Submission:
     if repeated.any():
         first = int(np.asarray(repeated).argmax())
         raise SubmissionError(f"{path}, line {first + 2}: {table['id'].iloc[first]} comes twice")
-    return Submission(table["id"].to_numpy(str), _rotations(table, path, about["convention"]), about)
+    form = forms(table, path, SubmissionError)[0]
+    rotations = read_rotations(table, form, path, about["convention"], SubmissionError)
+    return Submission(table["id"].to_numpy(str), rotations, about)

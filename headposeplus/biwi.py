@@ -21,6 +21,7 @@ from headposeplus.rotations import Floats, nearest_rotation, orthonormality_erro
 _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
 # Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
 ROTATION_TOLERANCE = 1e-3
+NEAREST_MM = 200.0  # a head nearer to the camera than this is a damaged pose
 # The rotation of ``rgb.cal`` in the database's two groups of sequences (the manifest's ``calibration_group``):
 # A as in the files, B as its published labels imply.
 CALIBRATION_ROTATIONS = {

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import zipfile
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from headposeplus.biwi import Calibration
-from headposeplus.errors import DatasetError
 from headposeplus.rotations import Floats, in_plane
 
 # The side of the cube that a projected box frames, about the height of an adult's head.
@@ -21,7 +16,6 @@ HEAD_SIZE_MM = 230.0
 # head's centre, in its radii, it is this far in the head's frame. 230 mm are 2.8 radii.
 BALL_TO_CENTRE = np.array([0.0, 0.51, -0.72])
 BALL_BOX = 2.8
-LARGEST = 20_000  # pixels
 
 
 class HeadBall(NamedTuple):
@@ -91,47 +85,3 @@ def iou(a: Floats, b: Floats) -> Floats:
     high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
     overlap = np.clip(high - low, 0, None).prod(axis=-1)
     return overlap / (a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - overlap)
-
-
-def read_boxes(path: Path) -> dict[str, Floats]:
-    """Return boxes by frame id (``biwi/01/00003``), from a CSV or from the published ``Biwi_plus.npz``.
-
-    The CSV has the columns id, x, y, width, height; others are ignored.
-
-    Raises
-    ------
-    DatasetError
-        If the file is missing, lacks a column, or holds a box that is not finite or has no area.
-    """
-    try:
-        ids, boxes = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, KeyError) as error:
-        raise DatasetError(f"{path}: cannot be read as boxes: {error}") from error
-    bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1) | (np.abs(boxes) > LARGEST).any(axis=1)
-    if bad.any():
-        raise DatasetError(f"{path}: the box of {ids[int(bad.argmax())]} is not finite, has no area or is too large")
-    if len(set(ids)) != len(ids):
-        raise DatasetError(f"{path}: two boxes have one id; keep one of each")
-    return dict(zip(ids, boxes, strict=True))
-
-
-def _read_npz(path: Path) -> tuple[list[str], Floats]:
-    with np.load(path, allow_pickle=False) as file:
-        lacking = [key for key in ("images", "bbox") if key not in file]
-        if lacking:
-            raise DatasetError(f"{path}: expected the arrays images and bbox, {' and '.join(lacking)} is missing")
-        names, boxes = file["images"], np.asarray(file["bbox"], np.float64)
-    matches = [re.search(r"(\d\d)/frame_(\d{5})_rgb", str(name)) for name in names]
-    if boxes.shape != (len(names), 4) or not all(matches):
-        raise DatasetError(f"{path}: expected images such as 01/frame_00003_rgb.png and bbox of n x 4")
-    return [f"biwi/{match[1]}/{match[2]}" for match in matches if match], boxes
-
-
-def _read_csv(path: Path) -> tuple[list[str], Floats]:
-    table = pd.read_csv(path, dtype={"id": str}, encoding="utf-8-sig", skipinitialspace=True)
-    lacking = [column for column in ("id", "x", "y", "width", "height") if column not in table]
-    if lacking:
-        raise DatasetError(f"{path}: the boxes lack the columns {', '.join(lacking)}")
-    if table["id"].isna().any():
-        raise DatasetError(f"{path}, line {int(table['id'].isna().argmax()) + 2}: the box has no id")
-    return table["id"].tolist(), table[["x", "y", "width", "height"]].to_numpy(np.float64)

@@ -90,7 +90,7 @@ def foreground(image: Image) -> np.ndarray:
     lit = cv2.threshold(cv2.bitwise_or(cv2.bitwise_or(red, green), blue), 0, 255, cv2.THRESH_BINARY)[1]
     lit = cv2.copyMakeBorder(lit, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     cv2.floodFill(lit, None, (0, 0), (1,))
-    return cv2.compare(lit[1:-1, 1:-1], 1, cv2.CMP_NE)
+    return (lit[1:-1, 1:-1] != 1).view(np.uint8) * np.uint8(255)
 
 
 def premultiplied(image: Image) -> np.ndarray:
@@ -144,16 +144,16 @@ def crop_foreground(head: np.ndarray, matrix: Floats, size: int) -> tuple[Image,
     where there is hardly any, so that JPEG, whose blocks these are, does not smear an edge into the head.
     """
     warped = _warp(head, matrix, size, cv2.BORDER_CONSTANT)
-    inside = cv2.compare(cv2.extractChannel(warped, 3), 127, cv2.CMP_GT)
+    inside = cv2.threshold(cv2.extractChannel(warped, 3), 127, 255, cv2.THRESH_BINARY)[1]
     colours = cv2.cvtColor(warped, cv2.COLOR_mRGBA2RGBA)
     blocks = -(-size // _BLOCK)
     side = blocks * _BLOCK
     if side > size:
         warped = cv2.copyMakeBorder(warped, 0, side - size, 0, side - size, cv2.BORDER_CONSTANT)
     coarse = cv2.resize(warped, (blocks, blocks), interpolation=cv2.INTER_AREA)
-    empty = cv2.compare(cv2.extractChannel(coarse, 3), _FAINTEST, cv2.CMP_LT)
+    faint = coarse[..., 3] < _FAINTEST
     coarse = cv2.cvtColor(coarse, cv2.COLOR_mRGBA2RGBA)
-    coarse[empty > 0] = np.rint(cv2.mean(colours, inside))
+    coarse[faint] = np.rint(cv2.mean(colours, inside))
     filled = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)[:size, :size]
     return cv2.cvtColor(cv2.copyTo(colours, inside, filled.copy()), cv2.COLOR_RGBA2RGB), inside > 0
 
@@ -168,3 +168,7 @@ def inscribed_circle(mask: np.ndarray) -> tuple[Floats, float]:
     radius = float(inside.max())
     rows, columns = np.nonzero(inside >= 0.97 * radius)
     return np.array([columns.mean(), rows.mean()]), radius
+
+
+def split_foreground(image: Image) -> tuple[Image, np.ndarray]:  # TEMPORARY
+    return np.ascontiguousarray(image[..., :3]), foreground(image) > 127

@@ -66,10 +66,21 @@ def biwi_subjects(table: pd.DataFrame) -> dict[str, str]:
     return dict(zip(rows["unit"], rows["subject"], strict=True))
 
 
+def calibration_groups(table: pd.DataFrame) -> dict[str, str]:
+    """Return the calibration group of each Biwi sequence, ``A`` or ``B``."""
+    rows = table[table["dataset"] == "biwi"]
+    return dict(zip(rows["unit"], rows["calibration_group"], strict=True))
+
+
 def frame_list_sha256(sequence: str, numbers: Iterable[int]) -> str:
     """Return the fingerprint of a Biwi sequence: of the sorted lines ``01/frame_00003_rgb.png``."""
     lines = [f"{sequence}/frame_{number:05d}_rgb.png" for number in sorted(numbers)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """Return the hash of a set of frames, whatever their order: of the sorted ids, one a line."""
+    return hashlib.sha256("\n".join(sorted(map(str, ids))).encode()).hexdigest()
 
 
 def from_ranges(text: str) -> list[int]:

@@ -1,12 +1,13 @@
-"""The SynBiwi+ match: for each Biwi pose, the SynHead pose that an in-plane rotation brings closest to it.
+"""The SynBiwi+ match: for each Biwi pose, the SynHead poses that an in-plane rotation brings closest to it.
 
 After the best in-plane rotation, the geodesic distance of two poses is the angle between their third rows
-(:func:`headposeplus.rotations.best_in_plane`), so the nearest neighbour of the third row is the best match.
+(:func:`headposeplus.rotations.best_in_plane`), so the nearest neighbours of the third row are the best matches.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -16,8 +17,21 @@ from headposeplus.rotations import Floats, best_in_plane, euler_difference, geod
 
 
 class Match(NamedTuple):
-    """For each target pose: the source's index (n,), its in-plane turn (n,) in degrees, the pose reached
-    (n, 3, 3), and how far that is from the target: geodesic (n,) and mean absolute Euler (n,), in degrees.
+    """For each target pose, its k best sources, the best first.
+
+    Attributes
+    ----------
+    source
+        Their indices (n, k).
+    turn
+        Their in-plane turns (n, k) in degrees.
+    rotation
+        The poses reached (n, k, 3, 3).
+    geodesic, euler
+        How far those are from the target (n, k), in degrees: as an angle, and as the mean absolute difference of
+        pitch, yaw and roll.
+    geodesic_before, euler_before
+        The same before the turn.
     """
 
     source: np.ndarray
@@ -25,20 +39,67 @@ class Match(NamedTuple):
     rotation: Floats
     geodesic: Floats
     euler: Floats
+    geodesic_before: Floats
+    euler_before: Floats
 
 
-def match(targets: Floats, sources: Floats) -> Match:
-    """Return the best source pose (m, 3, 3) for each target pose (n, 3, 3).
+def match(targets: Floats, sources: Floats, neighbours: int = 1) -> Match:
+    """Return the ``neighbours`` best source poses (m, 3, 3) for each target pose (n, 3, 3).
 
     Raises
     ------
     DatasetError
-        If there is no source pose.
+        If there are fewer source poses than neighbours.
     """
     if not len(sources):
         raise DatasetError("no SynHead pose shows a face, so none can be matched; lower --visible-margin")
-    source = cKDTree(sources[:, 2]).query(targets[:, 2])[1]
-    turn = best_in_plane(sources[source], targets)
-    rotation = in_plane(turn) @ sources[source]
-    euler = np.abs(euler_difference(rotation, targets)).mean(axis=1)
-    return Match(source, turn, rotation, geodesic(rotation, targets), euler)
+    if neighbours > len(sources):
+        raise DatasetError(f"--neighbours {neighbours}: there are only {len(sources)} SynHead poses")
+    ranks = np.arange(1, neighbours + 1)
+    source = cKDTree(sources[:, 2]).query(targets[:, 2], k=ranks)[1]
+    found, wanted = sources[source], targets[:, None]
+    turn = best_in_plane(found, wanted)
+    rotation = in_plane(turn) @ found
+    return Match(
+        source, turn, rotation,
+        geodesic(rotation, wanted), _euler(rotation, wanted), geodesic(found, wanted), _euler(found, wanted),
+    )  # fmt: skip
+
+
+def _euler(rotations: Floats, targets: Floats) -> Floats:
+    return np.abs(euler_difference(rotations, np.broadcast_to(targets, rotations.shape))).mean(axis=-1)
+
+
+def statistics(values: Floats) -> dict[str, float]:
+    """Return mean, median and 95th percentile of values (n,)."""
+    found = {"mean": values.mean(), "median": np.median(values), "p95": np.percentile(values, 95)}
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def residuals(matches: Mapping[tuple[str, str], Match]) -> dict[str, Any]:
+    """Return what remains between the best sources and their targets, in degrees, for matches by (sequence, head).
+
+    The statistics of both measures, before and after the in-plane turn, over all; and after it, by head and by
+    sequence.
+    """
+
+    def best(name: str, keys: list[tuple[str, str]]) -> Floats:
+        return np.concatenate([getattr(matches[key], name)[:, 0] for key in keys])
+
+    keys = list(matches)
+    report: dict[str, Any] = {
+        measure: {
+            "before": statistics(best(f"{measure}_before", keys)),
+            "after": statistics(best(measure, keys)),
+        }
+        for measure in ("euler", "geodesic")
+    }
+    for position, part in ((1, "by_head"), (0, "by_sequence")):
+        report[part] = {
+            name: {
+                measure: statistics(best(measure, [key for key in keys if key[position] == name]))
+                for measure in ("euler", "geodesic")
+            }
+            for name in dict.fromkeys(key[position] for key in keys)
+        }
+    return report

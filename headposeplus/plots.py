@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from headposeplus import shards
 from headposeplus.files import whole_or_absent
 from headposeplus.images import Image, decode
+from headposeplus.render_order import OrderReport
 from headposeplus.rotations import Floats, from_matrix
 
 SOURCE_COLOUR, TARGET_COLOUR = "#c0392b", "#2060b0"
@@ -89,6 +90,25 @@ def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
             axes.grid(alpha=0.25)
         row[0].set_title(title, loc="left")
         row[1].legend(loc="upper right", markerscale=3, framealpha=0.9)
+    save(figure, path)
+
+
+def rendering_orders(report: OrderReport, path: Path) -> None:
+    """Draw the error of every candidate of SynHead's rendering order, PNG, the best at the top."""
+    figure = Figure(figsize=(8, 9), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    rows = np.arange(len(report.candidates))
+    errors = [candidate.error for candidate in report.candidates]
+    colours = [TARGET_COLOUR, *["#b9bec6"] * (len(rows) - 1)]
+    axes.barh(rows, errors, color=colours)
+    axes.set_yticks(rows, [str(candidate.order) for candidate in report.candidates], family="monospace", fontsize=8)
+    axes.invert_yaxis()
+    for row, candidate in zip(rows[1:], report.candidates[1:], strict=True):
+        axes.text(candidate.error, row, f" {candidate.behind:.0f}", va="center", fontsize=7, color="#555555")
+    axes.set_xlabel("error (0 the same image, 1 unrelated); beside the bars: standard errors behind the best")
+    axes.set_title(f"Rendering order {report.order}, by a margin of {report.margin:.1f} standard errors", loc="left")
+    axes.set_xlim(0, max(errors) * 1.08)
+    axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 

@@ -12,19 +12,21 @@ Pairs that differ by an in-plane rotation alone would be simpler to compare, but
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from scipy.spatial import cKDTree
+from tabulate import tabulate
 
 from headposeplus import synhead
 from headposeplus.boxes import square
 from headposeplus.errors import ImageError, OrderError, RawDataError
 from headposeplus.files import run_tasks
 from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image
-from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, geodesic, to_matrix
+from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, from_matrix, geodesic, to_matrix
 
 POSES = 8000  # poses that pairs are sought among; more take longer and find the same
 PAIRS = 480  # pairs of images compared
@@ -34,6 +36,8 @@ STEEPEST = np.array([55.0, 60.0, 60.0])  # poses beyond these show little of the
 MIN_MARGIN = 4.0  # standard errors by which the best order must beat the next
 MIN_DISAGREEMENT = 0.5  # degrees; orders that agree better than this cannot be told apart
 SIZE = 64  # pixels a side of the compared patch
+_BY_HAND = "set it with --render-order (such as xyz+++)"
+_COLUMNS = 4  # of the table of candidates
 BALL = 1.15  # radius of the ball in units of the largest circle that fits into the head's outline
 
 # Built from the six orders of axes with all signs positive: how far they disagree does not depend on signs.
@@ -146,23 +150,23 @@ def _compare(task: _Comparison) -> Floats:
 
 
 def biwi_agreement(
-    tracks: list[synhead.Track], biwi: dict[str, tuple[np.ndarray, Floats]]
+    tracks: dict[synhead.Track, Floats], biwi: dict[str, tuple[np.ndarray, Floats]]
 ) -> tuple[Floats, int] | None:
     """Return how the columns of the ``BIWI`` tracks follow Biwi's angles, and from how many tracks.
 
     Entry (i, j) of the 3 x 3 matrix is the correlation of column i with Biwi's angle j (pitch, yaw, roll;
-    ``pyr``). ``biwi`` holds the frame numbers (n,) and angles (n, 3) of each sequence. Copies number the
-    tracks from 0 or from 1; whichever follows Biwi better is taken. None where no track has its sequence.
+    ``pyr``). ``tracks`` holds the angles (n, 3) of each track as written, ``biwi`` the frame numbers (n,) and
+    angles (n, 3) of each sequence. Copies number the tracks from 0 or from 1; whichever follows Biwi better is
+    taken. None where no track has its sequence.
     """
     best: tuple[Floats, int] | None = None
     for first in (0, 1):
         columns, truths = [], []
-        for track in tracks:
+        for track, rows in tracks.items():
             sequence = f"{int(track.name) + 1 - first:02d}"
             if track.group != "BIWI" or sequence not in biwi or len(biwi[sequence][0]) < 2:
                 continue
             numbers, angles = biwi[sequence]
-            rows = synhead.read_angles(track)
             when = numbers.astype(float)
             if len(rows) != len(numbers):
                 when = np.linspace(numbers[0], numbers[-1], len(rows))
@@ -177,9 +181,10 @@ def biwi_agreement(
 
 
 def _check_against_biwi(
-    root: Path, order: EulerOrder, tracks: list[synhead.Track], biwi: dict[str, tuple[np.ndarray, Floats]] | None
+    copy: synhead.Copy, order: EulerOrder, biwi: dict[str, tuple[np.ndarray, Floats]] | None
 ) -> str:
-    fit = biwi_agreement(tracks, biwi) if biwi else None
+    truths = {name: (numbers, from_matrix(rotations)) for name, (numbers, rotations) in (biwi or {}).items()}
+    fit = biwi_agreement(copy.angles, truths)
     if fit is None:
         return "not compared with Biwi's angles"
     matrix, count = fit
@@ -187,7 +192,7 @@ def _check_against_biwi(
     if np.abs(matrix).max(axis=1).min() > 0.7 and not (found == [0, 1, 2]).all():
         followed = ", ".join(ANGLES[i] for i in found)
         raise RawDataError(
-            f"{root}: the columns of the BIWI tracks follow Biwi's {followed}; expected pitch, yaw, roll"
+            f"{copy.root}: the columns of the BIWI tracks follow Biwi's {followed}; expected pitch, yaw, roll"
         )
     follows = np.diag(matrix)
     values = ", ".join(f"{name} {value:+.2f}" for name, value in zip(ANGLES, follows, strict=True))
@@ -198,39 +203,43 @@ def _check_against_biwi(
     return f"{count} BIWI tracks {verdict} (correlations: {values})"
 
 
-def infer(
-    root: Path, biwi: dict[str, tuple[np.ndarray, Floats]] | None = None, jobs: int = 1, seed: int = 0
+def judge(
+    copy: synhead.Copy,
+    biwi: dict[str, tuple[np.ndarray, Floats]] | None = None,
+    workers: int | Executor = 1,
+    seed: int = 0,
 ) -> OrderReport:
-    """Infer the rendering order of the SynHead at ``root``.
+    """Compare all rendering orders on the images of a raw SynHead.
 
-    ``biwi`` holds the frame numbers (n,) and ``pyr`` angles (n, 3) of Biwi's sequences, where given: the
-    ``BIWI`` tracks follow them, which checks the columns and the signs.
+    ``biwi`` holds the frame numbers (n,) and depth-camera rotations (n, 3, 3) of Biwi's sequences, where given:
+    the ``BIWI`` tracks follow them, which checks the columns and the signs. ``workers`` as in
+    :func:`headposeplus.files.run_tasks`.
 
     Raises
     ------
     OrderError
         If the poses or images cannot tell the orders apart.
     RawDataError
-        If the files are not in SynHead's layout.
+        If the columns of the ``BIWI`` tracks follow other angles of Biwi than they should.
     """
     rng = np.random.default_rng(seed)
-    tracks = synhead.tracks(root)
-    per_track = [synhead.read_angles(track) for track in tracks]
-    angles = np.concatenate(per_track)
-    images: dict[str, list[Path]] = {}
-    for head in synhead.heads(root):
-        if all(track.images_folder(head).is_dir() for track in tracks):
-            lists = [synhead.list_images(t, head, len(rows)) for t, rows in zip(tracks, per_track, strict=True)]
-            images[head] = [path for paths in lists for path in paths]
-    if not images:
-        raise RawDataError(f"{root}: no head has images for every track, but the rendering order needs one")
+    root = copy.root
+    # A head's images are compared with its own: all tracks that it has are its poses.
+    of_tracks: dict[tuple[synhead.Track, ...], list[str]] = {}
+    for head in copy.heads:
+        of_tracks.setdefault(tuple(copy.tracks_of(head)), []).append(head)
+    tracks, heads = max(of_tracks.items(), key=lambda item: sum(len(copy.angles[t]) for t in item[0]) * len(item[1]))
+    angles = np.concatenate([copy.angles[track] for track in tracks])
+    images = {
+        head: [path for track in tracks for path in synhead.list_images(track, head, len(copy.angles[track]))]
+        for head in heads
+    }
 
-    by_hand = "set it with --render-order (such as xyz+++)"
     pairs = _pose_pairs(angles, rng)
     # Few poses are seen with several heads each, many with one.
     shown = [(pair, head) for head in images for pair in range(len(pairs))]
     if len(shown) < MIN_PAIRS:
-        raise OrderError(f"{root}: the poses hardly differ between the orders of axes, so none can be told; {by_hand}")
+        raise OrderError(f"{root}: the poses hardly differ between the orders of axes, so none can be told; {_BY_HAND}")
     chosen = [shown[i] for i in rng.permutation(len(shown))[:PAIRS]]
     moves = np.stack([_moves(angles, pairs, order) for order in ALL_ORDERS], axis=1)
     parts = [chosen[start : start + 40] for start in range(0, len(chosen), 40)]
@@ -242,10 +251,10 @@ def infer(
         )
         for part in parts
     ]
-    errors = np.concatenate(run_tasks(_compare, tasks, jobs, "rendering order"))
+    errors = np.concatenate(run_tasks(_compare, tasks, workers, "rendering order"))
     errors = errors[np.isfinite(errors).all(axis=1)]
     if len(errors) < MIN_PAIRS:
-        raise OrderError(f"{root}: too few readable images to infer the rendering order; {by_hand}")
+        raise OrderError(f"{root}: too few readable images to infer the rendering order; {_BY_HAND}")
 
     means = errors.mean(axis=0)
     best = int(means.argmin())
@@ -254,11 +263,51 @@ def infer(
     behind = np.divide(losses.mean(axis=0), spread, out=np.zeros_like(spread), where=spread > 1e-12)
     candidates = [Candidate(o, float(e), float(b)) for o, e, b in zip(ALL_ORDERS, means, behind, strict=True)]
     candidates.sort(key=lambda candidate: candidate.error)
-    rival = min(candidates[1:], key=lambda candidate: candidate.behind)
-    if rival.behind < MIN_MARGIN:
+    margin = min(candidate.behind for candidate in candidates[1:])
+    agreement = _check_against_biwi(copy, candidates[0].order, biwi)
+    return OrderReport(candidates[0].order, candidates, margin, len(errors), agreement)
+
+
+def infer(
+    copy: synhead.Copy,
+    biwi: dict[str, tuple[np.ndarray, Floats]] | None = None,
+    workers: int | Executor = 1,
+    seed: int = 0,
+) -> OrderReport:
+    """Return what :func:`judge` finds, where its margin is large enough to trust.
+
+    Raises
+    ------
+    OrderError
+        If the poses or images cannot tell the orders apart.
+    RawDataError
+        If the columns of the ``BIWI`` tracks follow other angles of Biwi than they should.
+    """
+    report = judge(copy, biwi, workers, seed)
+    check_margin(report, copy.root)
+    return report
+
+
+def check_margin(report: OrderReport, root: Path) -> None:
+    """Raise OrderError if the best order does not beat the next by :data:`MIN_MARGIN` standard errors."""
+    if report.margin < MIN_MARGIN:
+        best = report.candidates[0]
+        rival = min(report.candidates[1:], key=lambda candidate: candidate.behind)
         raise OrderError(
-            f"{root}: the images fit the rendering orders {candidates[0].order} and {rival.order} almost equally well "
-            f"({candidates[0].error:.3f} and {rival.error:.3f}, {rival.behind:.1f} standard errors apart); {by_hand}"
+            f"{root}: the images fit the rendering orders {best.order} and {rival.order} almost equally well "
+            f"({best.error:.3f} and {rival.error:.3f}, {rival.behind:.1f} standard errors apart); {_BY_HAND}"
         )
-    agreement = _check_against_biwi(root, candidates[0].order, tracks, biwi)
-    return OrderReport(candidates[0].order, candidates, rival.behind, len(errors), agreement)
+
+
+def describe(report: OrderReport) -> str:
+    """Return the report as text: the order, its margin, and a table of all candidates."""
+    cells = [f"{c.order} {c.error:.3f} ({c.behind:.0f})" for c in report.candidates]
+    table = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
+    return "\n".join(
+        [
+            f"SynHead's rendering order, inferred from {report.pairs} pairs of images: {report.order}",
+            f"(margin {report.margin:.1f} standard errors, {MIN_MARGIN:.0f} are needed; {report.biwi})",
+            "All candidates by error (0 the same image, 1 unrelated), and standard errors behind the best:",
+            tabulate(table, tablefmt="plain", disable_numparse=True),
+        ]
+    )

@@ -2,8 +2,8 @@
 
 A shard holds ``image/bytes`` (the encoded crops end to end), ``image/offset`` (n + 1), ``mask/bits`` (the
 packed foreground, of rendered images only), ``label/rotation`` (n, 3, 3), ``label/pyr`` (n, 3) in degrees,
-``id``, ``subject`` and ``box`` (x, y, width, height in raw pixels). SynBiwi+ adds ``source`` (the SynHead
-id), ``turn`` (degrees in the image plane), and what remains between its pose and the Biwi frame's:
+``id``, ``subject``, ``box`` (x, y, width, height in raw pixels) and ``box_source``. SynBiwi+ adds ``source``
+(the SynHead id), ``turn`` (degrees in the image plane), and what remains between its pose and the Biwi frame's:
 ``residual/geodesic`` and ``residual/euler`` (degrees).
 """
 
@@ -24,7 +24,7 @@ from headposeplus.errors import DatasetError
 from headposeplus.files import read_json, whole_or_absent
 from headposeplus.rotations import Floats, from_matrix
 
-SCHEMA = 1
+SCHEMA = 2
 INFO = "dataset.json"
 BACKGROUNDS = "backgrounds.h5"
 NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
@@ -38,6 +38,7 @@ _ABOUT = {
     "id": "dataset/sequence/frame, or dataset/group/head/track/frame",
     "subject": "who is seen",
     "box": "x, y, width, height in raw pixels; the last pixel is at x + width - 1",
+    "box_source": "where the box comes from: projected, imported, corrected, a detector, or the head's outline",
     "source": "the SynHead image that was turned",
     "turn": "its turn in the image plane, clockwise, in degrees",
     "residual/geodesic": "degrees between this pose and the Biwi frame's",
@@ -65,6 +66,7 @@ class Row(NamedTuple):
     mask: np.ndarray | None
     rotation: Floats
     box: Floats
+    box_source: str
     extra: dict[str, Any]
 
 
@@ -124,6 +126,7 @@ class ShardWriter:
         self._append("id", np.array([row.id for row in rows], _TEXT))
         self._append("subject", np.array([row.subject for row in rows], "S8"))
         self._append("box", np.stack([row.box for row in rows]).astype(np.int32))
+        self._append("box_source", np.array([row.box_source for row in rows], "S24"))
         for name in rows[0].extra:
             values = [row.extra[name] for row in rows]
             self._append(name, np.array(values, _TEXT if isinstance(values[0], str) else np.float64))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tabulate import tabulate
 
-from headposeplus.build import ORDER_REPORT, Options, Summary, build_datasets
-from headposeplus.files import cores
+from headposeplus import render_order
+from headposeplus.build import ORDER_REPORT, Estimate, Summary
 
-_COLUMNS = 4  # of the table of rendering orders
 _LISTED = 20  # damaged files that are printed; dataset.json holds all
 
 
@@ -35,14 +35,8 @@ def describe(summary: Summary, out: Path) -> str:
     lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)]
     lines += ["Angles in degrees: convention pyr, RGB camera.", ""]
     if summary.order:
-        report = summary.order
-        cells = [f"{c.order} {c.error:.3f} ({c.behind:.0f})" for c in report.candidates]
-        table = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
         lines += [
-            f"SynHead's rendering order, inferred from {report.pairs} pairs of images: {report.order}",
-            f"(margin {report.margin:.1f} standard errors; {report.biwi})",
-            "All candidates by error (0 the same image, 1 unrelated), and standard errors behind the best:",
-            tabulate(table, tablefmt="plain", disable_numparse=True),
+            render_order.describe(summary.order),
             f"recorded in {out / 'synhead+' / ORDER_REPORT}",
             "",
         ]
@@ -51,10 +45,10 @@ def describe(summary: Summary, out: Path) -> str:
             lines.append(f"{info['name']}: {info['face_not_visible']:,} frames left out because no face is visible")
         if "residual" in info:
             for measure, name in (("euler", "mean Euler error"), ("geodesic", "geodesic error")):
-                r = info["residual"][measure]
+                r, before = info["residual"][measure]["after"], info["residual"][measure]["before"]
                 lines.append(
                     f"{info['name']}: {name} to the Biwi poses: mean {r['mean']:.2f}, median {r['median']:.2f}, "
-                    f"95th percentile {r['p95']:.2f} degrees"
+                    f"95th percentile {r['p95']:.2f} degrees (before the turn: mean {before['mean']:.2f})"
                 )
     lines += summary.notes
     if summary.left_out:
@@ -65,21 +59,31 @@ def describe(summary: Summary, out: Path) -> str:
     return "\n".join([*lines, "", f"datasets in {out}"])
 
 
-def build_and_describe(
-    out: Path,
-    biwi: Path | None,
-    synhead: Path | None,
-    boxes: Path | None,
-    size: int,
-    render_order: str | None,
-    visible_margin: float,
-    lossless: bool,
-    strict: bool,
-    manifest: Path | None,
-    seed: int,
-    jobs: int | None,
-) -> tuple[str, int]:
-    """Build the datasets; return the summary and how many damaged frames were left out."""
-    options = Options(size, visible_margin, lossless, strict)
-    summary = build_datasets(out, biwi, synhead, boxes, render_order, options, jobs or cores(), manifest, seed)
-    return describe(summary, out), len(summary.left_out)
+def describe_estimates(estimates: list[Estimate], notes: list[str], out: Path) -> str:
+    """Return what a build would do as text."""
+    rows = [
+        {
+            "dataset": one.name,
+            "shards": f"{one.shards:,}",
+            "to build": f"{one.missing:,}",
+            "images to build": f"{one.images:,}",
+            "about": f"{one.bytes / 2**20:,.1f} MiB",
+            "about seconds": f"{one.seconds:,.0f}",
+        }
+        for one in estimates
+    ]
+    needed, free = sum(one.bytes for one in estimates), shutil.disk_usage(_existing(out)).free
+    total = f"{needed / 2**20:,.1f} MiB, about {sum(one.seconds for one in estimates):,.0f} seconds"
+    lines = [
+        "Nothing was built (--dry-run). What is needed, extrapolated from a few images of each dataset:", "",
+        tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), "",
+        f"In all about {total}; {free / 2**30:,.1f} GiB are free in {_existing(out)}.",
+    ]  # fmt: skip
+    if needed > free:
+        lines.append("The disk has not enough room.")
+    return "\n".join([*lines, *notes])
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

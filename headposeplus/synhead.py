@@ -8,12 +8,14 @@ not stated anywhere; :mod:`headposeplus.render_order` infers it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from headposeplus.errors import RawDataError
+from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.rotations import Floats
 
 GROUPS = ("BIWI", "breitenstein", "kinect", "softkinetic")
@@ -136,6 +138,78 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
     if len(by_number) != rows:
         raise RawDataError(f"{folder}: {len(by_number)} images, but {track.csv} has {rows} rows; restore the missing")
     return [by_number[number] for number in sorted(by_number)]
+
+
+class Copy(NamedTuple):
+    """A raw SynHead as found, looked through once: half a million files take a while.
+
+    Attributes
+    ----------
+    root
+        Its folder.
+    tracks
+        The tracks of which any head has its images.
+    heads
+        The heads that have images.
+    angles
+        Each track's angles (n, 3), as written.
+    folders
+        For each track and head with its images, a hash of their names and sizes.
+    faults
+        A line for each track, or images of a head in a track, that cannot be used: the file, and why.
+    """
+
+    root: Path
+    tracks: list[Track]
+    heads: list[str]
+    angles: dict[Track, Floats]
+    folders: dict[tuple[Track, str], str]
+    faults: list[str]
+
+    def tracks_of(self, head: str) -> dict[Track, Floats]:
+        """Return the tracks in which a head has its images, with their angles (n, 3)."""
+        return {track: self.angles[track] for track in self.tracks if (track, head) in self.folders}
+
+    def fingerprint(self, tracks: Iterable[Track], heads: list[str]) -> str:
+        """Return a hash of the angles of some tracks, and of the images of some heads in them."""
+        tracks = list(tracks)
+        images = [self.folders.get((track, head), "") for track in tracks for head in heads]
+        angles = [[track.group, track.name, sha256(track.csv)] for track in tracks]
+        return content_hash([angles, heads, images])
+
+
+def look_through(root: Path) -> Copy:
+    """Return what a raw SynHead holds.
+
+    Raises
+    ------
+    RawDataError
+        If no track has images that go with its angles.
+    """
+    found = heads(root)
+    angles: dict[Track, Floats] = {}
+    folders, faults = {}, []
+    for track in tracks(root):
+        try:
+            angles[track] = read_angles(track)
+        except RawDataError as error:
+            faults.append(str(error))
+            continue
+        for head in found:
+            if not track.images_folder(head).is_dir():
+                continue
+            try:
+                images = list_images(track, head, len(angles[track]))
+            except RawDataError as error:
+                faults.append(str(error))
+                continue
+            folders[track, head] = files_hash(images)
+    usable = list(dict.fromkeys(track for track, _ in folders))
+    if not usable:
+        why = f"; the first fault: {faults[0]}" if faults else ""
+        raise RawDataError(f"{root}: no track with images; expected {LAYOUT}{why}")
+    used = [head for head in found if any((track, head) in folders for track in usable)]
+    return Copy(root, usable, used, angles, folders, faults)
 
 
 def backgrounds(root: Path) -> list[Path]:

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.cli import main
-from headposeplus.build import Options, build_datasets
+from headposeplus.build import build_datasets
+from headposeplus.build_shards import Options
 from headposeplus.miniature.write import write_miniature
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import h5py
@@ -13,7 +14,8 @@ import pytest
 
 from headposeplus import biwi, build, match, render_order, shards, synhead
 from headposeplus import rotations as rot
-from headposeplus.build import Options, build_datasets
+from headposeplus.build import build_datasets
+from headposeplus.build_shards import Options
 from headposeplus.errors import DatasetError, HeadposeError, OrderError, RawDataError
 from headposeplus.files import locked
 from headposeplus.images import decode
@@ -50,7 +52,9 @@ def test_rendering_order_is_the_hidden_one(built):
 @pytest.mark.parametrize("seed", [1, 5, 7])
 def test_rendering_order_of_other_miniatures(tmp_path, seed):
     write_miniature(tmp_path / "raw", "tiny", seed, jobs=2)
-    assert render_order.infer(tmp_path / "raw/synhead2_release", jobs=2).order == hidden_order(seed)
+    assert render_order.infer(synhead.look_through(tmp_path / "raw/synhead2_release"), workers=2).order == hidden_order(
+        seed
+    )
 
 
 def test_rendering_order_refuses_pure_yaw(tiny_copy):
@@ -60,7 +64,7 @@ def test_rendering_order_refuses_pure_yaw(tiny_copy):
         angles[:, [0, 2]] = 0
         np.savetxt(track.csv, angles, delimiter=",", fmt="%.4f")
     with pytest.raises(OrderError, match="--render-order"):
-        render_order.infer(root)
+        render_order.infer(synhead.look_through(root))
 
 
 def test_rendering_order_refuses_images_of_something_else(tiny_copy):
@@ -69,7 +73,7 @@ def test_rendering_order_refuses_images_of_something_else(tiny_copy):
     for track in synhead.tracks(root):  # rows shuffled against their images
         np.savetxt(track.csv, rng.permutation(synhead.read_angles(track)), delimiter=",", fmt="%.4f")
     with pytest.raises(OrderError, match="almost equally well"):
-        render_order.infer(root)
+        render_order.infer(synhead.look_through(root))
 
 
 def test_swapped_columns_are_seen_in_the_fit_to_biwi():
@@ -77,16 +81,9 @@ def test_swapped_columns_are_seen_in_the_fit_to_biwi():
     numbers = np.arange(200)
     angles = np.cumsum(rng.normal(0, 1, (200, 3)), axis=0)
 
-    class Track:
-        group, name = "BIWI", "04"
-
+    track = synhead.Track("BIWI", "04", Path("04.csv"))
     for sequence, columns in (("05", [0, 1, 2]), ("04", [1, 0, 2])):  # counted from 0, and from 1
-        original = synhead.read_angles
-        synhead.read_angles = lambda track, c=columns: angles[:, c]
-        try:
-            matrix, count = render_order.biwi_agreement([Track()], {sequence: (numbers, angles)})
-        finally:
-            synhead.read_angles = original
+        matrix, count = render_order.biwi_agreement({track: angles[:, columns]}, {sequence: (numbers, angles)})
         assert count == 1 and np.abs(matrix).argmax(axis=1).tolist() == columns
 
 
@@ -114,7 +111,7 @@ def test_match_is_what_brute_force_finds(built, tiny):
         euler = np.abs(rot.angle_difference(rot.from_matrix(own), rot.from_matrix(target))).mean()
         assert euler == pytest.approx(synbiwi["residual/euler"][i], abs=1e-6)
     info = shards.open_dataset(out / "synbiwi+").info
-    assert info["residual"]["euler"]["mean"] == pytest.approx(synbiwi["residual/euler"].mean(), abs=1e-4)
+    assert info["residual"]["euler"]["after"]["mean"] == pytest.approx(synbiwi["residual/euler"].mean(), abs=1e-4)
     assert len(synbiwi["id"]) == 10 * len(biwi_ids)
 
 
@@ -202,7 +199,8 @@ def test_a_killed_build_goes_on_to_the_same_bytes(built, tiny, tmp_path):
     out, _ = built
     code = f"""
 from pathlib import Path
-from headposeplus.build import Options, build_datasets
+from headposeplus.build import build_datasets
+from headposeplus.build_shards import Options
 raw = Path({str(tiny)!r})
 build_datasets(Path({str(tmp_path)!r}), raw / "hpdb", raw / "synhead2_release", options=Options(size=32),
                jobs=1, manifest_file=raw / "data_manifest.csv")
@@ -287,7 +285,7 @@ def test_an_interrupted_rebuild_is_no_dataset(tiny_copy, tmp_path):
         path.unlink()
     (tiny_copy / "hpdb/15/rgb.cal").write_bytes(b"\xff\xfe")
     with pytest.raises(RawDataError, match=r"15/rgb\.cal: not a text file"):
-        rebuild(tiny_copy, tmp_path / "data")
+        rebuild(tiny_copy, tmp_path / "data", options=OPTIONS._replace(strict=True))
     for name in ("biwi+", "synhead++"):
         with pytest.raises(DatasetError, match="build the dataset first"):
             shards.open_dataset(tmp_path / "data" / name)
@@ -325,17 +323,58 @@ def test_groups_and_heads_without_images_are_told(tiny_copy, tmp_path):
         shutil.rmtree(root / "kinect" / head)
     shutil.rmtree(root / "BIWI/f02")
     summary = rebuild(tiny_copy, tmp_path / "data")
-    assert any("kinect/00.csv has no images of any head" in note for note in summary.notes)
-    assert any("f02 has no images of 4 of 8 tracks" in note for note in summary.notes)
-    ids, _ = shards.read_labels(shards.open_dataset(tmp_path / "data/synbiwi+"))
-    assert len(ids) == 48 * 9 and not any(name.endswith("f02") for name in ids)
-    for head in synhead.HEADS:
-        shutil.rmtree(root / "breitenstein" / head / "00", ignore_errors=head != "f01")
-        if head != "f01":
-            shutil.rmtree(root / "softkinetic" / head / "00")
-    (root / "breitenstein/m01/00").mkdir()
-    with pytest.raises(RawDataError):
-        rebuild(tiny_copy, tmp_path / "other")
+    assert any("kinect/00.csv has no usable images of any head" in note for note in summary.notes)
+    assert any("f02 has no usable images of 4 of 8 tracks" in note for note in summary.notes)
+    dataset = shards.open_dataset(tmp_path / "data/synbiwi+")
+    ids, _ = shards.read_labels(dataset)
+    assert len(ids) == 48 * 10
+    # A head that lacks tracks is matched over those that it has, which are farther off.
+    sources = np.concatenate([fields["source"] for fields in shards.read_fields(dataset, "source")])
+    assert not any(name.startswith("synhead/BIWI/f02") for name in sources)
+    by_head = dataset.info["residual"]["by_head"]
+    assert by_head["f02"]["geodesic"]["mean"] > by_head["f01"]["geodesic"]["mean"]
+
+
+def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
+    root = tiny_copy / "synhead2_release"
+    (root / "BIWI/m02/00/3.png").unlink()
+    (root / "kinect/00.csv").write_text("pitch,yaw,roll\n1,2,3\n")
+    (tiny_copy / "hpdb/06/rgb.cal").write_text((tiny_copy / "hpdb/01/rgb.cal").read_text())
+    summary = rebuild(tiny_copy, tmp_path / "data")
+    lines = "\n".join(summary.left_out)
+    assert f"{root}/BIWI/m02/00: 9 images, but" in lines and "BIWI/00.csv has 10 rows" in lines
+    assert f"{root}/kinect/00.csv, line 1: expected a row a frame" in lines
+    assert lines.count(f"{tiny_copy}/hpdb/06/rgb.cal: not the calibration of this sequence, whose group is B") == 12
+    ids, _ = shards.read_labels(shards.open_dataset(tmp_path / "data/synhead+"))
+    assert any("BIWI/m01/00" in name for name in ids) and not any("BIWI/m02/00" in name for name in ids)
+    assert not any("kinect" in name for name in ids)
+    assert len(shards.read_labels(shards.open_dataset(tmp_path / "data/biwi+"))[0]) == 36
+    for name in ("biwi+", "synhead+"):  # damage is named by paths that do not depend on where the copy lies
+        text = (tmp_path / f"data/{name}/dataset.json").read_text()
+        assert str(tiny_copy) not in text and '"left_out": []' not in text
+    with pytest.raises(RawDataError, match="not the calibration of this sequence"):
+        rebuild(tiny_copy, tmp_path / "strict", options=OPTIONS._replace(strict=True))
+    shutil.copy(tiny_copy / "hpdb/15/rgb.cal", tiny_copy / "hpdb/06/rgb.cal")
+    with pytest.raises(RawDataError, match="9 images, but"):
+        rebuild(tiny_copy, tmp_path / "strict", options=OPTIONS._replace(strict=True))
+
+
+def test_neighbours(tiny, built, tmp_path):
+    rebuild(tiny, tmp_path / "data", options=OPTIONS._replace(neighbours=3))
+    fields = ("id", "source", "residual/geodesic", "image/offset")
+    found, best = (
+        next(shards.read_fields(shards.open_dataset(out / "synbiwi+"), *fields))
+        for out in (tmp_path / "data", built[0])
+    )
+    assert len(found["id"]) == 3 * len(best["id"])
+    assert [name for name in found["id"] if name.count("/") == 3] == best["id"].tolist()
+    assert found["id"][:3].tolist() == [best["id"][0] + rank for rank in ("", "/2", "/3")]
+    residual = found["residual/geodesic"].reshape(-1, 3)
+    assert (np.diff(residual, axis=1) >= 0).all() and np.allclose(residual[:, 0], best["residual/geodesic"])
+    sources = found["source"].reshape(-1, 3)
+    assert all(len(set(row)) == 3 for row in sources)
+    with pytest.raises(DatasetError, match="--neighbours 5000"):
+        rebuild(tiny, tmp_path / "other", options=OPTIONS._replace(neighbours=5000))
 
 
 def test_a_head_at_the_camera_is_a_damaged_pose(tiny_copy, tmp_path):
@@ -359,7 +398,7 @@ def test_given_boxes_are_used_and_the_rest_is_projected(tiny, tmp_path):
         manifest_file=tiny / "data_manifest.csv",
     )  # fmt: skip
     info = shards.open_dataset(tmp_path / "data/biwi+").info
-    assert info["boxes"] == {"given": 1, "projected": 47}
+    assert info["boxes"] == {"imported": 1, "projected": 47}
     fields = next(shards.read_fields(shards.open_dataset(tmp_path / "data/biwi+"), "id", "box"))
     assert fields["id"][0] == frames[0].id and fields["box"][0].tolist() == [50, 30, 41, 41]
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import click
 import pytest
 
 from baselines.methods import METHODS
@@ -8,11 +9,20 @@ from benchmark.cli import main
 from benchmark.presets import PRESETS
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_command_has_help_and_an_example(name, hpp):
-    text = hpp(name, "--help").output
-    assert "Example:" in text and f"hpp {name}" in text
-    for option in main.commands[name].params:
+def commands(group, *before):
+    """Every command of the command line, by the words that call it."""
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from commands(command, *before, name)
+        else:
+            yield (*before, name), command
+
+
+@pytest.mark.parametrize(("words", "command"), commands(main), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+def test_every_command_has_help_and_an_example(words, command, hpp):
+    text = hpp(*words, "--help").output
+    assert "Example" in text and f"hpp {' '.join(words)} " in text
+    for option in command.params:
         assert option.param_type_name == "argument" or option.help, option.name
 
 

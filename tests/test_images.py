@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from headposeplus import images
-from headposeplus.boxes import fit_ball, iou, of_ball, read_boxes
-from headposeplus.errors import DatasetError, ImageError
+from headposeplus.boxes import fit_ball, iou, of_ball
+from headposeplus.errors import ImageError
 from headposeplus.rotations import in_plane, to_matrix
 
 
@@ -118,33 +118,3 @@ def test_iou_by_counting_pixels():
     for a, b in rng.integers(1, 28, (50, 2, 4)):
         p, q = pixels(*a), pixels(*b)
         assert iou(a, b) == pytest.approx((p & q).sum() / (p | q).sum())
-
-
-def test_box_files(tmp_path, real):
-    boxes = read_boxes(real / "Biwi_plus.npz")
-    assert len(boxes) == 15678 and boxes["biwi/01/00003"].tolist() == [274, 209, 132, 132]
-
-
-def test_box_csv(tmp_path):
-    path = tmp_path / "boxes.csv"
-    path.write_text("id,x,y,width,height,source\nbiwi/01/00003,1,2,30,40,me\n")
-    assert read_boxes(path)["biwi/01/00003"].tolist() == [1, 2, 30, 40]
-    for text, says in (
-        ("id,x,y,width\na,1,2,3\n", "lack the columns height"),
-        ("id,x,y,width,height\na,1,2,0,3\n", "the box of a is not finite, has no area or is too large"),
-        ("id,x,y,width,height\na,1,2,3,3\na,1,2,3,3\n", "two boxes have one id"),
-        ("id,x,y,width,height\na,1,b,3,3\n", "cannot be read as boxes"),
-        ("id,x,y,width,height\n,1,2,3,3\n", "line 2: the box has no id"),
-        ("id,x,y,width,height\na,1,2,1e9,3\n", "too large"),
-        ("", "cannot be read as boxes"),
-    ):
-        path.write_text(text)
-        with pytest.raises(DatasetError) as error:
-            read_boxes(path)
-        assert str(path) in str(error.value) and says in str(error.value)
-    np.savez(tmp_path / "other.npz", images=np.array(["01/frame_00003_rgb.png"]))
-    with pytest.raises(DatasetError, match="bbox is missing"):
-        read_boxes(tmp_path / "other.npz")
-    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(DatasetError, match=r"cut\.npz"):
-        read_boxes(tmp_path / "cut.npz")

@@ -1,0 +1,53 @@
+"""What the commands share: options, and errors as one line."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headposeplus.errors import HeadposeError
+
+FAULTS = 3  # exit status: done, but some raw files are damaged, or some files are not as they should be
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+JOBS = click.option("--jobs", type=click.IntRange(1), default=None, help="Processes.  [default: the cores at hand]")
+SEED = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all random numbers."
+)
+MANIFEST = click.option(
+    "--manifest", type=FILE, help="What a full raw copy holds.  [default: the real datasets' manifest]"
+)
+BIWI = click.option("--biwi", type=FOLDER, help="Raw Biwi: the folder with the sequences, or one above it.")
+NEEDED_BIWI = click.option(
+    "--biwi", type=FOLDER, required=True, help="Raw Biwi: the folder with the sequences, or one above it."
+)
+SYNHEAD = click.option("--synhead", type=FOLDER, help="Raw SynHead: the folder synhead2_release, or one above it.")
+OUT_FILE = click.option("--out", type=FILE, required=True, help="The file to write.")
+SUBSET = click.option("--subset", help="A named subset (hpp subsets lists them), or a file with a frame a line.")
+
+
+class Commands(click.Group):
+    """Shows what a user can mend as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; raise what a user can mend as a ClickException."""
+        try:
+            return super().invoke(ctx)
+        except HeadposeError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+        except MemoryError as error:
+            raise click.ClickException("out of memory; lower --jobs or --batch") from error
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or error.filename is None:
+                raise
+            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+
+
+def typed_command() -> str:
+    """Return the command line as it was typed."""
+    return shlex.join(["hpp", *sys.argv[1:]])

@@ -1,0 +1,303 @@
+"""What one process of a build does: one shard, from raw files to HDF5.
+
+A shard is a Biwi sequence, or a SynHead head and group, or SynBiwi+'s counterpart of a Biwi sequence. A task
+holds all that its process needs, and nothing is shared, so tasks run in any order on any machine that sees the
+same folders, and their bytes do not depend on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from headposeplus import biwi, boxes, shards, synhead
+from headposeplus.box_files import PROJECTED, BoxTable
+from headposeplus.errors import DatasetError, ImageError, RawDataError
+from headposeplus.files import sha256
+from headposeplus.images import crop, crop_foreground, crop_matrix, encode, inscribed_circle, premultiplied, read_image
+from headposeplus.match import Match
+from headposeplus.rotations import EulerOrder, Floats, geodesic, to_matrix
+
+BALL_IMAGES = 100  # images of a head from which its ball is fitted
+# Biwi's two calibrations are 1.07 degrees apart, and each file is one of them to six digits.
+CALIBRATION_TOLERANCE = 0.3
+OUTLINE = "outline"
+Report = dict[str, Any]
+
+
+class Options(NamedTuple):
+    """What a build is asked for.
+
+    ``size`` is the crops' side in pixels. A SynHead frame is kept while the face's axis points into the
+    camera's half-space by more than ``visible_margin`` (the cosine to the optical axis). ``neighbours`` is how
+    many SynHead images SynBiwi+ holds for each Biwi frame and head. The sources are JPEG unless ``lossless``.
+    ``strict`` raises at the first damaged file instead of leaving it out.
+    """
+
+    size: int = 224
+    visible_margin: float = 0.1
+    neighbours: int = 1
+    lossless: bool = False
+    strict: bool = False
+
+
+class Task(NamedTuple):
+    """One shard to build: where, from what, and how many rows it should have; ``limit`` stops after some rows.
+
+    ``raw`` is the folder of the raw copy, relative to whose parent damaged files are named in the shard.
+    """
+
+    path: Path
+    origin: shards.Origin
+    options: Options
+    raw: Path
+    rows: int
+    work: Any
+    limit: int | None = None
+
+
+class BiwiWork(NamedTuple):
+    """A sequence of Biwi; ``boxes`` holds the given boxes of its frames."""
+
+    root: Path
+    sequence: str
+    subject: str
+    calibration_group: str
+    boxes: BoxTable | None
+
+
+class SynHeadWork(NamedTuple):
+    """One head's tracks of a group, with their angles as written."""
+
+    tracks: dict[synhead.Track, Floats]
+    head: str
+    order: EulerOrder
+    ball: boxes.HeadBall
+
+
+class HeadMatch(NamedTuple):
+    """The images of one head that come closest to a sequence's frames.
+
+    ``track`` and ``frame`` (n, k) say which track of ``tracks`` and which of its rows, ``source`` (n, k, 3, 3)
+    the poses before the turn.
+    """
+
+    head: str
+    ball: boxes.HeadBall
+    images: list[int]
+    tracks: list[synhead.Track]
+    track: np.ndarray
+    frame: np.ndarray
+    source: Floats
+    match: Match
+
+
+class SynBiwiWork(NamedTuple):
+    """A sequence's frames by id (n,), and the matches of each head."""
+
+    frames: list[str]
+    heads: list[HeadMatch]
+
+
+def _finish(
+    shard: shards.ShardWriter, task: Task, left_out: list[str], box_sources: Counter[str], **more: Any
+) -> Report:
+    """Finish a shard and return its report; where the build is strict, raise the first damaged file instead."""
+    if task.options.strict and left_out:
+        raise RawDataError(left_out[0])
+    # Copies lie in different places; the same damage should give the same bytes.
+    named = [line.replace(f"{task.raw.parent}/", "") for line in left_out]
+    report = {"rows": shard.count, "left_out": named, "boxes": dict(sorted(box_sources.items())), **more}
+    shard.finish(report)
+    return report
+
+
+def read_camera(root: Path, sequence: str, group: str) -> biwi.Calibration:
+    """Return a sequence's RGB camera; raises RawDataError if its file is damaged, or another sequence's."""
+    path = root / sequence / "rgb.cal"
+    camera = biwi.read_calibration(path)
+    known = biwi.CALIBRATION_ROTATIONS.get(group)
+    if known is not None and geodesic(camera.rotation, np.array(known)) > CALIBRATION_TOLERANCE:
+        raise RawDataError(
+            f"{path}: not the calibration of this sequence, whose group is {group}; restore it from the raw archive"
+        )
+    return camera
+
+
+def build_biwi(task: Task) -> Report:
+    """Build one sequence of Biwi+."""
+    work: BiwiWork = task.work
+    frames, left_out = biwi.frames(work.root, work.sequence)
+    given = {}
+    if work.boxes is not None:
+        given = {str(name): i for i, name in enumerate(work.boxes.ids)}
+    sources: Counter[str] = Counter()
+    with shards.write_shard(task.path, task.origin) as shard:
+        try:
+            camera = read_camera(work.root, work.sequence, work.calibration_group)
+        except RawDataError as error:
+            left_out += [f"{error} ({frame.id} needs it)" for frame in frames]
+            return _finish(shard, task, left_out, sources)
+        for frame in frames[: task.limit]:
+            try:
+                image = read_image(frame.image)
+                pose = biwi.to_rgb_camera(biwi.read_pose(frame.pose), camera)
+                if image.shape[:2] != (camera.height, camera.width):
+                    raise ImageError(
+                        f"{frame.image}: {image.shape[1]} x {image.shape[0]} pixels, but the calibration says "
+                        f"{camera.width} x {camera.height}"
+                    )
+                if pose.centre[2] < biwi.NEAREST_MM:
+                    raise RawDataError(f"{frame.pose}: the head is {pose.centre[2]:.0f} mm before the camera")
+            except RawDataError as error:
+                left_out.append(str(error))
+                continue
+            if work.boxes is not None and frame.id in given:
+                box, source = work.boxes.boxes[given[frame.id]], str(work.boxes.sources[given[frame.id]])
+            else:
+                box, source = boxes.projected(pose.centre, camera), PROJECTED
+            sources[source] += 1
+            picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
+            encoded = encode(picture, lossless=True)
+            shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, source, {}))
+        return _finish(shard, task, left_out, sources)
+
+
+def _read_head(path: Path) -> np.ndarray:
+    """Return a rendered head as premultiplied RGBA (height, width, 4)."""
+    head = premultiplied(read_image(path))
+    pixels = cv2.countNonZero(cv2.extractChannel(head, 3))
+    if not 16 <= pixels < 0.97 * head.shape[0] * head.shape[1]:
+        raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
+    return head
+
+
+def _synthetic_crop(
+    path: Path, rotation: Floats, turn: float, ball: boxes.HeadBall, options: Options
+) -> tuple[np.ndarray, np.ndarray, Floats]:
+    """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
+    head = _read_head(path)
+    height, width = head.shape[:2]
+    principal = np.array([(width - 1) / 2, (height - 1) / 2])
+    box = boxes.of_ball(ball, rotation, turn, principal)
+    matrix = crop_matrix(box, options.size, turn, principal)
+    picture, inside = crop_foreground(head, matrix, options.size)
+    return encode(picture, options.lossless), inside, box
+
+
+def fit_ball(work: tuple[dict[synhead.Track, Floats], str, EulerOrder, float]) -> boxes.HeadBall:
+    """Fit the ball of one head to some of its images, spread over its tracks (by track, their angles)."""
+    tracks, head, order, margin = work
+    root = next(iter(tracks)).csv.parents[1]
+    middles, radii, rotations = [], [], []
+    paths: list[tuple[Path, Floats]] = []
+    for track, angles in tracks.items():
+        poses = to_matrix(angles, order)
+        images = synhead.list_images(track, head, len(angles))
+        paths += [(path, pose) for path, pose in zip(images, poses, strict=True) if pose[2, 2] > margin]
+    if not paths:
+        raise RawDataError(f"{root}: no image of {head} shows its face")
+    for index in np.unique(np.linspace(0, len(paths) - 1, BALL_IMAGES).astype(int)):
+        path, pose = paths[index]
+        try:
+            middle, radius = inscribed_circle(_read_head(path)[..., 3] > 127)
+        except ImageError:
+            continue  # the build lists it
+        middles.append(middle)
+        radii.append(radius)
+        rotations.append(pose)
+    if len(middles) < 3:
+        raise RawDataError(f"{root}: fewer than three readable images of {head}")
+    return boxes.fit_ball(np.array(middles), np.array(radii), np.array(rotations))
+
+
+def visible(rotations: Floats, margin: float) -> np.ndarray:
+    """Return which poses (n, 3, 3) show the face (n,): it looks along the head's -z, towards the camera by R22."""
+    return rotations[:, 2, 2] > margin
+
+
+def build_synhead(task: Task) -> Report:
+    """Build one head and group of SynHead+."""
+    work: SynHeadWork = task.work
+    left_out: list[str] = []
+    sources: Counter[str] = Counter()
+    hidden = 0
+    with shards.write_shard(task.path, task.origin) as shard:
+        for track, angles in work.tracks.items():
+            rotations = to_matrix(angles, work.order)
+            paths = synhead.list_images(track, work.head, len(angles))
+            seen = visible(rotations, task.options.visible_margin)
+            hidden += int((~seen).sum())
+            for index in np.flatnonzero(seen):
+                if task.limit is not None and shard.count >= task.limit:
+                    break
+                try:
+                    encoded, mask, box = _synthetic_crop(paths[index], rotations[index], 0.0, work.ball, task.options)
+                except ImageError as error:
+                    left_out.append(str(error))
+                    continue
+                sources[OUTLINE] += 1
+                name = synhead.image_id(track.group, work.head, track.name, int(index))
+                shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, OUTLINE, {}))
+        return _finish(shard, task, left_out, sources, face_not_visible=hidden)
+
+
+def build_synbiwi(task: Task) -> Report:
+    """Build SynBiwi+ for one sequence of Biwi+: a row a frame, head and neighbour."""
+    work: SynBiwiWork = task.work
+    left_out: list[str] = []
+    sources: Counter[str] = Counter()
+    images: dict[tuple[synhead.Track, str], list[Path]] = {}
+    with shards.write_shard(task.path, task.origin) as shard:
+        for i, frame in enumerate(work.frames):
+            if task.limit is not None and shard.count >= task.limit:
+                break
+            for one in work.heads:
+                for rank in range(one.track.shape[1]):
+                    which, index = int(one.track[i, rank]), int(one.frame[i, rank])
+                    track, turn = one.tracks[which], float(one.match.turn[i, rank])
+                    if (track, one.head) not in images:
+                        images[track, one.head] = synhead.list_images(track, one.head, one.images[which])
+                    path = images[track, one.head][index]
+                    try:
+                        encoded, mask, box = _synthetic_crop(path, one.source[i, rank], turn, one.ball, task.options)
+                    except ImageError as error:
+                        left_out.append(str(error))
+                        continue
+                    sources[OUTLINE] += 1
+                    extra = {
+                        "source": synhead.image_id(track.group, one.head, track.name, index),
+                        "turn": turn,
+                        "residual/geodesic": float(one.match.geodesic[i, rank]),
+                        "residual/euler": float(one.match.euler[i, rank]),
+                    }
+                    # Further neighbours carry their rank; the best keeps the plain name.
+                    name = f"syn{frame}/{one.head}" + (f"/{rank + 1}" if rank else "")
+                    rotation = one.match.rotation[i, rank]
+                    shard.add(shards.Row(name, one.head, encoded, mask, rotation, box, OUTLINE, extra))
+        return _finish(shard, task, left_out, sources)
+
+
+class Built(NamedTuple):
+    """A finished shard: its report and SHA-256, its bytes, and the seconds that it took."""
+
+    report: Report
+    sha256: str
+    bytes: int
+    seconds: float
+
+
+def build(job: tuple[Callable[[Task], Report] | None, Task]) -> Built:
+    """Build a shard by the given function, or, if None, look at the one that is there."""
+    function, task = job
+    start = time.perf_counter()
+    report = function(task) if function else shards.read_report(task.path, task.origin)
+    if report is None:
+        raise DatasetError(f"{task.path}: changed while the build was running; run the same command again")
+    return Built(report, sha256(task.path), task.path.stat().st_size, time.perf_counter() - start)
