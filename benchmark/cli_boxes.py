@@ -206,4 +206,10 @@ def review(file: Path, biwi: Path, out: Path, against: Path | None, limit: int, 
 
     other = box_files.read(against) if against else None
     found = box_review.write_review(box_files.read(file), find_root(biwi), out, other, limit, jobs or cores())
-    click.echo(f"{found}\npage {out}")
+    click.echo(
+        f"{found.frames:,} frames: {found.missing:,} without a box, {found.disagreeing:,} that disagree, "
+        f"{found.jumping:,} jumps, {found.undetected:,} not detected, {found.checked:,} checked before; "
+        f"{found.shown:,} are on the page\npage {out}"
+    )
+    for line in found.unreadable:
+        click.echo(line)

@@ -173,7 +173,7 @@ def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
     Example:
       hpp inspect DATA --biwi RAW/hpdb
     """
-    from headposeplus.inspect import inspect_data
+    from headposeplus.inspection import inspect_data
 
     click.echo(inspect_data(data, out or data / "inspect", biwi, seed))
 

@@ -55,7 +55,6 @@ from headposeplus.rotations import EulerOrder, Floats, euler_order, from_matrix,
 
 ORDER_REPORT = "render_order.json"
 HEAD_BALLS = "head_balls.json"
-NEAREST_MM = biwi.NEAREST_MM  # TEMPORARY
 
 
 class Source(NamedTuple):
@@ -487,11 +486,14 @@ def _estimate(plan: Plan, jobs: int) -> Estimate:
             seconds += built.seconds
     if not rows:
         return Estimate(plan.folder.name, len(plan.tasks), len(lacking), images, 0, 0.0)
-    row_bytes = size / rows + (task.options.size**2 / 8 if plan.folder.name != "biwi+" else 0) + 300  # mask, labels
-    return Estimate(
-        plan.folder.name, len(plan.tasks), len(lacking), images, int(images * row_bytes),
-        images * seconds / rows / min(jobs, len(lacking)),
-    )  # fmt: skip
+    # A shard grows by whole chunks of image bytes, and of rows with their masks and labels.
+    row_bytes = (task.options.size**2 / 8 if plan.folder.name != "biwi+" else 0) + shards.ROW_BYTES
+    needed = 0.0
+    for task in lacking:
+        needed += np.ceil(task.rows * size / rows / shards.CHUNK_BYTES) * shards.CHUNK_BYTES
+        needed += np.ceil(task.rows / shards.CHUNK_ROWS) * shards.CHUNK_ROWS * row_bytes
+    took = images * seconds / rows / min(jobs, len(lacking))
+    return Estimate(plan.folder.name, len(plan.tasks), len(lacking), images, int(needed), took)
 
 
 def build_datasets(

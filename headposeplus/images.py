@@ -168,7 +168,3 @@ def inscribed_circle(mask: np.ndarray) -> tuple[Floats, float]:
     radius = float(inside.max())
     rows, columns = np.nonzero(inside >= 0.97 * radius)
     return np.array([columns.mean(), rows.mean()]), radius
-
-
-def split_foreground(image: Image) -> tuple[Image, np.ndarray]:  # TEMPORARY
-    return np.ascontiguousarray(image[..., :3]), foreground(image) > 127

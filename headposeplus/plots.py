@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from headposeplus import shards
+from headposeplus.biwi import Calibration, Pose
+from headposeplus.boxes import projected
 from headposeplus.files import whole_or_absent
-from headposeplus.images import Image, decode
+from headposeplus.images import Image, crop, crop_matrix, decode
 from headposeplus.render_order import OrderReport
-from headposeplus.rotations import Floats, from_matrix
+from headposeplus.rotations import ANGLES, Floats, from_matrix
 
 SOURCE_COLOUR, TARGET_COLOUR = "#c0392b", "#2060b0"
+_COLOURS = {"biwi+": TARGET_COLOUR, "synhead+": "#e08e45", "synbiwi+": "#5b9e6f", "synhead++": SOURCE_COLOUR}
 # Axes of the head, drawn as they are named in the field: right in red, down in green, out of the face in blue.
 _AXES = (
     (np.array([1.0, 0, 0]), (214, 48, 49)),
@@ -90,6 +95,103 @@ def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
             axes.grid(alpha=0.25)
         row[0].set_title(title, loc="left")
         row[1].legend(loc="upper right", markerscale=3, framealpha=0.9)
+    save(figure, path)
+
+
+def histograms(labels: dict[str, Floats], path: Path) -> None:
+    """Draw how often each angle occurs in each dataset, by name its rotations (n, 3, 3), PNG."""
+    figure = Figure(figsize=(12, 3.6), dpi=100, layout="constrained")
+    bins = np.arange(-100, 101, 5)
+    angles = {name: from_matrix(rotations) for name, rotations in labels.items()}
+    for column, (axes, angle) in enumerate(zip(figure.subplots(1, 3), ANGLES, strict=True)):
+        for name, values in angles.items():
+            share = np.histogram(values[:, column], bins)[0] / len(values)
+            axes.stairs(share, bins, color=_COLOURS[name], lw=1.8, label=name)
+        axes.set(xlabel=f"{angle} (degrees, pyr, RGB camera)", xlim=(-100, 100))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("share of images in 5 degrees")
+    figure.axes[2].legend(framealpha=0.9)
+    save(figure, path)
+
+
+def residuals(found: dict[str, Floats], report: dict[str, Any], path: Path) -> None:
+    """Draw what remains between SynBiwi+ and the Biwi poses, PNG.
+
+    ``found`` holds the residuals (n,) of :func:`headposeplus.inspection.read_residuals`, in degrees, and ``report``
+    the statistics of :func:`headposeplus.match.residuals`, by head and by sequence.
+    """
+    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
+    top, bottom = figure.subplots(2, 2)
+    titles = {"euler": "mean Euler error", "geodesic": "geodesic error"}
+    for axes, (measure, title) in zip(top, titles.items(), strict=True):
+        for key, name, colour in (("", "after the turn", TARGET_COLOUR), ("_before", "before it", "#9aa3ad")):
+            values = np.sort(found[measure + key])
+            axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour, lw=2, label=name)
+        limit = max(np.percentile(found[f"{measure}_before"], 99), 1e-3)
+        axes.set(xlabel=f"{title} to the Biwi pose (degrees)", xlim=(0, limit), ylim=(0, 1.01))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend(loc="lower right")
+    top[0].set_ylabel("share of images below")
+    for axes, (part, title) in zip(bottom, (("by_sequence", "Biwi sequence"), ("by_head", "head")), strict=True):
+        names = list(report[part])
+        for measure, offset, colour in (("euler", -0.2, TARGET_COLOUR), ("geodesic", 0.2, SOURCE_COLOUR)):
+            statistics = [report[part][name][measure] for name in names]
+            at = np.arange(len(names)) + offset
+            axes.bar(at, [s["mean"] for s in statistics], 0.38, color=colour, label=f"{titles[measure]}, mean")
+            axes.scatter(at, [s["p95"] for s in statistics], s=60, c=colour, marker="_", label="95th percentile")
+        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.set(xlabel=title, ylabel="degrees")
+        axes.margins(y=0.25)
+    bottom[1].legend(fontsize=8, ncols=2, loc="upper left")
+    for axes in (*top, *bottom):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("SynBiwi+: what remains after the best in-plane turn", fontsize=13)
+    save(figure, path)
+
+
+class MeshFrame(NamedTuple):
+    """A raw Biwi frame with its head's mesh: vertices (n, 3) in millimetres, head's frame, and triangles (m, 3)."""
+
+    id: str
+    image: Image
+    vertices: Floats
+    triangles: np.ndarray
+    pose: Pose
+    camera: Calibration
+
+
+def draw_mesh(frame: MeshFrame) -> Image:
+    """Return the frame's image with its mesh drawn over it, shaded, half transparent."""
+    seen = frame.vertices @ frame.pose.rotation.T + frame.pose.centre
+    pixels = frame.camera.project(seen)
+    corners = seen[frame.triangles]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    light = np.clip(np.abs(normals[:, 2]), 0.15, 1)
+    layer, covered = frame.image.copy(), np.zeros(frame.image.shape[:2], np.uint8)
+    shift = 4  # bits of a pixel's fraction that OpenCV takes
+    for index in np.argsort(-corners[:, :, 2].mean(axis=1)):  # the far side first
+        points = np.rint(pixels[frame.triangles[index]] * 2**shift).astype(np.int32)
+        colour = (light[index] * np.array([70, 200, 255])).tolist()
+        cv2.fillConvexPoly(layer, points, colour, cv2.LINE_8, shift)
+        cv2.fillConvexPoly(covered, points, 1, cv2.LINE_8, shift)
+    return np.where(covered[..., None] > 0, (0.5 * frame.image + 0.5 * layer).astype(np.uint8), frame.image)
+
+
+def mesh_overlays(frames: list[MeshFrame], path: Path) -> None:
+    """Draw frames with and without their head's mesh, about the head, PNG."""
+    figure = Figure(figsize=(1.9 * len(frames), 4.3), dpi=100, layout="constrained")
+    grid = figure.subplots(2, len(frames), squeeze=False)
+    for column, frame in enumerate(frames):
+        x, y, width, height = projected(frame.pose.centre, frame.camera)
+        box = np.array([x - 0.2 * width, y - 0.2 * height, 1.4 * width, 1.4 * height])
+        for axes, image in zip(grid[:, column], (frame.image, draw_mesh(frame)), strict=True):
+            axes.imshow(crop(image, crop_matrix(box, 240), 240))
+            axes.axis("off")
+        grid[0, column].set_title(frame.id, fontsize=9)
     save(figure, path)
 
 

@@ -45,7 +45,9 @@ _ABOUT = {
     "residual/euler": "mean absolute difference of pitch, yaw and roll to the Biwi frame's, in degrees",
 }
 _TEXT = "S40"
-_FLUSH = 256  # rows held in memory before they are written
+CHUNK_ROWS = 256  # rows held in memory before they are written, and of a chunk in the file
+CHUNK_BYTES = 1 << 20  # of a chunk of image bytes
+ROW_BYTES = 300  # about what a row's labels take
 # Kept free on the disk: HDF5 crashes the process, rather than raising, when a write of its own fails.
 _RESERVE = 64 << 20
 
@@ -84,7 +86,7 @@ class ShardWriter:
         """Add a sample."""
         self._rows.append(row)
         self.count += 1
-        if len(self._rows) == _FLUSH:
+        if len(self._rows) == CHUNK_ROWS:
             self._flush()
 
     def finish(self, report: dict[str, Any]) -> None:
@@ -97,7 +99,7 @@ class ShardWriter:
 
     def _append(self, name: str, values: np.ndarray) -> None:
         if name not in self._file:
-            chunk = (1 << 20,) if values.ndim == 1 and values.dtype == np.uint8 else (_FLUSH, *values.shape[1:])
+            chunk = (CHUNK_BYTES,) if values.ndim == 1 and values.dtype == np.uint8 else (CHUNK_ROWS, *values.shape[1:])
             dataset = self._file.create_dataset(
                 name, shape=(0, *values.shape[1:]), maxshape=(None, *values.shape[1:]), dtype=values.dtype, chunks=chunk
             )

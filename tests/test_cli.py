@@ -18,7 +18,9 @@ def commands(group, *before):
             yield (*before, name), command
 
 
-@pytest.mark.parametrize(("words", "command"), commands(main), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+@pytest.mark.parametrize(
+    ("words", "command"), commands(main), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
 def test_every_command_has_help_and_an_example(words, command, hpp):
     text = hpp(*words, "--help").output
     assert "Example" in text and f"hpp {' '.join(words)} " in text
