@@ -4,14 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test lint lock readme clean
+.PHONY: demo test lint lock readme walk bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    a miniature Biwi and SynHead, the four datasets, trained baselines, a scoreboard"
 	@echo "make test    the tests"
 	@echo "make lint    ruff and mypy"
-	@echo "make readme  write the README's tables from results/"
+	@echo "make readme  write the tables of the README and of docs/ from results/"
+	@echo "make walk    run the commands that the pages in docs/ show, and write down what they print and draw"
+	@echo "make bench   measure the build, and keep the figures in results/bench"
 	@echo "make lock    resolve the dependencies again into requirements.lock"
 
 $(BIN)/uv:
@@ -39,9 +41,15 @@ lint: $(VENV)/.ready
 readme: $(VENV)/.ready
 	$(BIN)/python -m benchmark.readme
 
+walk: $(VENV)/.ready
+	$(BIN)/python -m benchmark.walk
+
+bench: $(VENV)/.ready
+	$(BIN)/hpp bench build bench --json results/bench/build.json
+
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
 	  --no-emit-index-url --extra detect --extra miniature --extra dask --extra dev --output-file requirements.lock setup.cfg
 
 clean:
-	rm -rf $(DEMO) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) bench .pytest_cache .mypy_cache .ruff_cache

@@ -108,6 +108,34 @@ def scoreboard(folder: Path) -> None:
     click.echo(f"page {folder / board.PAGE}")
 
 
+@main.group()
+def bench() -> None:
+    """Measure how fast the toolkit is."""
+
+
+@bench.command("build")
+@click.argument("folder", type=FOLDER)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs of each measurement.")
+@click.option("--json", "json_file", type=FILE, help="Write the figures here.")
+@SEED
+def bench_build(folder: Path, repeats: int, json_file: Path | None, seed: int) -> None:
+    """Measure the build beside the bare decoding and encoding of the same files, on one core and on all.
+
+    A miniature whose images have the real sizes is written to FOLDER and kept for the next time.
+
+    \b
+    Example:
+      hpp bench build BENCH
+    """
+    from benchmark import bench as library
+    from headposeplus.files import write_json
+
+    record = library.bench_build(folder, repeats, seed)
+    click.echo(library.describe_build(record))
+    if json_file:
+        write_json(json_file, record)
+
+
 @main.command()
 @click.argument("out", type=FOLDER)
 @SEED

@@ -141,25 +141,10 @@ def compare(a: Path, b: Path, biwi: Path | None, manifest: Path | None) -> None:
     Example:
       hpp boxes compare boxes.csv detected.csv --biwi RAW/hpdb
     """
-    from tabulate import tabulate
+    from headposeplus import box_files, box_sources
 
-    from headposeplus import box_files
-    from headposeplus.biwi import find_root
-    from headposeplus.build import read_biwi_poses
-    from headposeplus.manifest import read as read_manifest
-    from headposeplus.rotations import from_matrix
-
-    angles = None
-    if biwi:
-        poses = read_biwi_poses(find_root(biwi), read_manifest(manifest))
-        angles = {
-            f"biwi/{name}/{number:05d}": angle
-            for name, (numbers, rotations) in poses.items()
-            for number, angle in zip(numbers, from_matrix(rotations), strict=True)
-        }
-    table = box_files.compare(box_files.read(a), box_files.read(b), angles)
-    click.echo(tabulate(table, headers="keys", showindex=False, floatfmt=".3f"))
-    click.echo("Shifts of the middle are in widths of A's box. Bins are of pyr angles in degrees, RGB camera.")
+    angles = box_sources.read_angles(biwi, manifest) if biwi else None
+    click.echo(box_files.describe(box_files.compare(box_files.read(a), box_files.read(b), angles)))
 
 
 @boxes.command()

@@ -57,22 +57,22 @@ def verify(
       hpp verify --biwi RAW/hpdb --synhead RAW/synhead2_release
       hpp verify DATA
     """
-    from headposeplus import verify as library
+    from headposeplus import verify_data, verify_raw, verify_report
     from headposeplus.errors import HeadposeError
     from headposeplus.files import cores, write_json
 
     if bool(data) == bool(biwi or synhead):
         raise HeadposeError("nothing to verify: give DATA, or --biwi, --synhead or both")
     if data:
-        report = library.verify_data(data, manifest, deep)
-        click.echo(library.describe_data(report))
+        report = verify_data.verify_data(data, manifest, deep)
+        click.echo(verify_report.describe_data(report))
     else:
-        report = library.verify_raw(biwi, synhead, manifest, deep, jobs or cores())
-        click.echo(library.describe_raw(report))
+        report = verify_raw.verify_raw(biwi, synhead, manifest, deep, jobs or cores())
+        click.echo(verify_report.describe_raw(report))
     if json_file:
         write_json(json_file, report)
         click.echo(f"report {json_file}")
-    if library.faults(report):
+    if verify_report.faults(report):
         ctx.exit(FAULTS)
 
 

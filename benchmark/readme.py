@@ -1,6 +1,7 @@
-"""Writes the generated parts of README.md: the tables between ``<!-- NAME -->`` and ``<!-- end NAME -->``.
+"""Writes the generated tables of README.md and of the pages in ``docs/``.
 
-Their figures come from ``results/``, where a run of the demo is kept, and from the published results.
+They stand between ``<!-- NAME -->`` and ``<!-- end NAME -->``; their figures come from ``results/``, where runs of the
+demo and of the benchmarks are kept, and from the published results.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmark import scoreboard
+from benchmark import bench, scoreboard
 from headposeplus.errors import HeadposeError
 from headposeplus.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "results" / "demo"
+BENCH = ROOT / "results" / "bench"
 
 
 def keep_demo(folder: Path) -> None:
@@ -43,19 +45,33 @@ def demo_times() -> str:
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-PARTS = {"demo results": demo_results, "demo times": demo_times, "published": scoreboard.published_table}
+def bench_build() -> str:
+    """Return the figures of the kept benchmark of the build."""
+    return bench.describe_build(read_json(BENCH / "build.json", "the figures of hpp bench build"), "github")
 
 
-def generate(text: str) -> str:
-    """Return the README's text with its generated parts made anew; raises HeadposeError if a mark is missing."""
-    for name, make in PARTS.items():
+# The generated parts of each page.
+PAGES = {
+    "README.md": {
+        "demo results": demo_results,
+        "demo times": demo_times,
+        "published": scoreboard.published_table,
+        "bench build": bench_build,
+    },
+    "docs/datasets.md": {"bench build": bench_build},
+}
+
+
+def generate(page: str, text: str) -> str:
+    """Return a page's text with its generated parts made anew; raises HeadposeError if a mark is missing."""
+    for name, make in PAGES[page].items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise HeadposeError(f"README.md: expected the marks <!-- {name} --> and <!-- end {name} --> once")
+            raise HeadposeError(f"{page}: expected the marks <!-- {name} --> and <!-- end {name} --> once")
         text = pattern.sub(r"\1\n@\n\n\2", text).replace("\n@\n", f"\n{make()}\n")
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    write_text(readme, generate(readme.read_text(encoding="utf-8")))
+    for page in PAGES:
+        write_text(ROOT / page, generate(page, (ROOT / page).read_text(encoding="utf-8")))

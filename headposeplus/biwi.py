@@ -7,6 +7,7 @@ camera; there are two calibrations in the database.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.errors import RawDataError
-from headposeplus.images import read_image
+from headposeplus.errors import ImageError, RawDataError
+from headposeplus.folders import find, listing
+from headposeplus.images import Image, read_image
 from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error, to_matrix
 
 _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
@@ -31,6 +33,11 @@ CALIBRATION_ROTATIONS = {
 LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rgb.cal"
 
 
+def frame_id(sequence: str, number: int) -> str:
+    """Return a frame's id, such as ``biwi/01/00003``."""
+    return f"biwi/{sequence}/{number:05d}"
+
+
 class Frame(NamedTuple):
     """One frame of a sequence, by its files."""
 
@@ -42,7 +49,7 @@ class Frame(NamedTuple):
     @property
     def id(self) -> str:
         """The frame's id, such as ``biwi/01/00003``."""
-        return f"biwi/{self.sequence}/{self.number:05d}"
+        return frame_id(self.sequence, self.number)
 
 
 class Pose(NamedTuple):
@@ -68,19 +75,8 @@ class Calibration(NamedTuple):
         return seen[..., :2] / seen[..., 2:]
 
 
-def _listing(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise RawDataError(f"{folder}: expected a folder that can be read: {error.strerror}") from error
-
-
-def _is_sequence(folder: Path) -> bool:
-    return (
-        bool(re.fullmatch(r"\d\d", folder.name))
-        and folder.is_dir()
-        and any(_FRAME_FILE.fullmatch(path.name) for path in _listing(folder))
-    )
+def _is_sequence(name: str, files: list[Path]) -> bool:
+    return bool(re.fullmatch(r"\d\d", name)) and any(_FRAME_FILE.fullmatch(path.name) for path in files)
 
 
 def find_root(folder: Path) -> Path:
@@ -91,26 +87,18 @@ def find_root(folder: Path) -> Path:
     Raises
     ------
     RawDataError
-        If there is no such folder.
+        If there is no such folder, or ``folder`` itself cannot be listed.
     """
-    if not folder.is_dir():
-        raise RawDataError(f"{folder}: no such folder; give the one that holds Biwi's {LAYOUT}")
-    level = [folder]
-    for _ in range(4):
-        for candidate in level:
-            if any(_is_sequence(child) for child in _listing(candidate)):
-                return candidate
-        level = [child for parent in level for child in _listing(parent) if child.is_dir()]
-    raise RawDataError(f"{folder}: not raw Biwi; expected {LAYOUT}, here or up to three folders down")
+    return find(folder, "raw Biwi", LAYOUT, _is_sequence, levels=3)
 
 
 def sequences(root: Path) -> list[str]:
     """Return the names of the sequences present, sorted; raises RawDataError if one is a file."""
     names = []
-    for path in _listing(root):
+    for path in listing(root):
         if not re.fullmatch(r"\d\d", path.name):
             continue
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise RawDataError(f"{path}: expected a folder with a Biwi sequence, found a file")
         names.append(path.name)
     return names
@@ -133,7 +121,7 @@ def frames(root: Path, sequence: str) -> tuple[list[Frame], list[str]]:
     """
     images: dict[int, Path] = {}
     poses: dict[int, Path] = {}
-    for path in _listing(root / sequence):
+    for path in listing(root / sequence):
         match = _FRAME_FILE.fullmatch(path.name)
         if not match:
             continue
@@ -144,8 +132,9 @@ def frames(root: Path, sequence: str) -> tuple[list[Frame], list[str]]:
             images[number] = path
     complete, faults = [], []
     for number in sorted(images.keys() | poses.keys()):
-        if number in images and number not in poses and annotation(root, sequence, number).exists():
-            poses[number] = annotation(root, sequence, number)
+        beside = annotation(root, sequence, number)
+        if number in images and number not in poses and os.path.exists(beside):
+            poses[number] = beside
         if number in images and number in poses:
             complete.append(Frame(sequence, number, images[number], poses[number]))
         elif number in images:
@@ -230,6 +219,26 @@ def read_calibration(path: Path) -> Calibration:
 def to_rgb_camera(pose: Pose, rgb: Calibration) -> Pose:
     """Return a depth-camera pose in the RGB camera: ``R_cal R`` and ``R_cal t + T``."""
     return Pose(nearest_rotation(rgb.rotation @ pose.rotation), rgb.rotation @ pose.centre + rgb.translation)
+
+
+def read_rgb_pose(path: Path, rgb: Calibration) -> Pose:
+    """Return a frame's pose in the RGB camera; raises RawDataError if it is damaged, or too near to be a head's."""
+    pose = to_rgb_camera(read_pose(path), rgb)
+    if pose.centre[2] < NEAREST_MM:
+        raise RawDataError(f"{path}: the head is {pose.centre[2]:.0f} mm before the camera")
+    return pose
+
+
+def read_rgb_image(path: Path, rgb: Calibration, bgr: bool = False) -> Image:
+    """Return a frame's image; raises ImageError if it is damaged, or not of the size that the calibration says.
+
+    ``bgr`` is that of :func:`headposeplus.images.read_image`.
+    """
+    image = read_image(path, bgr)
+    height, width = image.shape[:2]
+    if (width, height) != (rgb.width, rgb.height):
+        raise ImageError(f"{path}: {width} x {height} pixels, but the calibration says {rgb.width} x {rgb.height}")
+    return image
 
 
 def read_depth(path: Path) -> np.ndarray:

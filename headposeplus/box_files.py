@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
+from tabulate import tabulate
 
 from headposeplus.boxes import iou
 from headposeplus.errors import DatasetError
@@ -115,7 +116,7 @@ def _read_csv(path: Path) -> BoxTable:
         if first.strip() != FIRST_LINE:
             raise DatasetError(f"{path}: begins with {first.strip()[:60]!r}; expected {FIRST_LINE!r}, or no such line")
         text, skipped = rest, 1
-    table = pd.read_csv(io.StringIO(text), dtype={"id": str}, skipinitialspace=True)
+    table = pd.read_csv(io.StringIO(text), dtype={"id": str, "source": str, "checked": str}, skipinitialspace=True)
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
         raise DatasetError(f"{path}: the boxes lack the columns {', '.join(lacking)}")
@@ -196,22 +197,31 @@ def pairs(a: BoxTable, b: BoxTable) -> tuple[np.ndarray, np.ndarray]:
 def compare(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = None) -> pd.DataFrame:
     """Return the overlap of two files' boxes: a row for all frames, and where poses are given, a row a bin.
 
-    ``angles`` holds ``pyr`` angles (3,) by id. The columns are the bin, its frames, mean and median IoU, the share
-    of frames with an IoU below 0.5, and the mean shift of b's middle against a's (x and y, in a's widths) and the
-    mean ratio of widths.
+    ``angles`` holds ``pyr`` angles (3,) by id. The columns are the bin, its frames, in how many of them either file
+    has a projection because no face was detected, and of the others: mean and median IoU, the share with an IoU
+    below 0.5, the mean shift of b's middle against a's (x and y, in a's widths), and the mean ratio of widths.
+
+    Raises
+    ------
+    DatasetError
+        If the files hold no frame in common, or no pose is known of those.
     """
     in_a, in_b = pairs(a, b)
     first, second = a.boxes[in_a], b.boxes[in_b]
+    filled = (a.sources[in_a] == NOT_DETECTED) | (b.sources[in_b] == NOT_DETECTED)
     overlap = iou(first, second)
     shift = (_middles(second) - _middles(first)) / first[:, 2:3]
     ratio = second[:, 2] / first[:, 2]
 
     def row(name: str, rows: np.ndarray) -> dict[str, object]:
+        facts: dict[str, object] = {"bin": name, "frames": len(rows), "not_detected": int(filled[rows].sum())}
+        rows = rows[~filled[rows]]
+        if not len(rows):
+            return facts
         few = overlap[rows]
-        return {
-            "bin": name, "frames": len(few), "mean_iou": few.mean(), "median_iou": np.median(few),
-            "below_half": (few < 0.5).mean(), "shift_x": shift[rows, 0].mean(), "shift_y": shift[rows, 1].mean(),
-            "width_ratio": ratio[rows].mean(),
+        return facts | {
+            "mean_iou": few.mean(), "median_iou": np.median(few), "below_half": (few < 0.5).mean(),
+            "shift_x": shift[rows, 0].mean(), "shift_y": shift[rows, 1].mean(), "width_ratio": ratio[rows].mean(),
         }  # fmt: skip
 
     found = [row("all", np.arange(len(overlap)))]
@@ -227,6 +237,14 @@ def compare(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = None) -
                     limits = f"{low} to {high}" if high < _BINS[-1] else f"from {low}"
                     found.append(row(f"|{name}| {limits}", rows))
     return pd.DataFrame(found)
+
+
+def describe(comparison: pd.DataFrame) -> str:
+    """Return what :func:`compare` finds as a table."""
+    table = comparison.astype(object).where(comparison.notna(), None)
+    text = tabulate(table, headers="keys", showindex=False, floatfmt=".3f", missingval="-")
+    note = "IoU, shift of the middle (in widths of A's box) and ratio of widths are of frames detected in both files."
+    return f"{text}\n{note}\nBins are of pyr angles in degrees, RGB camera."
 
 
 def _middles(boxes: Floats) -> Floats:

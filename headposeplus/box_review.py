@@ -167,9 +167,7 @@ def read_sequence(task: tuple[Path, str]) -> Sequence:
     frames, projected = [], []
     for frame in complete:
         try:
-            pose = biwi.to_rgb_camera(biwi.read_pose(frame.pose), camera)
-            if pose.centre[2] < biwi.NEAREST_MM:
-                raise RawDataError(f"{frame.pose}: the head is {pose.centre[2]:.0f} mm before the camera")
+            pose = biwi.read_rgb_pose(frame.pose, camera)
         except RawDataError as error:
             faults.append(str(error))
             continue

@@ -10,11 +10,12 @@ import numpy as np
 
 from headposeplus import biwi, box_files, boxes, manifest
 from headposeplus.box_files import BoxTable
+from headposeplus.build import read_biwi_poses
 from headposeplus.build_shards import read_camera
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.files import run_tasks
 from headposeplus.images import Image, read_image
-from headposeplus.rotations import Floats
+from headposeplus.rotations import Floats, from_matrix
 
 HOG, CNN = "dlib-hog", "dlib-cnn"
 # A face found must overlap the projected head by this much (IoU): a detector's box is about half as wide.
@@ -66,6 +67,16 @@ def detect(
     return _all_sequences(root, str(model or ""), upsample, jobs, manifest_file)
 
 
+def read_angles(folder: Path, manifest_file: Path | None = None) -> dict[str, Floats]:
+    """Return the ``pyr`` angles (3,), degrees, RGB camera, of each readable frame of a raw Biwi, by id."""
+    poses = read_biwi_poses(biwi.find_root(folder), manifest.read(manifest_file))
+    return {
+        biwi.frame_id(name, number): angles
+        for name, (numbers, rotations) in poses.items()
+        for number, angles in zip(numbers, from_matrix(rotations), strict=True)
+    }
+
+
 def _all_sequences(root: Path, detector: str | None, upsample: int, jobs: int, manifest_file: Path | None) -> Found:
     groups = manifest.calibration_groups(manifest.read(manifest_file))
     tasks = [_Sequence(root, name, groups.get(name, ""), detector, upsample) for name in biwi.sequences(root)]
@@ -87,9 +98,7 @@ def _sequence(task: _Sequence) -> Found:
         frames, faults = [], [*faults, str(error)]
     for frame in frames:
         try:
-            pose = biwi.to_rgb_camera(biwi.read_pose(frame.pose), camera)
-            if pose.centre[2] < biwi.NEAREST_MM:
-                raise RawDataError(f"{frame.pose}: the head is {pose.centre[2]:.0f} mm before the camera")
+            pose = biwi.read_rgb_pose(frame.pose, camera)
             faces = detector(read_image(frame.image)[..., :3], task.upsample) if detector else None
         except RawDataError as error:
             faults.append(str(error))

@@ -74,7 +74,8 @@ def of_ball(head: HeadBall, rotation: Floats, degrees: float, principal: Floats)
     ``rotation`` (3, 3) is the pose before the turn.
     """
     middle = head.pivot + rotation[:2] @ (head.ball + head.radius * BALL_TO_CENTRE)
-    middle = principal + in_plane(degrees)[:2, :2] @ (middle - principal)
+    if degrees:
+        middle = principal + in_plane(degrees)[:2, :2] @ (middle - principal)
     return np.rint(square(middle, BALL_BOX * head.radius))
 
 

@@ -84,12 +84,16 @@ class Source(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a build made: each dataset's description, and lines on what a reader should know."""
+    """What a build made: each dataset's description, lines on what a reader should know, and the raw files left out.
+
+    ``order`` is the report of the inferred rendering order, ``peak_bytes`` the most memory that a process held.
+    """
 
     datasets: list[dict[str, Any]]
     notes: list[str]
     left_out: list[str]
     order: render_order.OrderReport | None
+    peak_bytes: int
 
 
 class Plan(NamedTuple):
@@ -120,8 +124,8 @@ def missing(plan: Plan) -> list[Task]:
     return [task for task in plan.tasks if shards.read_report(task.path, task.origin) is None]
 
 
-def _carry_out(plan: Plan, executor: int | Executor) -> dict[str, Any]:
-    """Build the shards that a dataset lacks and describe it.
+def _carry_out(plan: Plan, executor: int | Executor) -> tuple[dict[str, Any], int]:
+    """Build the shards that a dataset lacks, and describe it; return that and the most memory that a process held.
 
     While a shard is missing, the folder has no ``dataset.json``, and neither has the union that it is part of.
     """
@@ -136,7 +140,8 @@ def _carry_out(plan: Plan, executor: int | Executor) -> dict[str, Any]:
     jobs = [(plan.function if plan.tasks[i].path in lacking else None, plan.tasks[i]) for i in order]
     done = run_tasks(build, jobs, executor, plan.folder.name)
     by_path = {job[1].path: built for job, built in zip(jobs, done, strict=True)}
-    return _describe(plan, [by_path[task.path] for task in plan.tasks])
+    info = _describe(plan, [by_path[task.path] for task in plan.tasks])
+    return info, max((one.peak_bytes for one in done), default=0)
 
 
 def _describe(plan: Plan, built: list[Built]) -> dict[str, Any]:
@@ -205,10 +210,10 @@ def read_biwi_poses(root: Path, table: pd.DataFrame | None = None) -> dict[str, 
             continue  # the build of Biwi+ lists it
         for frame in biwi.frames(root, name)[0]:
             try:
-                pose = biwi.read_pose(frame.pose)
+                pose = biwi.read_rgb_pose(frame.pose, camera) if camera else biwi.read_pose(frame.pose)
             except RawDataError:
                 continue  # likewise
-            poses[frame.number] = (biwi.to_rgb_camera(pose, camera) if camera else pose).rotation
+            poses[frame.number] = pose.rotation
         if poses:
             found[name] = np.array(list(poses)), np.stack(list(poses.values()))
     return found
@@ -223,7 +228,7 @@ def plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     found = {name: [frame.number for frame in biwi.frames(root, name)[0]] for name in names}
     notes = []
     if given is not None:
-        ids = {f"biwi/{name}/{number:05d}" for name, numbers in found.items() for number in numbers}
+        ids = {biwi.frame_id(name, number) for name, numbers in found.items() for number in numbers}
         boxed = ids & set(given.ids.tolist())
         if not boxed:
             raise DatasetError(f"{source.boxes}: holds no box of these frames; expected ids such as {min(ids)}")
@@ -576,7 +581,7 @@ def estimate_build(
             notes += [*plan.notes, *plan.faults, f"SynHead's rendering order: {order_found}, {order_source}"]
         if source.biwi and source.synhead:
             targets = [
-                ([f"biwi/{name}/{number:05d}" for number in numbers], rotations)
+                ([biwi.frame_id(name, number) for number in numbers], rotations)
                 for name, (numbers, rotations) in read_biwi_poses(source.biwi, manifest.read(source.manifest)).items()
             ]
             if targets:
@@ -629,10 +634,13 @@ def _build_datasets(out: Path, source: Source, options: Options, executor: int |
     infos: list[dict[str, Any]] = []
     notes: list[str] = []
     left_out: list[str] = []
+    peaks: list[int] = []
     report = None
 
     def carry_out(plan: Plan) -> None:
-        infos.append(_carry_out(plan, executor))
+        info, peak = _carry_out(plan, executor)
+        infos.append(info)
+        peaks.append(peak)
         notes.extend(plan.notes)
         left_out.extend(os.path.join(plan.tasks[0].raw.parent, line) for line in infos[-1]["left_out"])
 
@@ -645,6 +653,7 @@ def _build_datasets(out: Path, source: Source, options: Options, executor: int |
         order, order_source, report = _order(copy, source, out, executor, keep=True)
         balls = _head_balls(copy, out, order, options.visible_margin, executor, keep=True)
         plan = plan_synhead(copy, out, options, order, order_source, balls)
+        missing(plan)  # refuses other options, before anything is written
         target = plan.folder / shards.BACKGROUNDS
         plan.more["backgrounds_sha256"], more = _write_backgrounds(
             synhead.backgrounds(copy.root), target, options.size
@@ -662,4 +671,4 @@ def _build_datasets(out: Path, source: Source, options: Options, executor: int |
         matched = {"matched_sha256": biwi_plus.info["content_sha256"]}
         carry_out(plan_synbiwi(copy, out, options, order, balls, targets, matched))
         infos.append(_describe_union(out))
-    return Summary(infos, notes, left_out, report)
+    return Summary(infos, notes, left_out, report, max(peaks))

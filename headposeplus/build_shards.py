@@ -7,6 +7,7 @@ same folders, and their bytes do not depend on it.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,13 +21,14 @@ from headposeplus import biwi, boxes, shards, synhead
 from headposeplus.box_files import PROJECTED, BoxTable
 from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.files import sha256
-from headposeplus.images import crop, crop_foreground, crop_matrix, encode, inscribed_circle, premultiplied, read_image
+from headposeplus.images import crop, crop_foreground, crop_matrix, encode, foreground, inscribed_circle, read_image
 from headposeplus.match import Match
 from headposeplus.rotations import EulerOrder, Floats, geodesic, to_matrix
 
-BALL_IMAGES = 100  # images of a head from which its ball is fitted
-# Biwi's two calibrations are 1.07 degrees apart, and each file is one of them to six digits.
-CALIBRATION_TOLERANCE = 0.3
+BALL_IMAGES = 48  # images of a head from which its ball is fitted
+# Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
+# and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
+CALIBRATION_TOLERANCE = 0.01
 OUTLINE = "outline"
 Report = dict[str, Any]
 
@@ -146,15 +148,8 @@ def build_biwi(task: Task) -> Report:
             return _finish(shard, task, left_out, sources)
         for frame in frames[: task.limit]:
             try:
-                image = read_image(frame.image)
-                pose = biwi.to_rgb_camera(biwi.read_pose(frame.pose), camera)
-                if image.shape[:2] != (camera.height, camera.width):
-                    raise ImageError(
-                        f"{frame.image}: {image.shape[1]} x {image.shape[0]} pixels, but the calibration says "
-                        f"{camera.width} x {camera.height}"
-                    )
-                if pose.centre[2] < biwi.NEAREST_MM:
-                    raise RawDataError(f"{frame.pose}: the head is {pose.centre[2]:.0f} mm before the camera")
+                image = biwi.read_rgb_image(frame.image, camera, bgr=True)
+                pose = biwi.read_rgb_pose(frame.pose, camera)
             except RawDataError as error:
                 left_out.append(str(error))
                 continue
@@ -164,31 +159,34 @@ def build_biwi(task: Task) -> Report:
                 box, source = boxes.projected(pose.centre, camera), PROJECTED
             sources[source] += 1
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
-            encoded = encode(picture, lossless=True)
+            encoded = encode(picture, lossless=True, bgr=True)
             shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, source, {}))
         return _finish(shard, task, left_out, sources)
 
 
-def _read_head(path: Path) -> np.ndarray:
-    """Return a rendered head as premultiplied RGBA (height, width, 4)."""
-    head = premultiplied(read_image(path))
-    pixels = cv2.countNonZero(cv2.extractChannel(head, 3))
-    if not 16 <= pixels < 0.97 * head.shape[0] * head.shape[1]:
+def _check_head(path: Path, inside: np.ndarray) -> None:
+    if not 16 <= cv2.countNonZero(inside) < 0.97 * inside.size:
         raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
-    return head
+
+
+def read_head(path: Path) -> np.ndarray:
+    """Return where the head is in a rendered image (height, width), 255 or 0; raises ImageError if it shows none."""
+    inside = cv2.threshold(foreground(read_image(path, bgr=True)), 127, 255, cv2.THRESH_BINARY)[1]
+    _check_head(path, inside)
+    return inside
 
 
 def _synthetic_crop(
     path: Path, rotation: Floats, turn: float, ball: boxes.HeadBall, options: Options
 ) -> tuple[np.ndarray, np.ndarray, Floats]:
     """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
-    head = _read_head(path)
-    height, width = head.shape[:2]
+    image = read_image(path, bgr=True)
+    height, width = image.shape[:2]
     principal = np.array([(width - 1) / 2, (height - 1) / 2])
     box = boxes.of_ball(ball, rotation, turn, principal)
-    matrix = crop_matrix(box, options.size, turn, principal)
-    picture, inside = crop_foreground(head, matrix, options.size)
-    return encode(picture, options.lossless), inside, box
+    picture, inside = crop_foreground(image, crop_matrix(box, options.size, turn, principal), options.size)
+    _check_head(path, inside)
+    return encode(picture, options.lossless, bgr=True), inside, box
 
 
 def fit_ball(work: tuple[dict[synhead.Track, Floats], str, EulerOrder, float]) -> boxes.HeadBall:
@@ -206,7 +204,7 @@ def fit_ball(work: tuple[dict[synhead.Track, Floats], str, EulerOrder, float]) -
     for index in np.unique(np.linspace(0, len(paths) - 1, BALL_IMAGES).astype(int)):
         path, pose = paths[index]
         try:
-            middle, radius = inscribed_circle(_read_head(path)[..., 3] > 127)
+            middle, radius = inscribed_circle(read_head(path))
         except ImageError:
             continue  # the build lists it
         middles.append(middle)
@@ -285,12 +283,12 @@ def build_synbiwi(task: Task) -> Report:
 
 
 class Built(NamedTuple):
-    """A finished shard: its report and SHA-256, its bytes, and the seconds that it took."""
+    """A finished shard: its report and SHA-256, the seconds that it took, and its process's peak memory in bytes."""
 
     report: Report
     sha256: str
-    bytes: int
     seconds: float
+    peak_bytes: int
 
 
 def build(job: tuple[Callable[[Task], Report] | None, Task]) -> Built:
@@ -300,4 +298,14 @@ def build(job: tuple[Callable[[Task], Report] | None, Task]) -> Built:
     report = function(task) if function else shards.read_report(task.path, task.origin)
     if report is None:
         raise DatasetError(f"{task.path}: changed while the build was running; run the same command again")
-    return Built(report, sha256(task.path), task.path.stat().st_size, time.perf_counter() - start)
+    return Built(report, sha256(task.path), time.perf_counter() - start, _peak_bytes())
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process has held; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

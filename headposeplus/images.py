@@ -6,6 +6,8 @@ Images are RGB, uint8, (height, width, 3). Pixel (x, y) has its centre at whole 
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 
 import cv2
@@ -20,15 +22,50 @@ JPEG = (
 )  # fmt: skip
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _BLOCK = 8  # pixels a side of JPEG's blocks
-_FAINTEST = 16  # of 255: with less of the head in a block, its colour in eight bits is too coarse to take over
+# How the kinds of images begin and end.
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 # Workers decode one image each; OpenCV's own threads would fight over the same cores.
 cv2.setNumThreads(1)
 
 
-def read_image(path: Path) -> Image:
+class TruncatedImageError(ImageError):
+    """An image file ends early."""
+
+
+def _check_ends(path: Path, start: bytes, tail: bytes, size: int) -> None:
+    """Raise ImageError unless a file begins and ends as an image does; some copies are padded with zeros."""
+    if start.startswith(_PNG_START):
+        whole = tail.rstrip(b"\0").endswith(_PNG_END)
+    elif start.startswith(_JPEG_START):
+        whole = tail.rstrip(b"\0").endswith(_JPEG_END)
+    else:
+        what = "an empty file" if not size else "something else"
+        raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}")
+    if not whole:
+        raise TruncatedImageError(f"{path}: truncated image ({size} bytes); restore it from the raw archive")
+
+
+def check_whole(path: Path) -> None:
+    """Raise ImageError, as :func:`read_image` does, if a file is missing, no image or truncated; decode nothing."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            start, size = file.read(len(_PNG_START)), file.seek(0, os.SEEK_END)
+            file.seek(max(size - 64, 0))
+            tail = file.read()
+            if len(tail.rstrip(b"\0")) < len(_PNG_END):  # the end lies before a long padding
+                file.seek(0)
+                tail = file.read()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+    _check_ends(path, start, tail, size)
+
+
+def read_image(path: Path, bgr: bool = False) -> Image:
     """Return an image file as RGB (height, width, 3), or RGBA (height, width, 4) where it has alpha.
+
+    With ``bgr``, red and blue stay swapped, as OpenCV decodes and encodes them: the build saves two passes so.
 
     Raises
     ------
@@ -40,15 +77,7 @@ def read_image(path: Path) -> Image:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
-    if data.startswith(_PNG_START):
-        whole = data.rstrip(b"\0").endswith(_PNG_END)
-    elif data.startswith(b"\xff\xd8"):
-        whole = data.rstrip(b"\0").endswith(b"\xff\xd9")
-    else:
-        what = "an empty file" if not data else "something else"
-        raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}")
-    if not whole:
-        raise ImageError(f"{path}: truncated image ({len(data)} bytes); restore it from the raw archive")
+    _check_ends(path, data, data, len(data))
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a header that promises more pixels than OpenCV takes
@@ -59,13 +88,18 @@ def read_image(path: Path) -> Image:
         raise ImageError(f"{path}: expected eight bits a channel, found {decoded.dtype}")
     if decoded.ndim == 2:
         return cv2.cvtColor(decoded, cv2.COLOR_GRAY2RGB)
+    if bgr:
+        return decoded
     return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
-def encode(image: Image, lossless: bool) -> np.ndarray:
-    """Return the bytes (n,), uint8, of an RGB image as PNG, or as JPEG of quality 95 with full colour."""
+def encode(image: Image, lossless: bool, bgr: bool = False) -> np.ndarray:
+    """Return the bytes (n,), uint8, of an RGB image as PNG, or as JPEG of quality 95 with full colour.
+
+    With ``bgr``, the image's red and blue are swapped already.
+    """
     kind, options = (".png", PNG) if lossless else (".jpg", JPEG)
-    return cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].ravel()
+    return cv2.imencode(kind, image if bgr else cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].ravel()
 
 
 def decode(data: np.ndarray) -> Image:
@@ -93,12 +127,12 @@ def foreground(image: Image) -> np.ndarray:
     return (lit[1:-1, 1:-1] != 1).view(np.uint8) * np.uint8(255)
 
 
-def premultiplied(image: Image) -> np.ndarray:
-    """Return RGBA (height, width, 4), uint8, the colours multiplied by how much of each pixel is head.
+def _premultiplied(image: Image) -> np.ndarray:
+    """Return the image with alpha (height, width, 4), its colours multiplied by how much of each pixel is head.
 
     Such pixels can be averaged without mixing the background's colour into the head's.
     """
-    if image.shape[2] == 3 or cv2.extractChannel(image, 3).min() == 255:
+    if image.shape[2] == 3 or (image[0, 0, 3] == 255 and cv2.extractChannel(image, 3).min() == 255):
         alpha = foreground(image)
         image = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2RGBA)
         cv2.insertChannel(alpha, image, 3)
@@ -114,21 +148,38 @@ def crop_matrix(box: Floats, size: int, degrees: float = 0.0, centre: Floats | N
     x, y, width, height = (float(value) for value in box)
     side = max(width, height)
     step = side / size
-    offset_x = x + width / 2 - side / 2 - 0.5 + step / 2
-    offset_y = y + height / 2 - side / 2 - 0.5 + step / 2
-    matrix = np.array([[step, 0, offset_x], [0, step, offset_y]])
-    if degrees:
-        assert centre is not None
-        matrix[:, 2] -= centre
-        matrix = in_plane(-degrees)[:2, :2] @ matrix
-        matrix[:, 2] += centre
-    return matrix
+    left = x + width / 2 - side / 2 - 0.5 + step / 2
+    top = y + height / 2 - side / 2 - 0.5 + step / 2
+    if not degrees:
+        return np.array([[step, 0, left], [0, step, top]])
+    assert centre is not None
+    turn = in_plane(-degrees)[:2, :2]
+    corner = turn @ np.subtract([left, top], centre)
+    return np.column_stack((step * turn, np.add(corner, centre)))
+
+
+def _blur(matrix: Floats) -> float:
+    """Return the blur (pixels) that a crop needs so that its linear interpolation skips no pixels; 0 for none."""
+    step = math.hypot(matrix[0, 0], matrix[1, 0])
+    return 0.45 * step if step > 1.5 else 0.0
+
+
+def _footprint(matrix: Floats, size: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of an image that a crop is made from."""
+    margin = 2 + int(4 * _blur(matrix))
+    spans = []
+    # In plain numbers: on arrays this small NumPy takes as long as the warp.
+    for (a, b, start), length in zip(matrix.tolist(), (shape[1], shape[0]), strict=True):
+        low, high = start + min(a, 0) * size + min(b, 0) * size, start + max(a, 0) * size + max(b, 0) * size
+        first = min(max(int(low) - margin, 0), length - 1)
+        spans.append(slice(first, max(int(high) + margin + 1, first + 1)))
+    return spans[1], spans[0]
 
 
 def _warp(image: Image, matrix: Floats, size: int, border: int) -> Image:
-    step = float(np.hypot(matrix[0, 0], matrix[1, 0]))
-    if step > 1.5:  # the linear interpolation would skip pixels: blur to the crop's resolution first
-        image = cv2.GaussianBlur(image, (0, 0), 0.45 * step)
+    blur = _blur(matrix)
+    if blur:
+        image = cv2.GaussianBlur(image, (0, 0), blur)
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border)
 
 
@@ -137,25 +188,28 @@ def crop(image: Image, matrix: Floats, size: int) -> Image:
     return _warp(image, matrix, size, cv2.BORDER_REPLICATE)
 
 
-def crop_foreground(head: np.ndarray, matrix: Floats, size: int) -> tuple[Image, np.ndarray]:
-    """Return the crop of a premultiplied head (height, width, 4): RGB (size, size, 3), and where it is, bool.
+def crop_foreground(image: Image, matrix: Floats, size: int) -> tuple[Image, np.ndarray]:
+    """Return the crop of a rendered head (size, size, 3), and where in it the head is (size, size), 255 or 0.
 
-    Each background pixel takes the mean colour of the head in its block of 8 x 8 pixels, or of the whole head
-    where there is hardly any, so that JPEG, whose blocks these are, does not smear an edge into the head.
+    Each background pixel takes the mean colour of the head in its block of 8 x 8 pixels, so that JPEG, whose blocks
+    these are, does not smear an edge into the head.
     """
-    warped = _warp(head, matrix, size, cv2.BORDER_CONSTANT)
+    rows, columns = _footprint(matrix, size, image.shape)
+    matrix = matrix.copy()
+    matrix[:, 2] -= columns.start, rows.start
+    warped = _warp(_premultiplied(image[rows, columns]), matrix, size, cv2.BORDER_CONSTANT)
     inside = cv2.threshold(cv2.extractChannel(warped, 3), 127, 255, cv2.THRESH_BINARY)[1]
     colours = cv2.cvtColor(warped, cv2.COLOR_mRGBA2RGBA)
     blocks = -(-size // _BLOCK)
     side = blocks * _BLOCK
     if side > size:
         warped = cv2.copyMakeBorder(warped, 0, side - size, 0, side - size, cv2.BORDER_CONSTANT)
-    coarse = cv2.resize(warped, (blocks, blocks), interpolation=cv2.INTER_AREA)
-    faint = coarse[..., 3] < _FAINTEST
-    coarse = cv2.cvtColor(coarse, cv2.COLOR_mRGBA2RGBA)
-    coarse[faint] = np.rint(cv2.mean(colours, inside))
-    filled = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)[:size, :size]
-    return cv2.cvtColor(cv2.copyTo(colours, inside, filled.copy()), cv2.COLOR_RGBA2RGB), inside > 0
+    coarse = cv2.cvtColor(cv2.resize(warped, (blocks, blocks), interpolation=cv2.INTER_AREA), cv2.COLOR_mRGBA2RGBA)
+    filled = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_NEAREST)
+    if side > size:
+        filled = np.ascontiguousarray(filled[:size, :size])
+    cv2.copyTo(colours, inside, filled)
+    return cv2.cvtColor(filled, cv2.COLOR_RGBA2RGB), inside
 
 
 def inscribed_circle(mask: np.ndarray) -> tuple[Floats, float]:

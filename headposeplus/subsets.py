@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from headposeplus import manifest
+from headposeplus import biwi, manifest
 from headposeplus.errors import DatasetError
 from headposeplus.files import write_text
 
@@ -71,7 +71,7 @@ def frame_id(text: str) -> str | None:
 
 def _ids(frames: dict[str, list[int]], sequences: list[str]) -> list[str]:
     """Return the sorted ids of the sequences' frames, of those sequences that there are."""
-    return sorted(f"biwi/{name}/{number:05d}" for name in sequences for number in frames.get(name, []))
+    return sorted(biwi.frame_id(name, number) for name in sequences for number in frames.get(name, []))
 
 
 def _drawn(split: str, sequences: list[str], train: int) -> list[str]:

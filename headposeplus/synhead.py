@@ -7,6 +7,7 @@ not stated anywhere; :mod:`headposeplus.render_order` infers it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from headposeplus.errors import RawDataError
 from headposeplus.files import content_hash, files_hash, sha256
+from headposeplus.folders import find, listing
 from headposeplus.rotations import Floats
 
 GROUPS = ("BIWI", "breitenstein", "kinect", "softkinetic")
@@ -42,9 +44,8 @@ def image_id(group: str, head: str, track: str, frame: int) -> str:
     return f"synhead/{group}/{head}/{track}/{frame:05d}"
 
 
-def _group_name(folder: Path) -> str | None:
-    name = _ALIASES.get(folder.name, folder.name)
-    return name if name in GROUPS and folder.is_dir() else None
+def _is_group(name: str, files: list[Path]) -> bool:
+    return _ALIASES.get(name, name) in GROUPS and any(path.suffix == ".csv" for path in files)
 
 
 def find_root(folder: Path) -> Path:
@@ -53,34 +54,33 @@ def find_root(folder: Path) -> Path:
     Raises
     ------
     RawDataError
-        If there is no such folder.
+        If there is no such folder, or ``folder`` itself cannot be listed.
     """
-    if not folder.is_dir():
-        raise RawDataError(f"{folder}: no such folder; give the one that holds SynHead: {LAYOUT}")
-    level = [folder]
-    for _ in range(6):
-        for candidate in level:
-            if any(_group_name(child) and any(child.glob("*.csv")) for child in sorted(candidate.iterdir())):
-                return candidate
-        # Image folders are many and deep; none holds the root.
-        level = [c for parent in level for c in sorted(parent.iterdir()) if c.is_dir() and c.name not in HEADS]
-    raise RawDataError(f"{folder}: not raw SynHead; expected {LAYOUT}")
+    # Image folders are many and deep; none holds the root.
+    return find(folder, "raw SynHead", LAYOUT, _is_group, levels=5, skip=HEADS)
+
+
+def groups(root: Path) -> dict[str, Path]:
+    """Return the folders of the groups present, by the group's name; raises RawDataError if ``root`` is unreadable."""
+    found = {_ALIASES.get(path.name, path.name): path for path in listing(root) if os.path.isdir(path)}
+    return {group: found[group] for group in GROUPS if group in found}
+
+
+def group_tracks(group: str, folder: Path) -> list[Track]:
+    """Return the tracks of a group, by number; raises RawDataError if its folder cannot be listed."""
+    found = [Track(group, p.stem, p) for p in listing(folder) if p.suffix == ".csv" and p.stem.isdigit()]
+    return sorted(found, key=lambda track: int(track.name))
 
 
 def tracks(root: Path) -> list[Track]:
-    """Return the tracks present, by group and number."""
-    found = []
-    for folder in sorted(root.iterdir()):
-        group = _group_name(folder)
-        if group:
-            found += [Track(group, path.stem, path) for path in sorted(folder.glob("*.csv")) if path.stem.isdigit()]
-    return sorted(found, key=lambda track: (GROUPS.index(track.group), int(track.name)))
+    """Return the tracks present, by group and number; raises RawDataError if a folder cannot be listed."""
+    return [track for group, folder in groups(root).items() for track in group_tracks(group, folder)]
 
 
 def heads(root: Path) -> list[str]:
     """Return the heads of which any group holds images; raises RawDataError if there is none."""
-    groups = [folder for folder in sorted(root.iterdir()) if _group_name(folder)]
-    found = [head for head in HEADS if any((group / head).is_dir() for group in groups)]
+    folders = groups(root).values()
+    found = [head for head in HEADS if any(os.path.isdir(folder / head) for folder in folders)]
     if not found:
         raise RawDataError(f"{root}: no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group")
     return found
@@ -115,6 +115,12 @@ def read_angles(track: Track) -> Floats:
     return np.array(rows)
 
 
+def image_number(path: Path) -> int | None:
+    """Return the number at the end of an image's name; None if it is no image or has none."""
+    digits = re.search(r"(\d+)$", path.stem)
+    return int(digits[1]) if digits and path.suffix.lower() in IMAGE_SUFFIXES else None
+
+
 def list_images(track: Track, head: str, rows: int) -> list[Path]:
     """Return the images of a head in a track, sorted by their number, one for each of ``rows`` poses.
 
@@ -124,14 +130,13 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
         If the folder is missing, two files have one number, or the count differs from the rows.
     """
     folder = track.images_folder(head)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise RawDataError(f"{folder}: missing; expected {rows} images, one for each row of {track.csv}")
     by_number: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        digits = re.search(r"(\d+)$", path.stem)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not digits:
+    for path in listing(folder):
+        number = image_number(path)
+        if number is None:
             continue
-        number = int(digits[1])
         if number in by_number:
             raise RawDataError(f"{path} and {by_number[number].name}: two images with the number {number}")
         by_number[number] = path
@@ -196,7 +201,7 @@ def look_through(root: Path) -> Copy:
             faults.append(str(error))
             continue
         for head in found:
-            if not track.images_folder(head).is_dir():
+            if not os.path.isdir(track.images_folder(head)):
                 continue
             try:
                 images = list_images(track, head, len(angles[track]))
@@ -215,4 +220,4 @@ def look_through(root: Path) -> Copy:
 def backgrounds(root: Path) -> list[Path]:
     """Return the background images, sorted by name; empty if the copy has none."""
     folder = root / "background"
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if os.path.isdir(folder) else []

@@ -1,4 +1,5 @@
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +162,53 @@ def test_calibration_groups_differ(tiny):
     a, b = (biwi.read_calibration(tiny / f"hpdb/{name}/rgb.cal") for name in ("01", "06"))
     assert (a.width, a.height) == (160, 120)
     assert geodesic(a.rotation, b.rotation) > 0.5
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """Let folders refuse to be listed, for root as well."""
+
+    def refuse(*folders):
+        real = Path.iterdir
+
+        def iterdir(path):
+            if path in folders:
+                raise PermissionError(13, "Permission denied")
+            return real(path)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+
+    return refuse
+
+
+def test_folders_that_cannot_be_listed(tiny, tmp_path, refuse):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tiny)
+    refuse(tmp_path / "a", tmp_path / "b/hpdb/01")
+    assert biwi.find_root(tmp_path) == tmp_path / "b/hpdb"
+    told = "01: give yourself the right to read it; expected a folder that can be read: Permission denied"
+    with pytest.raises(RawDataError, match=told):
+        biwi.frames(tmp_path / "b/hpdb", "01")
+
+
+def test_roots_that_cannot_be_listed(tiny, tmp_path, refuse):
+    (tmp_path / "a").mkdir()
+    refuse(tiny / "hpdb", tmp_path / "a")
+    for find in (biwi.find_root, biwi.sequences):
+        with pytest.raises(RawDataError, match="hpdb: give yourself the right to read it"):
+            find(tiny / "hpdb")
+    with pytest.raises(RawDataError, match=r"not raw Biwi; .*; not looked into: .*a: give yourself the right"):
+        biwi.find_root(tmp_path)
+
+
+def test_poses_and_images_in_the_rgb_camera(tiny_copy):
+    root = tiny_copy / "hpdb"
+    camera = biwi.read_calibration(root / "01/rgb.cal")
+    frame = biwi.frames(root, "01")[0][0]
+    pose = biwi.read_rgb_pose(frame.pose, camera)
+    assert pose.rotation == pytest.approx(camera.rotation @ biwi.read_pose(frame.pose).rotation, abs=1e-9)
+    assert biwi.read_rgb_image(frame.image, camera).shape == (120, 160, 3)
+    with pytest.raises(RawDataError, match="160 x 120 pixels, but the calibration says 640 x 120"):
+        biwi.read_rgb_image(frame.image, camera._replace(width=640))
+    with pytest.raises(RawDataError, match="mm before the camera"):
+        biwi.read_rgb_pose(frame.pose, camera._replace(translation=-pose.centre))

@@ -5,22 +5,20 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
 import pytest
 
-from headposeplus import biwi, build, match, render_order, shards, synhead
+from headposeplus import biwi, build, match, shards, synhead
 from headposeplus import rotations as rot
 from headposeplus.build import build_datasets
 from headposeplus.build_shards import Options
-from headposeplus.errors import DatasetError, HeadposeError, OrderError, RawDataError
+from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.files import locked
 from headposeplus.images import decode
 from headposeplus.miniature.poses import hidden_order
-from headposeplus.miniature.write import write_miniature
 
 OPTIONS = Options(size=32)
 
@@ -36,55 +34,6 @@ def hashes(out):
 def rebuild(raw, out, **more):
     settings = {"options": OPTIONS, "manifest_file": raw / "data_manifest.csv", "order": "xzy---"} | more
     return build_datasets(out, raw / "hpdb", raw / "synhead2_release", **settings)
-
-
-def test_rendering_order_is_the_hidden_one(built):
-    _, summary = built
-    report = summary.order
-    assert report.order == hidden_order(0)
-    assert len(report.candidates) == 48 and report.candidates[0].order == report.order
-    errors = [candidate.error for candidate in report.candidates]
-    assert errors == sorted(errors) and report.margin > render_order.MIN_MARGIN
-    assert render_order.from_json(json.loads(json.dumps(render_order.to_json(report)))) == report
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 5, 7])
-def test_rendering_order_of_other_miniatures(tmp_path, seed):
-    write_miniature(tmp_path / "raw", "tiny", seed, jobs=2)
-    assert render_order.infer(synhead.look_through(tmp_path / "raw/synhead2_release"), workers=2).order == hidden_order(
-        seed
-    )
-
-
-def test_rendering_order_refuses_pure_yaw(tiny_copy):
-    root = tiny_copy / "synhead2_release"
-    for track in synhead.tracks(root):
-        angles = synhead.read_angles(track)
-        angles[:, [0, 2]] = 0
-        np.savetxt(track.csv, angles, delimiter=",", fmt="%.4f")
-    with pytest.raises(OrderError, match="--render-order"):
-        render_order.infer(synhead.look_through(root))
-
-
-def test_rendering_order_refuses_images_of_something_else(tiny_copy):
-    root = tiny_copy / "synhead2_release"
-    rng = np.random.default_rng(0)
-    for track in synhead.tracks(root):  # rows shuffled against their images
-        np.savetxt(track.csv, rng.permutation(synhead.read_angles(track)), delimiter=",", fmt="%.4f")
-    with pytest.raises(OrderError, match="almost equally well"):
-        render_order.infer(synhead.look_through(root))
-
-
-def test_swapped_columns_are_seen_in_the_fit_to_biwi():
-    rng = np.random.default_rng(0)
-    numbers = np.arange(200)
-    angles = np.cumsum(rng.normal(0, 1, (200, 3)), axis=0)
-
-    track = synhead.Track("BIWI", "04", Path("04.csv"))
-    for sequence, columns in (("05", [0, 1, 2]), ("04", [1, 0, 2])):  # counted from 0, and from 1
-        matrix, count = render_order.biwi_agreement({track: angles[:, columns]}, {sequence: (numbers, angles)})
-        assert count == 1 and np.abs(matrix).argmax(axis=1).tolist() == columns
 
 
 def test_match_is_what_brute_force_finds(built, tiny):
@@ -294,10 +243,15 @@ def test_an_interrupted_rebuild_is_no_dataset(tiny_copy, tmp_path):
 def test_other_options_are_refused_whatever_the_number_of_shards(tiny_copy, tmp_path):
     rebuild(tiny_copy, tmp_path / "data")
     (tiny_copy / "hpdb/15").rename(tmp_path / "15")
-    before = hashes(tmp_path / "data")
-    with pytest.raises(DatasetError, match="built with other options"):
-        rebuild(tiny_copy, tmp_path / "data", options=Options(size=40))
-    assert hashes(tmp_path / "data") == before
+    backgrounds = tmp_path / "data/synhead+/backgrounds.h5"
+    before, behind = hashes(tmp_path / "data"), backgrounds.read_bytes()
+    for raw in (tiny_copy / "hpdb", None):
+        with pytest.raises(DatasetError, match="built with other options"):
+            build_datasets(
+                tmp_path / "data", raw, tiny_copy / "synhead2_release", order="xzy---", options=Options(size=40),
+                manifest_file=tiny_copy / "data_manifest.csv",
+            )  # fmt: skip
+    assert hashes(tmp_path / "data") == before and backgrounds.read_bytes() == behind
 
 
 def test_synhead_pp_notices_that_a_part_was_built_again(tiny_copy, tmp_path):

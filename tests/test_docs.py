@@ -2,18 +2,21 @@ import doctest
 import re
 from pathlib import Path
 
+import click
 import pytest
 
-from benchmark import readme
+from benchmark import readme, walk
 from benchmark.cli import main
 from headposeplus.errors import HeadposeError
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/datasets.md")}
 
 
-def test_tables_are_what_the_records_give():
-    assert readme.generate(TEXT) == TEXT, "run make readme"
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_are_what_the_records_give(page):
+    assert readme.generate(page, PAGES[page]) == PAGES[page], "run make readme"
 
 
 def test_python_examples_hold():
@@ -21,21 +24,59 @@ def test_python_examples_hold():
     assert results.attempted > 0 and not results.failed
 
 
-def test_commands_and_options_exist():
-    used = re.findall(r"^    hpp ([a-z-]+)(.*)$", TEXT, re.MULTILINE)
-    assert {name for name, _ in used} >= {"build-datasets", "benchmark", "score"}
-    for name, rest in used:
-        known = {option for parameter in main.commands[name].params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", rest)) <= known
+def known(words):
+    """The options of the command that some words call."""
+    command = main
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        command = command.commands[word]
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_options_exist(page):
+    text = PAGES[page]
+    lines = re.findall(r"^    (hpp .*)$", text, re.MULTILINE) + re.findall(r"`(hpp [^`]*)`", text) + walk.commands(text)
+    used = [part for line in lines for part in re.split(r"&&|\|", line) if part.strip().startswith("hpp ")]
+    assert len(used) >= 3
+    for command in used:
+        words = command.split()[1:]
+        assert set(re.findall(r"--[a-z-]+", command)) <= known(words) | {"--help"}, command
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(re.findall(r"\bmake ([a-z]+)", TEXT)) <= set(targets)
+    assert set(re.findall(r"\bmake ([a-z]+)", text)) <= set(targets)
 
 
-def test_linked_files_exist():
-    for path in re.findall(r"\]\(([^)#:]+)\)", TEXT):
-        assert (ROOT / path).exists(), path
+@pytest.mark.parametrize("page", PAGES)
+def test_linked_files_exist(page):
+    for path in re.findall(r"\]\(([^)#:]+)\)", PAGES[page]):
+        assert ((ROOT / page).parent / path).exists(), path
+
+
+@pytest.mark.slow
+def test_the_walk_works(tmp_path):
+    """Every command of the page ends as the page says, on the smallest miniature, and draws its pictures."""
+    page = PAGES["docs/datasets.md"].replace("--scale small", "--scale tiny").replace("of-00024", "of-00004")
+    walked = walk.walk(page, tmp_path, pictures=tmp_path / "pictures")
+    shown = [command for command in walk.commands(page) if command.startswith("hpp ")]
+    assert len(shown) > 15 and walked.count("\n$ hpp ") == len(shown) and "rgb.cal" in walked
+    names = [name.split("/")[-1] for name in re.findall(r"<!-- picture: (\S+) -->", page)]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(names)
+
+
+def test_a_walk_tells_what_went_otherwise(tmp_path):
+    assert walk.walk("<!-- run: echo one; echo two -->\n<!-- end -->", tmp_path) == (
+        "<!-- run: echo one; echo two -->\n```console\n$ echo one; echo two\none\ntwo\n```\n<!-- end -->"
+    )
+    assert "... (7 more lines)" in walk.walk("<!-- run lines 3: seq 10 -->\nold\n<!-- end -->", tmp_path)
+    for page, says in (
+        ("<!-- run: echo no >&2; exit 4 -->\n<!-- end -->", "exit status 4 instead of 0: no"),
+        ("<!-- picture: a/b.png -->", "a/b.png: the commands before it have made no such picture"),
+    ):
+        with pytest.raises(HeadposeError, match=says):
+            walk.walk(page, tmp_path)
 
 
 def test_a_lost_mark_is_told():
     with pytest.raises(HeadposeError, match="expected the marks <!-- published -->"):
-        readme.generate(TEXT.replace("<!-- published -->", ""))
+        readme.generate("README.md", TEXT.replace("<!-- published -->", ""))

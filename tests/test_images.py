@@ -78,11 +78,32 @@ def test_foreground_crop_mixes_no_black_in():
     mask[disc > 0] = True
     image[mask] = (200, 150, 100)
     matrix = images.crop_matrix(np.array([4, 4, 56, 56]), 40, 20.0, np.array([31.5, 31.5]))
-    head = images.premultiplied(np.dstack((image, mask.astype(np.uint8) * 255)))
+    head = np.dstack((image, mask.astype(np.uint8) * 255))
     crop, inside = images.crop_foreground(head, matrix, 40)
-    assert 0.2 < inside.mean() < 0.9
+    assert 0.2 < (inside > 0).mean() < 0.9 and set(np.unique(inside)) == {0, 255}
     off = np.abs(crop.astype(int) - (200, 150, 100)).max(axis=2)
-    assert off[inside].max() <= 1 and off[~inside].max() <= 8  # the head, and what is filled in around it
+    assert off[inside > 0].max() <= 1
+    # Around the head, in blocks that hold a fair share of it, stands its colour, not the background's black.
+    share = (inside > 0).reshape(5, 8, 5, 8).mean(axis=(1, 3))
+    rim = np.kron((share > 0.1) & (share < 1), np.ones((8, 8))) > 0
+    assert off[rim].max() <= 8 and rim.sum() > 300
+
+
+def test_a_crop_needs_only_its_footprint():
+    """Pixels beyond what the crop is made from do not change it, nor does where the image is cut."""
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 255, (90, 120, 4), np.uint8)
+    for degrees in (0.0, 25.0, -140.0):
+        matrix = images.crop_matrix(np.array([30, 20, 44, 44]), 40, degrees, np.array([59.5, 44.5]))
+        crop, inside = images.crop_foreground(image, matrix, 40)
+        corners = matrix @ np.array([[0, 39, 0, 39], [0, 0, 39, 39], [1, 1, 1, 1]])
+        low, high = np.floor(corners.min(axis=1)).astype(int) - 3, np.ceil(corners.max(axis=1)).astype(int) + 4
+        rows, columns = np.mgrid[:90, :120]
+        beyond = (columns < low[0]) | (columns > high[0]) | (rows < low[1]) | (rows > high[1])
+        other = image.copy()
+        other[beyond] = rng.integers(0, 255, (int(beyond.sum()), 4))
+        again, inside_again = images.crop_foreground(other, matrix, 40)
+        assert beyond.any() and (again == crop).all() and (inside_again == inside).all()
 
 
 def test_inscribed_circle_keeps_to_the_head():

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,32 @@ def test_foreground_of_rgba_and_of_rgb_on_black_agree(tiny):
     on_black = np.where(mask[..., None], colours, 0).astype(np.uint8)
     assert ((foreground(on_black) > 127) == mask).all()
     assert read_image(tiny / "synhead2_release/kinect/f01/00/3.png").shape[2] == 3
+
+
+def test_folders_that_cannot_be_listed(tiny, tmp_path, monkeypatch):
+    real, refused = Path.iterdir, set()
+
+    def iterdir(path):
+        if path in refused:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tiny)
+    root = tmp_path / "b/synhead2_release"
+    track = synhead.tracks(root)[0]
+    refused |= {tmp_path / "a", root / "BIWI", track.images_folder("f01")}
+    assert synhead.find_root(tmp_path) == root
+    assert synhead.heads(root) == list(synhead.HEADS)
+    told = "give yourself the right to read it; expected a folder that can be read: Permission denied"
+    with pytest.raises(RawDataError, match=f"BIWI: {told}"):
+        synhead.tracks(root)
+    with pytest.raises(RawDataError, match=f"f01/{track.name}: {told}"):
+        synhead.list_images(track, "f01", 10)
+    refused.add(root)
+    for function in (synhead.find_root, synhead.tracks, synhead.heads):
+        with pytest.raises(RawDataError, match=f"synhead2_release: {told}"):
+            function(root)
+    with pytest.raises(RawDataError, match=r"not raw SynHead; .*; not looked into: "):
+        synhead.find_root(tmp_path)
