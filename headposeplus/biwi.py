@@ -99,7 +99,7 @@ def sequences(root: Path) -> list[str]:
         if not re.fullmatch(r"\d\d", path.name):
             continue
         if not os.path.isdir(path):
-            raise RawDataError(f"{path}: expected a folder with a Biwi sequence, found a file")
+            raise RawDataError(f"{path}: expected a folder with a Biwi sequence, found a file; move it elsewhere")
         names.append(path.name)
     return names
 
@@ -138,9 +138,13 @@ def frames(root: Path, sequence: str) -> tuple[list[Frame], list[str]]:
         if number in images and number in poses:
             complete.append(Frame(sequence, number, images[number], poses[number]))
         elif number in images:
-            faults.append(f"{images[number]}: no frame_{number:05d}_pose.txt beside it")
+            faults.append(
+                f"{images[number]}: no frame_{number:05d}_pose.txt beside it; restore it from the raw archive"
+            )
         else:
-            faults.append(f"{poses[number]}: no frame_{number:05d}_rgb.png or .jpg beside it")
+            faults.append(
+                f"{poses[number]}: no frame_{number:05d}_rgb.png or .jpg beside it; restore it from the raw archive"
+            )
     return complete, faults
 
 
@@ -157,7 +161,9 @@ def _numbers(path: Path, rows: int, columns: int | None, what: str) -> list[Floa
     except ValueError as error:
         raise RawDataError(f"{path}: {error}; expected {what}") from error
     shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
-    if not shaped or not all(np.isfinite(row).all() for row in values):
+    if shaped and not all(np.isfinite(row).all() for row in values):
+        raise RawDataError(f"{path}: expected {what}, found numbers that are not finite")
+    if not shaped:
         found = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
         raise RawDataError(f"{path}: expected {what}, found {found}")
     return values

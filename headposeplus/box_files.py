@@ -243,7 +243,7 @@ def describe(comparison: pd.DataFrame) -> str:
     """Return what :func:`compare` finds as a table."""
     table = comparison.astype(object).where(comparison.notna(), None)
     text = tabulate(table, headers="keys", showindex=False, floatfmt=".3f", missingval="-")
-    note = "IoU, shift of the middle (in widths of A's box) and ratio of widths are of frames detected in both files."
+    note = "IoU, shift of the middle (in widths of A's box) and ratio of widths leave out the frames not_detected."
     return f"{text}\n{note}\nBins are of pyr angles in degrees, RGB camera."
 
 

@@ -132,6 +132,7 @@ def _carry_out(plan: Plan, executor: int | Executor) -> tuple[dict[str, Any], in
     if plan.tasks and plan.tasks[0].options.strict and plan.faults:
         raise RawDataError(plan.faults[0])
     lacking = {task.path for task in missing(plan)}
+    written = _written(plan.folder)
     if lacking:
         for name in (plan.folder.name, "synhead++"):
             (plan.folder.parent / name / shards.INFO).unlink(missing_ok=True)
@@ -140,8 +141,20 @@ def _carry_out(plan: Plan, executor: int | Executor) -> tuple[dict[str, Any], in
     jobs = [(plan.function if plan.tasks[i].path in lacking else None, plan.tasks[i]) for i in order]
     done = run_tasks(build, jobs, executor, plan.folder.name)
     by_path = {job[1].path: built for job, built in zip(jobs, done, strict=True)}
+    for path, built in by_path.items():
+        if path not in lacking and written.get(path.name, built.sha256) != built.sha256:
+            raise DatasetError(f"{path}: changed since it was built; delete it and run the same command again")
     info = _describe(plan, [by_path[task.path] for task in plan.tasks])
     return info, max((one.peak_bytes for one in done), default=0)
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each shard that an earlier build wrote down, by file name."""
+    try:
+        found = read_json(folder / shards.INFO, "the description of a dataset")
+        return {str(shard["file"]): str(shard["sha256"]) for shard in found["shards"]}
+    except (HeadposeError, KeyError, TypeError):
+        return {}  # there was none, or one that is written anew
 
 
 def _describe(plan: Plan, built: list[Built]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _check_ends(path: Path, start: bytes, tail: bytes, size: int) -> None:
         whole = tail.rstrip(b"\0").endswith(_JPEG_END)
     else:
         what = "an empty file" if not size else "something else"
-        raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}")
+        raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}; restore it from the raw archive")
     if not whole:
         raise TruncatedImageError(f"{path}: truncated image ({size} bytes); restore it from the raw archive")
 

@@ -29,11 +29,12 @@ from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle,
 from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, from_matrix, geodesic, to_matrix
 
 POSES = 8000  # poses that pairs are sought among; more take longer and find the same
-PAIRS = 480  # pairs of images compared
+PAIRS = 480  # pairs of poses compared
+IMAGES = 960  # pairs of images compared: where poses are few, several heads show each pair of them
 MIN_PAIRS = 24
 NEAREST, FARTHEST = 5.0, 18.0  # degrees, as distance of the rows of angles of a pair
 STEEPEST = np.array([55.0, 60.0, 60.0])  # poses beyond these show little of the face
-MIN_MARGIN = 4.0  # standard errors by which the best order must beat the next
+MIN_MARGIN = 3.0  # standard errors by which the best order must beat the next
 MIN_DISAGREEMENT = 0.5  # degrees; orders that agree better than this cannot be told apart
 SIZE = 64  # pixels a side of the compared patch
 _BY_HAND = "set it with --render-order (such as xyz+++)"
@@ -240,7 +241,7 @@ def judge(
     shown = [(pair, head) for head in images for pair in range(len(pairs))]
     if len(shown) < MIN_PAIRS:
         raise OrderError(f"{root}: the poses hardly differ between the orders of axes, so none can be told; {_BY_HAND}")
-    chosen = [shown[i] for i in rng.permutation(len(shown))[:PAIRS]]
+    chosen = [shown[i] for i in rng.permutation(len(shown))[:IMAGES]]
     moves = np.stack([_moves(angles, pairs, order) for order in ALL_ORDERS], axis=1)
     parts = [chosen[start : start + 40] for start in range(0, len(chosen), 40)]
     tasks = [
@@ -252,9 +253,13 @@ def judge(
         for part in parts
     ]
     errors = np.concatenate(run_tasks(_compare, tasks, workers, "rendering order"))
-    errors = errors[np.isfinite(errors).all(axis=1)]
-    if len(errors) < MIN_PAIRS:
+    readable = np.isfinite(errors).all(axis=1)
+    shown_pair = np.array([pair for pair, _ in chosen])[readable]
+    if len(np.unique(shown_pair)) < MIN_PAIRS:
         raise OrderError(f"{root}: too few readable images to infer the rendering order; {_BY_HAND}")
+    # What several heads show of one pair of poses is alike: their mean is one observation.
+    count = int(readable.sum())
+    errors = np.stack([errors[readable][shown_pair == pair].mean(axis=0) for pair in np.unique(shown_pair)])
 
     means = errors.mean(axis=0)
     best = int(means.argmin())
@@ -265,7 +270,7 @@ def judge(
     candidates.sort(key=lambda candidate: candidate.error)
     margin = min(candidate.behind for candidate in candidates[1:])
     agreement = _check_against_biwi(copy, candidates[0].order, biwi)
-    return OrderReport(candidates[0].order, candidates, margin, len(errors), agreement)
+    return OrderReport(candidates[0].order, candidates, margin, count, agreement)
 
 
 def infer(

@@ -79,6 +79,9 @@ class ShardWriter:
         self._file = file
         self._origin = origin
         self._rows: list[Row] = []
+        # Open until the file is closed: HDF5 places a dataset's bytes when its last handle goes, and a profiler that
+        # holds on to a frame would move that.
+        self._fields: dict[str, h5py.Dataset] = {}
         self._offset = np.zeros(1, np.int64)
         self.count = 0
 
@@ -98,13 +101,13 @@ class ShardWriter:
         self._file.attrs["rows"] = self.count
 
     def _append(self, name: str, values: np.ndarray) -> None:
-        if name not in self._file:
+        if name not in self._fields:
             chunk = (CHUNK_BYTES,) if values.ndim == 1 and values.dtype == np.uint8 else (CHUNK_ROWS, *values.shape[1:])
-            dataset = self._file.create_dataset(
+            self._fields[name] = self._file.create_dataset(
                 name, shape=(0, *values.shape[1:]), maxshape=(None, *values.shape[1:]), dtype=values.dtype, chunks=chunk
             )
-            dataset.attrs["about"] = _ABOUT[name]
-        dataset = self._file[name]
+            self._fields[name].attrs["about"] = _ABOUT[name]
+        dataset = self._fields[name]
         start = dataset.shape[0]
         dataset.resize(start + len(values), axis=0)
         dataset[start:] = values

@@ -138,7 +138,9 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
         if number is None:
             continue
         if number in by_number:
-            raise RawDataError(f"{path} and {by_number[number].name}: two images with the number {number}")
+            raise RawDataError(
+                f"{path} and {by_number[number].name}: two images with the number {number}; keep the right one"
+            )
         by_number[number] = path
     if len(by_number) != rows:
         raise RawDataError(f"{folder}: {len(by_number)} images, but {track.csv} has {rows} rows; restore the missing")

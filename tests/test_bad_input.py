@@ -99,7 +99,7 @@ def test_half_a_biwi_frame_is_named_by_its_other_half(raw, build, kind, other, e
     getattr(frames[17], kind).unlink()
     output, ids = build("biwi", 3)
     line = only_line(output, getattr(frames[17], other))
-    assert line.endswith(f"no frame_{frames[17].number:05d}_{end} beside it")
+    assert line.endswith(f"no frame_{frames[17].number:05d}_{end} beside it; restore it")
     assert ids == {frame.id for frame in frames} - {frames[17].id}
 
 
@@ -115,7 +115,7 @@ def test_the_calibration_of_another_sequence(raw, build):
 def test_a_sequence_that_is_a_file(raw, build):
     (raw / "hpdb/07").write_text("")
     output, _ = build("biwi", 1)
-    assert only_line(output, raw / "hpdb/07").endswith("expected a folder with a Biwi sequence, found a file")
+    assert only_line(output, raw / "hpdb/07").endswith("expected a folder with a Biwi sequence, found a file; move it elsewhere")
     (raw / "hpdb/07").unlink()
     assert len(build("biwi", 0)[1]) == 48
 

@@ -431,3 +431,16 @@ def test_records_are_reused_only_for_the_same_key(tmp_path):
     path = tmp_path / "record.json"
     assert [build._recorded(path, key, lambda key=key: compute(key)) for key in (1, 1, 2, 2)] == [1, 1, 2, 2]
     assert calls == [1, 2]
+
+
+def test_building_again_does_not_hide_a_shard_that_changed(tiny, tmp_path):
+    rebuild(tiny, tmp_path / "data")
+    shard, before = tmp_path / "data/synbiwi+/shard-00002-of-00004.h5", hashes(tmp_path / "data")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"shard-00002-of-00004\.h5: changed since it was built; delete it and run"):
+        rebuild(tiny, tmp_path / "data")
+    shard.unlink()
+    rebuild(tiny, tmp_path / "data")
+    assert hashes(tmp_path / "data") == before

@@ -102,7 +102,7 @@ def test_rendering_order_refuses_images_of_something_else_and_shows_why(tiny_cop
     report = render_order.judge(synhead.look_through(root))
     text = render_order.describe(report)
     assert all(text.count(str(order)) >= 1 for order in ALL_ORDERS) and len(report.candidates) == 48
-    assert f"margin {report.margin:.1f} standard errors, 4 are needed" in text
+    assert f"margin {report.margin:.1f} standard errors, {render_order.MIN_MARGIN:.0f} are needed" in text
     with pytest.raises(OrderError, match=f"{report.order} and .* almost equally well .* --render-order"):
         render_order.check_margin(report, root)
 

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from benchmark import bench
+from headposeplus import shards, synhead
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(bench, "SCALE", "tiny")
+    monkeypatch.setattr(bench, "REPEATED", 2)
+    monkeypatch.setattr(bench, "MATCHED", (50, 200))
+    monkeypatch.setattr(bench, "cores", lambda: 1)
+
+
+@pytest.mark.slow
+def test_bench_build_measures_what_it_says(small, tmp_path, hpp):
+    text = hpp("bench", "build", tmp_path, "--repeats", 1, "--json", tmp_path / "build.json").output
+    record = json.loads((tmp_path / "build.json").read_text())
+    raw = tmp_path / "raw"
+    copy = synhead.look_through(raw / "synhead2_release")
+    assert {len(angles) for angles in copy.angles.values()} == {20, 16} and not copy.faults
+    # 48 frames, ten SynBiwi+ images for each, and of SynHead's poses, all twice, those that show a face.
+    assert 48 + 480 < record["crops"] <= 48 + 480 + 2 * 10 * (4 * 10 + 5 * 8)
+    run = record["runs"][0]
+    assert run["processes"] == 1 and len(run["build_seconds"]) == len(run["bare_seconds"]) == 1
+    assert run["ratio"] == pytest.approx(run["bare_seconds"][0] / run["build_seconds"][0], abs=0.05)
+    assert 50 < run["peak_mib_of_a_process"] < 5000
+    assert f"{record['crops']:,} crops of 224 pixels" in text and f"{run['ratio']:.2f}" in text
+    assert not list(tmp_path.glob("tmp*"))
+
+
+def test_the_bare_pass_reads_the_file_of_each_row(built, tiny):
+    out, _ = built
+    tasks = bench._bare_tasks(out, tiny)
+    rows = sum(shards.open_dataset(out / name).info["rows"] for name in ("biwi+", "synhead+", "synbiwi+"))
+    assert sum(len(task.files) for task in tasks) == rows
+    assert all(path.exists() for task in tasks for path in task.files)
+    fields = next(shards.read_fields(shards.open_dataset(out / "synhead+"), "id"))
+    group, head, track, row = str(fields["id"][3]).split("/")[1:]
+    first = next(task for task in tasks if task.shard == out / "synhead+/shard-00000-of-00040.h5")
+    assert first.files[3] == tiny / "synhead2_release" / group / head / track / f"{int(row)}.png"
