@@ -1,6 +1,8 @@
 # Everything sets itself up in .venv; nothing is installed outside this folder.
 PYTHON ?= python3
 VENV := .venv
+# Two processes; each file's tests in one, since they share what they build.
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 BIN := $(VENV)/bin
 DEMO ?= demo
 

@@ -138,7 +138,7 @@ def build_datasets(ctx: click.Context, **options: Any) -> None:
     Example:
       hpp build-datasets --biwi RAW/hpdb --synhead RAW/synhead2_release --boxes Biwi_plus.npz --out DATA
     """
-    from headposeplus import build, summary
+    from headposeplus import build, estimate, summary
     from headposeplus.build_shards import Options
     from headposeplus.files import cores
 
@@ -150,7 +150,7 @@ def build_datasets(ctx: click.Context, **options: Any) -> None:
         "manifest_file": options["manifest"], "seed": options["seed"],
     }  # fmt: skip
     if dry_run:
-        click.echo(summary.describe_estimates(*build.estimate_build(**arguments), out))
+        click.echo(summary.describe_estimates(*estimate.estimate_build(**arguments), out))
         return
     built = build.build_datasets(**arguments, dask=dask)
     click.echo(summary.describe(built, out))

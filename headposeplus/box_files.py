@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 from tabulate import tabulate
 
-from headposeplus.boxes import iou
+from headposeplus.boxes import BoxTable, iou
 from headposeplus.errors import DatasetError
 from headposeplus.files import read_json, write_json, write_text
 from headposeplus.rotations import ANGLES, Floats
@@ -29,24 +29,11 @@ FIRST_LINE = f"# headposeplus boxes {VERSION}"
 COLUMNS = ("id", "x", "y", "width", "height")
 LARGEST = 20_000  # pixels
 # Where a box may come from. A detector that finds no face leaves the projection's box, and says so.
-PROJECTED, IMPORTED, CORRECTED, NOT_DETECTED = "projected", "imported", "corrected", "projected-not-detected"
+IMPORTED, CORRECTED, NOT_DETECTED = "imported", "corrected", "projected-not-detected"
 TRANSFORMED = "+transform"
 _SOURCE = re.compile(r"[\w+-]{1,24}")
 _BINS = (0, 15, 30, 45, 60, 180)  # degrees
 _MIN_PAIRS = 20  # boxes from which a mapping is fitted
-
-
-class BoxTable(NamedTuple):
-    """Boxes of frames: ids (n,), boxes (n, 4) in raw pixels, their sources (n,), and whether checked by hand (n,)."""
-
-    ids: np.ndarray
-    boxes: Floats
-    sources: np.ndarray
-    checked: np.ndarray
-
-    def where(self, rows: np.ndarray) -> BoxTable:
-        """Return some of the rows, by mask or by index."""
-        return BoxTable(self.ids[rows], self.boxes[rows], self.sources[rows], self.checked[rows])
 
 
 class Mapping(NamedTuple):

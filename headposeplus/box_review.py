@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from headposeplus import biwi, box_files, boxes
-from headposeplus.box_files import BoxTable
+from headposeplus.boxes import BoxTable
 from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.files import run_tasks, write_text
 from headposeplus.images import Image, read_image
@@ -195,7 +195,7 @@ def judge(frames: list[biwi.Frame], projected: Floats, table: BoxTable, against:
             detected = against.boxes[in_against] if name != box_files.NOT_DETECTED else None
         reasons = []
         if in_table < 0:
-            source, checked, score, other = box_files.PROJECTED, False, _MISSING_SCORE, detected
+            source, checked, score, other = boxes.PROJECTED, False, _MISSING_SCORE, detected
             reasons.append((MISSING, "no box: the projection is proposed"))
             if detected is not None:
                 reasons.append(("", f"dashed: {name}"))

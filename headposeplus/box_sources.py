@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headposeplus import biwi, box_files, boxes, manifest
-from headposeplus.box_files import BoxTable
+from headposeplus.boxes import BoxTable
 from headposeplus.build import read_biwi_poses
 from headposeplus.build_shards import read_camera
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
@@ -104,7 +104,7 @@ def _sequence(task: _Sequence) -> Found:
             faults.append(str(error))
             continue
         projected = boxes.projected(pose.centre, camera)
-        source = box_files.PROJECTED
+        source = boxes.PROJECTED
         if faces is not None:
             agreement = boxes.iou(faces, projected)
             if len(faces) and agreement.max() >= MIN_AGREEMENT:

@@ -16,6 +16,20 @@ HEAD_SIZE_MM = 230.0
 # head's centre, in its radii, it is this far in the head's frame. 230 mm are 2.8 radii.
 BALL_TO_CENTRE = np.array([0.0, 0.51, -0.72])
 BALL_BOX = 2.8
+PROJECTED = "projected"  # the source of a box that is the projected head
+
+
+class BoxTable(NamedTuple):
+    """Boxes of frames: ids (n,), boxes (n, 4) in raw pixels, their sources (n,), and whether checked by hand (n,)."""
+
+    ids: np.ndarray
+    boxes: Floats
+    sources: np.ndarray
+    checked: np.ndarray
+
+    def where(self, rows: np.ndarray) -> BoxTable:
+        """Return some of the rows, by mask or by index."""
+        return BoxTable(self.ids[rows], self.boxes[rows], self.sources[rows], self.checked[rows])
 
 
 class HeadBall(NamedTuple):

@@ -8,7 +8,6 @@ on at the shards it lacks, and the bytes do not depend on the number of processe
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -249,7 +248,7 @@ def plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
             notes.append(f"Biwi: {len(ids) - len(boxed):,} frames have no box in {source.boxes}; theirs are projected")
     parameters = {
         "size": options.size,
-        "boxes": sha256(source.boxes) if source.boxes else box_files.PROJECTED,
+        "boxes": sha256(source.boxes) if source.boxes else boxes.PROJECTED,
         "head_size_mm": boxes.HEAD_SIZE_MM,
         "lossless": True,
     }
@@ -293,7 +292,7 @@ def _inferred_order(
     return render_order.from_json(_recorded(out / "synhead+" / ORDER_REPORT, key, compute, keep))
 
 
-def _head_balls(
+def head_balls(
     copy: synhead.Copy, out: Path, order: EulerOrder, margin: float, executor: int | Executor, keep: bool
 ) -> dict[str, boxes.HeadBall]:
     """Return the ball of each head."""
@@ -352,7 +351,7 @@ def plan_synhead(
         for group in synhead.GROUPS:
             mine = {track: angles for track, angles in copy.tracks_of(head).items() if track.group == group}
             if mine:
-                units.append(SynHeadWork(mine, head, order, balls[head]))
+                units.append(SynHeadWork(mine, {t: copy.names[t, head] for t in mine}, head, order, balls[head]))
     tasks = []
     for i, unit in enumerate(units):
         origin = shards.Origin(built_with, content_hash([copy.fingerprint(unit.tracks, [unit.head]), unit.ball]))
@@ -421,7 +420,13 @@ def plan_synbiwi(
         if tracks not in of_tracks:  # most heads have the same tracks, hence the same matches
             of_tracks[tracks] = _matched(mine, order, options, [rotations for _, rotations in targets])
         for i, found in enumerate(of_tracks[tracks]):
-            per_target[i].append(found._replace(head=head, ball=balls[head]))
+            names = np.array(
+                [
+                    [copy.names[found.tracks[which], head][row] for which, row in zip(*both, strict=True)]
+                    for both in zip(found.track, found.frame, strict=True)
+                ]
+            )
+            per_target[i].append(found._replace(head=head, ball=balls[head], names=names))
             matches[targets[i][0][0].split("/")[1], head] = found.match
     tasks = []
     for i, ((ids, rotations), heads) in enumerate(zip(targets, per_target, strict=True)):
@@ -442,13 +447,14 @@ def _matched(
     owner = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(per_track)])
     position = np.concatenate([np.arange(len(rows)) for rows in per_track])
     seen = np.flatnonzero(visible(poses, options.visible_margin))
-    lengths, names = [len(rows) for rows in per_track], list(tracks)
     nowhere = boxes.HeadBall(np.zeros(2), np.zeros(3), 0.0, 0.0)
     found = []
     for rotations in targets:
         best = match(rotations, poses[seen], options.neighbours)
         source = seen[best.source]
-        found.append(HeadMatch("", nowhere, lengths, names, owner[source], position[source], poses[source], best))
+        found.append(
+            HeadMatch("", nowhere, np.zeros(0), list(tracks), owner[source], position[source], poses[source], best)
+        )
     return found
 
 
@@ -468,50 +474,6 @@ def judge_order(
     root = synhead.find_root(synhead_folder)
     poses = read_biwi_poses(biwi.find_root(biwi_folder)) if biwi_folder else None
     return render_order.judge(synhead.look_through(root), poses, jobs, seed), root
-
-
-class Estimate(NamedTuple):
-    """What building a dataset would take: shards in all and to build, images to build, bytes and seconds."""
-
-    name: str
-    shards: int
-    missing: int
-    images: int
-    bytes: int
-    seconds: float
-
-
-_SAMPLED, _SAMPLED_SHARDS = 12, 4  # images of a shard, and shards, from which bytes and seconds are estimated
-
-
-def _estimate(plan: Plan, jobs: int) -> Estimate:
-    """Build a few images of the shards that are missing into a temporary folder, and extrapolate."""
-    lacking = [task for task in missing(plan) if task.rows]
-    images = sum(task.rows for task in lacking)
-    if not images:
-        return Estimate(plan.folder.name, len(plan.tasks), len(lacking), 0, 0, 0.0)
-    chosen = [lacking[i] for i in np.unique(np.linspace(0, len(lacking) - 1, _SAMPLED_SHARDS).astype(int))]
-    rows = size = 0
-    seconds = 0.0
-    with tempfile.TemporaryDirectory() as temporary:
-        for task in chosen:
-            options = task.options._replace(strict=False)
-            path = Path(temporary) / task.path.name
-            built = build((plan.function, task._replace(path=path, options=options, limit=_SAMPLED)))
-            with h5py.File(path, "r") as file:
-                size += int(file["image/offset"][-1]) if built.report["rows"] else 0
-            rows += built.report["rows"]
-            seconds += built.seconds
-    if not rows:
-        return Estimate(plan.folder.name, len(plan.tasks), len(lacking), images, 0, 0.0)
-    # A shard grows by whole chunks of image bytes, and of rows with their masks and labels.
-    row_bytes = (task.options.size**2 / 8 if plan.folder.name != "biwi+" else 0) + shards.ROW_BYTES
-    needed = 0.0
-    for task in lacking:
-        needed += np.ceil(task.rows * size / rows / shards.CHUNK_BYTES) * shards.CHUNK_BYTES
-        needed += np.ceil(task.rows / shards.CHUNK_ROWS) * shards.CHUNK_ROWS * row_bytes
-    took = images * seconds / rows / min(jobs, len(lacking))
-    return Estimate(plan.folder.name, len(plan.tasks), len(lacking), images, int(needed), took)
 
 
 def build_datasets(
@@ -553,58 +515,15 @@ def build_datasets(
     HeadposeError
         If the raw data are not in their layout, or ``out`` holds a build of other data or options.
     """
-    source = _checked(biwi_folder, synhead_folder, box_file, order, manifest_file, seed, absolute=bool(dask))
-    options = _checked_options(options)
+    source = checked_source(biwi_folder, synhead_folder, box_file, order, manifest_file, seed, absolute=bool(dask))
+    options = checked_options(options)
     if dask:
         out = out.resolve()
     with locked(out, wait=False), workers(jobs, dask) as executor:
         return _build_datasets(out, source, options, executor)
 
 
-def estimate_build(
-    out: Path,
-    biwi_folder: Path | None = None,
-    synhead_folder: Path | None = None,
-    box_file: Path | None = None,
-    order: str | None = None,
-    options: Options | None = None,
-    jobs: int = 1,
-    manifest_file: Path | None = None,
-    seed: int = 0,
-) -> tuple[list[Estimate], list[str]]:
-    """Return what :func:`build_datasets` would build, by a trial of a few images, and notes; ``out`` is left alone.
-
-    SynHead+ and SynBiwi+ need the rendering order, so that is inferred, too, unless it is given.
-    """
-    source = _checked(biwi_folder, synhead_folder, box_file, order, manifest_file, seed, absolute=False)
-    options = _checked_options(options)
-    notes: list[str] = []
-    estimates = []
-    with workers(jobs) as executor:
-        if source.biwi:
-            plan = plan_biwi(source.biwi, out, options, source)
-            estimates.append(_estimate(plan, jobs))
-            notes += plan.notes
-        if source.synhead:
-            copy = synhead.look_through(source.synhead)
-            order_found, order_source, _ = _order(copy, source, out, executor, keep=False)
-            balls = _head_balls(copy, out, order_found, options.visible_margin, executor, keep=False)
-            plan = plan_synhead(copy, out, options, order_found, order_source, balls)
-            estimates.append(_estimate(plan, jobs))
-            notes += [*plan.notes, *plan.faults, f"SynHead's rendering order: {order_found}, {order_source}"]
-        if source.biwi and source.synhead:
-            targets = [
-                ([biwi.frame_id(name, number) for number in numbers], rotations)
-                for name, (numbers, rotations) in read_biwi_poses(source.biwi, manifest.read(source.manifest)).items()
-            ]
-            if targets:
-                estimates.append(
-                    _estimate(plan_synbiwi(copy, out, options, order_found, balls, targets, {}), jobs)
-                )  # fmt: skip
-    return estimates, notes
-
-
-def _checked(
+def checked_source(
     biwi_folder: Path | None,
     synhead_folder: Path | None,
     box_file: Path | None,
@@ -625,14 +544,15 @@ def _checked(
     return Source(roots[0], roots[1], box_file, order, manifest_file, seed)
 
 
-def _checked_options(options: Options | None) -> Options:
+def checked_options(options: Options | None) -> Options:
+    """Return the options, by default the usual ones; raises HeadposeError if the crops' size is out of range."""
     options = options or Options()
     if not 8 <= options.size <= 1024:
         raise HeadposeError(f"--size {options.size}: expected a crop's side of 8 to 1024 pixels")
     return options
 
 
-def _order(
+def rendering_order(
     copy: synhead.Copy, source: Source, out: Path, executor: int | Executor, keep: bool
 ) -> tuple[EulerOrder, str, render_order.OrderReport | None]:
     """Return SynHead's rendering order, where it is from, and the report of its inference."""
@@ -663,8 +583,8 @@ def _build_datasets(out: Path, source: Source, options: Options, executor: int |
         copy = synhead.look_through(source.synhead)
         if options.strict and copy.faults:
             raise RawDataError(copy.faults[0])
-        order, order_source, report = _order(copy, source, out, executor, keep=True)
-        balls = _head_balls(copy, out, order, options.visible_margin, executor, keep=True)
+        order, order_source, report = rendering_order(copy, source, out, executor, keep=True)
+        balls = head_balls(copy, out, order, options.visible_margin, executor, keep=True)
         plan = plan_synhead(copy, out, options, order, order_source, balls)
         missing(plan)  # refuses other options, before anything is written
         target = plan.folder / shards.BACKGROUNDS

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from headposeplus import biwi, boxes, shards, synhead
-from headposeplus.box_files import PROJECTED, BoxTable
+from headposeplus.boxes import PROJECTED, BoxTable
 from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.files import sha256
 from headposeplus.images import crop, crop_foreground, crop_matrix, encode, foreground, inscribed_circle, read_image
@@ -74,9 +74,10 @@ class BiwiWork(NamedTuple):
 
 
 class SynHeadWork(NamedTuple):
-    """One head's tracks of a group, with their angles as written."""
+    """One head's tracks of a group: their angles as written, and the names of the images."""
 
     tracks: dict[synhead.Track, Floats]
+    names: dict[synhead.Track, list[str]]
     head: str
     order: EulerOrder
     ball: boxes.HeadBall
@@ -85,13 +86,13 @@ class SynHeadWork(NamedTuple):
 class HeadMatch(NamedTuple):
     """The images of one head that come closest to a sequence's frames.
 
-    ``track`` and ``frame`` (n, k) say which track of ``tracks`` and which of its rows, ``source`` (n, k, 3, 3)
-    the poses before the turn.
+    ``track`` and ``frame`` (n, k) say which track of ``tracks`` and which of its rows, ``names`` (n, k) the image's
+    file, ``source`` (n, k, 3, 3) the poses before the turn.
     """
 
     head: str
     ball: boxes.HeadBall
-    images: list[int]
+    names: np.ndarray
     tracks: list[synhead.Track]
     track: np.ndarray
     frame: np.ndarray
@@ -228,14 +229,15 @@ def build_synhead(task: Task) -> Report:
     with shards.write_shard(task.path, task.origin) as shard:
         for track, angles in work.tracks.items():
             rotations = to_matrix(angles, work.order)
-            paths = synhead.list_images(track, work.head, len(angles))
+            folder = track.images_folder(work.head)
             seen = visible(rotations, task.options.visible_margin)
             hidden += int((~seen).sum())
             for index in np.flatnonzero(seen):
                 if task.limit is not None and shard.count >= task.limit:
                     break
+                path = folder / work.names[track][index]
                 try:
-                    encoded, mask, box = _synthetic_crop(paths[index], rotations[index], 0.0, work.ball, task.options)
+                    encoded, mask, box = _synthetic_crop(path, rotations[index], 0.0, work.ball, task.options)
                 except ImageError as error:
                     left_out.append(str(error))
                     continue
@@ -250,7 +252,6 @@ def build_synbiwi(task: Task) -> Report:
     work: SynBiwiWork = task.work
     left_out: list[str] = []
     sources: Counter[str] = Counter()
-    images: dict[tuple[synhead.Track, str], list[Path]] = {}
     with shards.write_shard(task.path, task.origin) as shard:
         for i, frame in enumerate(work.frames):
             if task.limit is not None and shard.count >= task.limit:
@@ -259,9 +260,7 @@ def build_synbiwi(task: Task) -> Report:
                 for rank in range(one.track.shape[1]):
                     which, index = int(one.track[i, rank]), int(one.frame[i, rank])
                     track, turn = one.tracks[which], float(one.match.turn[i, rank])
-                    if (track, one.head) not in images:
-                        images[track, one.head] = synhead.list_images(track, one.head, one.images[which])
-                    path = images[track, one.head][index]
+                    path = track.images_folder(one.head) / str(one.names[i, rank])
                     try:
                         encoded, mask, box = _synthetic_crop(path, one.source[i, rank], turn, one.ball, task.options)
                     except ImageError as error:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
@@ -144,9 +145,12 @@ def workers(jobs: int, dask: str | None = None) -> Iterator[int | Executor]:
     if dask:
         try:
             from distributed import Client
+            from distributed.comm import get_address_host_port
         except ImportError as error:
             raise HeadposeError("--dask needs the package distributed: pip install 'headposeplus[dask]'") from error
         try:
+            # Asked first: a client that fails to connect leaves threads behind.
+            socket.create_connection(get_address_host_port(dask), timeout=10).close()
             client = Client(dask, timeout="10s")
         except (OSError, ValueError) as error:
             raise HeadposeError(f"--dask {dask}: no scheduler answers there: {error}") from error

@@ -8,7 +8,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from headposeplus import render_order
-from headposeplus.build import ORDER_REPORT, Estimate, Summary
+from headposeplus.build import ORDER_REPORT, Summary
+from headposeplus.estimate import Estimate
 
 _LISTED = 20  # damaged files that are printed; dataset.json holds all
 

@@ -162,6 +162,8 @@ class Copy(NamedTuple):
         Each track's angles (n, 3), as written.
     folders
         For each track and head with its images, a hash of their names and sizes.
+    names
+        And those names, one for each row of the track's angles.
     faults
         A line for each track, or images of a head in a track, that cannot be used: the file, and why.
     """
@@ -171,11 +173,17 @@ class Copy(NamedTuple):
     heads: list[str]
     angles: dict[Track, Floats]
     folders: dict[tuple[Track, str], str]
+    names: dict[tuple[Track, str], list[str]]
     faults: list[str]
 
     def tracks_of(self, head: str) -> dict[Track, Floats]:
         """Return the tracks in which a head has its images, with their angles (n, 3)."""
         return {track: self.angles[track] for track in self.tracks if (track, head) in self.folders}
+
+    def paths(self, track: Track, head: str) -> list[Path]:
+        """Return a head's images in a track, one for each row of its angles."""
+        folder = track.images_folder(head)
+        return [folder / name for name in self.names[track, head]]
 
     def fingerprint(self, tracks: Iterable[Track], heads: list[str]) -> str:
         """Return a hash of the angles of some tracks, and of the images of some heads in them."""
@@ -195,7 +203,7 @@ def look_through(root: Path) -> Copy:
     """
     found = heads(root)
     angles: dict[Track, Floats] = {}
-    folders, faults = {}, []
+    folders, names, faults = {}, {}, []
     for track in tracks(root):
         try:
             angles[track] = read_angles(track)
@@ -211,12 +219,13 @@ def look_through(root: Path) -> Copy:
                 faults.append(str(error))
                 continue
             folders[track, head] = files_hash(images)
+            names[track, head] = [path.name for path in images]
     usable = list(dict.fromkeys(track for track, _ in folders))
     if not usable:
         why = f"; the first fault: {faults[0]}" if faults else ""
         raise RawDataError(f"{root}: no track with images; expected {LAYOUT}{why}")
     used = [head for head in found if any((track, head) in folders for track in usable)]
-    return Copy(root, usable, used, angles, folders, faults)
+    return Copy(root, usable, used, angles, folders, names, faults)
 
 
 def backgrounds(root: Path) -> list[Path]:

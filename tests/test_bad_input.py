@@ -115,7 +115,8 @@ def test_the_calibration_of_another_sequence(raw, build):
 def test_a_sequence_that_is_a_file(raw, build):
     (raw / "hpdb/07").write_text("")
     output, _ = build("biwi", 1)
-    assert only_line(output, raw / "hpdb/07").endswith("expected a folder with a Biwi sequence, found a file; move it elsewhere")
+    says = "expected a folder with a Biwi sequence, found a file; move it elsewhere"
+    assert only_line(output, raw / "hpdb/07").endswith(says)
     (raw / "hpdb/07").unlink()
     assert len(build("biwi", 0)[1]) == 48
 
