@@ -138,13 +138,9 @@ def frames(root: Path, sequence: str) -> tuple[list[Frame], list[str]]:
         if number in images and number in poses:
             complete.append(Frame(sequence, number, images[number], poses[number]))
         elif number in images:
-            faults.append(
-                f"{images[number]}: no frame_{number:05d}_pose.txt beside it; restore it from the raw archive"
-            )
+            faults.append(f"{images[number]}: no frame_{number:05d}_pose.txt beside it; restore it")
         else:
-            faults.append(
-                f"{poses[number]}: no frame_{number:05d}_rgb.png or .jpg beside it; restore it from the raw archive"
-            )
+            faults.append(f"{poses[number]}: no frame_{number:05d}_rgb.png or .jpg beside it; restore it")
     return complete, faults
 
 
