@@ -70,7 +70,7 @@ def _check_sequence(task: tuple[str, dict[str, Any] | None], root: Path, deep: b
     lines: list[str] = []
     try:
         frames, incomplete = biwi.frames(root, name)
-        lines += [f"{line}; {RESTORE}" for line in incomplete]
+        lines += incomplete
         if absent := expected - {frame.number for frame in frames}:
             lines.append(f"{folder}: {len(absent)} of {len(expected)} frames missing: {manifest.to_ranges(absent)}; "
                          "restore them from the raw archive")  # fmt: skip
