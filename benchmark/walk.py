@@ -70,7 +70,7 @@ def _run(command: str, folder: Path, status: int) -> str:
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise HeadposeError(f"{command}: exit status {done.returncode} instead of {status}: {last}")
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    return "\n".join([done.stdout.rstrip(), *errors])
+    return "\n".join([done.stdout.rstrip(), *errors]).replace(str(folder), ".")
 
 
 def _shortened(lines: list[str], most: int) -> list[str]:
