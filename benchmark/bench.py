@@ -56,7 +56,7 @@ def _bare_tasks(data: Path, raw: Path) -> list[_Bare]:
     """Return each shard of a build with the raw file of each of its rows."""
     copy = synhead.look_through(raw / "synhead2_release")
     images = {
-        (track.group, head, track.name): synhead.list_images(track, head, len(copy.angles[track]))
+        (track.group, head, track.name): copy.paths(track, head)
         for head in copy.heads
         for track in copy.tracks_of(head)
     }

@@ -122,9 +122,7 @@ def load_source(dataset: shards.Dataset, threads: int | None = None) -> Source:
     crops = _crops(fields, size, threads or cores())
     angles = from_matrix(np.concatenate([f["label/rotation"] for f in fields]))
     masks = np.concatenate([f["mask/bits"] for f in fields])
-    return Source(
-        crops, masks, angles, _load_backgrounds(dataset.folder.parent / "synhead+" / shards.BACKGROUNDS, size)
-    )
+    return Source(crops, masks, angles, load_backgrounds(dataset.folder.parent / "synhead+" / shards.BACKGROUNDS, size))
 
 
 def load_target(dataset: shards.Dataset, threads: int | None = None) -> Target:
@@ -136,7 +134,8 @@ def load_target(dataset: shards.Dataset, threads: int | None = None) -> Target:
     return Target(crops, np.concatenate([f["id"] for f in fields]))
 
 
-def _load_backgrounds(path: Path, size: int) -> np.ndarray:
+def load_backgrounds(path: Path, size: int) -> np.ndarray:
+    """Return the decoded backgrounds (b, 2 size, 2 size, 3) of a file; none where there is no file."""
     if not path.exists():
         return np.zeros((0, 2 * size, 2 * size, 3), np.uint8)
     try:

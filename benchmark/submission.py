@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from headposeplus.convert import ANGLE_COLUMNS, MATRIX_COLUMNS, QUATERNION_COLUMNS, forms, read_rotations  # noqa: F401
+from headposeplus.convert import ANGLE_COLUMNS, forms, read_rotations
 from headposeplus.errors import SubmissionError
 from headposeplus.files import write_text
 from headposeplus.rotations import CONVENTIONS, Floats

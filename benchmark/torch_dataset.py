@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import torch
 
-from benchmark.data import _load_backgrounds, keyed_random
+from benchmark.data import keyed_random, load_backgrounds
 from headposeplus import shards
 from headposeplus.errors import DatasetError
 from headposeplus.images import decode
@@ -75,7 +75,7 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
             if not all(self._rendered):
                 raise DatasetError(f"{folder}: its images are not rendered; leave composite=True to the sources")
             path = self._dataset.folder.parent / "synhead+" / shards.BACKGROUNDS
-            self._backgrounds = _load_backgrounds(path, self.size)
+            self._backgrounds = load_backgrounds(path, self.size)
         self._files: dict[int, h5py.File] = {}
         _open_datasets.add(self)
 
@@ -91,7 +91,7 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         try:
             sample = self._read(shard, row - int(self._starts[shard]))
         except (OSError, KeyError) as error:
-            raise DatasetError(f"{self._paths[shard]}: damaged shard ({error}); delete it and build again") from error
+            raise shards.damaged(self._paths[shard], error) from error
         if self._backgrounds is not None:
             sample["image"] = torch.where(sample["mask"], sample["image"], self._background(row))
         return sample if self._transform is None else self._transform(sample)
@@ -122,8 +122,7 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         image = decode(file["image/bytes"][start:end])
         sample: Sample = {"image": torch.from_numpy(image).permute(2, 0, 1).contiguous()}
         if self._rendered[shard]:
-            mask = np.unpackbits(file["mask/bits"][row])[: self.size**2].astype(bool)
-            sample["mask"] = torch.from_numpy(mask.reshape(self.size, self.size))
+            sample["mask"] = torch.from_numpy(shards.unpack_mask(file["mask/bits"][row], self.size))
         if self._labels:
             sample["rotation"] = torch.from_numpy(file["label/rotation"][row]).float()
             sample["angles"] = torch.from_numpy(file["label/pyr"][row]).float()

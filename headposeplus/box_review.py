@@ -20,7 +20,7 @@ from headposeplus import biwi, box_files, boxes
 from headposeplus.boxes import BoxTable
 from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.files import run_tasks, write_text
-from headposeplus.images import Image, read_image
+from headposeplus.images import Image
 from headposeplus.rotations import Floats
 
 # What a card is filed under; the page has a filter for each.
@@ -99,7 +99,7 @@ class _Thumbnail(NamedTuple):
 
 class _Picture(NamedTuple):
     frame: biwi.Frame
-    size: tuple[int, int]  # width and height that the calibration says
+    camera: biwi.Calibration
     box: Floats
     other: Floats | None
 
@@ -131,10 +131,7 @@ def write_review(
                 f"expected ids such as {frames[0].id if frames else 'biwi/01/00003'}"
             )
     findings = judge(frames, projected, table, against)
-    sizes = {}
-    for name in names:
-        camera = biwi.read_calibration(biwi_root / name / "rgb.cal")
-        sizes[name] = (camera.width, camera.height)
+    cameras = {name: biwi.read_calibration(biwi_root / name / "rgb.cal") for name in names}
     shown: list[tuple[Finding, _Thumbnail]] = []
     damaged: set[int] = set()
     at = 0
@@ -142,7 +139,7 @@ def write_review(
     while at < len(findings) and len(shown) < limit:
         few = findings[at : at + limit - len(shown)]
         at += len(few)
-        pictures = [_Picture(frames[f.row], sizes[frames[f.row].sequence], f.box, f.other) for f in few]
+        pictures = [_Picture(frames[f.row], cameras[frames[f.row].sequence], f.box, f.other) for f in few]
         chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
         thumbnails = [one for chunk in run_tasks(_thumbnails, chunks, jobs, "Thumbnails") for one in chunk]
         shown += [pair for pair in zip(few, thumbnails, strict=True) if not pair[1].fault]
@@ -277,14 +274,10 @@ def _thumbnails(pictures: list[_Picture]) -> list[_Thumbnail]:
 
 
 def _thumbnail(picture: _Picture) -> _Thumbnail:
-    left, top, side = region = _region(picture.box, picture.other, picture.size)
-    path, (width, height) = picture.frame.image, picture.size
+    width, height = picture.camera.width, picture.camera.height
+    left, top, side = region = _region(picture.box, picture.other, (width, height))
     try:
-        image = read_image(path)[..., :3]
-        if image.shape[:2] != (height, width):
-            raise ImageError(
-                f"{path}: {image.shape[1]} x {image.shape[0]} pixels, but the calibration says {width} x {height}"
-            )
+        image = biwi.read_rgb_image(picture.frame.image, picture.camera)[..., :3]
     except ImageError as error:
         return _Thumbnail(region, "", str(error))
     square: Image = np.full((side, side, 3), 72, np.uint8)  # beyond the image it is grey

@@ -20,9 +20,11 @@ import pandas as pd
 
 from headposeplus import __version__, biwi, box_files, boxes, manifest, render_order, shards, synhead
 from headposeplus.build_shards import (
+    BallWork,
     BiwiWork,
     Built,
     HeadMatch,
+    Job,
     Options,
     Report,
     SynBiwiWork,
@@ -34,6 +36,7 @@ from headposeplus.build_shards import (
     build_synhead,
     fit_ball,
     read_camera,
+    relative,
     visible,
 )
 from headposeplus.errors import DatasetError, HeadposeError, ImageError, RawDataError
@@ -54,6 +57,7 @@ from headposeplus.rotations import EulerOrder, Floats, euler_order, from_matrix,
 
 ORDER_REPORT = "render_order.json"
 HEAD_BALLS = "head_balls.json"
+BALL_IMAGES = 48  # images of a head from which its ball is fitted
 
 
 class Source(NamedTuple):
@@ -110,17 +114,22 @@ class Plan(NamedTuple):
     more: dict[str, Any]
 
 
-def missing(plan: Plan) -> list[Task]:
-    """Return the tasks whose shards are not there yet, or whose raw data have changed.
+def refuse_other_options(plan: Plan) -> None:
+    """Raise DatasetError if the dataset's folder holds shards that were built with other options."""
+    for path in sorted(plan.folder.glob("shard-*.h5"))[:1]:
+        shards.read_report(path, plan.tasks[0].origin)
+
+
+def look_for(plan: Plan) -> list[Job]:
+    """Return a job for each task: those whose shards are there, and whose raw data have not changed, have a report.
 
     Raises
     ------
     DatasetError
         If the folder holds shards that were built with other options.
     """
-    for path in sorted(plan.folder.glob("shard-*.h5"))[:1]:
-        shards.read_report(path, plan.tasks[0].origin)  # other options are refused, whatever the number of shards
-    return [task for task in plan.tasks if shards.read_report(task.path, task.origin) is None]
+    refuse_other_options(plan)  # whatever the number of shards, and so their names
+    return [Job(plan.function, task, shards.read_report(task.path, task.origin)) for task in plan.tasks]
 
 
 def _carry_out(plan: Plan, executor: int | Executor) -> tuple[dict[str, Any], int]:
@@ -128,23 +137,23 @@ def _carry_out(plan: Plan, executor: int | Executor) -> tuple[dict[str, Any], in
 
     While a shard is missing, the folder has no ``dataset.json``, and neither has the union that it is part of.
     """
-    if plan.tasks and plan.tasks[0].options.strict and plan.faults:
-        raise RawDataError(plan.faults[0])
-    lacking = {task.path for task in missing(plan)}
+    jobs = look_for(plan)
     written = _written(plan.folder)
-    if lacking:
+    if any(job.report is None for job in jobs):
         for name in (plan.folder.name, "synhead++"):
             (plan.folder.parent / name / shards.INFO).unlink(missing_ok=True)
     # The longest first, so that no core is left with it at the end.
-    order = sorted(range(len(plan.tasks)), key=lambda i: -plan.tasks[i].rows)
-    jobs = [(plan.function if plan.tasks[i].path in lacking else None, plan.tasks[i]) for i in order]
-    done = run_tasks(build, jobs, executor, plan.folder.name)
-    by_path = {job[1].path: built for job, built in zip(jobs, done, strict=True)}
-    for path, built in by_path.items():
-        if path not in lacking and written.get(path.name, built.sha256) != built.sha256:
+    longest_first = sorted(jobs, key=lambda job: -job.task.rows)
+    done = run_tasks(build, longest_first, executor, plan.folder.name)
+    built = {job.task.path: one for job, one in zip(longest_first, done, strict=True)}
+    for job in jobs:
+        path, found = job.task.path, built[job.task.path].sha256
+        if job.report is not None and written.get(path.name, found) != found:
             raise DatasetError(f"{path}: changed since it was built; delete it and run the same command again")
-    info = _describe(plan, [by_path[task.path] for task in plan.tasks])
-    return info, max((one.peak_bytes for one in done), default=0)
+    faults = relative(plan.faults, plan.tasks[0].raw)
+    in_order = {job.task.path: built[job.task.path] for job in jobs}
+    info = _describe(plan.folder, plan.parameters, plan.more, faults, in_order)
+    return info, max(one.peak_bytes for one in done)
 
 
 def _written(folder: Path) -> dict[str, str]:
@@ -156,12 +165,13 @@ def _written(folder: Path) -> dict[str, str]:
         return {}  # there was none, or one that is written anew
 
 
-def _describe(plan: Plan, built: list[Built]) -> dict[str, Any]:
+def _describe(
+    folder: Path, parameters: dict[str, Any], more: dict[str, Any], faults: list[str], built: dict[Path, Built]
+) -> dict[str, Any]:
     """Write ``dataset.json`` beside the finished shards, remove what older or killed builds left, and return it."""
-    folder, paths = plan.folder, [task.path for task in plan.tasks]
-    for path in {*folder.glob("shard-*.h5"), *folder.glob(".shard-*.part")} - set(paths):
+    for path in {*folder.glob("shard-*.h5"), *folder.glob(".shard-*.part")} - built.keys():
         path.unlink()
-    reports = [one.report for one in built]
+    reports = [one.report for one in built.values()]
     box_sources: Counter[str] = Counter()
     for report in reports:
         box_sources.update(report["boxes"])
@@ -171,20 +181,19 @@ def _describe(plan: Plan, built: list[Built]) -> dict[str, Any]:
         "toolkit": __version__,
         "convention": "pyr",
         "camera": "rgb",
-        "parameters": plan.parameters,
+        "parameters": parameters,
         "boxes": dict(sorted(box_sources.items())),
-        "left_out": [*_relative(plan), *(line for report in reports for line in report["left_out"])],
+        "left_out": [*faults, *(line for report in reports for line in report["left_out"])],
         **({"face_not_visible": sum(r["face_not_visible"] for r in reports)} if folder.name == "synhead+" else {}),
-        **plan.more,
+        **more,
         "shards": [
-            {"file": path.name, "rows": one.report["rows"], "sha256": one.sha256}
-            for path, one in zip(paths, built, strict=True)
+            {"file": path.name, "rows": one.report["rows"], "sha256": one.sha256} for path, one in built.items()
         ],
     }
     _, rotations = shards.read_labels(shards.Dataset(folder, info))
     angles = from_matrix(rotations)
     info["rows"] = len(angles)
-    info["content_sha256"] = content_hash([info["shards"], info.get("joined"), info.get("backgrounds_sha256")])
+    info["content_sha256"] = shards.content_sha256(info)
     info["labels"] = {
         key: [round(float(value), 4) for value in statistic(angles, axis=0)]
         for key, statistic in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max))
@@ -192,11 +201,6 @@ def _describe(plan: Plan, built: list[Built]) -> dict[str, Any]:
     }
     write_json(folder / shards.INFO, info)
     return info
-
-
-def _relative(plan: Plan) -> list[str]:
-    """Return the plan's faults with paths relative to the raw copy's parent, as the shards have theirs."""
-    return [line.replace(f"{plan.tasks[0].raw.parent}/", "") for line in plan.faults] if plan.tasks else []
 
 
 def _sequence_hash(root: Path, name: str) -> str:
@@ -292,13 +296,23 @@ def _inferred_order(
     return render_order.from_json(_recorded(out / "synhead+" / ORDER_REPORT, key, compute, keep))
 
 
+def _ball_work(copy: synhead.Copy, head: str, order: EulerOrder, margin: float) -> BallWork:
+    """Return some of the images of a head that show its face, spread over all its tracks."""
+    tracks = copy.tracks_of(head)
+    poses = np.concatenate([to_matrix(angles, order) for angles in tracks.values()])
+    paths = [path for track in tracks for path in copy.paths(track, head)]
+    seen = np.flatnonzero(visible(poses, margin))
+    chosen = seen[np.unique(np.linspace(0, len(seen) - 1, BALL_IMAGES).astype(int))] if len(seen) else seen
+    return BallWork(copy.root, head, [paths[i] for i in chosen], poses[chosen])
+
+
 def head_balls(
     copy: synhead.Copy, out: Path, order: EulerOrder, margin: float, executor: int | Executor, keep: bool
 ) -> dict[str, boxes.HeadBall]:
     """Return the ball of each head."""
-    work = [(copy.tracks_of(head), head, order, margin) for head in copy.heads]
 
     def compute() -> dict[str, Any]:
+        work = [_ball_work(copy, head, order, margin) for head in copy.heads]
         found = run_tasks(fit_ball, work, executor, "where the heads are")
         return {
             head: {k: np.round(v, 4).tolist() for k, v in ball._asdict().items()}
@@ -428,9 +442,9 @@ def plan_synbiwi(
             )
             per_target[i].append(found._replace(head=head, ball=balls[head], names=names))
             matches[targets[i][0][0].split("/")[1], head] = found.match
+    images = [copy.fingerprint(copy.tracks_of(head), [head]) for head in copy.heads]
     tasks = []
     for i, ((ids, rotations), heads) in enumerate(zip(targets, per_target, strict=True)):
-        images = [copy.fingerprint(one.tracks, [one.head]) for one in heads]
         raw = content_hash([images, sorted(balls.items()), ids, rotations.tolist()])
         path = folder / shards.shard_name(i, len(targets))
         rows = len(ids) * len(heads) * options.neighbours
@@ -464,7 +478,7 @@ def _describe_union(out: Path) -> dict[str, Any]:
     parameters = {"size": joined[0].size, "visible_margin": joined[0].info["parameters"]["visible_margin"]}
     content = [part.info["content_sha256"] for part in joined]
     more = {"joins": [part.name for part in joined], "joined": content}
-    return _describe(Plan(out / "synhead++", parameters, build_synhead, [], [], [], more), [])
+    return _describe(out / "synhead++", parameters, more, [], {})
 
 
 def judge_order(
@@ -494,19 +508,12 @@ def build_datasets(
     ----------
     out
         Folder of the datasets, one folder each.
-    biwi_folder, synhead_folder
-        The raw copies; at least one.
-    box_file
-        Boxes of Biwi: a file of :mod:`headposeplus.box_files` or the published ``Biwi_plus.npz``. Frames without
-        one, and all frames where it is not given, get the projection of the head.
-    order
-        SynHead's rendering order, such as ``xyz+++``; inferred from the images if None.
+    biwi_folder, synhead_folder, box_file, order, manifest_file, seed
+        What they are made from, as in :class:`Source`.
+    options
+        What is asked for; the usual if None.
     jobs
         Number of processes.
-    manifest_file
-        What a full copy holds; the project's own if None.
-    seed
-        Of the random choice of images from which the rendering order is inferred.
     dask
         Address of a Dask scheduler whose workers build instead of processes of this machine.
 
@@ -515,7 +522,8 @@ def build_datasets(
     HeadposeError
         If the raw data are not in their layout, or ``out`` holds a build of other data or options.
     """
-    source = checked_source(biwi_folder, synhead_folder, box_file, order, manifest_file, seed, absolute=bool(dask))
+    source = Source(biwi_folder, synhead_folder, box_file, order, manifest_file, seed)
+    source = checked_source(source, absolute=bool(dask))
     options = checked_options(options)
     if dask:
         out = out.resolve()
@@ -523,25 +531,23 @@ def build_datasets(
         return _build_datasets(out, source, options, executor)
 
 
-def checked_source(
-    biwi_folder: Path | None,
-    synhead_folder: Path | None,
-    box_file: Path | None,
-    order: str | None,
-    manifest_file: Path | None,
-    seed: int,
-    absolute: bool,
-) -> Source:
-    """Return the source with the roots found; with ``absolute`` paths, other machines find them too."""
-    if not biwi_folder and not synhead_folder:
+def checked_source(source: Source, absolute: bool = False) -> Source:
+    """Return the source with the roots found; with ``absolute`` paths, other machines find them too.
+
+    Raises
+    ------
+    HeadposeError
+        If there is no raw copy, or its root is not found, or there is no such rendering order.
+    """
+    if not source.biwi and not source.synhead:
         raise HeadposeError("nothing to build from: give --biwi, --synhead or both")
     roots = [
         find(folder.resolve() if absolute else folder) if folder else None
-        for find, folder in ((biwi.find_root, biwi_folder), (synhead.find_root, synhead_folder))
+        for find, folder in ((biwi.find_root, source.biwi), (synhead.find_root, source.synhead))
     ]
-    if order:
-        euler_order(order)
-    return Source(roots[0], roots[1], box_file, order, manifest_file, seed)
+    if source.order:
+        euler_order(source.order)
+    return source._replace(biwi=roots[0], synhead=roots[1])
 
 
 def checked_options(options: Options | None) -> Options:
@@ -586,7 +592,7 @@ def _build_datasets(out: Path, source: Source, options: Options, executor: int |
         order, order_source, report = rendering_order(copy, source, out, executor, keep=True)
         balls = head_balls(copy, out, order, options.visible_margin, executor, keep=True)
         plan = plan_synhead(copy, out, options, order, order_source, balls)
-        missing(plan)  # refuses other options, before anything is written
+        refuse_other_options(plan)  # before anything is written
         target = plan.folder / shards.BACKGROUNDS
         plan.more["backgrounds_sha256"], more = _write_backgrounds(
             synhead.backgrounds(copy.root), target, options.size

@@ -7,6 +7,7 @@ same folders, and their bytes do not depend on it.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,13 +19,12 @@ import numpy as np
 
 from headposeplus import biwi, boxes, shards, synhead
 from headposeplus.boxes import PROJECTED, BoxTable
-from headposeplus.errors import DatasetError, ImageError, RawDataError
+from headposeplus.errors import ImageError, RawDataError
 from headposeplus.files import sha256
 from headposeplus.images import crop, crop_foreground, crop_matrix, encode, foreground, inscribed_circle, read_image
 from headposeplus.match import Match
 from headposeplus.rotations import EulerOrder, Floats, geodesic, to_matrix
 
-BALL_IMAGES = 48  # images of a head from which its ball is fitted
 # Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
 # and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
 CALIBRATION_TOLERANCE = 0.01
@@ -113,11 +113,19 @@ def _finish(
     """Finish a shard and return its report; where the build is strict, raise the first damaged file instead."""
     if task.options.strict and left_out:
         raise RawDataError(left_out[0])
-    # Copies lie in different places; the same damage should give the same bytes.
-    named = [line.replace(f"{task.raw.parent}/", "") for line in left_out]
-    report = {"rows": shard.count, "left_out": named, "boxes": dict(sorted(box_sources.items())), **more}
+    report = {
+        "rows": shard.count,
+        "left_out": relative(left_out, task.raw),
+        "boxes": dict(sorted(box_sources.items())),
+        **more,
+    }
     shard.finish(report)
     return report
+
+
+def relative(lines: list[str], raw: Path) -> list[str]:
+    """Return lines on files of a raw copy, named relative to its parent: wherever it lies, damage gives one text."""
+    return [line.replace(f"{raw.parent}/", "") for line in lines]
 
 
 def read_camera(root: Path, sequence: str, group: str) -> biwi.Calibration:
@@ -189,20 +197,21 @@ def _synthetic_crop(
     return encode(picture, options.lossless, bgr=True), inside, box
 
 
-def fit_ball(work: tuple[dict[synhead.Track, Floats], str, EulerOrder, float]) -> boxes.HeadBall:
-    """Fit the ball of one head to some of its images, spread over its tracks (by track, their angles)."""
-    tracks, head, order, margin = work
-    root = next(iter(tracks)).csv.parents[1]
+class BallWork(NamedTuple):
+    """Some images of a head in the copy at ``root``, and their poses (n, 3, 3), from which its ball is fitted."""
+
+    root: Path
+    head: str
+    images: list[Path]
+    poses: Floats
+
+
+def fit_ball(work: BallWork) -> boxes.HeadBall:
+    """Fit the ball of one head; raises RawDataError if too few of its images show it."""
+    if not work.images:
+        raise RawDataError(f"{work.root}: no image of {work.head} shows its face")
     middles, radii, rotations = [], [], []
-    paths: list[tuple[Path, Floats]] = []
-    for track, angles in tracks.items():
-        poses = to_matrix(angles, order)
-        images = synhead.list_images(track, head, len(angles))
-        paths += [(path, pose) for path, pose in zip(images, poses, strict=True) if pose[2, 2] > margin]
-    if not paths:
-        raise RawDataError(f"{root}: no image of {head} shows its face")
-    for index in np.unique(np.linspace(0, len(paths) - 1, BALL_IMAGES).astype(int)):
-        path, pose = paths[index]
+    for path, pose in zip(work.images, work.poses, strict=True):
         try:
             middle, radius = inscribed_circle(read_head(path))
         except ImageError:
@@ -211,7 +220,7 @@ def fit_ball(work: tuple[dict[synhead.Track, Floats], str, EulerOrder, float]) -
         radii.append(radius)
         rotations.append(pose)
     if len(middles) < 3:
-        raise RawDataError(f"{root}: fewer than three readable images of {head}")
+        raise RawDataError(f"{work.root}: fewer than three readable images of {work.head}")
     return boxes.fit_ball(np.array(middles), np.array(radii), np.array(rotations))
 
 
@@ -256,27 +265,26 @@ def build_synbiwi(task: Task) -> Report:
         for i, frame in enumerate(work.frames):
             if task.limit is not None and shard.count >= task.limit:
                 break
-            for one in work.heads:
-                for rank in range(one.track.shape[1]):
-                    which, index = int(one.track[i, rank]), int(one.frame[i, rank])
-                    track, turn = one.tracks[which], float(one.match.turn[i, rank])
-                    path = track.images_folder(one.head) / str(one.names[i, rank])
-                    try:
-                        encoded, mask, box = _synthetic_crop(path, one.source[i, rank], turn, one.ball, task.options)
-                    except ImageError as error:
-                        left_out.append(str(error))
-                        continue
-                    sources[OUTLINE] += 1
-                    extra = {
-                        "source": synhead.image_id(track.group, one.head, track.name, index),
-                        "turn": turn,
-                        "residual/geodesic": float(one.match.geodesic[i, rank]),
-                        "residual/euler": float(one.match.euler[i, rank]),
-                    }
-                    # Further neighbours carry their rank; the best keeps the plain name.
-                    name = f"syn{frame}/{one.head}" + (f"/{rank + 1}" if rank else "")
-                    rotation = one.match.rotation[i, rank]
-                    shard.add(shards.Row(name, one.head, encoded, mask, rotation, box, OUTLINE, extra))
+            for one, rank in itertools.product(work.heads, range(task.options.neighbours)):
+                which, index = int(one.track[i, rank]), int(one.frame[i, rank])
+                track, turn = one.tracks[which], float(one.match.turn[i, rank])
+                path = track.images_folder(one.head) / str(one.names[i, rank])
+                try:
+                    encoded, mask, box = _synthetic_crop(path, one.source[i, rank], turn, one.ball, task.options)
+                except ImageError as error:
+                    left_out.append(str(error))
+                    continue
+                sources[OUTLINE] += 1
+                extra = {
+                    "source": synhead.image_id(track.group, one.head, track.name, index),
+                    "turn": turn,
+                    "residual/geodesic": float(one.match.geodesic[i, rank]),
+                    "residual/euler": float(one.match.euler[i, rank]),
+                }
+                # Further neighbours carry their rank; the best keeps the plain name.
+                name = f"syn{frame}/{one.head}" + (f"/{rank + 1}" if rank else "")
+                rotation = one.match.rotation[i, rank]
+                shard.add(shards.Row(name, one.head, encoded, mask, rotation, box, OUTLINE, extra))
         return _finish(shard, task, left_out, sources)
 
 
@@ -289,14 +297,19 @@ class Built(NamedTuple):
     peak_bytes: int
 
 
-def build(job: tuple[Callable[[Task], Report] | None, Task]) -> Built:
-    """Build a shard by the given function, or, if None, look at the one that is there."""
-    function, task = job
+class Job(NamedTuple):
+    """A shard to see to: by which function it is built, and the report of the one that is there, if it need not be."""
+
+    function: Callable[[Task], Report]
+    task: Task
+    report: Report | None = None
+
+
+def build(job: Job) -> Built:
+    """Build a shard, unless it is there, and hash it."""
     start = time.perf_counter()
-    report = function(task) if function else shards.read_report(task.path, task.origin)
-    if report is None:
-        raise DatasetError(f"{task.path}: changed while the build was running; run the same command again")
-    return Built(report, sha256(task.path), time.perf_counter() - start, _peak_bytes())
+    report = job.function(job.task) if job.report is None else job.report
+    return Built(report, sha256(job.task.path), time.perf_counter() - start, _peak_bytes())
 
 
 def _peak_bytes() -> int:

@@ -12,17 +12,18 @@ import numpy as np
 from headposeplus import biwi, manifest, shards, synhead
 from headposeplus.build import (
     Plan,
+    Source,
     checked_options,
     checked_source,
     head_balls,
-    missing,
+    look_for,
     plan_biwi,
     plan_synbiwi,
     plan_synhead,
     read_biwi_poses,
     rendering_order,
 )
-from headposeplus.build_shards import Options, build
+from headposeplus.build_shards import Job, Options, build
 from headposeplus.files import workers
 
 _SAMPLED, _SAMPLED_SHARDS = 12, 4  # images of a shard, and shards, from which bytes and seconds are estimated
@@ -41,7 +42,7 @@ class Estimate(NamedTuple):
 
 def _estimate(plan: Plan, jobs: int) -> Estimate:
     """Build a few images of the shards that are missing into a temporary folder, and extrapolate."""
-    lacking = [task for task in missing(plan) if task.rows]
+    lacking = [job.task for job in look_for(plan) if job.report is None and job.task.rows]
     images = sum(task.rows for task in lacking)
     if not images:
         return Estimate(plan.folder.name, len(plan.tasks), len(lacking), 0, 0, 0.0)
@@ -52,7 +53,7 @@ def _estimate(plan: Plan, jobs: int) -> Estimate:
         for task in chosen:
             options = task.options._replace(strict=False)
             path = Path(temporary) / task.path.name
-            built = build((plan.function, task._replace(path=path, options=options, limit=_SAMPLED)))
+            built = build(Job(plan.function, task._replace(path=path, options=options, limit=_SAMPLED)))
             with h5py.File(path, "r") as file:
                 size += int(file["image/offset"][-1]) if built.report["rows"] else 0
             rows += built.report["rows"]
@@ -84,7 +85,7 @@ def estimate_build(
 
     SynHead+ and SynBiwi+ need the rendering order, so that is inferred, too, unless it is given.
     """
-    source = checked_source(biwi_folder, synhead_folder, box_file, order, manifest_file, seed, absolute=False)
+    source = checked_source(Source(biwi_folder, synhead_folder, box_file, order, manifest_file, seed))
     options = checked_options(options)
     notes: list[str] = []
     estimates = []

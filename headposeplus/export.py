@@ -6,7 +6,7 @@ All rotations and angles are of the RGB camera, as in the datasets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -48,13 +48,14 @@ def _chosen(dataset: shards.Dataset, subset: Subset | None) -> np.ndarray:
 
 
 def _selected(
-    dataset: shards.Dataset, rows: np.ndarray, *names: str
-) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-    """Yield the fields of each shard, and which of its rows (n,), bool, are to be exported."""
+    dataset: shards.Dataset, rows: np.ndarray, names: Callable[[shards.Dataset], list[str]]
+) -> Iterator[tuple[shards.Dataset, dict[str, np.ndarray], np.ndarray]]:
+    """Yield of each shard its part of the dataset, the fields ``names`` of that, and which rows (n,) are wanted."""
     start = 0
-    for fields in shards.read_fields(dataset, *names):
-        yield fields, rows[start : start + len(fields["id"])]
-        start += len(fields["id"])
+    for part in shards.parts(dataset):
+        for fields in shards.read_fields(part, "id", *names(part)):
+            yield part, fields, rows[start : start + len(fields["id"])]
+            start += len(fields["id"])
 
 
 def export_npz(dataset: shards.Dataset, path: Path, subset: Subset | None = None) -> int:
@@ -73,7 +74,7 @@ def export_npz(dataset: shards.Dataset, path: Path, subset: Subset | None = None
     rows = _chosen(dataset, subset)
     found = [
         {name: values[mine] for name, values in fields.items()}
-        for fields, mine in _selected(dataset, rows, "id", "label/rotation", "label/pyr", "box")
+        for _, fields, mine in _selected(dataset, rows, lambda _: ["label/rotation", "label/pyr", "box"])
     ]
     ids, rotations, angles, boxes = (
         np.concatenate([fields[name] for fields in found]) for name in ("id", "label/rotation", "label/pyr", "box")
@@ -98,9 +99,7 @@ def _more(part: shards.Dataset) -> list[str]:
                 with h5py.File(part.folder / shard["file"], "r") as file:
                     return [name for name in _MORE if name in file]
             except OSError as error:
-                raise DatasetError(
-                    f"{part.folder / shard['file']}: damaged shard ({error}); delete it and build again"
-                ) from error
+                raise shards.damaged(part.folder / shard["file"], error) from error
     return []
 
 
@@ -119,18 +118,14 @@ def export_csv(dataset: shards.Dataset, path: Path, subset: Subset | None = None
         raise DatasetError(f"{path}: expected a name for a CSV; the TOML beside it takes the ending .toml")
     rows = _chosen(dataset, subset)
     tables = []
-    start = 0
-    for part in shards.parts(dataset):
-        more = _more(part)
-        for fields in shards.read_fields(part, "id", "subject", "label/pyr", "label/rotation", "box", *more):
-            mine = rows[start : start + len(fields["id"])]
-            start += len(mine)
-            columns = {"id": fields["id"], "subject": fields["subject"]}
-            columns |= dict(zip(ANGLE_COLUMNS, fields["label/pyr"].T, strict=True))
-            columns |= dict(zip(MATRIX_COLUMNS, fields["label/rotation"].reshape(-1, 9).T, strict=True))
-            columns |= dict(zip(BOX_COLUMNS, fields["box"].T, strict=True))
-            columns |= {_MORE[name]: fields[name] for name in more}
-            tables.append(pd.DataFrame(columns)[mine])
+    labels = ["subject", "label/pyr", "label/rotation", "box"]
+    for _, fields, mine in _selected(dataset, rows, lambda part: labels + _more(part)):
+        columns = {"id": fields["id"], "subject": fields["subject"]}
+        columns |= dict(zip(ANGLE_COLUMNS, fields["label/pyr"].T, strict=True))
+        columns |= dict(zip(MATRIX_COLUMNS, fields["label/rotation"].reshape(-1, 9).T, strict=True))
+        columns |= dict(zip(BOX_COLUMNS, fields["box"].T, strict=True))
+        columns |= {column: fields[name] for name, column in _MORE.items() if name in fields}
+        tables.append(pd.DataFrame(columns)[mine])
     table = pd.concat(tables, ignore_index=True)
     about = {
         "dataset": dataset.name,
@@ -162,16 +157,15 @@ def export_images(dataset: shards.Dataset, folder: Path, subset: Subset | None =
     """
     rows = _chosen(dataset, subset)
     with progress(int(rows.sum()), "images", "image") as bar:
-        start = 0
-        for part in shards.parts(dataset):
-            names = ["id", "image/bytes", "image/offset"] + ([] if part.name == "biwi+" else ["mask/bits"])
-            for fields in shards.read_fields(part, *names):
-                mine = np.flatnonzero(rows[start : start + len(fields["id"])])
-                start += len(fields["id"])
-                for index in mine.tolist():
-                    _write_image(folder, part, fields, index)
-                    bar.update()
+        for part, fields, mine in _selected(dataset, rows, _image_fields):
+            for index in np.flatnonzero(mine).tolist():
+                _write_image(folder, part, fields, index)
+                bar.update()
     return int(rows.sum())
+
+
+def _image_fields(part: shards.Dataset) -> list[str]:
+    return ["image/bytes", "image/offset"] + ([] if part.name == "biwi+" else ["mask/bits"])
 
 
 def _write_image(folder: Path, part: shards.Dataset, fields: dict[str, np.ndarray], index: int) -> None:
@@ -184,7 +178,7 @@ def _write_image(folder: Path, part: shards.Dataset, fields: dict[str, np.ndarra
         raise DatasetError(f"{part.folder}: the shard with {name[:60]!r} is damaged; delete it and build again")
     write_bytes(folder / f"{name}{kind}", data)
     if "mask/bits" in fields:
-        mask = np.unpackbits(fields["mask/bits"][index])[: part.size**2].reshape(part.size, part.size)
+        mask = shards.unpack_mask(fields["mask/bits"][index], part.size)
         encoded = cv2.imencode(".png", mask * np.uint8(255), PNG)[1]
         write_bytes(folder / f"{name}_mask.png", encoded.tobytes())
 

@@ -52,7 +52,7 @@ def _sample(dataset: shards.Dataset, count: int, rng: np.random.Generator) -> li
         row = shards.read_row(part, file, rng)
         image = decode(row["image"])
         if row["mask"] is not None:
-            mask = np.unpackbits(row["mask"])[: size * size].reshape(size, size).astype(bool)
+            mask = shards.unpack_mask(row["mask"], size)
             image = np.where(mask[..., None], image, np.uint8(128))
         tile = cv2.resize(image, (144, 144), interpolation=cv2.INTER_AREA if size > 144 else cv2.INTER_CUBIC)
         tiles.append(draw_pose(tile, row["rotation"]))

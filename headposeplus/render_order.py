@@ -231,10 +231,7 @@ def judge(
         of_tracks.setdefault(tuple(copy.tracks_of(head)), []).append(head)
     tracks, heads = max(of_tracks.items(), key=lambda item: sum(len(copy.angles[t]) for t in item[0]) * len(item[1]))
     angles = np.concatenate([copy.angles[track] for track in tracks])
-    images = {
-        head: [path for track in tracks for path in synhead.list_images(track, head, len(copy.angles[track]))]
-        for head in heads
-    }
+    images = {head: [path for track in tracks for path in copy.paths(track, head)] for head in heads}
 
     pairs = _pose_pairs(angles, rng)
     # Few poses are seen with several heads each, many with one.

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from headposeplus.errors import DatasetError
-from headposeplus.files import read_json, whole_or_absent
+from headposeplus.files import content_hash, read_json, whole_or_absent
 from headposeplus.rotations import Floats, from_matrix
 
 SCHEMA = 2
@@ -174,6 +174,25 @@ def read_report(path: Path, origin: Origin) -> dict[str, Any] | None:
     return None if found.raw != origin.raw or report["left_out"] else report
 
 
+class MissingShardError(DatasetError):
+    """A built dataset lacks one of its shards."""
+
+
+def damaged(path: Path, error: Exception) -> DatasetError:
+    """Return what to raise where a shard cannot be read."""
+    return DatasetError(f"{path}: damaged shard ({error}); delete it and build again")
+
+
+def content_sha256(info: dict[str, Any]) -> str:
+    """Return the hash of what a dataset holds, from its description: of its shards or parts, and backgrounds."""
+    return content_hash([info["shards"], info.get("joined"), info.get("backgrounds_sha256")])
+
+
+def unpack_mask(bits: np.ndarray, size: int) -> np.ndarray:
+    """Return a crop's foreground (size, size), bool, from its packed bits."""
+    return np.unpackbits(bits)[: size * size].reshape(size, size).astype(bool)
+
+
 class Dataset(NamedTuple):
     """A built dataset: its folder and what its ``dataset.json`` says."""
 
@@ -212,7 +231,7 @@ def open_dataset(folder: Path) -> Dataset:
         raise DatasetError(f"{path}: expected a dataset of schema {SCHEMA}; build it again with this version")
     for shard in info["shards"]:
         if not (folder / shard["file"]).exists():
-            raise DatasetError(f"{folder / shard['file']}: the shard is missing; build again to restore it")
+            raise MissingShardError(f"{folder / shard['file']}: the shard is missing; build again to restore it")
     return Dataset(folder, info)
 
 
@@ -251,7 +270,7 @@ def read_fields(dataset: Dataset, *names: str) -> Iterator[dict[str, np.ndarray]
                 with h5py.File(path, "r") as file:
                     fields = {name: file[name][...] for name in names}
             except (OSError, KeyError) as error:
-                raise DatasetError(f"{path}: damaged shard ({error}); delete it and build again") from error
+                raise damaged(path, error) from error
             yield {k: v.astype("U") if v.dtype.kind == "S" else v for k, v in fields.items()}
 
 
@@ -277,4 +296,4 @@ def read_row(dataset: Dataset, file: str, rng: np.random.Generator) -> dict[str,
                 "id": shard["id"][index].decode(),
             }
     except (OSError, KeyError) as error:
-        raise DatasetError(f"{path}: damaged shard ({error}); delete it and build again") from error
+        raise damaged(path, error) from error

@@ -160,6 +160,8 @@ class Copy(NamedTuple):
         The heads that have images.
     angles
         Each track's angles (n, 3), as written.
+    tracks_sha256
+        The hash of each track's file.
     folders
         For each track and head with its images, a hash of their names and sizes.
     names
@@ -172,6 +174,7 @@ class Copy(NamedTuple):
     tracks: list[Track]
     heads: list[str]
     angles: dict[Track, Floats]
+    tracks_sha256: dict[Track, str]
     folders: dict[tuple[Track, str], str]
     names: dict[tuple[Track, str], list[str]]
     faults: list[str]
@@ -189,7 +192,7 @@ class Copy(NamedTuple):
         """Return a hash of the angles of some tracks, and of the images of some heads in them."""
         tracks = list(tracks)
         images = [self.folders.get((track, head), "") for track in tracks for head in heads]
-        angles = [[track.group, track.name, sha256(track.csv)] for track in tracks]
+        angles = [[track.group, track.name, self.tracks_sha256[track]] for track in tracks]
         return content_hash([angles, heads, images])
 
 
@@ -225,7 +228,8 @@ def look_through(root: Path) -> Copy:
         why = f"; the first fault: {faults[0]}" if faults else ""
         raise RawDataError(f"{root}: no track with images; expected {LAYOUT}{why}")
     used = [head for head in found if any((track, head) in folders for track in usable)]
-    return Copy(root, usable, used, angles, folders, names, faults)
+    hashes = {track: sha256(track.csv) for track in usable}
+    return Copy(root, usable, used, angles, hashes, folders, names, faults)
 
 
 def backgrounds(root: Path) -> list[Path]:

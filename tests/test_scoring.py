@@ -6,8 +6,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmark import metrics, protocols, scoreboard, submission
+from headposeplus import convert, shards
 from headposeplus import rotations as rot
-from headposeplus import shards
 from headposeplus.errors import SubmissionError
 
 ABOUT = {
@@ -95,7 +95,7 @@ def test_perfect_predictions_score_zero_in_every_form(perfect, built):
     rotations = submission.read_submission(perfect).rotations
 
     def as_matrix(table):
-        columns = pd.DataFrame(rotations.reshape(-1, 9), columns=submission.MATRIX_COLUMNS)
+        columns = pd.DataFrame(rotations.reshape(-1, 9), columns=convert.MATRIX_COLUMNS)
         return pd.concat((table[["id"]], columns), axis=1).sample(frac=1, random_state=0)
 
     original = perfect.read_text()
@@ -105,13 +105,13 @@ def test_perfect_predictions_score_zero_in_every_form(perfect, built):
     perfect.write_text(original)
     edit(
         perfect,
-        lambda t: pd.concat((t[["id"]], pd.DataFrame(-quaternions, columns=submission.QUATERNION_COLUMNS)), axis=1),
+        lambda t: pd.concat((t[["id"]], pd.DataFrame(-quaternions, columns=convert.QUATERNION_COLUMNS)), axis=1),
     )
     assert scoreboard.score(perfect, built[0])["scores"]["geodesic"] == pytest.approx(0, abs=1e-3)
     perfect.write_text(original)
     edit(
         perfect,
-        lambda t: t.assign(**dict(zip(submission.ANGLE_COLUMNS, rot.from_matrix(rotations, "ypr").T, strict=True))),
+        lambda t: t.assign(**dict(zip(convert.ANGLE_COLUMNS, rot.from_matrix(rotations, "ypr").T, strict=True))),
     )
     perfect.with_suffix(".toml").write_text(perfect.with_suffix(".toml").read_text().replace('"pyr"', '"ypr"'))
     assert scoreboard.score(perfect, built[0])["scores"]["mae"] == pytest.approx(0, abs=1e-3)
@@ -161,7 +161,7 @@ def test_faulty_descriptions(perfect, built, old, new, says):
 
 def test_rotations_that_are_none(perfect, built):
     ids = pd.read_csv(perfect)[["id"]]
-    for columns, value in ((submission.MATRIX_COLUMNS, 1.0), (submission.QUATERNION_COLUMNS, 0.9)):
+    for columns, value in ((convert.MATRIX_COLUMNS, 1.0), (convert.QUATERNION_COLUMNS, 0.9)):
         ids.assign(**dict.fromkeys(columns, value)).to_csv(perfect, index=False)
         with pytest.raises(SubmissionError, match="line 2"):
             scoreboard.score(perfect, built[0])
