@@ -1,4 +1,4 @@
-"""Networks: a feature extractor F, a pose regressor R and a domain discriminator D.
+"""Networks: a feature extractor F with a pose regressor R, and a domain discriminator D.
 
 The paper's F is a ResNet18 with ImageNet weights, R one linear layer of 512 to 3, and D two linear layers
 with batch normalisation and a leaky rectifier between them (Kuhnke & Ostermann, ICCV 2019, section 4.2).
@@ -28,9 +28,10 @@ class Output(NamedTuple):
 
 
 class PoseNetwork(nn.Module):
-    """F, R and D, and the statistics by which the angles are normalised.
+    """F and R, and the statistics by which the angles are normalised.
 
-    ``angle_mean`` and ``angle_std`` (3,), in degrees, are those of the source labels.
+    ``angle_mean`` and ``angle_std`` (3,), in degrees, are those of the source labels; ``width`` is d, the number of
+    features. With ``low_precision``, the network computes in bfloat16 where that is safe; what it returns is float32.
     """
 
     angle_mean: Tensor
@@ -40,16 +41,17 @@ class PoseNetwork(nn.Module):
         super().__init__()
         self.features = features
         self.regressor = nn.Linear(width, 3)
-        self.discriminator = nn.Sequential(
-            nn.Linear(width, width), nn.BatchNorm1d(width), nn.LeakyReLU(0.2, inplace=True), nn.Linear(width, 1)
-        )
+        self.width = width
+        self.low_precision = False
         self.register_buffer("angle_mean", torch.zeros(3))
         self.register_buffer("angle_std", torch.ones(3))
 
     def forward(self, images: Tensor) -> Output:
         """Return features and normalised angles of images (n, 3, s, s), normalised RGB."""
-        features = self.features(images)
-        return Output(features, self.regressor(features))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.low_precision):
+            features = self.features(images)
+            angles = self.regressor(features)
+        return Output(features.float(), angles.float())
 
     def normalise(self, degrees: Tensor) -> Tensor:
         """Return angles (n, 3), pitch, yaw, roll in degrees, as the network is asked for them."""
@@ -58,6 +60,13 @@ class PoseNetwork(nn.Module):
     def degrees(self, normalised: Tensor) -> Tensor:
         """Return normalised angles (n, 3) in degrees."""
         return normalised * self.angle_std + self.angle_mean
+
+
+def make_discriminator(width: int) -> nn.Sequential:
+    """Return an untrained D: features (n, width) to logits (n, 1), positive for the source."""
+    return nn.Sequential(
+        nn.Linear(width, width), nn.BatchNorm1d(width), nn.LeakyReLU(0.2, inplace=True), nn.Linear(width, 1)
+    )
 
 
 class _Block(nn.Module):

@@ -106,7 +106,8 @@ def _match_seconds(seed: int) -> float:
     return best
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -162,7 +163,7 @@ def bench_build(folder: Path, repeats: int = 3, seed: int = 0) -> dict[str, Any]
         )
     return {
         "toolkit": __version__,
-        "processor": _processor(),
+        "processor": processor(),
         "cores": jobs,
         "seed": seed,
         "size": Options().size,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from benchmark import cli_boxes, cli_data
-from benchmark.cli_common import FILE, FOLDER, MANIFEST, SEED, SUBSET, Commands, typed_command
+from benchmark import cli_boxes, cli_data, cli_train
+from benchmark.cli_common import FILE, FOLDER, MANIFEST, SEED, SUBSET, Commands
 from headposeplus import __version__
 
 
@@ -21,43 +20,9 @@ def main() -> None:
 for command in (
     cli_data.miniature, cli_data.verify, cli_boxes.boxes, cli_data.render_order, cli_data.build_datasets,
     cli_data.inspect, cli_data.convert, cli_data.export, cli_data.subsets,
+    cli_train.benchmark, cli_train.methods, cli_train.reproduce,
 ):  # fmt: skip
     main.add_command(command)
-
-
-@main.command()
-@click.option("--method", required=True, help="source-only, dann, pada-like, padaco, control-uniform, control-padaco.")
-@click.option("--task", type=click.Choice(["da", "pda"]), default="pda", show_default=True,
-              help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.")  # fmt: skip
-@click.option("--data", type=FOLDER, required=True, help="Folder of the built datasets.")
-@click.option("--out", type=FOLDER, required=True, help="Folder of the runs.")
-@click.option("--preset", default="paper", show_default=True, help="paper or miniature.")
-@click.option("--weights", help="imagenet, none, or a file of ResNet18 weights.  [default: the preset's]")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--batch", type=click.IntRange(2), help="Images a domain and step.  [default: the preset's]")
-@click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1e6, min_open=True),
-    default=3.5,
-    show_default=True,
-    help="t of PADA-like, in degrees squared.",
-)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the cores at hand]")
-@SEED
-def benchmark(**options: Any) -> None:
-    """Train a method and predict Biwi+; its labels are not read.
-
-    A finished run is not trained again, and one that was stopped goes on where it was.
-
-    \b
-    Example:
-      hpp benchmark --method padaco --task pda --data DATA --out RUNS
-    """
-    from benchmark.train import run_from_options
-
-    predictions = run_from_options(command=typed_command(), **options)
-    click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {options['data']}")
 
 
 @main.command()
@@ -65,14 +30,23 @@ def benchmark(**options: Any) -> None:
 @click.option("--data", type=FOLDER, required=True, help="Folder of the built datasets.")
 @click.option("--task", type=click.Choice(["da", "pda"]), help="[default: what the TOML beside the predictions says]")
 @click.option("--scoreboard", type=FOLDER, help="Add the entry to this scoreboard and build its page.")
+@click.option("--selection", "rule", help="Score another epoch of the run: last, source-val, consistency, dev, oracle.")
 @SUBSET
 @MANIFEST
 def score(
-    predictions: Path, data: Path, task: str | None, scoreboard: Path | None, subset: str | None, manifest: Path | None
+    predictions: Path,
+    data: Path,
+    task: str | None,
+    scoreboard: Path | None,
+    rule: str | None,
+    subset: str | None,
+    manifest: Path | None,
 ) -> None:
     """Score PREDICTIONS, a CSV with a TOML of the same name beside it.
 
-    All frames of the test set are scored, or, with --subset, those of the subset, which the entry then names.
+    All frames of the test set are scored, or, with --subset, those of the subset, which the entry then names. With
+    --selection, those predictions of a run of hpp benchmark are scored that another rule of selection takes; the rule
+    oracle looks at the labels, and its entries say so.
 
     \b
     Example:
@@ -81,7 +55,7 @@ def score(
     from benchmark import scoreboard as board
     from headposeplus.files import write_json
 
-    entry = board.score(predictions, data, task, subset, manifest)
+    entry = board.score(predictions, data, task, subset, manifest, rule)
     click.echo(f"{entry['protocol']['id']}, {entry['protocol']['frames']:,} frames, errors in degrees\n")
     click.echo(board.table([entry], "simple"))
     where = predictions.with_name("score.json")

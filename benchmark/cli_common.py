@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -31,14 +32,30 @@ OUT_FILE = click.option("--out", type=FILE, required=True, help="The file to wri
 SUBSET = click.option("--subset", help="A named subset (hpp subsets lists them), or a file with a frame a line.")
 
 
+SEEDS = click.option(
+    "--seeds", type=click.IntRange(0, 2**32 - 1), multiple=True, help="Several seeds, one run each: --seeds 0 1 2."
+)
+
+
 class Commands(click.Group):
-    """Shows what a user can mend as one line, without a traceback."""
+    """Shows what a user can mend as one line, without a traceback; ``--seeds`` takes several values."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let ``--seeds 0 1 2`` stand for ``--seeds 0 --seeds 1 --seeds 2``."""
+        spread: list[str] = []
+        for word in args:
+            if word.isdecimal() and spread[-2:-1] == ["--seeds"]:
+                spread.append("--seeds")
+            spread.append(word)
+        return super().parse_args(ctx, spread)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; raise what a user can mend as a ClickException."""
         try:
             return super().invoke(ctx)
         except HeadposeError as error:
+            if int(os.environ.get("RANK", "0")):  # the first of several processes says it for all
+                raise SystemExit(1) from error
             raise click.ClickException(" ".join(str(error).split())) from error
         except MemoryError as error:
             raise click.ClickException("out of memory; lower --jobs or --batch") from error

@@ -12,7 +12,7 @@ from benchmark.cli_common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEE
 
 @click.command()
 @click.argument("out", type=FOLDER)
-@click.option("--scale", type=click.Choice(["tiny", "small", "full"]), default="small", show_default=True,
+@click.option("--scale", type=click.Choice(["tiny", "small", "study", "full"]), default="small", show_default=True,
               help="How many images, and how large.")  # fmt: skip
 @SEED
 @JOBS

@@ -1,137 +1,71 @@
-"""Training data: crops in memory, gathered by index, and batches composed on the device.
+"""Training data: the source with its labels, the target without, and batches composed on the device.
 
-The target's crops come without labels: what is handed to training has no field for them, and its shards are
-read without their labels.
+The target comes without labels: what is handed to training has no field for them, and its shards are read without
+them.
 """
 
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
+from benchmark.stores import Store, open_store
 from headposeplus import shards
 from headposeplus.errors import DatasetError, TrainingError
-from headposeplus.files import cores
 from headposeplus.images import decode
-from headposeplus.rotations import Floats, from_matrix
-
-# Decoded crops are kept where they fit into this share of the free memory; else the encoded ones are.
-MEMORY_SHARE = 0.4
-
-
-class Crops:
-    """Crops of a dataset by index: decoded once where memory allows, else decoded for each batch in threads."""
-
-    def __init__(self, encoded: list[np.ndarray], offsets: list[np.ndarray], size: int, threads: int) -> None:
-        self._encoded = encoded
-        self._offsets = offsets
-        self._starts = np.cumsum([0] + [len(offset) - 1 for offset in offsets])
-        self._pool = ThreadPoolExecutor(threads)
-        self.size = size
-        self._decoded: np.ndarray | None = None
-        if len(self) * size * size * 3 < MEMORY_SHARE * _free_memory():
-            self._decoded = self._decode(np.arange(len(self)))
-            self._encoded = []
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def _one(self, index: int) -> np.ndarray:
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        start, end = self._offsets[shard][index - self._starts[shard] :][:2]
-        return decode(self._encoded[shard][start:end])
-
-    def _decode(self, indices: np.ndarray) -> np.ndarray:
-        out = np.empty((len(indices), self.size, self.size, 3), np.uint8)
-
-        def fill(start: int) -> None:
-            for position in range(start, min(start + 64, len(indices))):
-                out[position] = self._one(int(indices[position]))
-
-        for _ in self._pool.map(fill, range(0, len(indices), 64)):
-            pass  # an error of a worker is raised here
-        return out
-
-    def gather(self, indices: np.ndarray) -> np.ndarray:
-        """Return the crops (n, s, s, 3), uint8, RGB."""
-        return self._decoded[indices] if self._decoded is not None else self._decode(indices)
+from headposeplus.rotations import Floats
 
 
 class Source(NamedTuple):
-    """Labelled, rendered crops: ``angles`` (n, 3) are ``pyr`` in degrees, ``masks`` (n, bytes) packed bits.
+    """Labelled, rendered crops: ``angles`` (n, 3) are ``pyr`` in degrees.
 
     ``backgrounds`` (b, 2 s, 2 s, 3) is empty where SynHead came without any.
     """
 
-    crops: Crops
-    masks: np.ndarray
+    store: Store
     angles: Floats
     backgrounds: np.ndarray
 
 
 class Target(NamedTuple):
-    """Crops of the target. There are no labels here, and no way to them."""
+    """Crops of the target and their ids (n,). There are no labels here, and no way to them."""
 
-    crops: Crops
+    store: Store
     ids: np.ndarray
 
 
-def _free_memory() -> int:
-    """Return the bytes that can still be taken, as far as Linux tells; 4 GiB elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 4 << 30
-    try:  # a container may be allowed less
-        group = Path("/sys/fs/cgroup")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    return free
-
-
-def _crops(fields: list[dict[str, np.ndarray]], size: int, threads: int) -> Crops:
-    return Crops([f["image/bytes"] for f in fields], [f["image/offset"] for f in fields], size, threads)
-
-
-def load_source(dataset: shards.Dataset, threads: int | None = None) -> Source:
-    """Return a source dataset in memory.
+def load_source(
+    dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None
+) -> Source:
+    """Return a source dataset for a device; ``kind`` is that of its store.
 
     Raises
     ------
     DatasetError
         If it is empty or damaged, or the datasets that it joins have crops of different sizes.
     """
-    sizes = {part.size for part in shards.parts(dataset)}
-    if len(sizes) != 1:
-        raise DatasetError(f"{dataset.folder}: joins datasets with crops of {sizes} pixels; build them with one --size")
-    fields = list(shards.read_fields(dataset, "image/bytes", "image/offset", "mask/bits", "label/rotation"))
-    if not fields:
-        raise DatasetError(f"{dataset.folder}: the dataset is empty")
-    size = sizes.pop()
-    crops = _crops(fields, size, threads or cores())
-    angles = from_matrix(np.concatenate([f["label/rotation"] for f in fields]))
-    masks = np.concatenate([f["mask/bits"] for f in fields])
-    return Source(crops, masks, angles, load_backgrounds(dataset.folder.parent / "synhead+" / shards.BACKGROUNDS, size))
+    store = open_store(dataset, device, kind, threads)
+    angles = np.concatenate([fields["label/pyr"] for fields in shards.read_fields(dataset, "label/pyr")])
+    path = dataset.folder.parent / "synhead+" / shards.BACKGROUNDS
+    return Source(store, angles, load_backgrounds(path, store.size))
 
 
-def load_target(dataset: shards.Dataset, threads: int | None = None) -> Target:
-    """Return a target dataset in memory, without its labels; raises DatasetError if it is empty or damaged."""
-    fields = list(shards.read_fields(dataset, "image/bytes", "image/offset", "id"))
-    if not fields:
-        raise DatasetError(f"{dataset.folder}: the dataset is empty")
-    crops = _crops(fields, dataset.size, threads or cores())
-    return Target(crops, np.concatenate([f["id"] for f in fields]))
+def load_target(
+    dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None
+) -> Target:
+    """Return a target dataset for a device, its labels unread; raises DatasetError if it is empty or damaged."""
+    store = open_store(dataset, device, kind, threads)
+    return Target(store, np.concatenate([fields["id"] for fields in shards.read_fields(dataset, "id")]))
 
 
 def load_backgrounds(path: Path, size: int) -> np.ndarray:
@@ -166,53 +100,109 @@ def keyed_random(seed: int, epoch: int, samples: np.ndarray, count: int) -> np.n
     return (numbers >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
+class _Buffers:
+    """Arrays that are lent out again once nobody holds them: new memory takes longer to fill than a batch to make."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = dtype
+        self._lent: list[tuple[np.ndarray, weakref.ref[np.ndarray]]] = []
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return an array, not initialised; it is the caller's until the last view of it is gone."""
+        fitting = (whole for whole, lent in self._lent if lent() is None and whole.shape == shape)
+        whole = next(fitting, None)
+        if whole is None:
+            whole = np.empty(shape, self._dtype)
+        lent = whole.view()
+        kept = [pair for pair in self._lent if pair[0] is not whole]
+        self._lent = [*kept[-1:], (whole, weakref.ref(lent))]  # two are enough, and do not hold on to more memory
+        return lent
+
+
 class Composer:
     """Makes batches on the device: unpacks the masks, puts a random background behind each head, normalises."""
 
     def __init__(self, source: Source, device: torch.device, seed: int) -> None:
-        self._source = source
-        self._seed = seed
-        self._device = device
+        size = source.store.size
+        self._seed, self._size, self._device = seed, size, device
+        self._angles = torch.from_numpy(source.angles).float().to(device)
         self._backgrounds = torch.from_numpy(source.backgrounds).to(device)
-        self._mean = torch.tensor(IMAGE_MEAN, device=device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(IMAGE_STD, device=device).view(1, 3, 1, 1) * 255
-        self._angles = torch.from_numpy(source.angles).float()
+        # x * scale + shift normalises; for a whole row of an image, as three numbers at a time are slow.
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (IMAGE_MEAN, IMAGE_STD))
+        self._scale = (1 / (255 * std)).repeat(size).float().to(device)
+        self._shift = (-mean / std).repeat(size).float().to(device)
+        self._pixels, self._floats = _Buffers(np.uint8), _Buffers(np.float32)
+        # The eight pixels of each byte of a mask.
+        bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+        self._bits = torch.from_numpy(bits).bool().to(device)
+
+    def source(self, rows: np.ndarray, crops: Tensor, masks: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return images (n, 3, s, s) and angles (n, 3) in degrees, on the device, of the source's ``rows`` (n,).
+
+        ``crops`` and ``masks`` are what the store gives for them.
+        """
+        draws = keyed_random(self._seed, epoch, rows, 3)
+        compose = self._compose_on_cpu if self._device.type == "cpu" else self._compose_on_gpu
+        return self._normalise(compose(draws, crops, masks)), self._angles[torch.from_numpy(rows).to(self._device)]
+
+    def target(self, crops: Tensor) -> Tensor:
+        """Return images (n, 3, s, s) of crops (n, s, s, 3), on the device."""
+        return self._normalise(crops)
 
     def _normalise(self, images: Tensor) -> Tensor:
         """Return (n, 3, s, s), channels last, of uint8 images (n, s, s, 3)."""
-        return (images.permute(0, 3, 1, 2).float() - self._mean) / self._std
+        if self._device.type == "cpu":
+            floats = torch.from_numpy(self._floats.take(images.shape))
+        else:
+            floats = torch.empty(images.shape, device=self._device)
+        lines = floats.flatten(2).copy_(images.flatten(2))
+        torch.addcmul(self._shift, lines, self._scale, out=lines)
+        return floats.permute(0, 3, 1, 2)
 
-    def source(self, indices: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return images (n, 3, s, s) and angles (n, 3) in degrees of source samples, on the device."""
-        size = self._source.crops.size
-        images = torch.from_numpy(self._source.crops.gather(indices)).to(self._device)
-        packed = torch.from_numpy(self._source.masks[indices]).to(self._device)
-        bits = torch.arange(7, -1, -1, device=self._device, dtype=torch.uint8)
-        mask = ((packed.unsqueeze(-1) >> bits) & 1).flatten(1)[:, : size * size].view(-1, size, size, 1).bool()
-        composed = torch.where(mask, images, self._behind(indices, epoch, size))
-        return self._normalise(composed), self._angles[indices].to(self._device)
+    def _corners(self, draws: Floats) -> np.ndarray:
+        """Return the number of the background, top and left (n, 3) of the crops that are drawn."""
+        return (draws * [len(self._backgrounds), self._size + 1, self._size + 1]).astype(np.int64)
 
-    def _behind(self, indices: np.ndarray, epoch: int, size: int) -> Tensor:
-        draws = keyed_random(self._seed, epoch, indices, 3)
-        if not len(self._backgrounds):
-            plain = torch.from_numpy((draws * 256).astype(np.uint8)).to(self._device)
-            return plain.view(-1, 1, 1, 3)
-        drawn = torch.from_numpy(draws).to(self._device)
-        which = (drawn[:, 0] * len(self._backgrounds)).long()
-        corner = (drawn[:, 1:] * (size + 1)).long()
-        steps = torch.arange(size, device=self._device)
-        rows = (corner[:, :1] + steps).unsqueeze(2)
-        columns = (corner[:, 1:] + steps).unsqueeze(1)
-        return self._backgrounds[which.view(-1, 1, 1), rows, columns]
+    def _compose_on_gpu(self, draws: Floats, crops: Tensor, masks: Tensor) -> Tensor:
+        """Return the crops (n, s, s, 3), uint8, on what ``draws`` (n, 3), in [0, 1), puts behind them."""
+        size = self._size
+        mask = self._bits[masks.int()].flatten(1)[:, : size * size].view(-1, size, size, 1)
+        if len(self._backgrounds):
+            which, top, left = torch.from_numpy(self._corners(draws).T.copy()).to(self._device, non_blocking=True)
+            windows = self._backgrounds.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
+            behind = windows[which, top, left]
+        else:
+            behind = torch.from_numpy((draws * 256).astype(np.uint8)).to(self._device).view(-1, 1, 1, 3)
+        return torch.where(mask, crops, behind)
 
-    def target(self, crops: Crops, indices: np.ndarray) -> Tensor:
-        """Return images (n, 3, s, s) of target samples, on the device."""
-        return self._normalise(torch.from_numpy(crops.gather(indices)).to(self._device))
+    def _compose_on_cpu(self, draws: Floats, crops: Tensor, masks: Tensor) -> Tensor:
+        """Return the same as on a GPU, image by image: many times as fast as torch's gathers on a CPU."""
+        size = self._size
+        images = self._pixels.take(tuple(crops.shape))
+        if len(self._backgrounds):
+            backgrounds = self._backgrounds.numpy()
+            for image, (which, top, left) in zip(images, self._corners(draws).tolist(), strict=True):
+                image[:] = backgrounds[which, top : top + size, left : left + size]
+        else:
+            images[:] = (draws * 256).astype(np.uint8)[:, None, None]
+        heads = np.unpackbits(masks.numpy(), axis=1, count=size * size).reshape(-1, size, size)
+        for image, crop, head in zip(images, crops.numpy(), heads, strict=True):
+            cv2.copyTo(crop, head, image)
+        return torch.from_numpy(images)
 
 
-def draw(rng: np.random.Generator, probabilities: Floats, count: int) -> np.ndarray:
-    """Return ``count`` indices drawn with replacement by ``probabilities`` (n,)."""
-    return rng.choice(len(probabilities), size=count, p=probabilities)
+def cumulative(probabilities: Floats) -> Floats:
+    """Return what :func:`draw` draws by: the summed probabilities (n,)."""
+    summed = np.cumsum(probabilities)
+    return summed / summed[-1]
+
+
+def draw(rng: np.random.Generator, summed: Floats, count: int) -> np.ndarray:
+    """Return ``count`` indices drawn with replacement by the :func:`cumulative` probabilities (n,).
+
+    They are those of ``rng.choice(n, count, p=probabilities)``, which would sum all of them up again.
+    """
+    return np.searchsorted(summed, rng.random(count), side="right")
 
 
 def endless(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:

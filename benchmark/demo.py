@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +10,14 @@ from pathlib import Path
 
 import click
 
-from benchmark import scoreboard
+from baselines.method import Settings
+from benchmark import reproduce, scoreboard
 from benchmark.presets import PRESETS
-from benchmark.train import LOG, run_from_options
+from benchmark.train import Options, run_from_options
 from headposeplus import plots, shards
 from headposeplus.build import build_datasets
-from headposeplus.build_shards import Options
-from headposeplus.errors import TrainingError
-from headposeplus.files import cores, progress, write_json
+from headposeplus.build_shards import Options as BuildOptions
+from headposeplus.files import cores, write_json
 from headposeplus.miniature.write import write_miniature
 from headposeplus.summary import describe
 
@@ -27,56 +25,9 @@ SCALE, SIZE, TASK, PRESET = "small", 32, "pda", "miniature"
 ADAPTED = ("dann", "padaco", "control-uniform", "control-padaco")
 
 
-def _options(method: str, data: Path, runs: Path, seed: int) -> list[str]:
-    return ["benchmark", "--method", method, "--task", TASK, "--data", str(data), "--out", str(runs),
-            "--preset", PRESET, "--device", "cpu", "--threads", "1", "--seed", str(seed)]  # fmt: skip
-
-
-def _steps(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def train_side_by_side(methods: tuple[str, ...], data: Path, runs: Path, seed: int) -> None:
-    """Train the second stages of several methods, one on each core, with one progress bar for all.
-
-    Raises
-    ------
-    TrainingError
-        If a run fails; the message holds the last line that it printed.
-    """
-    preset = PRESETS[PRESET]
-    folders = {method: runs / f"{TASK}-{PRESET}-seed{seed}" / method for method in methods}
-    waiting = [method for method in methods if not (folders[method] / "predictions.csv").exists()]
-    per_method = (preset.warm + preset.ramp + preset.hold[TASK]) * ((preset.epoch_samples or 0) // preset.batch + 1)
-    total = per_method * len(waiting)
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    label = f"stage 2, {len(waiting)} methods"
-    with progress(total, label, "step") as bar:
-        counted = list(waiting)
-        try:
-            while waiting or running:
-                while waiting and len(running) < cores():
-                    method = waiting.pop(0)
-                    folders[method].mkdir(parents=True, exist_ok=True)
-                    with (folders[method] / "output.txt").open("wb") as output:
-                        running[method] = subprocess.Popen(
-                            [sys.executable, "-m", "benchmark", *_options(method, data, runs, seed)],
-                            stdout=output,
-                            stderr=subprocess.STDOUT,
-                        )
-                for method, process in list(running.items()):
-                    if process.poll() is None:
-                        continue
-                    del running[method]
-                    if process.returncode:
-                        lines = (folders[method] / "output.txt").read_text(errors="replace").split("\n")
-                        last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
-                        raise TrainingError(f"{method}: {last}")
-                bar.update(sum(_steps(folders[method] / LOG) for method in counted) - bar.n)
-                time.sleep(0.2)
-        finally:
-            for process in running.values():
-                process.terminate()
+def _planned(methods: tuple[str, ...], data: Path, runs: Path, seed: int) -> list[reproduce.Planned]:
+    options = {"device": "cpu", "threads": 1}
+    return reproduce.plan(TASK, list(methods), {seed: data}, runs, PRESETS[PRESET], options)
 
 
 def _draw(data: Path, crops: Path, spaces: Path, seed: int) -> None:
@@ -112,23 +63,22 @@ def run_demo(out: Path, seed: int) -> None:
         write_miniature(raw, SCALE, seed, jobs)
     with timed("build the datasets"):
         summary = build_datasets(
-            data, raw / "hpdb", raw / "synhead2_release", None, None, Options(size=SIZE), jobs,
+            data, raw / "hpdb", raw / "synhead2_release", None, None, BuildOptions(size=SIZE), jobs,
             raw / "data_manifest.csv", seed,
         )  # fmt: skip
     click.echo(f"\n{describe(summary, data)}\n")
     with timed("draw the pictures"):
         _draw(data, crops, spaces, seed)
     with timed("train on the source (stage 1)"):
-        options = _options("source-only", data, runs, seed)
+        first = _planned(("source-only",), data, runs, seed)[0]
         predictions = [
             run_from_options(
-                method="source-only", task=TASK, data=data, out=runs, preset=PRESET, weights=None, device="cpu",
-                batch=None, neighbours=10, threshold=3.5, threads=None, seed=seed,
-                command=shlex.join(["hpp", *options]),
+                "source-only", TASK, data, runs, PRESET, None, None, Settings(), Options(device="cpu"), seed,
+                shlex.join(["hpp", *first.words]),
             )
         ]  # fmt: skip
     with timed(f"adapt with {len(ADAPTED)} methods (stage 2), side by side"):
-        train_side_by_side(ADAPTED, data, runs, seed)
+        reproduce.run_side_by_side(_planned(ADAPTED, data, runs, seed), jobs, f"{len(ADAPTED)} methods")
     with timed("score"):
         predictions += [predictions[0].parents[1] / method / "predictions.csv" for method in ADAPTED]
         for path in predictions:

@@ -55,6 +55,13 @@ PRESETS = {
             stage2_rate=0.03, stage2_decay=1e-4, last_rate=0.1, warm=5, ramp=5, hold={"da": 5, "pda": 5},
             highest_lambda=0.3,
         ),
+        # A few seconds: to see that a method runs. What it learns is nothing.
+        Preset(
+            name="trial", backbone="slim", weights="none", size=None, batch=20, held_out=0.03,
+            epoch_samples=100, stage1_epochs=3, stage1_optimizer="adamw", stage1_rate=3e-3, stage1_decay=1e-3,
+            stage2_rate=0.03, stage2_decay=1e-4, last_rate=0.1, warm=1, ramp=1, hold={"da": 1, "pda": 1},
+            highest_lambda=0.3,
+        ),
     )
 }  # fmt: skip
 

@@ -11,12 +11,13 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from benchmark import protocols
+from benchmark import protocols, selection
 from benchmark.metrics import scores
 from benchmark.submission import read_submission
 from headposeplus import __version__, shards, subsets
 from headposeplus.errors import SubmissionError
 from headposeplus.files import read_json, sha256, write_json, write_text
+from headposeplus.rotations import to_matrix
 
 PAGE = "scoreboard.md"
 _ABOUT = (
@@ -32,12 +33,15 @@ def score(
     task: str | None = None,
     subset: str | None = None,
     manifest_file: Path | None = None,
+    rule: str | None = None,
 ) -> dict[str, Any]:
     """Return the entry of a file of predictions on the Biwi+ of ``data``.
 
     ``task`` is ``da`` or ``pda``; if None, that of the TOML beside the predictions. With ``subset``, a name or a
     file of frames, only its frames count, under a protocol of their own; ``manifest_file`` lists the frames of a
-    copy that is not the real one.
+    copy that is not the real one. ``rule`` takes the predictions of the epoch that another rule of selection finds
+    (:mod:`benchmark.selection`), which needs what ``hpp benchmark`` leaves beside its predictions; where that holds
+    predictions under other batch statistics, their scores come with the entry.
 
     Raises
     ------
@@ -47,7 +51,8 @@ def score(
         If there is no Biwi+, or the subset is unknown or has frames that Biwi+ lacks.
     """
     submission = read_submission(predictions)
-    ids, truth = shards.read_labels(shards.open_dataset(data / "biwi+"))
+    ids, every_truth = shards.read_labels(shards.open_dataset(data / "biwi+"))
+    truth = every_truth
     task = protocols.find_task(task or str(submission.about.get("task", "")))
     protocol = protocols.for_test_set(task, ids, truth)
     chosen, about_subset = None, {}
@@ -58,12 +63,31 @@ def score(
         protocol = protocols.narrowed(protocol, found, truth)
         about_subset = {"subset": {"name": found.name, "frames_sha256": found.sha256, "source": found.source}}
     rotations = protocols.aligned(submission, ids, protocol, predictions, chosen)
+    selected = {}
+    if rule is not None:
+        epochs = selection.read_epochs(predictions.with_name(selection.EPOCHS))
+        if epochs.angles.shape[1] != len(ids):
+            raise SubmissionError(
+                f"{predictions.with_name(selection.EPOCHS)}: predictions on {epochs.angles.shape[1]} frames, "
+                f"but the test set has {len(ids)}"
+            )
+        epoch, text = selection.find_epoch(rule, epochs, every_truth, protocol.convention)
+        rotations = to_matrix(epochs.angles[epoch])[slice(None) if chosen is None else chosen]
+        selected = {"selection": text, "selected_epoch": epoch + 1}
+    statistics = {}
+    for kind in ("source", "target") if rule is None else ():
+        path = predictions.with_name(f"{predictions.stem}-{kind}.csv")
+        if path.exists():
+            other = protocols.aligned(read_submission(path), ids, protocol, path, chosen)
+            statistics[kind] = {k: round(v, 4) for k, v in scores(other, truth, protocol.convention).items()}
     return {
         "protocol": protocol._asdict(),
         **about_subset,
         **{key: _plain(submission.about.get(key, "")) for key in _ABOUT},
+        **selected,
         "convention": protocol.convention,
         "camera": protocol.camera,
+        **({"scores_of_other_statistics": statistics} if statistics else {}),
         "scores": {key: round(value, 4) for key, value in scores(rotations, truth, protocol.convention).items()},
         "predictions_sha256": sha256(predictions),
         "toolkit": __version__,
@@ -137,6 +161,7 @@ def table(board: list[dict[str, Any]], layout: str = "github") -> str:
             "yaw": f"{e['scores']['yaw']:.2f}",
             "roll": f"{e['scores']['roll']:.2f}",
             "geodesic": f"{e['scores']['geodesic']:.2f}",
+            "MAE, source / target statistics": _other_statistics(e),
             "target images": "yes" if e["uses_target_images"] else "no",
             "selection": clean(e["selection"]),
             "trained on": clean(e["training_data"]),
@@ -146,6 +171,14 @@ def table(board: list[dict[str, Any]], layout: str = "github") -> str:
         for e in board
     ]
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+
+
+def _other_statistics(entry: dict[str, Any]) -> str:
+    found = entry.get("scores_of_other_statistics", {})
+    try:
+        return " / ".join(f"{float(found[kind]['mae']):.2f}" for kind in ("source", "target"))
+    except (KeyError, TypeError, ValueError):
+        return ""
 
 
 def published_table(layout: str = "github") -> str:

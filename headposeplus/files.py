@@ -122,11 +122,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def progress(total: int, label: str, unit: str, done: int = 0) -> tqdm[NoReturn]:
+def progress(total: int, label: str, unit: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
     """Return a progress bar on standard error; where that is no terminal, a line now and then."""
     interval = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(
-        total=total, initial=done, desc=label, unit=unit, mininterval=interval, dynamic_ncols=True, disable=not total
+        total=total,
+        initial=done,
+        desc=label,
+        unit=unit,
+        mininterval=interval,
+        dynamic_ncols=True,
+        disable=not (total and shown),
     )
 
 

@@ -1,8 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from baselines import losses, methods, networks, weights
+from baselines.method import Batch, Look, Seen, Settings
 from headposeplus.errors import HeadposeError, TrainingError
 
 
@@ -71,7 +74,7 @@ def test_networks(backbone, size, width):
     network = networks.make_network(backbone)
     output = network(torch.randn(4, 3, size, size))
     assert output.features.shape == (4, width) and output.angles.shape == (4, 3)
-    assert network.discriminator(output.features).shape == (4, 1)
+    assert networks.make_discriminator(width)(output.features).shape == (4, 1)
     network.angle_mean.copy_(torch.tensor([1.0, 2, 3]))
     network.angle_std.copy_(torch.tensor([10.0, 20, 5]))
     degrees = torch.tensor([[11.0, -18, 3]])
@@ -111,32 +114,60 @@ def test_unknown_names():
         methods.find_method("x")
 
 
-def test_domains_are_normalised_by_their_own_batches():
-    """The loss on the source does not depend on the target's images."""
-    torch.manual_seed(0)
+def look_at(source, predictions):
+    """Return what a method may look at, but for features."""
+    return Look(
+        source, lambda rows: Seen(None, source[rows]), lambda: Seen(None, predictions), np.random.default_rng(0)
+    )
+
+
+def begin(name, seed=0):
+    """Return a method and a network at the start of the second stage."""
+    torch.manual_seed(seed)
     network = networks.make_network("slim").train()
+    method = methods.METHODS[name](Settings())
+    method.start(network, look_at(np.zeros((1, 3)), np.zeros((1, 3))))
+    return method, network
+
+
+@pytest.mark.parametrize("name", ["control-uniform", "dann"])
+def test_domains_are_normalised_by_their_own_batches(name):
+    """The loss on the source does not depend on the target's images."""
     source, degrees = torch.randn(8, 3, 32, 32), torch.randn(8, 3)
     parts = []
     for target in (torch.randn(8, 3, 32, 32), 5 + 3 * torch.randn(8, 3, 32, 32)):
-        _, found = methods.adaptation_step(network, source, degrees, target, 0.1)
+        method, network = begin(name)
+        _, found = method.loss(network, Batch(source, degrees, target), 0.1)
         parts.append(found["pose_loss"].item())
     assert parts[0] == pytest.approx(parts[1], rel=1e-6)
 
 
 def test_with_lambda_0_the_features_learn_nothing_from_the_discriminator():
-    torch.manual_seed(0)
-    network = networks.make_network("slim").train()
-    source, degrees, target = torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32)
+    batch = Batch(torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32))
     gradients = {}
+    for name, lam in (("control-uniform", 0.0), ("dann", 0.0), ("dann", 0.5)):
+        method, network = begin(name)
+        method.loss(network, batch, lam)[0].backward()
+        gradients[name, lam] = network.features[0].weight.grad
+    assert torch.allclose(gradients["dann", 0.0], gradients["control-uniform", 0.0], atol=1e-6)
+    assert not torch.allclose(gradients["dann", 0.5], gradients["dann", 0.0], atol=1e-4)
+
+
+def test_the_discriminator_learns_at_its_full_rate_and_the_features_against_it():
+    """The features' gradient is minus lambda times that of the domain loss; the discriminator's has no lambda."""
+    batch = Batch(torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32))
+    features, discriminator = {}, {}
     for lam in (0.0, 0.5):
-        network.zero_grad()
-        loss, _ = methods.adaptation_step(network, source, degrees, target, lam)
-        loss.backward()
-        gradients[lam] = network.features[0].weight.grad.clone()
-    network.zero_grad()
-    methods.source_step(network, source, degrees)[0].backward()
-    assert torch.allclose(gradients[0.0], network.features[0].weight.grad, atol=1e-6)
-    assert not torch.allclose(gradients[0.0], gradients[0.5], atol=1e-4)
+        method, network = begin("dann")
+        method.loss(network, batch, lam)[0].backward()
+        features[lam] = network.features[0].weight.grad
+        discriminator[lam] = method.discriminator[0].weight.grad
+    method, network = begin("dann")
+    logits = [method.discriminator(network(images).features) for images in (batch.images, batch.target)]
+    losses.domain_loss(*logits).backward()
+    assert torch.allclose(features[0.5] - features[0.0], -0.5 * network.features[0].weight.grad, atol=1e-6)
+    for gradient in discriminator.values():
+        assert torch.allclose(gradient, method.discriminator[0].weight.grad, atol=1e-6)
 
 
 def test_schedules():
@@ -147,11 +178,44 @@ def test_schedules():
 
 
 def test_methods_and_their_sampling(labels):
-    source, predictions = labels
-    settings = methods.Settings(neighbours=5)
-    for method in methods.METHODS.values():
-        probabilities = method.sampling(source, predictions, settings)
-        assert probabilities.shape == (300,) and probabilities.sum() == pytest.approx(1)
-    control, padaco = methods.METHODS["control-padaco"], methods.METHODS["padaco"]
-    assert (control.sampling(source, predictions, settings) == padaco.sampling(source, predictions, settings)).all()
-    assert padaco.adversarial and not control.adversarial
+    look, settings = look_at(*labels), Settings(neighbours=5)
+    found = {}
+    for name in (
+        "source-only",
+        "control-uniform",
+        "dann",
+        "pada-like",
+        "control-pada-like",
+        "padaco",
+        "control-padaco",
+    ):
+        method = methods.METHODS[name](settings)
+        found[name] = method.sampling(0, look)
+        assert method.sampling(1, look) is None  # computed once, before the second stage
+    assert found["source-only"] is found["control-uniform"] is found["dann"] is None
+    assert (found["padaco"] == weights.padaco(*labels, 5)).all()
+    assert (found["pada-like"] == weights.pada_like(*labels, 3.5)).all()
+    for name in ("padaco", "pada-like"):
+        control = methods.METHODS[f"control-{name}"]
+        assert (found[f"control-{name}"] == found[name]).all() and control.strength == 0
+
+
+def test_methods_see_what_they_say():
+    for name, method in methods.METHODS.items():
+        assert method.trains == (name not in ("source-only", "adabn"))
+        assert method.uses_target == (name != "source-only")
+
+
+def test_a_method_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "their_own.py").write_text(
+        "from baselines.methods import DANN\n\n\nclass Other(DANN):\n    name = ''\n\n\nnothing = 1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert methods.find_method("their_own:Other").name == "other"
+    with pytest.raises(HeadposeError, match="expected a class derived from"):
+        methods.find_method("their_own:nothing")
+    with pytest.raises(HeadposeError, match="cannot be imported: AttributeError"):
+        methods.find_method("their_own:Missing")
+    with pytest.raises(HeadposeError, match="cannot be imported: ModuleNotFoundError"):
+        methods.find_method("not_there:Other")

@@ -35,6 +35,8 @@ ALL_SEQUENCES = tuple(f"{i:02d}" for i in range(1, 25))
 SCALES = {
     "tiny": Scale(("01", "03", "06", "15"), 12, 160, 120, (4, 2, 1, 2), (10, 8, 8, 8), 64, 4, 64),
     "small": Scale(ALL_SEQUENCES, 32, 240, 180, (24, 26, 5, 15), (10, 15, 90, 28), 96, 24, 96),
+    # Many small images, most of them of poses that Biwi has not or has seldom: for the findings.
+    "study": Scale(ALL_SEQUENCES, 84, 240, 180, (24, 26, 5, 15), (24, 48, 240, 40), 96, 60, 96),
     # Of the real sizes, but few: for timing a build.
     "bench": Scale(ALL_SEQUENCES, 20, 640, 480, (8, 9, 2, 5), (16, 18, 16, 18), 400, 24, 240),
     "full": Scale(ALL_SEQUENCES, 84, 640, 480, (24, 26, 5, 15), (24, 24, 120, 40), 400, 60, 240),

@@ -44,7 +44,7 @@ class Sensor:
 
     def __init__(self, rng: np.random.Generator, width: int) -> None:
         self.blur = rng.uniform(0.7, 1.0) * max(width / 640, 0.55)
-        self.cast = np.clip(1 + rng.normal(0, 0.1, 3), 0.8, 1.25)
+        self.cast = np.clip(1 + rng.normal(0, 0.04, 3), 0.88, 1.14)  # what its white balance leaves
         self.gamma = rng.uniform(0.85, 1.1)
         self.gain = rng.uniform(0.95, 1.1)
         self.noise = rng.uniform(0.015, 0.025)

@@ -116,7 +116,7 @@ def _unit(vector: object) -> np.ndarray:
 def _biwi_light(setting: np.random.Generator, rng: np.random.Generator) -> Light:
     """Return a sequence's light: the room's lamp is one for all sequences of a setting, and it is never quite still."""
     lamp = np.array([setting.normal(0, 0.4), -setting.uniform(0.4, 0.6), -setting.uniform(0.8, 1.0)])
-    warm = np.clip(1 + setting.normal(0, 0.06) * np.array([1, 0.2, -1.2]), 0.7, 1.3)
+    warm = np.clip(1 + setting.normal(0, 0.04) * np.array([1, 0.2, -1.2]), 0.8, 1.2)
     direction = _unit(lamp + rng.normal(0, 0.12, 3))
     return Light(direction, rng.uniform(0.72, 0.88) * warm, np.full(3, rng.uniform(0.42, 0.5)), 0.15, 0.5)
 

@@ -1,0 +1,86 @@
+"""DANN, and the paper's two ways of drawing its source samples: PADA-like and PADACO, with a control for each.
+
+The discriminator learns at its full rate to tell source from target; the features receive its gradient reversed and
+times lambda (Ganin et al., JMLR 2016; Kuhnke & Ostermann, ICCV 2019, sections 3 and 4.2).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from baselines import weights
+from baselines.losses import domain_loss, pose_loss, reverse_gradient
+from baselines.method import Batch, Floats, Look, Method, Parts
+from baselines.networks import PoseNetwork, make_discriminator
+
+
+class DANN(Method):
+    """Adversarial alignment of the features, every source sample alike."""
+
+    name = "dann"
+    summary = "adversarial alignment, every source sample alike (Ganin et al. 2016)"
+
+    def start(self, network: PoseNetwork, look: Look) -> None:
+        """Make the discriminator."""
+        self.discriminator = make_discriminator(network.width)
+
+    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+        """Return the pose loss plus that of the discriminator, whose gradient reaches the features reversed."""
+        source, target = network(batch.images), network(batch.target)
+        pose = pose_loss(source.angles, network.normalise(batch.degrees))
+        from_source = self.discriminator(reverse_gradient(source.features, lam))
+        from_target = self.discriminator(reverse_gradient(target.features, lam))
+        domain = domain_loss(from_source, from_target)
+        accuracy = ((from_source > 0).float().mean() + (from_target <= 0).float().mean()) / 2
+        parts = {"pose_loss": pose, "domain_loss": domain, "domain_accuracy": accuracy}
+        return pose + domain, {name: part.detach() for name, part in parts.items()}
+
+
+class PADALike(DANN):
+    """DANN with source samples drawn by the paper's Eq. 3."""
+
+    name = "pada-like"
+    summary = "DANN with the paper's Eq. 3 as source weights"
+
+    def sampling(self, epoch: int, look: Look) -> Floats | None:
+        """Return the probabilities (n,) of Eq. 3, from the first stage's predictions."""
+        if epoch:
+            return None
+        return weights.pada_like(look.angles, look.target().angles, self.settings.threshold)
+
+
+class PADACO(DANN):
+    """DANN with source samples drawn by how often they are a neighbour of a prediction on the target."""
+
+    name = "padaco"
+    summary = "DANN with source samples drawn by label-space neighbours (Kuhnke & Ostermann 2019)"
+
+    def sampling(self, epoch: int, look: Look) -> Floats | None:
+        """Return PADACO's probabilities (n,), from the first stage's predictions."""
+        if epoch:
+            return None
+        return weights.padaco(look.angles, look.target().angles, self.settings.neighbours)
+
+
+class ControlUniform(Method):
+    """More training, alternating source and target batches, and nothing else."""
+
+    name = "control-uniform"
+    summary = "a second stage with lambda = 0: more training, no adversary"
+    strength = 0.0
+
+
+class ControlPADALike(ControlUniform):
+    """The resampling of PADA-like alone."""
+
+    name = "control-pada-like"
+    summary = "lambda = 0 with PADA-like's sampling: its resampling alone"
+    sampling = PADALike.sampling
+
+
+class ControlPADACO(ControlUniform):
+    """PADACO's resampling alone."""
+
+    name = "control-padaco"
+    summary = "lambda = 0 with PADACO's sampling: its resampling alone"
+    sampling = PADACO.sampling

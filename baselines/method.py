@@ -1,0 +1,116 @@
+"""What a method of adaptation is: which source samples it draws, and what a step minimises.
+
+A method owns no loop, no loader and no optimizer. It is given source images with labels and target images without, and
+it never meets a target label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from baselines.losses import pose_loss
+from baselines.networks import PoseNetwork
+
+Floats = NDArray[np.float64]
+Parts = dict[str, Tensor]
+
+
+class Settings(NamedTuple):
+    """What the formulas leave open: N of PADACO, t of the PADA-like weights in degrees squared, and the highest lambda.
+
+    ``highest_lambda`` is None for the method's own, or, where it has none, the preset's.
+    """
+
+    neighbours: int = 10
+    threshold: float = 3.5
+    highest_lambda: float | None = None
+
+
+class Batch(NamedTuple):
+    """What a step sees: source images (n, 3, s, s), their angles (n, 3) in degrees, and target images (m, 3, s, s)."""
+
+    images: Tensor
+    degrees: Tensor
+    target: Tensor
+
+
+class Seen(NamedTuple):
+    """What the network makes of samples: features (n, d) and angles (n, 3), ``pyr`` in degrees."""
+
+    features: NDArray[np.float32]
+    angles: Floats
+
+
+class Look(NamedTuple):
+    """What a method may look at between epochs. The network's running batch statistics are used.
+
+    Attributes
+    ----------
+    angles
+        Labels of the source samples (n, 3), ``pyr`` in degrees.
+    source
+        Takes rows of ``angles`` (k,) and returns what the network makes of those samples.
+    target
+        Returns what the network makes of the target's m images, in their order.
+    rng
+        Random numbers of this epoch.
+    """
+
+    angles: Floats
+    source: Callable[[NDArray[np.int64]], Seen]
+    target: Callable[[], Seen]
+    rng: np.random.Generator
+
+
+class Method(nn.Module):
+    """A second stage of plain training: the base of all methods, and by itself the control without an adversary.
+
+    What a method learns or remembers are its modules, parameters and buffers, made in :meth:`start`: those that require
+    a gradient are trained with the network, all are part of a checkpoint. A method's lambda is 0 for the first third of
+    the second stage and then grows to its highest: that of the settings, ``strength``, or else the preset's.
+    """
+
+    name = ""
+    summary = ""
+    trains = True  # whether it has a second stage
+    uses_target = True  # whether it sees target images
+    strength: float | None = None
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def start(self, network: PoseNetwork, look: Look) -> None:
+        """Prepare for the second stage, with the network of the first one."""
+
+    def sampling(self, epoch: int, look: Look) -> Floats | None:
+        """Return the probabilities (n,) of drawing each source sample from this epoch on; None: as before.
+
+        The first epoch is 0; all samples are drawn alike where it returns None.
+        """
+        return None
+
+    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+        """Return what a step minimises, a scalar, and its parts for the log.
+
+        Source and target pass the network one after the other, so each is normalised by its own batch's statistics,
+        and the running statistics see both in turn.
+        """
+        source, _ = network(batch.images), network(batch.target)
+        pose = pose_loss(source.angles, network.normalise(batch.degrees))
+        return pose, {"pose_loss": pose.detach()}
+
+    def after_step(self, network: PoseNetwork) -> None:
+        """Do what follows each step of the optimizer."""
+
+    def finish(self, network: PoseNetwork, target: Iterable[Tensor]) -> None:
+        """Do what follows the last step; ``target`` yields all target images in batches."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return numbers worth a place in the log of each epoch."""
+        return {}

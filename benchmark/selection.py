@@ -1,0 +1,123 @@
+"""Which epoch of the second stage is submitted: rules that see no target label, and the oracle, which does.
+
+The official rule is ``last``: the last epoch of the fixed schedule. ``source-val`` takes the lowest error on held-out
+source images, ``consistency`` the epoch whose predictions on target images change least when the images are mirrored
+(what low entropy is to a classifier), ``dev`` the lowest error on held-out source images, weighted to be like the
+target. ``oracle`` takes the lowest error on the target's labels. Training cannot know it: a scorer finds it from the
+predictions of every epoch, and says so, to show what the other rules leave on the table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from benchmark.metrics import scores
+from headposeplus.errors import SubmissionError
+from headposeplus.rotations import Floats, geodesic, to_matrix
+
+OFFICIAL = "last"
+RULES = {
+    OFFICIAL: "last epoch of the fixed schedule",
+    "source-val": "lowest error on held-out source images",
+    "consistency": "least change of the predictions on mirrored target images",
+    "dev": "lowest error on held-out source images weighted by deep embedded validation",
+}
+ORACLE = "oracle"
+ORACLE_TEXT = "oracle: lowest error on the target's own labels"
+EPOCHS = "epochs.npz"
+
+
+class Epochs(NamedTuple):
+    """What a second stage of e epochs leaves beside its predictions.
+
+    ``angles`` (e, m, 3) are the predictions after each epoch, ``pyr`` in degrees; ``probabilities`` (n,) those by which
+    the source samples were drawn in the end; ``criteria`` the e values of each rule but ``last``.
+    """
+
+    angles: Floats
+    probabilities: Floats
+    criteria: dict[str, Floats]
+
+
+def mirrored(angles: Floats) -> Floats:
+    """Return the angles (n, 3) of mirrored images: yaw and roll change their sign."""
+    return angles * [1, -1, -1]
+
+
+def consistency(angles: Floats, of_mirrored: Floats) -> float:
+    """Return the mean angle in degrees between predictions (n, 3) and those on the mirrored images, mirrored back."""
+    return float(geodesic(to_matrix(angles), to_matrix(mirrored(of_mirrored))).mean())
+
+
+def deep_embedded_validation(source: Floats, target: Floats, held_out: Floats, losses: Floats) -> float:
+    """Return the risk on the target as deep embedded validation estimates it (You et al., ICML 2019).
+
+    A logistic regression tells features of source training images (n, d) from the target's (m, d). Its odds weight the
+    losses (k,) of held-out source images with features (k, d), and the weights' own spread, whose mean is known to
+    be 1, is used to lower the variance (their equation 7).
+    """
+    middle, spread = source.mean(axis=0), source.std(axis=0) + 1e-6
+    source, target, held_out = ((part - middle) / spread for part in (source, target, held_out))
+    features = np.concatenate((source, target))
+    is_target = np.repeat([0.0, 1.0], [len(source), len(target)])
+    share = np.where(is_target > 0, 0.5 / len(target), 0.5 / len(source))
+    decay = 1e-2
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        w, b = parameters[:-1], parameters[-1]
+        logits = features @ w + b
+        errors = share * (1 / (1 + np.exp(-logits)) - is_target)
+        value = float((share * (np.logaddexp(0, logits) - is_target * logits)).sum() + decay / 2 * (w @ w))
+        return value, np.append(features.T @ errors + decay * w, errors.sum())
+
+    fitted = minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
+    # Both domains weigh one half in the fit, so the odds are the ratio of the densities.
+    weights = np.exp(np.clip(held_out @ fitted[:-1] + fitted[-1], -20, 20))
+    weighted = weights * losses
+    variance = weights.var()
+    control = -np.cov(weighted, weights, ddof=0)[0, 1] / variance if variance > 0 else 0.0
+    return float(weighted.mean() + control * weights.mean() - control)
+
+
+def choose(rule: str, criteria: dict[str, Floats], count: int) -> int:
+    """Return the epoch, from 0, that a rule other than the oracle takes of ``count``."""
+    return count - 1 if rule == OFFICIAL else int(np.argmin(criteria[rule]))
+
+
+def find_epoch(rule: str, epochs: Epochs, truth: Floats, convention: str) -> tuple[int, str]:
+    """Return the epoch, from 0, that a rule takes, and what an entry says of it; rotations ``truth`` are (m, 3, 3).
+
+    Raises
+    ------
+    SubmissionError
+        If there is no such rule.
+    """
+    if rule == ORACLE:
+        errors = [scores(to_matrix(angles), truth, convention)["mae"] for angles in epochs.angles]
+        return int(np.argmin(errors)), ORACLE_TEXT
+    if rule not in RULES:
+        raise SubmissionError(f"--selection {rule}: expected one of {', '.join([*RULES, ORACLE])}")
+    return choose(rule, epochs.criteria, len(epochs.angles)), RULES[rule]
+
+
+def write_epochs(path: Path, epochs: Epochs) -> None:
+    """Write predictions and criteria of all epochs."""
+    with path.open("wb") as file:
+        arrays = {"angles": epochs.angles.astype(np.float32), "probabilities": epochs.probabilities.astype(np.float32)}
+        np.savez_compressed(file, **arrays, **epochs.criteria)  # type: ignore[arg-type]
+
+
+def read_epochs(path: Path) -> Epochs:
+    """Return what :func:`write_epochs` wrote; raises SubmissionError if the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            criteria = {rule: file[rule] for rule in RULES if rule != OFFICIAL}
+            return Epochs(file["angles"].astype(float), file["probabilities"].astype(float), criteria)
+    except (OSError, ValueError, KeyError) as error:
+        raise SubmissionError(
+            f"{path}: expected the predictions after every epoch, as hpp benchmark leaves them: {error}"
+        ) from error
