@@ -5,18 +5,20 @@ VENV := .venv
 PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 BIN := $(VENV)/bin
 DEMO ?= demo
+FINDINGS ?= findings
 
-.PHONY: demo test lint lock readme walk bench clean
+.PHONY: demo test lint lock readme walk bench findings clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    a miniature Biwi and SynHead, the four datasets, trained baselines, a scoreboard"
-	@echo "make test    the tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make readme  write the tables of the README and of docs/ from results/"
-	@echo "make walk    run the commands that the pages in docs/ show, and write down what they print and draw"
-	@echo "make bench   measure the build, and keep the figures in results/bench"
-	@echo "make lock    resolve the dependencies again into requirements.lock"
+	@echo "make demo      a miniature Biwi and SynHead, the four datasets, trained baselines, a scoreboard"
+	@echo "make test      the tests"
+	@echo "make lint      ruff and mypy"
+	@echo "make readme    write the tables of the README and of docs/ from results/"
+	@echo "make walk      run the commands that the pages in docs/ show, and write down what they print and draw"
+	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
+	@echo "make findings  train what docs/findings.md rests on (hours), and keep the records in results/findings"
+	@echo "make lock      resolve the dependencies again into requirements.lock"
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -49,9 +51,12 @@ walk: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/hpp bench build bench --json results/bench/build.json
 
+findings: $(VENV)/.ready
+	$(BIN)/python -m benchmark.findings $(FINDINGS)
+
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	  --no-emit-index-url --extra detect --extra miniature --extra dask --extra dev --output-file requirements.lock setup.cfg
+	  --no-emit-index-url --extra detect --extra miniature --extra dask --extra tensorboard --extra dev --output-file requirements.lock setup.cfg
 
 clean:
 	rm -rf $(DEMO) bench .pytest_cache .mypy_cache .ruff_cache

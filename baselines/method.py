@@ -114,3 +114,12 @@ class Method(nn.Module):
     def facts(self) -> dict[str, Any]:
         """Return numbers worth a place in the log of each epoch."""
         return {}
+
+
+class FirstStage(Method):
+    """What the first stage minimises: the pose error of source images."""
+
+    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+        """Return the pose loss; the batch has no target images."""
+        pose = pose_loss(network(batch.images).angles, network.normalise(batch.degrees))
+        return pose, {"pose_loss": pose.detach()}

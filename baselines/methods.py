@@ -16,7 +16,7 @@ from baselines.method import Method
 from baselines.relative_pose import RelativePose, RelativePosePADACO
 from baselines.reweighting import Reweighting
 from baselines.transport import Transport
-from baselines.updated import UpdatedPADACO
+from baselines.updated import PlainUpdates, UpdatedPADACO
 from headposeplus.errors import HeadposeError
 
 
@@ -33,7 +33,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         SourceOnly, ControlUniform, DANN, PADALike, ControlPADALike, PADACO, ControlPADACO, UpdatedPADACO,
-        AdaBN, CORAL, DAREGRAM, Transport, Reweighting, RelativePose, RelativePosePADACO,
+        PlainUpdates, AdaBN, CORAL, DAREGRAM, Transport, Reweighting, RelativePose, RelativePosePADACO,
     )
 }  # fmt: skip
 
@@ -63,8 +63,10 @@ def find_method(name: str) -> type[Method]:
         raise HeadposeError(f"--method {name}: cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise HeadposeError(f"--method {name}: expected a class derived from baselines.method.Method")
-    if not found.name:
+    if "name" not in vars(found):  # what it inherits is the name of another method
         found.name = class_name.lower()
+    if METHODS.get(found.name, found) is not found:
+        raise HeadposeError(f"--method {name}: there is a method {found.name} already; give the class another name")
     return found
 
 

@@ -49,9 +49,9 @@ class PoseNetwork(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """Return features and normalised angles of images (n, 3, s, s), normalised RGB."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.low_precision):
-            features = self.features(images)
-            angles = self.regressor(features)
-        return Output(features.float(), angles.float())
+            features = self.features(images).float()
+        # Not in bfloat16, whose steps are a quarter of a degree and more.
+        return Output(features, self.regressor(features))
 
     def normalise(self, degrees: Tensor) -> Tensor:
         """Return angles (n, 3), pitch, yaw, roll in degrees, as the network is asked for them."""

@@ -19,10 +19,6 @@ from baselines.adversarial import PADACO
 from baselines.method import Floats, Look
 from baselines.networks import PoseNetwork
 
-MOMENTUM = 0.7  # of the averaged predictions
-CONFIDENT = 0.8  # share of the target samples that pass the gate
-TRUST = 0.1  # the largest total variation of one update
-
 
 def confident(average: Floats, newest: Floats, share: float) -> np.ndarray:
     """Return which target samples (m,), bool, have predictions (m, 3) that differ least from their average (m, 3)."""
@@ -42,6 +38,9 @@ class UpdatedPADACO(PADACO):
 
     name = "padaco-updated"
     summary = "PADACO with weights updated every epoch, held by momentum, a gate and a trust region"
+    momentum = 0.7  # of the averaged predictions
+    confident = 0.8  # share of the target samples that pass the gate
+    trust = 0.1  # the largest total variation of one update
     average: Tensor
     probabilities: Tensor
     told: Tensor
@@ -60,10 +59,10 @@ class UpdatedPADACO(PADACO):
         old = self.probabilities.cpu().numpy()
         if epoch:
             newest = look.target().angles
-            average = MOMENTUM * self.average.cpu().numpy() + (1 - MOMENTUM) * newest
-            gate = confident(average, newest, CONFIDENT)
+            average = self.momentum * self.average.cpu().numpy() + (1 - self.momentum) * newest
+            gate = confident(average, newest, self.confident)
             new = weights.padaco(look.angles, average[gate], self.settings.neighbours)
-            old, moved = within_trust(old, new, TRUST)
+            old, moved = within_trust(old, new, self.trust)
             self.average.copy_(torch.from_numpy(average))
             self.probabilities.copy_(torch.from_numpy(old))
             self.told.copy_(torch.tensor([gate.mean(), moved]))
@@ -73,3 +72,11 @@ class UpdatedPADACO(PADACO):
         """Return the share of target samples that passed the gate, and the total variation of the last update."""
         share, moved = self.told.tolist()
         return {"confident": round(share, 4), "moved": round(moved, 4)}
+
+
+class PlainUpdates(UpdatedPADACO):
+    """What the paper found unstable: weights that are simply computed anew at every epoch."""
+
+    name = "padaco-updated-plainly"
+    summary = "PADACO with weights computed anew every epoch, not held: a control"
+    momentum, confident, trust = 0.0, 1.0, 1.0

@@ -22,13 +22,14 @@ from torchvision import transforms
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.bench import processor
 from benchmark.data import Composer, Source, load_backgrounds, load_source
-from benchmark.stores import STORES, Batch, choose
+from benchmark.stores import AHEAD, STORES, Batch, choose
 from headposeplus import __version__, shards
 from headposeplus.errors import DatasetError
 from headposeplus.files import cores
 
 FILES = 2000  # images that the plain loader reads
 ROUNDS = 3  # of all loaders in turn, so that what else the machine does meets each of them
+WARM = AHEAD + 1  # batches before a measurement: by then those that were made ready meanwhile are used up
 LEAST_RATIO = 10  # of a store to the plain loader
 
 
@@ -80,7 +81,7 @@ def write_files(dataset: shards.Dataset, folder: Path, rng: np.random.Generator)
 def _rate(batches: Iterable[Tensor], device: torch.device, seconds: float) -> float:
     """Return the images a second of batches without end, once they have begun to come."""
     iterator = iter(batches)
-    for _ in range(2):
+    for _ in range(WARM):
         next(iterator)
     _wait_for(device)
     count, began = 0, time.perf_counter()
@@ -124,10 +125,11 @@ def _measure(source: Source, composer: Composer, device: torch.device, batch: in
     }
 
 
-def _measure_plain(dataset: PlainDataset, device: torch.device, batch: int, seconds: float) -> float:
+def _measure_plain(dataset: PlainDataset, device: torch.device, batch: int, seconds: float, seed: int) -> float:
     loader = DataLoader(
         dataset, batch, sampler=RandomSampler(dataset, replacement=True, num_samples=1 << 40),
         num_workers=cores(), pin_memory=device.type == "cuda",
+        generator=torch.Generator().manual_seed(seed),
     )  # fmt: skip
     return _rate((images.to(device, non_blocking=True) for images in loader), device, seconds)
 
@@ -147,26 +149,36 @@ def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: s
     opened, where = shards.open_dataset(data / dataset), torch.device(device)
     if opened.name == "biwi+":
         raise DatasetError(f"{opened.folder}: its images are not rendered; choose one of the sources")
-    kinds = STORES[STORES.index(choose(opened, where)) :]
-    opening, rounds = {}, []
+    count = sum(int(part.info["rows"]) for part in shards.parts(opened))
+    if batch > count:
+        raise DatasetError(f"{opened.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
+    stores = []
     with tempfile.TemporaryDirectory() as folder:
         write_files(opened, Path(folder), np.random.default_rng(seed))
         backgrounds = load_backgrounds(data / "synhead+" / shards.BACKGROUNDS, opened.size)
         plain = PlainDataset(Path(folder), backgrounds)
-        sources = {}
-        for kind in kinds:
+        # One store at a time, as each may take half of the memory.
+        for kind in STORES[STORES.index(choose(opened, where)) :]:
             began = time.perf_counter()
-            sources[kind] = load_source(opened, where, kind)
-            opening[kind] = time.perf_counter() - began
-        count = len(sources["stream"].store)
-        if batch > count:
-            raise DatasetError(f"{opened.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
-        composer = Composer(sources["stream"], where, seed)
-        for number in range(ROUNDS):
-            found: dict[str, Any] = {"plain": _measure_plain(plain, where, batch, seconds)}
-            for kind, source in sources.items():
-                found[kind] = _measure(source, composer, where, batch, seconds, seed + number)
-            rounds.append(found)
+            source = load_source(opened, where, kind)
+            opening = time.perf_counter() - began
+            composer = Composer(source, where, seed)
+            rounds = [
+                {
+                    "plain": _measure_plain(plain, where, batch, seconds, seed + number),
+                    **_measure(source, composer, where, batch, seconds, seed + number),
+                }
+                for number in range(ROUNDS)
+            ]
+            stores.append(
+                {
+                    "store": kind,
+                    "opening_seconds": round(opening, 2),
+                    **{name: [round(found[name], 1) for found in rounds] for name in rounds[0]},
+                    "ratio": round(statistics.median(found["both"] / found["plain"] for found in rounds), 2),
+                }
+            )
+            del source, composer
     return {
         "toolkit": __version__,
         "processor": processor(),
@@ -182,17 +194,9 @@ def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: s
         "plain": {
             "workers": cores(),
             "files": len(plain),
-            "images_a_second": [round(found["plain"], 1) for found in rounds],
+            "images_a_second": [rate for store in stores for rate in store["plain"]],
         },
-        "stores": [
-            {
-                "store": kind,
-                "opening_seconds": round(opening[kind], 2),
-                **{step: [round(found[kind][step], 1) for found in rounds] for step in ("gather", "compose", "both")},
-                "ratio": round(statistics.median(found[kind]["both"] / found["plain"] for found in rounds), 2),
-            }
-            for kind in kinds
-        ],
+        "stores": stores,
     }
 
 
@@ -226,7 +230,7 @@ def describe_loader(record: dict[str, Any], layout: str = "simple") -> str:
             tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
             "",
             f"{record['crops']:,} crops of {record['size']} pixels a side ({record['dataset']}), batches of "
-            f"{record['batch']}, on {where}; medians of {len(plain['images_a_second'])} rounds. The plain loader reads "
+            f"{record['batch']}, on {where}; medians of {ROUNDS} rounds. The plain loader reads "
             f"a JPEG and a PNG a sample, of {plain['files']:,}, with PIL, puts a background behind it and normalises "
             f"with torchvision. The aim is a ratio of {LEAST_RATIO} at 224 pixels.",
         ]

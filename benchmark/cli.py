@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmark import cli_boxes, cli_data, cli_train
+from benchmark import cli_bench, cli_boxes, cli_data, cli_train
 from benchmark.cli_common import FILE, FOLDER, MANIFEST, SEED, SUBSET, Commands
 from headposeplus import __version__
 
@@ -20,7 +20,7 @@ def main() -> None:
 for command in (
     cli_data.miniature, cli_data.verify, cli_boxes.boxes, cli_data.render_order, cli_data.build_datasets,
     cli_data.inspect, cli_data.convert, cli_data.export, cli_data.subsets,
-    cli_train.benchmark, cli_train.methods, cli_train.reproduce,
+    cli_train.benchmark, cli_train.methods, cli_train.reproduce, cli_bench.bench,
 ):  # fmt: skip
     main.add_command(command)
 
@@ -58,7 +58,7 @@ def score(
     entry = board.score(predictions, data, task, subset, manifest, rule)
     click.echo(f"{entry['protocol']['id']}, {entry['protocol']['frames']:,} frames, errors in degrees\n")
     click.echo(board.table([entry], "simple"))
-    where = predictions.with_name("score.json")
+    where = predictions.with_name(f"score-{rule}.json" if rule else "score.json")
     write_json(where, entry)
     click.echo(f"\nentry {where}")
     if scoreboard:
@@ -80,34 +80,6 @@ def scoreboard(folder: Path) -> None:
     board.build(folder)
     click.echo(board.page(board.entries(folder)))
     click.echo(f"page {folder / board.PAGE}")
-
-
-@main.group()
-def bench() -> None:
-    """Measure how fast the toolkit is."""
-
-
-@bench.command("build")
-@click.argument("folder", type=FOLDER)
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs of each measurement.")
-@click.option("--json", "json_file", type=FILE, help="Write the figures here.")
-@SEED
-def bench_build(folder: Path, repeats: int, json_file: Path | None, seed: int) -> None:
-    """Measure the build beside the bare decoding and encoding of the same files, on one core and on all.
-
-    A miniature whose images have the real sizes is written to FOLDER and kept for the next time.
-
-    \b
-    Example:
-      hpp bench build BENCH
-    """
-    from benchmark import bench as library
-    from headposeplus.files import write_json
-
-    record = library.bench_build(folder, repeats, seed)
-    click.echo(library.describe_build(record))
-    if json_file:
-        write_json(json_file, record)
 
 
 @main.command()

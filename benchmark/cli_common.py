@@ -54,9 +54,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HeadposeError as error:
-            if int(os.environ.get("RANK", "0")):  # the first of several processes says it for all
-                raise SystemExit(1) from error
-            raise click.ClickException(" ".join(str(error).split())) from error
+            rank = os.environ.get("RANK", "0")  # of several processes; it may be the only one that has the error
+            raise click.ClickException(f"process {rank}: " * (rank != "0") + " ".join(str(error).split())) from error
         except MemoryError as error:
             raise click.ClickException("out of memory; lower --jobs or --batch") from error
         except OSError as error:

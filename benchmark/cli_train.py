@@ -43,7 +43,7 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what :func:`benchmark.train.run_from_options` takes, from the options of the command line."""
+    """Return what :func:`benchmark.train.job_from_options` takes, from the options of the command line."""
     from baselines.method import Settings
     from benchmark.train import Options
 
@@ -72,14 +72,16 @@ def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
       hpp benchmark --method padaco --task pda --data DATA --out RUNS
       hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
     """
-    from benchmark.ranks import from_environment
-    from benchmark.train import run_from_options
+    from benchmark.ranks import connected, from_environment
+    from benchmark.train import find_device, job_from_options, run
 
-    options = _options(given)
-    for number in seeds or (seed,):
-        predictions = run_from_options(command=typed_command(), seed=number, **options)
-        if from_environment().first:
-            click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {options['data']}")
+    options, ranks = _options(given), from_environment()
+    # Connected once for all seeds: the store of torchrun would give the next one the addresses of the last.
+    with connected(ranks, find_device(options["options"].device, ranks)):
+        for number in seeds or (seed,):
+            predictions = run(job_from_options(command=typed_command(), seed=number, **options))
+            if ranks.first:
+                click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {options['data']}")
 
 
 @click.command()

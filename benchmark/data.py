@@ -115,7 +115,7 @@ class _Buffers:
             whole = np.empty(shape, self._dtype)
         lent = whole.view()
         kept = [pair for pair in self._lent if pair[0] is not whole]
-        self._lent = [*kept[-1:], (whole, weakref.ref(lent))]  # two are enough, and do not hold on to more memory
+        self._lent = [*kept[-3:], (whole, weakref.ref(lent))]  # of source and target, those in use and those being made
         return lent
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import click
 
-from baselines.method import Settings
 from benchmark import reproduce, scoreboard
 from benchmark.presets import PRESETS
-from benchmark.train import Options, run_from_options
+from benchmark.train import Options, run
 from headposeplus import plots, shards
 from headposeplus.build import build_datasets
 from headposeplus.build_shards import Options as BuildOptions
@@ -72,10 +71,7 @@ def run_demo(out: Path, seed: int) -> None:
     with timed("train on the source (stage 1)"):
         first = _planned(("source-only",), data, runs, seed)[0]
         predictions = [
-            run_from_options(
-                "source-only", TASK, data, runs, PRESET, None, None, Settings(), Options(device="cpu"), seed,
-                shlex.join(["hpp", *first.words]),
-            )
+            run(first.job._replace(options=Options(device="cpu"), command=shlex.join(["hpp", *first.words])))
         ]  # fmt: skip
     with timed(f"adapt with {len(ADAPTED)} methods (stage 2), side by side"):
         reproduce.run_side_by_side(_planned(ADAPTED, data, runs, seed), jobs, f"{len(ADAPTED)} methods")

@@ -189,7 +189,7 @@ def _resume(
     """Take up a checkpoint, if there is one; return the next epoch, and the log's length in bytes."""
     if not path.exists():
         return 0, 0
-    checkpoint = load(path, step.network.angle_mean.device)
+    checkpoint = load(path, torch.device("cpu"))  # AdamW counts its steps there
     if checkpoint.get("run") != run:
         raise TrainingError(f"{path}: the checkpoint of another run; choose another --out or delete the folder")
     step.network.load_state_dict(checkpoint["network"])
@@ -245,7 +245,7 @@ def _read_records(pending: list[tuple[dict[str, Any], Parts]], ranks: Ranks) -> 
         complete = record | {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
         if not np.isfinite(row).all():
             raise TrainingError(
-                "the loss is not finite; lower the learning rate, or limit the gradient with --clip. "
+                "the loss is not finite; limit the gradient with --clip and another --out. "
                 f"The step's record: {complete}"
             )
         records.append(complete)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,13 +44,25 @@ def from_environment() -> Ranks:
     return Ranks(*(int(os.environ.get(name, default)) for name, default in _VARIABLES))
 
 
+def processes_here() -> int:
+    """Return how many processes ``torchrun`` has started on this machine, which share its memory and its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 @contextmanager
 def connected(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """Connect the ranks while the block runs; one process needs no connection."""
     if ranks.world == 1 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=ranks.rank, world_size=ranks.world)
+    arguments: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.world}
+    # Whoever waits may wait for another run's first stage; torchrun ends all when one of them dies.
+    arguments["timeout"] = timedelta(days=1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        dist.init_process_group("nccl", device_id=device, **arguments)
+    else:
+        dist.init_process_group("gloo", **arguments)
     try:
         yield
     finally:

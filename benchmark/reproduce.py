@@ -19,7 +19,16 @@ from benchmark import figures, scoreboard, selection
 from benchmark.loop import LOG
 from benchmark.metrics import scores
 from benchmark.presets import TASKS, Preset, find_preset
-from benchmark.train import PREDICTIONS, find_device, variant
+from benchmark.train import (
+    PREDICTIONS,
+    Job,
+    Options,
+    find_device,
+    folder_of,
+    is_finished,
+    job_from_options,
+    variant,
+)
 from headposeplus import shards
 from headposeplus.build import build_datasets
 from headposeplus.build_shards import Options as BuildOptions
@@ -28,7 +37,7 @@ from headposeplus.files import cores, progress, read_json, write_json, write_tex
 from headposeplus.miniature.write import write_miniature
 from headposeplus.rotations import from_matrix, to_matrix
 
-RECORDS, PAGE = "records.json", "table.md"
+RECORDS, PAGE, PICTURES = "records.json", "table.md", ("label_spaces", "curves")
 MINIATURE_SIZE = 32
 # The rows of the paper's Table 1 that a method's name stands for.
 _PAPER = {
@@ -38,20 +47,28 @@ _PAPER = {
 
 
 class Planned(NamedTuple):
-    """A run to be: its name, its folder, the words of its command, and the lines that its log will have."""
+    """A run to be, and the words of the command that does it."""
 
-    name: str
-    folder: Path
+    job: Job
     words: list[str]
-    lines: int
+
+    @property
+    def name(self) -> str:
+        """The method and the seed."""
+        return f"{self.job.method.name}, seed {self.job.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it will be."""
+        return folder_of(self.job)
 
 
-def expected_lines(preset: Preset, task: str, trains: bool) -> int:
-    """Return how many lines the log of a method's own stage will have; 0 where only the data tell."""
-    if not preset.epoch_samples:
+def expected_lines(job: Job) -> int:
+    """Return how many lines the log of a job's second stage will have; 0 without one, or where only the data tell."""
+    preset = job.preset
+    if not (preset.epoch_samples and job.method.trains):
         return 0
-    epochs = preset.warm + preset.ramp + preset.hold[task] if trains else preset.stage1_epochs
-    return epochs * (preset.epoch_samples // preset.batch + 1)
+    return (preset.warm + preset.ramp + preset.hold[job.task]) * (preset.epoch_samples // preset.batch + 1)
 
 
 def run_side_by_side(planned: list[Planned], jobs: int, label: str) -> None:
@@ -60,15 +77,16 @@ def run_side_by_side(planned: list[Planned], jobs: int, label: str) -> None:
     Raises
     ------
     TrainingError
-        If a run fails; the message holds the last line that it printed. The others are stopped, and can go on.
+        If a run fails; the message holds the last line that it printed. The others are stopped, and can go on. Also
+        if a folder holds a run with other settings or data.
     """
-    waiting = [run for run in planned if not (run.folder / PREDICTIONS).exists()]
+    waiting = [run for run in planned if not is_finished(run.job)]
     done = len(planned) - len(waiting)
     running: dict[subprocess.Popen[bytes], Planned] = {}
 
     def share(run: Planned) -> float:
-        log = run.folder / LOG
-        return min(log.read_bytes().count(b"\n") / run.lines, 1.0) if run.lines and log.exists() else 0.0
+        log, lines = run.folder / LOG, expected_lines(run.job)
+        return min(log.read_bytes().count(b"\n") / lines, 1.0) if lines and log.exists() else 0.0
 
     with progress(len(planned), label, "run", done) as bar:
         try:
@@ -133,23 +151,27 @@ def _words(options: dict[str, Any]) -> list[str]:
 def plan(
     task: str, methods: list[str], data: dict[int, Path], runs: Path, preset: Preset, options: dict[str, Any]
 ) -> list[Planned]:
-    """Return the runs of methods with the seeds that ``data`` has datasets for; those that share a stage come late.
+    """Return the runs of methods with the seeds that ``data`` has datasets for.
 
     ``options`` are those of ``hpp benchmark`` that are not as they are by default.
     """
-    settings = Settings(**{name: options[name] for name in Settings._fields if name in options})
-    rule = options.get("selection", selection.OFFICIAL)
+    half = {"float32": False, "bfloat16": True}.get(options.get("precision", ""))
+    how = Options(half=half, **{name: options[name] for name in Options._fields if name in options})
     planned = []
     for method in methods:
-        trains = find_method(method).trains
         for seed, folder in data.items():
             words = ["benchmark", "--method", method, "--task", task, "--data", str(folder), "--out", str(runs)]
             words += ["--preset", preset.name, "--seed", str(seed), *_words(options)]
-            where = runs / f"{task}-{preset.name}-seed{seed}" / variant(method, settings, rule)
-            planned.append(
-                Planned(f"{method}, seed {seed}", where, words, expected_lines(preset, task, True) if trains else 0)
-            )
+            job = job_from_options(
+                method, task, folder, runs, preset.name, options.get("weights"), options.get("batch"),
+                _settings(options), how, seed, "",
+            )  # fmt: skip
+            planned.append(Planned(job, words))
     return planned
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    return Settings(**{name: options[name] for name in Settings._fields if name in options})
 
 
 def collect(run: Path, data: Path, task: str) -> dict[str, Any]:
@@ -174,6 +196,9 @@ def collect(run: Path, data: Path, task: str) -> dict[str, Any]:
         record["rules"] = {rule: errors[selection.find_epoch(rule, epochs, truth, "pyr")[0]] for rule in rules}
         record["mae_of_epochs"] = errors
         record |= {name: round(float(about[name]), 4) for name in ("source_kept", "effective_source_size")}
+        ends = [line for line in _lines(run / LOG) if "epoch_end" in line]
+        if "moved" in ends[0]:
+            record["moved"] = [end["moved"] for end in ends]
     return record
 
 
@@ -226,10 +251,13 @@ def _rule_name(rule: str) -> str:
     return names.get(rule, rule)
 
 
+def _lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
 def _read_log(path: Path) -> dict[str, np.ndarray]:
     """Return the values of a stage's steps by name, averaged over each epoch."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    steps = [line for line in lines if "step" in line]
+    steps = [line for line in _lines(path) if "step" in line]
     epochs = np.array([line["epoch"] for line in steps])
     names = [name for name in ("pose_loss", "domain_accuracy") if name in steps[0]]
     return {
@@ -240,7 +268,9 @@ def _read_log(path: Path) -> dict[str, np.ndarray]:
 
 
 def draw(folder: Path, runs: list[Path], records: list[dict[str, Any]], source: Path, seed: int) -> None:
-    """Draw the label spaces of a seed's runs, and the training curves of all, into a folder."""
+    """Draw the label spaces of a seed's runs, and the training curves of all, into a folder, in place of older ones."""
+    for name in PICTURES:
+        (folder / f"{name}.png").unlink(missing_ok=True)
     found: dict[str, dict[str, list[np.ndarray]]] = {"mae": {}, "pose_loss": {}, "domain_accuracy": {}}
     drawn = []
     labels = from_matrix(shards.read_labels(shards.open_dataset(source))[1])
@@ -293,16 +323,18 @@ def reproduce(
     HeadposeError
         If a method is unknown, a dataset is missing, or a run fails.
     """
-    chosen, names = find_preset(preset), methods or list(METHODS)
+    chosen, names, seeds = find_preset(preset), list(dict.fromkeys(methods or METHODS)), list(dict.fromkeys(seeds))
     for name in names:
         find_method(name)
     if data is None and chosen.size is not None:
         raise HeadposeError(f"--preset {preset} needs --data, the folder of the built datasets")
     on_cpu = find_device(device).type == "cpu"
     jobs = jobs or (cores() if on_cpu else 1)
-    results = results or out / "results" / f"{task}-{preset}"
     standard = {"precision": "auto", "store": "auto", "selection": selection.OFFICIAL, **Settings()._asdict()}
     given = {name: value for name, value in options.items() if value != standard.get(name)}
+    results = results or out / "results" / variant(
+        f"{task}-{preset}", _settings(given), given.get("selection", selection.OFFICIAL)
+    )
     given |= {"device": device, "threads": threads or (1 if on_cpu else None)}
     folders = {seed: data or make_miniature(out, scale, seed, jobs) for seed in seeds}
     runs = out / "runs"
@@ -314,10 +346,12 @@ def reproduce(
     finished = [run.folder for run in planned]
     of_seed = [folders[seed] for _ in names for seed in seeds]
     records = [collect(run, folder, task) for run, folder in zip(finished, of_seed, strict=True)]
+    roles = {"source": TASKS[task], "target": "biwi+"}
     write_json(
         results / RECORDS,
         {
             "task": task, "preset": preset, "seeds": seeds, "miniature": None if data else scale,
+            "data": {role: shards.open_dataset(folders[seeds[0]] / name).info["rows"] for role, name in roles.items()},
             "options": {name: value for name, value in given.items() if value not in (None, False)},
             "torch": torch.__version__, "records": records,
         },
@@ -342,7 +376,8 @@ def write_page(results: Path) -> Path:
         "## Selection\n\nThe MAE of the epoch that each rule takes.",
         rules_table(records),
     ]
-    for name, title in (("label_spaces", "Label spaces, seed " + str(about["seeds"][0])), ("curves", "Training")):
+    titles = (f"Label spaces, seed {about['seeds'][0]}", "Training")
+    for name, title in zip(PICTURES, titles, strict=True):
         if (results / f"{name}.png").exists():
             parts.append(f"## {title}\n\n![{title}]({name}.png)")
     protocols = sorted({record["protocol"] for record in records})

@@ -16,7 +16,7 @@ from benchmark.metrics import scores
 from benchmark.submission import read_submission
 from headposeplus import __version__, shards, subsets
 from headposeplus.errors import SubmissionError
-from headposeplus.files import read_json, sha256, write_json, write_text
+from headposeplus.files import content_hash, read_json, sha256, write_json, write_text
 from headposeplus.rotations import to_matrix
 
 PAGE = "scoreboard.md"
@@ -66,14 +66,18 @@ def score(
     selected = {}
     if rule is not None:
         epochs = selection.read_epochs(predictions.with_name(selection.EPOCHS))
-        if epochs.angles.shape[1] != len(ids):
+        if epochs.ids.tolist() != ids.tolist():
             raise SubmissionError(
-                f"{predictions.with_name(selection.EPOCHS)}: predictions on {epochs.angles.shape[1]} frames, "
-                f"but the test set has {len(ids)}"
+                f"{predictions.with_name(selection.EPOCHS)}: predictions on {len(epochs.ids)} frames that are not the "
+                f"{len(ids)} of {data / 'biwi+'}; score them on the data that they were made on"
             )
         epoch, text = selection.find_epoch(rule, epochs, every_truth, protocol.convention)
         rotations = to_matrix(epochs.angles[epoch])[slice(None) if chosen is None else chosen]
-        selected = {"selection": text, "selected_epoch": epoch + 1}
+        selected = {
+            "selection": text,
+            "selected_epoch": epoch + 1,
+            "predictions_sha256": content_hash([sha256(predictions.with_name(selection.EPOCHS)), rule]),
+        }
     statistics = {}
     for kind in ("source", "target") if rule is None else ():
         path = predictions.with_name(f"{predictions.stem}-{kind}.csv")
@@ -84,12 +88,12 @@ def score(
         "protocol": protocol._asdict(),
         **about_subset,
         **{key: _plain(submission.about.get(key, "")) for key in _ABOUT},
+        "predictions_sha256": sha256(predictions),
         **selected,
         "convention": protocol.convention,
         "camera": protocol.camera,
         **({"scores_of_other_statistics": statistics} if statistics else {}),
         "scores": {key: round(value, 4) for key, value in scores(rotations, truth, protocol.convention).items()},
-        "predictions_sha256": sha256(predictions),
         "toolkit": __version__,
     }
 

@@ -9,11 +9,13 @@ predictions of every epoch, and says so, to show what the other rules leave on t
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from benchmark.metrics import scores
 from headposeplus.errors import SubmissionError
@@ -34,10 +36,12 @@ EPOCHS = "epochs.npz"
 class Epochs(NamedTuple):
     """What a second stage of e epochs leaves beside its predictions.
 
-    ``angles`` (e, m, 3) are the predictions after each epoch, ``pyr`` in degrees; ``probabilities`` (n,) those by which
-    the source samples were drawn in the end; ``criteria`` the e values of each rule but ``last``.
+    ``ids`` (m,) are those of the target images, ``angles`` (e, m, 3) the predictions after each epoch, ``pyr`` in
+    degrees; ``probabilities`` (n,) those by which the source samples were drawn in the end; ``criteria`` the e values
+    of each rule but ``last``.
     """
 
+    ids: np.ndarray
     angles: Floats
     probabilities: Floats
     criteria: dict[str, Floats]
@@ -57,10 +61,12 @@ def deep_embedded_validation(source: Floats, target: Floats, held_out: Floats, l
     """Return the risk on the target as deep embedded validation estimates it (You et al., ICML 2019).
 
     A logistic regression tells features of source training images (n, d) from the target's (m, d). Its odds weight the
-    losses (k,) of held-out source images with features (k, d), and the weights' own spread, whose mean is known to
-    be 1, is used to lower the variance (their equation 7).
+    losses (k,) of held-out source images with features (k, d). The weights are divided by their mean, whose expectation
+    is 1: the control variate of their equation 7 is then 0, and an estimate never leaves the range of the losses, as
+    it does where that control is found from few samples.
     """
-    middle, spread = source.mean(axis=0), source.std(axis=0) + 1e-6
+    both = np.concatenate((source, target))
+    middle, spread = both.mean(axis=0), both.std(axis=0) + 1e-6
     source, target, held_out = ((part - middle) / spread for part in (source, target, held_out))
     features = np.concatenate((source, target))
     is_target = np.repeat([0.0, 1.0], [len(source), len(target)])
@@ -70,17 +76,14 @@ def deep_embedded_validation(source: Floats, target: Floats, held_out: Floats, l
     def loss(parameters: Floats) -> tuple[float, Floats]:
         w, b = parameters[:-1], parameters[-1]
         logits = features @ w + b
-        errors = share * (1 / (1 + np.exp(-logits)) - is_target)
+        errors = share * (expit(logits) - is_target)
         value = float((share * (np.logaddexp(0, logits) - is_target * logits)).sum() + decay / 2 * (w @ w))
         return value, np.append(features.T @ errors + decay * w, errors.sum())
 
     fitted = minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
     # Both domains weigh one half in the fit, so the odds are the ratio of the densities.
     weights = np.exp(np.clip(held_out @ fitted[:-1] + fitted[-1], -20, 20))
-    weighted = weights * losses
-    variance = weights.var()
-    control = -np.cov(weighted, weights, ddof=0)[0, 1] / variance if variance > 0 else 0.0
-    return float(weighted.mean() + control * weights.mean() - control)
+    return float((weights * losses).sum() / weights.sum())
 
 
 def choose(rule: str, criteria: dict[str, Floats], count: int) -> int:
@@ -108,7 +111,7 @@ def write_epochs(path: Path, epochs: Epochs) -> None:
     """Write predictions and criteria of all epochs."""
     with path.open("wb") as file:
         arrays = {"angles": epochs.angles.astype(np.float32), "probabilities": epochs.probabilities.astype(np.float32)}
-        np.savez_compressed(file, **arrays, **epochs.criteria)  # type: ignore[arg-type]
+        np.savez_compressed(file, ids=epochs.ids, **arrays, **epochs.criteria)  # type: ignore[arg-type]
 
 
 def read_epochs(path: Path) -> Epochs:
@@ -116,8 +119,9 @@ def read_epochs(path: Path) -> Epochs:
     try:
         with np.load(path, allow_pickle=False) as file:
             criteria = {rule: file[rule] for rule in RULES if rule != OFFICIAL}
-            return Epochs(file["angles"].astype(float), file["probabilities"].astype(float), criteria)
-    except (OSError, ValueError, KeyError) as error:
+            angles, probabilities = (file[name].astype(float) for name in ("angles", "probabilities"))
+            return Epochs(file["ids"], angles, probabilities, criteria)
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise SubmissionError(
             f"{path}: expected the predictions after every epoch, as hpp benchmark leaves them: {error}"
         ) from error

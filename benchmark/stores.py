@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.ranks import processes_here
 from headposeplus import shards
 from headposeplus.errors import DatasetError, ImageError
 from headposeplus.files import cores, progress
@@ -28,7 +29,7 @@ from headposeplus.images import decode
 
 STORES = ("auto", "device", "host", "stream")
 # What decoded crops may take of the memory that is free: of a GPU's, and of the machine's.
-GPU_SHARE, RAM_SHARE = 0.75, 0.5
+GPU_SHARE, RAM_SHARE = 0.6, 0.5
 STREAM_SHARE = 0.2  # of the machine's free memory, for the encoded crops of two windows
 PROGRESS_FROM = 5000  # crops; fewer are decoded before a progress bar is worth reading
 AHEAD = 3  # batches made ready before they are asked for
@@ -309,7 +310,8 @@ class _AheadStore(Store):
                         crops.to(self._device, non_blocking=True),
                         None if masks is None else masks.to(self._device, non_blocking=True),
                     )
-                    yield copy, side.record_event()
+                    copied = side.record_event()
+                yield copy, copied
         finally:
             batches.close()
 
@@ -395,17 +397,19 @@ class StreamStore(_AheadStore):
 
     def _draws(self) -> int:
         """Return how many draws a full window may hold."""
-        return max(int(STREAM_SHARE * free_memory() / 2 / self._row_bytes), 1)
+        return max(int(STREAM_SHARE * free_memory() / processes_here() / 2 / self._row_bytes), 1)
 
     def _windows(self, plan: Iterable[np.ndarray], stop: threading.Event) -> Generator[_Window, None, None]:
         most = self._draws()
         draws = max(int(most * _FIRST_WINDOW), 1)
         batches: list[np.ndarray] = []
+        held = 0
         for rows in plan:
-            if batches and sum(map(len, batches)) + len(rows) > draws:
+            if batches and held + len(rows) > draws:
                 yield self._read(batches, stop)
-                batches, draws = [], min(2 * draws, most)
+                batches, held, draws = [], 0, min(2 * draws, most)
             batches.append(np.asarray(rows, np.int64))
+            held += len(rows)
         if batches:
             yield self._read(batches, stop)
 
@@ -454,13 +458,13 @@ def open_store(dataset: shards.Dataset, device: torch.device, kind: str = "auto"
     layout = _layout(dataset)
     kind = choose(dataset, device) if kind == "auto" else kind
     found: type[Store] = {"device": DeviceStore, "host": HostStore, "stream": StreamStore}[kind]
-    return found(layout, device, threads or cores())
+    return found(layout, device, threads or max(cores() // processes_here(), 1))
 
 
 def choose(dataset: shards.Dataset, device: torch.device) -> str:
     """Return the kind of store that ``auto`` stands for at present."""
     needed = _layout(dataset).decoded_bytes
-    fits_memory = needed < RAM_SHARE * free_memory()
+    fits_memory = needed < RAM_SHARE * free_memory() / processes_here()
     if fits_memory if device.type == "cpu" else needed < GPU_SHARE * free_device_memory(device):
         return "device"
     return "host" if fits_memory else "stream"

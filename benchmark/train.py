@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from baselines.adabn import estimate_statistics
-from baselines.losses import pose_loss
-from baselines.method import Batch, Look, Method, Parts, Seen, Settings
+from baselines.method import Batch, FirstStage, Look, Method, Seen, Settings
 from baselines.methods import find_method
 from baselines.networks import PoseNetwork, make_network
 from baselines.weights import effective_sample_size
@@ -121,27 +120,37 @@ def find_device(name: str, ranks: Ranks | None = None) -> torch.device:
 
 
 def commit() -> str:
-    """Return the commit of the clone that this code runs from, or an empty text outside of one."""
+    """Return the commit of the clone that this code runs from, ``-dirty`` if it was changed; else an empty text."""
     here = Path(__file__).resolve().parents[1]
     if not (here / ".git").exists():
         return ""
-    found = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
+    words = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # there is no git
+        return ""
+
+
+def _is_claimed(folder: Path, settings: dict[str, Any]) -> bool:
+    """Return whether a folder is a run's; raises TrainingError if it belongs to another one."""
+    note = folder / RUN
+    if not note.exists():
+        return False
+    found = read_json(note, "the settings of a run")
+    differing = [key for key in settings if found.get(key) != json.loads(json.dumps(settings[key]))]
+    if differing:
+        raise TrainingError(
+            f"{folder}: holds a run with another {', '.join(differing)}; choose another --out or delete the folder"
+        )
+    return True
 
 
 def _claim(folder: Path, settings: dict[str, Any], ranks: Ranks) -> None:
     """Make a run's folder, or check that it belongs to the same run."""
-    note = folder / RUN
-    if note.exists():
-        found = read_json(note, "the settings of a run")
-        differing = [key for key in settings if found.get(key) != json.loads(json.dumps(settings[key]))]
-        if differing:
-            raise TrainingError(
-                f"{folder}: holds a run with another {', '.join(differing)}; choose another --out or delete the folder"
-            )
+    claimed = _is_claimed(folder, settings)
     among.wait(ranks)
-    if ranks.first and not note.exists():
-        write_json(note, settings)
+    if ranks.first and not claimed:
+        write_json(folder / RUN, settings)
     among.wait(ranks)
 
 
@@ -192,14 +201,6 @@ def _look(run: _Run, epoch: int) -> Look:
     )
 
 
-class _PoseOnly(Method):
-    """Stage 1: the pose error of source images."""
-
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
-        loss = pose_loss(network(batch.images).angles, network.normalise(batch.degrees))
-        return loss, {"pose_loss": loss.detach()}
-
-
 def _drawn(plan: list[np.ndarray]) -> str:
     """Return the fingerprint of what an epoch draws, the same on one process and on several."""
     return content_hash([rows.tolist() for rows in plan])[:16]
@@ -236,7 +237,7 @@ def _stage1(run: _Run, folder: Path) -> None:
             kept.update({f"best/{k}": v.clone() for k, v in network.state_dict().items()})
         return {"held_out_mae": error, "drawn": _drawn(plan_of(epoch))}
 
-    step = Step(network, _PoseOnly(job.settings))
+    step = Step(network, FirstStage(job.settings))
     stage = Stage(
         number=1, seed=job.seed, epochs=preset.stage1_epochs, steps=per_epoch // preset.batch, images=preset.batch,
         rate=preset.stage1_rate, last_rate=preset.last_rate, warm=0, ramp=0, highest_lambda=0.0,
@@ -362,7 +363,8 @@ def _stage2(run: _Run, folder: Path, method: Method) -> tuple[dict[str, Any], Fl
         with whole_or_absent(folder / selection.EPOCHS) as path:
             everywhere = np.zeros(len(run.source.angles))
             everywhere[run.training] = probabilities
-            selection.write_epochs(path, selection.Epochs(kept["angles"].cpu().double().numpy(), everywhere, values))
+            angles = kept["angles"].cpu().double().numpy()
+            selection.write_epochs(path, selection.Epochs(run.target.ids, angles, everywhere, values))
     facts = {
         "epoch": chosen + 1,
         "epochs": epochs,
@@ -447,37 +449,66 @@ def run(job: Job) -> Path:
             return _run(job, ranks, device)
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
-            f"out of memory on {torch.cuda.get_device_name(device)}; lower --batch, or choose --store host; "
-            "the same command then goes on where it was"
+            f"out of memory on {torch.cuda.get_device_name(device)}; choose --store host, which goes on where it was, "
+            "or lower --batch with another --out"
+        ) from error
+    except torch.linalg.LinAlgError as error:
+        raise TrainingError(
+            f"{job.method.name}: its features are no longer finite ({error}); limit the gradient with --clip and "
+            "another --out"
         ) from error
     except RuntimeError as error:
         if "DefaultCPUAllocator" not in str(error):
             raise
-        raise TrainingError("out of memory; lower --batch, or choose --store stream") from error
+        raise TrainingError(
+            "out of memory; choose --store stream, which goes on where it was, or lower --batch with another --out"
+        ) from error
+
+
+def _half(job: Job, device: torch.device) -> bool:
+    return device.type == "cuda" if job.options.half is None else job.options.half
+
+
+def _settings(
+    job: Job, ranks: Ranks, device: torch.device, source: shards.Dataset, target: shards.Dataset
+) -> dict[str, Any]:
+    """Return what the result of stage 1 depends on."""
+    return {
+        "task": job.task,
+        "preset": job.preset._asdict(),
+        "weights": job.weights,
+        "seed": job.seed,
+        "precision": "bfloat16" if _half(job, device) else "float32",
+        "clip": job.options.clip,
+        "processes": ranks.world,
+        "source": source.info["content_sha256"],
+        "target": target.info["content_sha256"],
+    }
+
+
+def folder_of(job: Job) -> Path:
+    """Return the folder of a job's method and seed."""
+    base = job.out / f"{job.task}-{job.preset.name}-seed{job.seed}"
+    return base / variant(job.method.name, job.settings, job.options.selection)
+
+
+def is_finished(job: Job) -> bool:
+    """Return whether a job has left its predictions; raises TrainingError if its folder belongs to another run."""
+    settings = _settings(job, Ranks(), find_device(job.options.device), *_check_data(job))
+    return _is_claimed(folder_of(job), settings | _own_settings(job)) and (folder_of(job) / PREDICTIONS).exists()
 
 
 def _run(job: Job, ranks: Ranks, device: torch.device) -> Path:
     preset, options = job.preset, job.options
     source_set, target_set = _check_data(job)
-    half = device.type == "cuda" if options.half is None else options.half
-    settings: dict[str, Any] = {
-        "task": job.task,
-        "preset": preset._asdict(),
-        "weights": job.weights,
-        "seed": job.seed,
-        "precision": "bfloat16" if half else "float32",
-        "clip": options.clip,
-        "processes": ranks.world,
-        "source": source_set.info["content_sha256"],
-        "target": target_set.info["content_sha256"],
-    }
-    base = job.out / f"{job.task}-{preset.name}-seed{job.seed}"
-    folder = base / variant(job.method.name, job.settings, options.selection)
+    settings = _settings(job, ranks, device, source_set, target_set)
+    folder = folder_of(job)
+    base = folder.parent
     _claim(folder, settings | _own_settings(job), ranks)
     if (folder / PREDICTIONS).exists():
         return folder / PREDICTIONS
 
-    torch.set_num_threads(options.threads or max(cores() // ranks.world, 1))
+    torch.set_num_threads(options.threads or max(cores() // among.processes_here(), 1))
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -486,7 +517,7 @@ def _run(job: Job, ranks: Ranks, device: torch.device) -> Path:
         torch.backends.cudnn.benchmark = True
     torch.manual_seed(job.seed)
     network = make_network(preset.backbone, job.weights).to(memory_format=torch.channels_last).to(device)
-    network.low_precision = half
+    network.low_precision = _half(job, device)
     if options.compiled:
         network.compile()
     source = load_source(source_set, device, options.store, options.threads)
@@ -565,7 +596,7 @@ def _write_all_predictions(
     write_predictions(folder / PREDICTIONS, run.target.ids, official, about)
 
 
-def run_from_options(
+def job_from_options(
     method: str,
     task: str,
     data: Path,
@@ -577,10 +608,10 @@ def run_from_options(
     options: Options,
     seed: int,
     command: str,
-) -> Path:
-    """Train as the command line says; see :func:`run`."""
+) -> Job:
+    """Return what the options of the command line ask for; raises HeadposeError if a name is unknown."""
     chosen = find_preset(preset)
     if batch:
         chosen = chosen._replace(batch=batch)
     initial = weights or chosen.weights
-    return run(Job(find_method(method), task, chosen, data, out, seed, initial, settings, options, command))
+    return Job(find_method(method), task, chosen, data, out, seed, initial, settings, options, command)

@@ -208,11 +208,14 @@ def test_methods_see_what_they_say():
 
 def test_a_method_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "their_own.py").write_text(
-        "from baselines.methods import DANN\n\n\nclass Other(DANN):\n    name = ''\n\n\nnothing = 1\n"
+        "from baselines.methods import DANN\n\n\nclass Other(DANN):\n    pass\n\n\n"
+        "class Dann(DANN):\n    pass\n\n\nnothing = 1\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    assert methods.find_method("their_own:Other").name == "other"
+    assert methods.find_method("their_own:Other").name == "other"  # not dann, which it inherits
+    with pytest.raises(HeadposeError, match="there is a method dann already; give the class another name"):
+        methods.find_method("their_own:Dann")
     with pytest.raises(HeadposeError, match="expected a class derived from"):
         methods.find_method("their_own:nothing")
     with pytest.raises(HeadposeError, match="cannot be imported: AttributeError"):

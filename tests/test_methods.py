@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from baselines import updated, weights
+from baselines import weights
 from baselines.adabn import estimate_statistics
 from baselines.coral import coral_loss
 from baselines.dare_gram import SHARE, dare_gram_loss
 from baselines.method import Batch, Look, Seen, Settings
 from baselines.methods import METHODS
 from baselines.networks import make_network
-from baselines.updated import UpdatedPADACO, confident, within_trust
+from baselines.updated import PlainUpdates, UpdatedPADACO, confident, within_trust
 
 
 @pytest.fixture(autouse=True)
@@ -207,16 +207,25 @@ def test_updated_padaco_begins_as_padaco_and_moves_a_little():
         look = make_look(epoch, drift=8)
         newest = look.target().angles
         found = method.sampling(epoch, look)
-        average = average + (1 - updated.MOMENTUM) * (newest - average)
+        average = average + (1 - method.momentum) * (newest - average)
         distance = np.abs(average - newest).max(axis=1)
-        gate = distance <= np.quantile(distance, updated.CONFIDENT)
+        gate = distance <= np.quantile(distance, method.confident)
         wanted = weights.padaco(look.angles, average[gate], 4)
         total = np.abs(wanted - old).sum() / 2
-        assert found == pytest.approx(old + min(1, updated.TRUST / total) * (wanted - old))
+        assert found == pytest.approx(old + min(1, method.trust / total) * (wanted - old))
         assert found.sum() == pytest.approx(1) and (found >= 0).all()
         assert method.facts()["confident"] == pytest.approx(gate.mean(), abs=1e-4)
-        assert method.facts()["moved"] == pytest.approx(min(total, updated.TRUST), abs=1e-4)
+        assert method.facts()["moved"] == pytest.approx(min(total, method.trust), abs=1e-4)
         old = found
+
+
+def test_plain_updates_are_padaco_of_the_newest_predictions():
+    method = PlainUpdates(Settings(neighbours=4))
+    method.start(make_network("slim"), make_look())
+    for epoch in (1, 2):
+        look = make_look(epoch, drift=8)
+        assert method.sampling(epoch, look) == pytest.approx(weights.padaco(look.angles, look.target().angles, 4))
+        assert method.facts()["confident"] == 1
 
 
 # Every method

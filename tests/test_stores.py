@@ -343,7 +343,7 @@ def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch)
     assert [store["store"] for store in record["stores"]] == ["device", "host", "stream"]
     assert record["plain"]["files"] == 70 and record["size"] == 32 and record["device"] == "cpu"
     for store in record["stores"]:
-        ratios = [a / b for a, b in zip(store["both"], record["plain"]["images_a_second"], strict=True)]
+        ratios = [a / b for a, b in zip(store["both"], store["plain"], strict=True)]
         assert store["ratio"] == pytest.approx(np.median(ratios), abs=0.02) and min(store["gather"]) > 0
     text = bench_loader.describe_loader(record)
     assert "stream store" in text and f"{record['crops']:,} crops of 32 pixels a side (synhead++)" in text

@@ -18,7 +18,7 @@ from torch import nn
 from baselines.adversarial import DANN
 from baselines.method import Settings
 from baselines.methods import METHODS
-from benchmark import data, loop, presets, ranks, selection, train
+from benchmark import data, loop, presets, ranks, scoreboard, selection, train
 from benchmark.submission import read_submission
 from headposeplus import shards
 from headposeplus.errors import DatasetError, HeadposeError, SubmissionError, TrainingError
@@ -211,7 +211,7 @@ def test_what_stops_the_second_stage(job, tmp_path, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(train, "load_target", full)
-    with pytest.raises(TrainingError, match="out of memory; lower --batch, or choose --store stream"):
+    with pytest.raises(TrainingError, match="out of memory; choose --store stream, which goes on where it was"):
         train.run(job._replace(method=METHODS["dann"]))
     monkeypatch.undo()
     assert train.run(job._replace(method=METHODS["dann"])).exists()  # nothing was lost
@@ -256,6 +256,55 @@ def test_rules_of_selection_agree_with_the_records(job):
         selection.find_epoch("best", epochs, truth, "pyr")
 
 
+def test_another_rule_has_an_entry_of_its_own(job, tmp_path, hpp):
+    predictions, board = train.run(job), tmp_path / "board"
+    for words in ([], ["--selection", "oracle"], ["--selection", "dev"], ["--selection", "oracle"]):
+        hpp("score", predictions, "--data", job.data, "--scoreboard", board, *words)
+    entries = [json.loads(path.read_text()) for path in board.glob("*.json")]
+    said = {entry["selection"] for entry in entries}
+    assert len(entries) == 3 and said == {selection.RULES["last"], selection.RULES["dev"], selection.ORACLE_TEXT}
+    assert {path.name for path in predictions.parent.glob("score*")} == {
+        "score.json",
+        "score-oracle.json",
+        "score-dev.json",
+    }
+    page = (board / "scoreboard.md").read_text()
+    assert page.count("oracle: lowest error on the target") == 1
+
+
+def test_predictions_of_epochs_that_cannot_be_scored(job, tmp_path):
+    predictions = train.run(job)
+    path = predictions.with_name(selection.EPOCHS)
+    whole, epochs = path.read_bytes(), selection.read_epochs(path)
+    for damaged in (b"", whole[: len(whole) // 2], b"not an archive"):
+        path.write_bytes(damaged)
+        with pytest.raises(SubmissionError, match="expected the predictions after every epoch"):
+            selection.read_epochs(path)
+    selection.write_epochs(path, epochs._replace(ids=epochs.ids[::-1]))
+    with pytest.raises(SubmissionError, match="score them on the data that they were made on"):
+        scoreboard.score(predictions, job.data, rule="oracle")
+    path.unlink()
+    with pytest.raises(SubmissionError, match="expected the predictions after every epoch"):
+        scoreboard.score(predictions, job.data, rule="dev")
+
+
+def test_features_that_are_not_finite_are_one_line(job, monkeypatch):
+    def broken(*arguments):
+        raise torch.linalg.LinAlgError("linalg.eigh: failed to converge")
+
+    monkeypatch.setattr(train, "_stage2", broken)
+    with pytest.raises(TrainingError, match="its features are no longer finite"):
+        train.run(job)
+
+
+def test_what_a_method_begins_with_does_not_depend_on_who_trained_stage_1(job, tmp_path):
+    alone = train.run(job).read_bytes()
+    after = job._replace(out=tmp_path / "after")
+    train.run(after._replace(method=METHODS["source-only"]))
+    torch.rand(7)
+    assert train.run(after).read_bytes() == alone
+
+
 def test_consistency_is_zero_for_a_symmetric_predictor():
     angles = np.random.default_rng(0).normal(0, 20, (30, 3))
     assert selection.consistency(angles, selection.mirrored(angles)) == pytest.approx(0, abs=1e-5)
@@ -270,6 +319,10 @@ def test_deep_embedded_validation_estimates_the_target_risk():
         return np.exp(x[:, 0] / 2)  # higher where the target is
 
     plain, truth = risk(held_out).mean(), risk(target).mean()
+    dead = [np.column_stack((part, np.full(len(part), value))) for part, value in ((source, 0), (target, 1))]
+    held = np.column_stack((held_out, np.zeros(len(held_out))))
+    alive = selection.deep_embedded_validation(*dead, held, risk(held_out))  # a feature that only the target has
+    assert risk(held_out).min() <= alive <= risk(held_out).max()
     estimate = selection.deep_embedded_validation(source, target, held_out, risk(held_out))
     assert truth - plain > 0.3 and abs(estimate - truth) < 0.15
 
