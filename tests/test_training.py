@@ -145,6 +145,21 @@ def test_what_stops_a_run(job, tmp_path, monkeypatch):
         train.run(job._replace(preset=FAST._replace(batch=5000), out=tmp_path / "large"))
     with pytest.raises(DatasetError, match="build the dataset first"):
         train.run(job._replace(data=tmp_path))
+    damaged = Path(shutil.copytree(job.data, tmp_path / "damaged"))
+    note = damaged / "biwi+/dataset.json"
+    whole = note.read_text()
+    for old, new, says in (
+        ('"convention": "pyr"', '"convention": "ypr"', "labels in convention ypr, rgb camera; expected pyr, rgb"),
+        ('"size": 32', '"size": 24', "source crops of 32 and target crops of 24 pixels"),
+    ):
+        assert old in whole
+        note.write_text(whole.replace(old, new))
+        with pytest.raises(DatasetError, match=says):
+            train.run(job._replace(data=damaged))
+    note.write_text(whole)
+    next((damaged / "synhead+").glob("shard-*.h5")).unlink()
+    with pytest.raises(DatasetError, match="the shard is missing; build again to restore it"):
+        train.run(job._replace(data=damaged))
     with pytest.raises(HeadposeError, match="unknown preset"):
         presets.find_preset("papers")
     if not torch.cuda.is_available():
@@ -436,20 +451,37 @@ def test_kill_dash_nine(job, tmp_path):
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
 
 
+LEAVING = """
+import os
+import torch
+from baselines.adversarial import PADACO
+
+class Leaving(PADACO):
+    name = "leaving"
+
+    def finish(self, network, target):
+        torch.save({**network.state_dict(), **self.state_dict()}, f"rank{os.environ['RANK']}.pt")
+"""
+
+
 @pytest.mark.slow
 def test_two_processes_draw_the_same_images_and_end_with_equal_weights(job, tmp_path):
-    words, environment = command(job, "--method", "padaco", "--out", str(tmp_path / "two"), ranks_of=2)
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    (tmp_path / "leave.py").write_text(LEAVING)
+    words, environment = command(job, "--method", "leave:Leaving", "--out", str(tmp_path / "two"), ranks_of=2)
+    words += ["--seeds", "0", "1"]  # two runs by the same two processes
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("predictions ") == 1  # the first process speaks for both
+    assert done.stdout.count("predictions ") == 2  # the first process speaks for both
+    mine, theirs = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
     two, one = tmp_path / "two/pda-trial-seed0", train.run(job).parents[1]
-    for folder in ("stage1", "padaco"):
-        mine, theirs = records(two / folder), records(one / folder)
+    for ours, alone in (("stage1", "stage1"), ("leaving", "padaco")):
+        mine, theirs = records(two / ours), records(one / alone)
         assert len(mine) == len(theirs)
-        if folder == "stage1":  # later draws depend on predictions, which differ a little
+        if ours == "stage1":  # later draws depend on predictions, which differ a little
             drawn = [[r["drawn"] for r in found if "drawn" in r] for found in (mine, theirs)]
             assert drawn[0] == drawn[1] and len(drawn[0]) == 3
-    assert read_submission(two / "padaco" / train.PREDICTIONS).about["processes"] == 2
+    assert read_submission(two / "leaving" / train.PREDICTIONS).about["processes"] == 2
 
 
 def test_ranks_share_a_batch():
