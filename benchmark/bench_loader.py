@@ -83,17 +83,35 @@ def _rate(batches: Iterable[Tensor], device: torch.device, seconds: float) -> fl
     iterator = iter(batches)
     for _ in range(WARM):
         next(iterator)
-    _wait_for(device)
+    wait_for(device)
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         count += len(next(iterator))
-        _wait_for(device)
+        wait_for(device)
     return count / (time.perf_counter() - began)
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Return once a GPU has done what it was told to."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return on what figures are measured, as plain values."""
+    return {
+        "toolkit": __version__,
+        "processor": processor(),
+        "cores": cores(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def describe_machine(record: dict[str, Any]) -> str:
+    """Return what :func:`machine` has put into a record, as text."""
+    where = f"{record['processor']} with {record['cores']} cores, {record['threads']} threads"
+    return where if record["device"] == "cpu" else f"{record['device']}; {where}"
 
 
 def _plan(count: int, batch: int, seed: int) -> Iterator[list[np.ndarray]]:
@@ -180,11 +198,7 @@ def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: s
             )
             del source, composer
     return {
-        "toolkit": __version__,
-        "processor": processor(),
-        "cores": cores(),
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
+        **machine(where),
         "seed": seed,
         "dataset": opened.name,
         "size": opened.size,
@@ -206,7 +220,7 @@ def describe_loader(record: dict[str, Any], layout: str = "simple") -> str:
     def median(values: list[float]) -> str:
         return f"{statistics.median(values):,.0f}"
 
-    plain = record["plain"]
+    plain, rounds = record["plain"], len(record["stores"][0]["plain"])
     rows = [
         {
             "images a second from": f"plain loader, {plain['workers']} workers",
@@ -222,15 +236,12 @@ def describe_loader(record: dict[str, Any], layout: str = "simple") -> str:
         }
         for store in record["stores"]
     ]
-    where = f"{record['processor']} with {record['cores']} cores, {record['threads']} threads"
-    if record["device"] != "cpu":
-        where = f"{record['device']}; {where}"
     return "\n".join(
         [
             tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
             "",
             f"{record['crops']:,} crops of {record['size']} pixels a side ({record['dataset']}), batches of "
-            f"{record['batch']}, on {where}; medians of {ROUNDS} rounds. The plain loader reads "
+            f"{record['batch']}, on {describe_machine(record)}; medians of {rounds} rounds. The plain loader reads "
             f"a JPEG and a PNG a sample, of {plain['files']:,}, with PIL, puts a background behind it and normalises "
             f"with torchvision. The aim is a ratio of {LEAST_RATIO} at 224 pixels.",
         ]

@@ -20,13 +20,13 @@ from baselines import weights
 from baselines.adversarial import DANN
 from baselines.method import Batch, FirstStage, Look, Seen, Settings
 from baselines.networks import make_network
-from benchmark.bench import processor
+from benchmark.bench_loader import describe_machine, machine, wait_for
 from benchmark.data import Composer, Source, Target, cumulative, draw, endless, load_source, load_target
 from benchmark.loop import Step, make_optimizer
 from benchmark.presets import TASKS, Preset, find_preset
 from benchmark.stores import AHEAD
 from benchmark.train import find_device
-from headposeplus import __version__, shards
+from headposeplus import shards
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.files import cores
 
@@ -100,11 +100,6 @@ def _take(step: Step, optimizer: torch.optim.Optimizer, batch: Batch, lam: float
     step.method.after_step(step.network)
 
 
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _mark(device: torch.device) -> Any:
     """Return a mark in the device's own time: that of a GPU comes when all that it was told to do before is done."""
     if device.type == "cuda":
@@ -128,7 +123,7 @@ def measure(
     device = step.network.angle_mean.device
     for _ in range(WARM):
         _take(step, optimizer, next(fed), lam)
-    _wait_for(device)
+    wait_for(device)
     marks: list[tuple[Any, Any]] = []
     images, began = 0, time.perf_counter()
     while len(marks) < LEAST_STEPS or time.perf_counter() - began < seconds:
@@ -138,8 +133,8 @@ def measure(
         _take(step, optimizer, batch, lam)
         images += len(batch.images) + len(batch.target)
         if len(marks) % READ_EVERY == 0:
-            _wait_for(device)
-    _wait_for(device)
+            wait_for(device)
+    wait_for(device)
     passed = time.perf_counter() - began
     return images / passed, sum(itertools.starmap(_between, marks)) / passed
 
@@ -265,11 +260,7 @@ def bench_train(
             f"out of memory on {torch.cuda.get_device_name(where)}; lower --batch, or choose --store host"
         ) from error
     return {
-        "toolkit": __version__,
-        "processor": processor(),
-        "cores": cores(),
-        "device": torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
+        **machine(where),
         "precision": "bfloat16" if where.type == "cuda" else "float32",
         "seed": seed,
         "task": task,
@@ -298,9 +289,7 @@ def describe_train(record: dict[str, Any], layout: str = "simple") -> str:
         for stage in record["stages"]
     ]
     source, target, seconds = record["source"], record["target"], record["weights_seconds"]
-    where = f"{record['processor']} with {record['cores']} cores, {record['threads']} threads"
-    if record["device"] != "cpu":
-        where = f"{record['device']}; {where}"
+    rounds = len(record["stages"][0]["images_a_second"])
     return "\n".join(
         [
             tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
@@ -308,7 +297,7 @@ def describe_train(record: dict[str, Any], layout: str = "simple") -> str:
             f"{record['backbone']} in {record['precision']}, crops of {record['size']} pixels a side: "
             f"{source['crops']:,} of {source['dataset']} ({source['store']} store), in stage 2 also "
             f"{target['crops']:,} of {target['dataset']} ({target['store']} store); {record['batch']} images a domain "
-            f"and step, on {where}; medians of {len(record['stages'][0]['images_a_second'])} rounds. The device is "
+            f"and step, on {describe_machine(record)}; medians of {rounds} rounds. The device is "
             "without a step from the end of one until the next batch is composed. The sampling weights of "
             f"{LABELS:,} source labels and {PREDICTIONS:,} predictions take {seconds['padaco']:.2f} s (PADACO) and "
             f"{seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f}).",

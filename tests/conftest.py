@@ -59,3 +59,15 @@ def hpp():
         return result
 
     return run
+
+
+@pytest.fixture
+def one_thread():
+    """Torch with one thread and the same random numbers."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)

@@ -17,14 +17,7 @@ from baselines.methods import METHODS
 from baselines.networks import make_network
 from baselines.updated import PlainUpdates, UpdatedPADACO, confident, within_trust
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_look(seed=0, source=40, target=15, drift=0.0):

@@ -13,14 +13,7 @@ from baselines.rotations import about_z, to_matrix
 from baselines.transport import Transport, unbalanced_sinkhorn
 from headposeplus import rotations
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

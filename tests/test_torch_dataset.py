@@ -16,10 +16,7 @@ from benchmark.torch_dataset import HeadPoseDataset
 from headposeplus import shards, subsets
 from headposeplus.errors import DatasetError
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def open_files():
@@ -150,14 +147,15 @@ def test_backgrounds_are_those_of_the_benchmarks_training(built, tmp_path, backg
     folder = shutil.copytree(built[0], tmp_path / "data")
     if not backgrounds:
         (folder / "synhead+/backgrounds.h5").unlink()
-    source = data.load_source(shards.open_dataset(folder / "synhead++"), threads=1)
-    composer = data.Composer(source, torch.device("cpu"), seed=3)
+    cpu = torch.device("cpu")
+    source = data.load_source(shards.open_dataset(folder / "synhead++"), cpu, threads=1)
+    composer = data.Composer(source, cpu, seed=3)
     dataset = HeadPoseDataset(folder / "synhead++", composite=True, seed=3)
     indices = np.array([0, 700, 5, len(dataset) - 1])
     pictures = []
     for epoch in (0, 4):
         dataset.set_epoch(epoch)
-        images, _ = composer.source(indices, epoch)
+        images, _ = composer.source(indices, *source.store.gather(indices), epoch)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
         expected = (images * std + mean).round().to(torch.uint8)
         found = torch.stack([dataset[index]["image"] for index in indices])

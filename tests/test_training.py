@@ -28,9 +28,7 @@ FAST = presets.PRESETS["trial"]
 CPU = train.Options(device="cpu", threads=1)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
