@@ -16,6 +16,7 @@ from headposeplus.plots import SOURCE_COLOUR, TARGET_COLOUR
 from headposeplus.rotations import Floats
 
 _POINTS = 1_500  # of each kind in a panel
+_RANGES = 6  # curves of a panel that are drawn with their ranges; those of more hide one another
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#555555", "#e08e45")
 
 
@@ -79,7 +80,7 @@ def drawn_label_spaces(source: Floats, drawn: list[Drawn], path: Path, seed: int
 
 
 def curves(panels: list[tuple[str, list[Curve]]], path: Path) -> None:
-    """Draw panels of curves, the mean over seeds of each method with its range; x is the epoch."""
+    """Draw panels of curves, the mean over seeds of each method, with its range where they are few; x is the epoch."""
     figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
     names = list(dict.fromkeys(curve.name for _, found in panels for curve in found))
     for axes, (title, found) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
@@ -87,7 +88,7 @@ def curves(panels: list[tuple[str, list[Curve]]], path: Path) -> None:
             place = names.index(curve.name)
             style = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": ("-", "--", ":")[place // len(_COLOURS)]}
             axes.plot(curve.x, curve.values.mean(axis=0), lw=1.6, label=curve.name, **style)
-            if len(curve.values) > 1:
+            if len(curve.values) > 1 and len(found) <= _RANGES:
                 low, high = curve.values.min(axis=0), curve.values.max(axis=0)
                 axes.fill_between(curve.x, low, high, color=style["color"], alpha=0.08, lw=0)
         axes.set_title(title, fontsize=10)

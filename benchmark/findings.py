@@ -28,10 +28,11 @@ from headposeplus.files import cores, read_json, write_json
 SEEDS = (10, 11, 12, 13, 14)
 SCALE, PRESET, SWEPT = "study", "miniature", "sweeps.json"
 MAIN = {
-    "da": ["source-only", "control-uniform", "dann", "padaco", "control-padaco", "rcr"],
+    "da": ["source-only", "control-uniform", "dann", "padaco", "control-padaco"],
     "pda": [
-        "source-only", "control-uniform", "dann", "pada-like", "control-pada-like", "padaco", "control-padaco",
+        "source-only", "control-uniform", "dann", "pada-like", "padaco", "control-padaco",
         "padaco-updated", "padaco-updated-plainly", "rcr", "rcrw", "adabn", "coral", "dare-gram", "jumbot", "ar",
+        "control-pada-like",
     ],
 }  # fmt: skip
 
@@ -46,7 +47,7 @@ class Sweep(NamedTuple):
 
 SWEEPS = (
     Sweep("neighbours", (1, 100), ("padaco",)),
-    Sweep("threshold", (10.0, 100.0), ("pada-like",)),
+    Sweep("threshold", (10.0,), ("pada-like",)),
     Sweep("highest_lambda", (1.0,), ("dann", "padaco")),
 )
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmark import bench, scoreboard
+from baselines.methods import METHODS
+from benchmark import bench, bench_loader, bench_train, findings, scoreboard
 from headposeplus.errors import HeadposeError
 from headposeplus.files import read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "results" / "demo"
 BENCH = ROOT / "results" / "bench"
+FINDINGS = ROOT / "results" / "findings"
 
 
 def keep_demo(folder: Path) -> None:
@@ -50,6 +53,26 @@ def bench_build() -> str:
     return bench.describe_build(read_json(BENCH / "build.json", "the figures of hpp bench build"), "github")
 
 
+def bench_loaders() -> str:
+    """Return the figures of the kept benchmark of the loaders."""
+    return bench_loader.describe_loader(read_json(BENCH / "loader.json", "the figures of hpp bench loader"), "github")
+
+
+def bench_training() -> str:
+    """Return the figures of the kept benchmark of training."""
+    return bench_train.describe_train(read_json(BENCH / "train.json", "the figures of hpp bench train"), "github")
+
+
+def methods() -> str:
+    """Return all methods, a row each."""
+    rows = [{"method": f"`{method.name}`", "what it does": method.summary} for method in METHODS.values()]
+    return tabulate(rows, headers="keys", tablefmt="github")
+
+
+def _finding(part: str) -> Callable[[], str]:
+    return lambda: findings.PARTS[part](FINDINGS)
+
+
 # The generated parts of each page.
 PAGES = {
     "README.md": {
@@ -57,8 +80,11 @@ PAGES = {
         "demo times": demo_times,
         "published": scoreboard.published_table,
         "bench build": bench_build,
+        "findings": _finding("claims"),
     },
     "docs/datasets.md": {"bench build": bench_build},
+    "docs/training.md": {"methods": methods},
+    "docs/findings.md": {part: _finding(part) for part in findings.PARTS},
 }
 
 

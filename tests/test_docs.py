@@ -1,9 +1,12 @@
 import doctest
+import json
 import re
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import torch
 
 from benchmark import readme, walk
 from benchmark.cli import main
@@ -11,7 +14,8 @@ from headposeplus.errors import HeadposeError
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/datasets.md")}
+PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in readme.PAGES}
+WITH_COMMANDS = [page for page in PAGES if page != "docs/findings.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -34,7 +38,7 @@ def known(words):
     return {option for parameter in command.params for option in parameter.opts}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_commands_and_options_exist(page):
     text = PAGES[page]
     lines = re.findall(r"^    (hpp .*)$", text, re.MULTILINE) + re.findall(r"`(hpp [^`]*)`", text) + walk.commands(text)
@@ -52,6 +56,30 @@ def test_commands_and_options_exist(page):
 def test_linked_files_exist(page):
     for path in re.findall(r"\]\(([^)#:]+)\)", PAGES[page]):
         assert ((ROOT / page).parent / path).exists(), path
+
+
+@pytest.mark.slow
+def test_the_method_of_the_page_trains(built, tmp_path, hpp, monkeypatch):
+    lines = (ROOT / "docs/my_method.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 40
+    monkeypatch.chdir(ROOT)
+    hpp("benchmark", "--method", "docs.my_method:MMD", "--data", built[0], "--out", tmp_path, "--preset", "trial",
+        "--device", "cpu", "--threads", 1)  # fmt: skip
+    log = [json.loads(line) for line in (tmp_path / "pda-trial-seed0/mmd/log.jsonl").read_text().splitlines()]
+    assert all(record["discrepancy"] > 0 for record in log if "step" in record)
+
+
+def test_the_discrepancy_of_the_page_against_a_loop():
+    from docs.my_method import mmd
+
+    a, b = torch.randn(5, 3, generator=torch.manual_seed(0)), torch.randn(7, 3)
+    both = torch.cat((a, b))
+    width = np.mean([(x - y).square().sum().item() for x in both for y in both])
+
+    def kernel(x, y):
+        return np.mean([np.exp(-(p - q).square().sum().item() / width) for p in x for q in y])
+
+    assert mmd(a, b).item() == pytest.approx(kernel(a, a) + kernel(b, b) - 2 * kernel(a, b), abs=1e-5)
 
 
 @pytest.mark.slow
