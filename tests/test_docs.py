@@ -1,4 +1,5 @@
 import doctest
+import importlib
 import json
 import re
 from pathlib import Path
@@ -69,8 +70,9 @@ def test_the_method_of_the_page_trains(built, tmp_path, hpp, monkeypatch):
     assert all(record["discrepancy"] > 0 for record in log if "step" in record)
 
 
-def test_the_discrepancy_of_the_page_against_a_loop():
-    from docs.my_method import mmd
+def test_the_discrepancy_of_the_page_against_a_loop(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    mmd = importlib.import_module("docs.my_method").mmd
 
     a, b = torch.randn(5, 3, generator=torch.manual_seed(0)), torch.randn(7, 3)
     both = torch.cat((a, b))

@@ -130,6 +130,7 @@ def test_options_are_typed_as_they_are_given(tmp_path):
     assert reproduce.expected_lines(batched[0].job) == 3 * (100 // 50 + 1)
 
 
-def test_a_method_of_ones_own_has_its_own_folder(tmp_path):
+def test_a_method_of_ones_own_has_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1])
     own = reproduce.plan("pda", ["docs.my_method:MMD"], {0: tmp_path}, tmp_path, PRESETS["trial"], {})
     assert own[0].folder == tmp_path / "pda-trial-seed0/mmd"
