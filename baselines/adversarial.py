@@ -66,7 +66,7 @@ class ControlUniform(Method):
     """More training, alternating source and target batches, and nothing else."""
 
     name = "control-uniform"
-    summary = "a second stage with lambda = 0: more training, no adversary"
+    summary = "lambda = 0: more training on batches of both domains, no adversary"
     strength = 0.0
 
 

@@ -71,8 +71,8 @@ class Method(nn.Module):
     """A second stage of plain training: the base of all methods, and by itself the control without an adversary.
 
     What a method learns or remembers are its modules, parameters and buffers, made in :meth:`start`: those that require
-    a gradient are trained with the network, all are part of a checkpoint. A method's lambda is 0 for the first third of
-    the second stage and then grows to its highest: that of the settings, ``strength``, or else the preset's.
+    a gradient are trained with the network, all are part of a checkpoint. A method's lambda is 0 for the first
+    epochs of the second stage and then grows to its highest: that of the settings, ``strength``, or else the preset's.
     """
 
     name = ""
@@ -91,7 +91,7 @@ class Method(nn.Module):
     def sampling(self, epoch: int, look: Look) -> Floats | None:
         """Return the probabilities (n,) of drawing each source sample from this epoch on; None: as before.
 
-        The first epoch is 0; all samples are drawn alike where it returns None.
+        The first epoch is 0; until there are any, all samples are drawn alike. They need not sum to 1.
         """
         return None
 

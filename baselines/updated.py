@@ -78,5 +78,5 @@ class PlainUpdates(UpdatedPADACO):
     """What the paper found unstable: weights that are simply computed anew at every epoch."""
 
     name = "padaco-updated-plainly"
-    summary = "PADACO with weights computed anew every epoch, not held: a control"
+    summary = "PADACO with weights computed anew every epoch and not held, for comparison"
     momentum, confident, trust = 0.0, 1.0, 1.0

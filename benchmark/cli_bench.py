@@ -25,7 +25,7 @@ def _keep(record: dict[str, Any], json_file: Path | None) -> None:
 
 @click.group()
 def bench() -> None:
-    """Measure how fast the toolkit is."""
+    """Measure how fast the toolkit is (to train a method: hpp benchmark)."""
 
 
 @bench.command()
@@ -79,11 +79,11 @@ def loader(
 @click.option("--task", type=click.Choice(["da", "pda"]), default="pda", show_default=True,
               help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.")  # fmt: skip
 @click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial.")
-@click.option("--batch", type=click.IntRange(2), help="Images a domain and step.  [default: the preset's]")
+@click.option("--batch", type=click.IntRange(2), help="Images per domain and step.  [default: the preset's]")
 @SECONDS
 @DEVICE
 @click.option("--store", type=click.Choice(["auto", "device", "host", "stream"]), default="auto", show_default=True,
-              help="Where the crops are: decoded on the device, decoded in memory, or on the disk.")  # fmt: skip
+              help="Where the crops are kept: decoded on the device or in memory, or encoded on disk.")  # fmt: skip
 @JSON
 @SEED
 def train(json_file: Path | None, **given: Any) -> None:

@@ -15,7 +15,8 @@ TASK = click.option("--task", type=click.Choice(["da", "pda"]), default="pda", s
 _TRAINING = (
     click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial (seconds)."),
     click.option("--weights", help="imagenet, none, or a file of ResNet18 weights.  [default: the preset's]"),
-    click.option("--batch", type=click.IntRange(2), help="Images a domain and step.  [default: the preset's]"),
+    click.option("--batch", type=click.IntRange(2),
+                 help="Images per domain and step, over all processes.  [default: the preset's]"),
     click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO."),
     click.option("--threshold", type=click.FloatRange(0, 1e6, min_open=True), default=3.5, show_default=True,
                  help="t of PADA-like, in degrees squared."),
@@ -25,14 +26,15 @@ _TRAINING = (
                  help="The epoch that is submitted: last (official), source-val, consistency or dev."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option("--store", type=click.Choice(["auto", "device", "host", "stream"]), default="auto", show_default=True,
-                 help="Where the crops are: decoded on the device, decoded in memory, or on the disk."),
+                 help="Where the crops are kept: decoded on the device, decoded in memory, or encoded on the disk."),
     click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
                  help="Of the network's arithmetic; auto: bfloat16 on a GPU."),
     click.option("--compile", "compiled", is_flag=True, help="Compile the network with torch.compile."),
     click.option("--clip", type=click.FloatRange(0, min_open=True), help="Limit the norm of a step's gradient."),
     click.option("--deterministic", is_flag=True, help="Only deterministic algorithms, also on a GPU."),
     click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: the cores at hand]"),
+    click.option("--threads", type=click.IntRange(1),
+                 help="CPU threads of a run.  [default: the cores at hand, or 1 where runs go side by side]"),
 )  # fmt: skip
 
 
@@ -62,7 +64,7 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 @SEED
 @SEEDS
 def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
-    """Train a method and predict Biwi+; its labels are not read.
+    """Train a method and predict Biwi+, whose labels are not read.
 
     A finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
     torchrun --nproc-per-node N -m benchmark benchmark ...
@@ -75,6 +77,8 @@ def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
     from benchmark.ranks import connected, from_environment
     from benchmark.train import find_device, job_from_options, run
 
+    if seeds and seed:
+        raise click.UsageError("give --seed or --seeds, not both")
     options, ranks = _options(given), from_environment()
     # Connected once for all seeds: the store of torchrun would give the next one the addresses of the last.
     with connected(ranks, find_device(options["options"].device, ranks)):
@@ -110,8 +114,12 @@ def methods() -> None:
 
 @click.command()
 @TASK
-@click.option("--methods", "names", help="Names, divided by commas.  [default: all that hpp methods lists]")
-@click.option("--data", type=FOLDER, help="Folder of the built datasets.  [default: a miniature for each seed]")
+@click.option("--methods", "names", help="Names, separated by commas.  [default: all that hpp methods lists]")
+@click.option(
+    "--data",
+    type=FOLDER,
+    help="Folder of the built datasets, which the preset paper needs.  [default: a miniature for each seed]",
+)
 @click.option("--out", type=FOLDER, default=Path("reproduce"), show_default=True, help="Folder of the runs.")
 @click.option("--results", type=FOLDER, help="Folder of the table and the pictures.  [default: OUT/results]")
 @click.option("--scale", type=click.Choice(["tiny", "small", "study", "full"]), default="study", show_default=True,
@@ -120,7 +128,7 @@ def methods() -> None:
 @JOBS
 @SEEDS
 def reproduce(**given: Any) -> None:
-    """Train all methods of a task with several seeds, score them, and write the table and its pictures.
+    """Train all methods of a task with several seeds (0, 1 and 2), score them, and write the table and its pictures.
 
     Each figure is a mean over the seeds with its standard deviation (n - 1), beside the paper's where the data are the
     paper's. Without --data, the preset miniature writes and builds a miniature for each seed: heads, light and cameras

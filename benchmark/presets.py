@@ -14,7 +14,7 @@ class Preset(NamedTuple):
 
     An epoch is ``epoch_samples`` source images, or a pass over the source if None. In stage 2, lambda is 0
     for ``warm`` epochs, grows to ``highest_lambda`` over ``ramp``, and training stops ``hold`` epochs later.
-    ``last_rate`` is the factor that the learning rate falls to after the first third of stage 2.
+    ``last_rate`` is the factor that the learning rate of a stage falls to after its first third.
     """
 
     name: str

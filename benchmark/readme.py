@@ -83,7 +83,7 @@ PAGES = {
         "findings": _finding("claims"),
     },
     "docs/datasets.md": {"bench build": bench_build},
-    "docs/training.md": {"methods": methods},
+    "docs/training.md": {"methods": methods, "bench loader": bench_loaders, "bench train": bench_training},
     "docs/findings.md": {part: _finding(part) for part in findings.PARTS},
 }
 

@@ -326,8 +326,11 @@ def reproduce(
     chosen, names, seeds = find_preset(preset), list(dict.fromkeys(methods or METHODS)), list(dict.fromkeys(seeds))
     for name in names:
         find_method(name)
+    selection.check(options.get("selection", selection.OFFICIAL))
     if data is None and chosen.size is not None:
-        raise HeadposeError(f"--preset {preset} needs --data, the folder of the built datasets")
+        raise HeadposeError(
+            f"--preset {preset} needs --data, the folder of the built datasets; --preset miniature makes its own"
+        )
     on_cpu = find_device(device).type == "cpu"
     jobs = jobs or (cores() if on_cpu else 1)
     standard = {"precision": "auto", "store": "auto", "selection": selection.OFFICIAL, **Settings()._asdict()}

@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from benchmark.metrics import scores
-from headposeplus.errors import SubmissionError
+from headposeplus.errors import SubmissionError, TrainingError
 from headposeplus.rotations import Floats, geodesic, to_matrix
 
 OFFICIAL = "last"
@@ -84,6 +84,14 @@ def deep_embedded_validation(source: Floats, target: Floats, held_out: Floats, l
     # Both domains weigh one half in the fit, so the odds are the ratio of the densities.
     weights = np.exp(np.clip(held_out @ fitted[:-1] + fitted[-1], -20, 20))
     return float((weights * losses).sum() / weights.sum())
+
+
+def check(rule: str) -> None:
+    """Raise TrainingError if a rule is none that training can follow."""
+    if rule == ORACLE:
+        raise TrainingError("--selection oracle sees the target's labels, training does not; use it with hpp score")
+    if rule not in RULES:
+        raise TrainingError(f"--selection {rule}: expected one of {', '.join(RULES)}")
 
 
 def choose(rule: str, criteria: dict[str, Floats], count: int) -> int:

@@ -437,11 +437,7 @@ def run(job: Job) -> Path:
     """
     ranks = among.from_environment()
     device = find_device(job.options.device, ranks)
-    if job.options.selection not in selection.RULES:
-        hint = ": training cannot know it; hpp score --selection oracle finds it" * (
-            job.options.selection == selection.ORACLE
-        )
-        raise TrainingError(f"--selection {job.options.selection}: expected one of {', '.join(selection.RULES)}{hint}")
+    selection.check(job.options.selection)
     if job.preset.batch < 2 * ranks.world:
         raise TrainingError(f"a batch of {job.preset.batch} is too small for {ranks.world} processes; raise --batch")
     try:
