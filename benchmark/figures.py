@@ -8,11 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from headposeplus.files import whole_or_absent
-from headposeplus.plots import SOURCE_COLOUR, TARGET_COLOUR
+from headposeplus.plots import SOURCE_COLOUR, TARGET_COLOUR, save
 from headposeplus.rotations import Floats
 
 _POINTS = 1_500  # of each kind in a panel
@@ -36,12 +34,6 @@ class Curve(NamedTuple):
     values: Floats
 
 
-def _save(figure: Figure, path: Path) -> None:
-    FigureCanvasAgg(figure)
-    with whole_or_absent(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-
-
 def _bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
@@ -54,7 +46,7 @@ def drawn_label_spaces(source: Floats, drawn: list[Drawn], path: Path, seed: int
     """
     columns = min(4, len(drawn))
     rows = -(-len(drawn) // columns)
-    figure = Figure(figsize=(2.9 * columns, 2.8 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(2.9 * columns, 2.8 * rows + 0.5), dpi=110, layout="constrained")
     rng = np.random.default_rng(seed)
     every = source[rng.permutation(len(source))[:_POINTS]]
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -76,12 +68,12 @@ def drawn_label_spaces(source: Floats, drawn: list[Drawn], path: Path, seed: int
     figure.supylabel("pitch, degrees", fontsize=10)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, markerscale=3, frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def curves(panels: list[tuple[str, list[Curve]]], path: Path) -> None:
     """Draw panels of curves, the mean over seeds of each method, with its range where they are few; x is the epoch."""
-    figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(panels), 4.4), dpi=110, layout="constrained")
     names = list(dict.fromkeys(curve.name for _, found in panels for curve in found))
     for axes, (title, found) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         for curve in found:
@@ -99,7 +91,7 @@ def curves(panels: list[tuple[str, list[Curve]]], path: Path) -> None:
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 class Interval(NamedTuple):
@@ -114,7 +106,7 @@ class Interval(NamedTuple):
 def intervals(panels: list[tuple[str, list[Interval]]], label: str, path: Path) -> None:
     """Draw panels of means with their intervals, a row each, and a line at 0."""
     most = max(len(found) for _, found in panels)
-    figure = Figure(figsize=(5.6 * len(panels), 0.34 * most + 1.2), layout="constrained")
+    figure = Figure(figsize=(5.6 * len(panels), 0.34 * most + 1.2), dpi=110, layout="constrained")
     for axes, (title, found) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
         for place, row in enumerate(reversed(found)):
             colour = "#228833" if row.high < 0 else SOURCE_COLOUR if row.low > 0 else "#777777"
@@ -125,4 +117,4 @@ def intervals(panels: list[tuple[str, list[Interval]]], label: str, path: Path) 
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(label, fontsize=9)
         _bare(axes)
-    _save(figure, path)
+    save(figure, path)
