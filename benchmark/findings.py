@@ -97,13 +97,11 @@ def run(out: Path, results: Path, jobs: int | None = None) -> None:
     run_side_by_side(main + [run for found in swept.values() for run in found], jobs, "stage 2")
     for task, names in MAIN.items():
         reproduce(task, names, list(SEEDS), None, out, results / task, SCALE, PRESET, "cpu", jobs, 1)
-    records = []
-    for (option, value), found in swept.items():
-        of_seed = [folders[seed] for _ in range(len(found) // len(SEEDS)) for seed in SEEDS]
-        records += [
-            {"option": option, "value": value, **collect(planned.folder, data, "pda")}
-            for planned, data in zip(found, of_seed, strict=True)
-        ]
+    records = [
+        {"option": option, "value": value, **collect(planned)}
+        for (option, value), found in swept.items()
+        for planned in found
+    ]
     write_json(
         results / SWEPT,
         {
@@ -122,6 +120,10 @@ class Records(NamedTuple):
     def mae(self, method: str) -> list[float]:
         """Return the MAE of a method, a value a seed."""
         return [record["scores"]["mae"] for record in self.of[method]]
+
+    def best_first(self) -> list[str]:
+        """Return the methods by their mean MAE."""
+        return sorted(self.of, key=lambda method: np.mean(self.mae(method)))
 
     def difference(self, method: str, other: str) -> Difference:
         """Return by how much a method's MAE is above another's."""
@@ -166,7 +168,7 @@ def table(results: Path, task: str) -> str:
     """Return the table of a task, best first: the MAE and how it differs from source-only and from the controls."""
     found = read(results, task)
     rows = []
-    for method in sorted(found.of, key=lambda method: np.mean(found.mae(method))):
+    for method in found.best_first():
         row = {"method": method, "MAE": spread(found.mae(method))}
         for other in ("source-only", "control-uniform"):
             row[f"minus {other}"] = "" if method == other else str(found.difference(method, other))
@@ -228,7 +230,7 @@ def statistics(results: Path) -> str:
     rows = []
     for task in MAIN:
         found = read(results, task)
-        for method in sorted(found.of, key=lambda method: np.mean(found.mae(method))):
+        for method in found.best_first():
             kinds = {kind: [record["statistics"][kind] for record in found.of[method]] for kind in ("source", "target")}
             row = {"task": task, "method": method, "as submitted": spread(found.mae(method))}
             row |= {kind: spread(values) for kind, values in kinds.items()}
@@ -300,7 +302,7 @@ def draw(results: Path) -> None:
     panels = []
     for task in MAIN:
         found = read(results, task)
-        others = sorted((m for m in found.of if m != "source-only"), key=lambda m: np.mean(found.mae(m)))
+        others = [method for method in found.best_first() if method != "source-only"]
         rows = [figures.Interval(method, *found.difference(method, "source-only")) for method in others]
         panels.append((f"{task}: {TASKS[task]} to biwi+", rows))
     figures.intervals(panels, "MAE minus that of source-only, degrees, 95 % interval", results / "differences.png")

@@ -174,8 +174,9 @@ def _settings(options: dict[str, Any]) -> Settings:
     return Settings(**{name: options[name] for name in Settings._fields if name in options})
 
 
-def collect(run: Path, data: Path, task: str) -> dict[str, Any]:
+def collect(planned: Planned) -> dict[str, Any]:
     """Return what is told of a finished run: its scores under every kind of statistics and rule of selection."""
+    run, data, task = planned.folder, planned.job.data, planned.job.task
     entry = scoreboard.score(run / PREDICTIONS, data, task)
     about = scoreboard.read_submission(run / PREDICTIONS).about
     record = {
@@ -347,8 +348,7 @@ def reproduce(
     run_side_by_side(planned, jobs, f"{len(names)} methods")
 
     finished = [run.folder for run in planned]
-    of_seed = [folders[seed] for _ in names for seed in seeds]
-    records = [collect(run, folder, task) for run, folder in zip(finished, of_seed, strict=True)]
+    records = [collect(run) for run in planned]
     roles = {"source": TASKS[task], "target": "biwi+"}
     write_json(
         results / RECORDS,
