@@ -101,3 +101,21 @@ def train(json_file: Path | None, **given: Any) -> None:
     record = library.bench_train(**given)
     click.echo(library.describe_train(record))
     _keep(record, json_file)
+
+
+@bench.command()
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each measurement.")
+@JSON
+@SEED
+def score(repeats: int, json_file: Path | None, seed: int) -> None:
+    """Measure how long it takes to check and score predictions of all frames of the real Biwi, on one core.
+
+    \b
+    Example:
+      hpp bench score
+    """
+    from benchmark import bench_score as library
+
+    record = library.bench_score(repeats, seed)
+    click.echo(library.describe_score(record))
+    _keep(record, json_file)

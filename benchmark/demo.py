@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from benchmark import reproduce, scoreboard
+from benchmark import reproduce, scoreboard, scoring
 from benchmark.presets import PRESETS
 from benchmark.train import Options, run
 from headposeplus import plots, shards
@@ -78,7 +78,7 @@ def run_demo(out: Path, seed: int) -> None:
     with timed("score"):
         predictions += [predictions[0].parents[1] / method / "predictions.csv" for method in ADAPTED]
         for path in predictions:
-            scoreboard.add(board, scoreboard.score(path, data))
+            scoreboard.add(board, scoring.score(path, data), [path])
         page = scoreboard.build(board)
     if fresh:
         write_json(out / "times.json", {"cores": jobs, "seconds": {k: round(v, 1) for k, v in seconds.items()}})

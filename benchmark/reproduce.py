@@ -15,10 +15,12 @@ from tabulate import tabulate
 
 from baselines.method import Settings
 from baselines.methods import METHODS, find_method
-from benchmark import figures, scoreboard, selection
+from benchmark import figures, scoring, selection
 from benchmark.loop import LOG
 from benchmark.metrics import scores
 from benchmark.presets import TASKS, Preset, find_preset
+from benchmark.published import published
+from benchmark.submission import read_submission
 from benchmark.train import (
     PREDICTIONS,
     Job,
@@ -177,11 +179,11 @@ def _settings(options: dict[str, Any]) -> Settings:
 def collect(planned: Planned) -> dict[str, Any]:
     """Return what is told of a finished run: its scores under every kind of statistics and rule of selection."""
     run, data, task = planned.folder, planned.job.data, planned.job.task
-    entry = scoreboard.score(run / PREDICTIONS, data, task)
-    about = scoreboard.read_submission(run / PREDICTIONS).about
+    entry = scoring.score(run / PREDICTIONS, data, task)
+    about = read_submission(run / PREDICTIONS).about["run"]
     record = {
         "method": run.name,
-        "seed": int(entry["seed"]),
+        "seed": int(entry["seeds"][0]),
         "protocol": entry["protocol"]["id"],
         "frames": entry["protocol"]["frames"],
         "uses_target_images": entry["uses_target_images"],
@@ -213,8 +215,8 @@ def table(records: list[dict[str, Any]], task: str, layout: str = "github") -> s
     """Return a row a method, best first: errors in degrees, mean ± standard deviation over the seeds."""
     rows = []
     real = all(str(record["protocol"]).startswith("biwi+/") for record in records)
-    published = scoreboard.published()
-    published = published[published["source"].str.contains("ICCV 2019 Table 1") & published["task"].eq(task)]
+    paper = published()
+    paper = paper[paper["source"].str.contains("ICCV 2019 Table 1") & paper["task"].eq(task)]
     for method in _ranked(records):
         mine = [record for record in records if record["method"] == method]
         row = {"method": method, "MAE": spread([record["scores"]["mae"] for record in mine])}
@@ -226,7 +228,7 @@ def table(records: list[dict[str, Any]], task: str, layout: str = "github") -> s
             row[f"MAE, {kind} statistics"] = spread(found) if found else ""
         row["target images"] = "yes" if mine[0]["uses_target_images"] else "no"
         if real:
-            printed = published[published["method"].eq(_PAPER.get((task, method), ""))]["mae"]
+            printed = paper[paper["method"].eq(_PAPER.get((task, method), ""))]["mae"]
             row["MAE in the paper"] = f"{printed.iloc[0]:.2f}" if len(printed) else ""
         rows.append(row)
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)

@@ -1,119 +1,107 @@
-"""Scores as entries, and the scoreboard: a folder of one JSON file an entry, and a page made of them."""
+"""The scoreboard: a folder of one JSON file an entry with its predictions, and the pages made of them."""
 
 from __future__ import annotations
 
 import html
+import json
 import re
+import shutil
+from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
+from jsonschema import Draft202012Validator
 from tabulate import tabulate
 
-from benchmark import protocols, selection
-from benchmark.metrics import scores
-from benchmark.submission import read_submission
-from headposeplus import __version__, shards, subsets
-from headposeplus.errors import SubmissionError
-from headposeplus.files import content_hash, read_json, sha256, write_json, write_text
-from headposeplus.rotations import to_matrix
+from benchmark import protocols, site
+from benchmark.labels import Labels, read_labels
+from benchmark.published import published
+from benchmark.scoring import score_files
+from benchmark.submission import about_path
+from headposeplus.errors import HeadposeError, SubmissionError
+from headposeplus.files import content_hash, sha256, write_json, write_text
+from headposeplus.rotations import ANGLES
 
 PAGE = "scoreboard.md"
-_ABOUT = (
-    "name", "authors", "link", "training_data", "selection", "uses_target_images", "batch_statistics",
-    "initial_weights", "preset", "seed", "command", "commit",
-)  # fmt: skip
-_SCORES = ("mae", "pitch", "yaw", "roll", "geodesic")
+PREDICTIONS = "predictions"
+_MAX_ENTRY = 1 << 20  # bytes
+_AGREEMENT = 2e-4  # degrees between an entry and its predictions scored again, which are rounded to 4 digits
+_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".npz")
 
 
-def score(
-    predictions: Path,
-    data: Path,
-    task: str | None = None,
-    subset: str | None = None,
-    manifest_file: Path | None = None,
-    rule: str | None = None,
-) -> dict[str, Any]:
-    """Return the entry of a file of predictions on the Biwi+ of ``data``.
+class Verified(NamedTuple):
+    """An entry's file, what is wrong with it, and whether its predictions were scored again, or why not."""
 
-    ``task`` is ``da`` or ``pda``; if None, that of the TOML beside the predictions. With ``subset``, a name or a
-    file of frames, only its frames count, under a protocol of their own; ``manifest_file`` lists the frames of a
-    copy that is not the real one. ``rule`` takes the predictions of the epoch that another rule of selection finds
-    (:mod:`benchmark.selection`), which needs what ``hpp benchmark`` leaves beside its predictions; where that holds
-    predictions under other batch statistics, their scores come with the entry.
-
-    Raises
-    ------
-    SubmissionError
-        If the predictions are faulty or incomplete.
-    DatasetError
-        If there is no Biwi+, or the subset is unknown or has frames that Biwi+ lacks.
-    """
-    submission = read_submission(predictions)
-    ids, every_truth = shards.read_labels(shards.open_dataset(data / "biwi+"))
-    truth = every_truth
-    task = protocols.find_task(task or str(submission.about.get("task", "")))
-    protocol = protocols.for_test_set(task, ids, truth)
-    chosen, about_subset = None, {}
-    if subset is not None:
-        found = subsets.find(subset, manifest_file)
-        chosen = subsets.select(found, ids)
-        truth = truth[chosen]
-        protocol = protocols.narrowed(protocol, found, truth)
-        about_subset = {"subset": {"name": found.name, "frames_sha256": found.sha256, "source": found.source}}
-    rotations = protocols.aligned(submission, ids, protocol, predictions, chosen)
-    selected = {}
-    if rule is not None:
-        epochs = selection.read_epochs(predictions.with_name(selection.EPOCHS))
-        if epochs.ids.tolist() != ids.tolist():
-            raise SubmissionError(
-                f"{predictions.with_name(selection.EPOCHS)}: predictions on {len(epochs.ids)} frames that are not the "
-                f"{len(ids)} of {data / 'biwi+'}; score them on the data that they were made on"
-            )
-        epoch, text = selection.find_epoch(rule, epochs, every_truth, protocol.convention)
-        rotations = to_matrix(epochs.angles[epoch])[slice(None) if chosen is None else chosen]
-        selected = {
-            "selection": text,
-            "selected_epoch": epoch + 1,
-            "predictions_sha256": content_hash([sha256(predictions.with_name(selection.EPOCHS)), rule]),
-        }
-    statistics = {}
-    for kind in ("source", "target") if rule is None else ():
-        path = predictions.with_name(f"{predictions.stem}-{kind}.csv")
-        if path.exists():
-            other = protocols.aligned(read_submission(path), ids, protocol, path, chosen)
-            statistics[kind] = {k: round(v, 4) for k, v in scores(other, truth, protocol.convention).items()}
-    return {
-        "protocol": protocol._asdict(),
-        **about_subset,
-        **{key: _plain(submission.about.get(key, "")) for key in _ABOUT},
-        "predictions_sha256": sha256(predictions),
-        **selected,
-        "convention": protocol.convention,
-        "camera": protocol.camera,
-        **({"scores_of_other_statistics": statistics} if statistics else {}),
-        "scores": {key: round(value, 4) for key, value in scores(rotations, truth, protocol.convention).items()},
-        "toolkit": __version__,
-    }
+    path: Path
+    faults: list[str]
+    scored: str
 
 
-def _plain(value: object) -> object:
-    """Return a value of the TOML as JSON can hold it: a date becomes text."""
-    return value if isinstance(value, bool | int | float | str) else str(value)
-
-
-def add(folder: Path, entry: dict[str, Any]) -> Path:
-    """Write an entry into the scoreboard's folder; the same predictions replace their older entry."""
+def key(entry: dict[str, Any]) -> str:
+    """Return the name of an entry's file and page: its protocol, its name, and a hash of its predictions."""
     slug = re.sub(r"[^a-z0-9]+", "-", str(entry["name"]).lower()).strip("-")[:40] or "entry"
-    protocol = re.sub(r"[^a-z0-9]+", "-", entry["protocol"]["id"].replace("+", "-plus").lower())
-    path = folder / f"{protocol}-{slug}-{entry['predictions_sha256'][:8]}.json"
+    protocol = re.sub(r"[^a-z0-9]+", "-", entry["protocol"]["id"].replace("+", "-plus").lower())[:100]
+    hashes = entry["predictions_sha256"]
+    return f"{protocol}-{slug}-{(hashes[0] if len(hashes) == 1 else content_hash(hashes))[:8]}"
+
+
+def add(folder: Path, entry: dict[str, Any], predictions: Sequence[Path] = ()) -> Path:
+    """Write an entry into the scoreboard's folder; the same predictions replace their older entry.
+
+    ``predictions`` are copied beside it, a file a seed with its TOML, so that anyone can score them again.
+    """
+    path = folder / f"{key(entry)}.json"
+    kept = folder / PREDICTIONS / path.stem
+    for place, file in enumerate(predictions):
+        kept.mkdir(parents=True, exist_ok=True)
+        suffix = next((one for one in reversed(_SUFFIXES) if file.name.endswith(one)), ".csv")
+        shutil.copyfile(file, kept / f"{place:02}{suffix}")
+        shutil.copyfile(about_path(file), kept / f"{place:02}.toml")
     write_json(path, entry)
     return path
 
 
+@cache
+def _validator() -> Draft202012Validator:
+    text = (resources.files("benchmark") / "entry.schema.json").read_text(encoding="utf-8")
+    return Draft202012Validator(json.loads(text))
+
+
+def read_entry(path: Path) -> dict[str, Any]:
+    """Return the entry in a file, checked against ``entry.schema.json``.
+
+    Raises
+    ------
+    SubmissionError
+        If it is no entry: the field that is wrong is named.
+    """
+
+    def refused(name: str) -> float:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_ENTRY + 1)
+        if len(data) > _MAX_ENTRY:
+            raise ValueError(f"more than {_MAX_ENTRY:,} bytes")
+        entry = json.loads(data.decode("utf-8"), parse_constant=refused)
+        error = next(_validator().iter_errors(entry), None)
+    except (OSError, ValueError, RecursionError) as broken:
+        raise SubmissionError(
+            f"{path}: not an entry of the scoreboard: {' '.join(str(broken).split())[:200]}"
+        ) from broken
+    if error is not None:
+        place = "/".join(str(part)[:40] for part in error.absolute_path) or "the whole"
+        raise SubmissionError(
+            f"{path}: not an entry of the scoreboard: {place}: {' '.join(error.message.split())[:200]}"
+        )
+    return dict(entry)
+
+
 def entries(folder: Path) -> list[dict[str, Any]]:
-    """Return the entries of a scoreboard, best first within a protocol.
+    """Return the entries of a scoreboard, best first within a protocol; each has its ``key``.
 
     Raises
     ------
@@ -121,27 +109,116 @@ def entries(folder: Path) -> list[dict[str, Any]]:
         If the folder is missing, or a file in it is not an entry.
     """
     if not folder.is_dir():
-        raise SubmissionError(f"{folder}: no such folder; add entries with hpp score ... --scoreboard {folder}")
+        raise SubmissionError(
+            f"{folder}: no such folder; add entries with hpp scoreboard add ... --scoreboard {folder}"
+        )
+    found = [{**read_entry(path), "key": path.stem} for path in sorted(folder.glob("*.json"))]
+    return sorted(found, key=lambda entry: (str(entry["protocol"]["id"]), entry["scores"]["mae"]))
+
+
+def verify(folder: Path, labels: Path | None) -> list[Verified]:
+    """Return what is wrong with each entry of a scoreboard; its predictions are scored again where that can be done.
+
+    An entry must fit the schema, lie in a file of its own name, and be about a protocol as it is frozen. Its
+    predictions must have the hashes that it says, and score what it says, under ``labels`` if those are its protocol's.
+
+    Raises
+    ------
+    SubmissionError
+        If the folder is missing.
+    DatasetError
+        If there are no labels.
+    """
+    if not folder.is_dir():
+        raise SubmissionError(f"{folder}: no such folder; expected a scoreboard, a folder of one JSON file an entry")
+    truth = read_labels(labels) if labels is not None else None
     found = []
     for path in sorted(folder.glob("*.json")):
-        entry = read_json(path, "an entry of the scoreboard")
         try:
-            entry["scores"] = {key: float(entry["scores"][key]) for key in _SCORES}
-            protocol = protocols.Protocol(**entry["protocol"])
-            entry["protocol"] = protocol._replace(frames=int(protocol.frames))._asdict()
-            if not isinstance(entry["uses_target_images"], bool):
-                raise TypeError("uses_target_images")
-            entry |= {key: str(entry[key]) for key in ("name", "training_data", "selection", "seed")}
-        except (TypeError, KeyError, ValueError) as error:
-            raise SubmissionError(f"{path}: not an entry of the scoreboard: {error!r} is wrong or missing") from error
-        found.append(entry)
-    return sorted(found, key=lambda e: (str(e["protocol"]["id"]), e["scores"]["mae"]))
+            entry = read_entry(path)
+        except SubmissionError as error:
+            found.append(Verified(path, [str(error).partition(": ")[2]], ""))
+            continue
+        faults, scored = _scored_again(folder / PREDICTIONS / path.stem, entry, truth)
+        found.append(Verified(path, _wrong_claims(path, entry) + faults, scored))
+    return found
 
 
-def published() -> pd.DataFrame:
-    """Return the published results, a row each, with the source of each."""
-    with resources.as_file(resources.files("benchmark") / "published_results.csv") as path:
-        return pd.read_csv(path, dtype={"n_images": "Int64"})
+def _frozen(entry: dict[str, Any]) -> protocols.Protocol | None:
+    """Return the frozen protocol that an entry names, if it names one."""
+    return next((one for one in protocols.frozen() if one.id == entry["protocol"]["id"]), None)
+
+
+def _wrong_claims(path: Path, entry: dict[str, Any]) -> list[str]:
+    """Return what an entry says that cannot be true."""
+    faults = []
+    if path.stem != key(entry):
+        faults.append(f"the file of this entry is named {key(entry)}.json")
+    protocol, known = protocols.Protocol(**entry["protocol"]), _frozen(entry)
+    if protocol.sha256 != entry["protocol_sha256"]:
+        faults.append("protocol_sha256 is not the hash of the protocol in it")
+    if known is not None and protocol != known:
+        faults.append(f"its protocol {known.id} is not as it is frozen")
+    mean = sum(entry["scores"][name] for name in ANGLES) / 3
+    if abs(mean - entry["scores"]["mae"]) > _AGREEMENT:
+        faults.append(f"its MAE {entry['scores']['mae']} is not the mean of its three angles, {mean:.4f}")
+    return faults
+
+
+def _scored_again(folder: Path, entry: dict[str, Any], truth: Labels | None) -> tuple[list[str], str]:
+    """Return what an entry says otherwise than the predictions in a folder, and whether they were scored or why not."""
+    files = [file for file in sorted(folder.glob("*")) if file.name.endswith(_SUFFIXES)]
+    if not files:
+        return [], "no predictions beside it"
+    if [sha256(file) for file in files] != entry["predictions_sha256"]:
+        return ["the predictions beside it have other hashes than it says"], ""
+    if truth is None:
+        return [], "no labels given"
+    protocol, known, others = entry["protocol"], _frozen(entry), "the labels given are of another test set"
+    try:
+        subset, bootstrap = entry.get("subset", {}).get("name"), entry["bootstrap"]
+        name = None if known is None else known.id
+        again = score_files(
+            files, truth, protocol["task"], subset, None, None, name, bootstrap["resamples"], bootstrap["seed"]
+        ).entry
+    except HeadposeError as error:
+        fits = known is None or _fits(known, truth)
+        return ([f"its predictions cannot be scored: {error}"], "") if fits else ([], others)
+    if again["protocol"]["id"] != protocol["id"]:
+        return [], others
+    return _differences(entry, again), "scored again"
+
+
+def _fits(protocol: protocols.Protocol, truth: Labels) -> bool:
+    try:
+        protocols.reference(protocol, truth)
+    except SubmissionError:
+        return False
+    return True
+
+
+def _differences(entry: dict[str, Any], again: dict[str, Any]) -> list[str]:
+    """Return what an entry says otherwise than its predictions, scored again."""
+    found = []
+    for name in sorted(set(entry) | set(again)):
+        # Which version scored it may differ; other statistics come from files that are not on the board.
+        if name in ("toolkit", "scores_of_other_statistics", "command"):
+            continue
+        if not _same(entry.get(name), again.get(name)):
+            shown = [json.dumps(one.get(name))[:60] for one in (entry, again)]
+            found.append(f"{name} is {shown[0]}, but its predictions give {shown[1]}")
+    return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Return whether plain values agree, numbers within what scoring on another machine may change."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return set(a) == set(b) and all(_same(a[name], b[name]) for name in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, float) or isinstance(b, float):
+        return isinstance(b, int | float) and isinstance(a, int | float) and abs(a - b) <= 10 * _AGREEMENT
+    return bool(a == b)
 
 
 def _text(value: object) -> str:
@@ -160,29 +237,29 @@ def table(board: list[dict[str, Any]], layout: str = "github") -> str:
     rows = [
         {
             "method": clean(e["name"]),
-            "MAE": f"{e['scores']['mae']:.2f}",
-            "pitch": f"{e['scores']['pitch']:.2f}",
-            "yaw": f"{e['scores']['yaw']:.2f}",
-            "roll": f"{e['scores']['roll']:.2f}",
-            "geodesic": f"{e['scores']['geodesic']:.2f}",
+            "MAE": _with_deviation(e, "mae"),
+            "95 % interval": "{:.2f} to {:.2f}".format(*e["intervals"]["mae"]) if e["intervals"] else "",
+            **{name: _with_deviation(e, name) for name in ("pitch", "yaw", "roll", "geodesic", "maev")},
             "MAE, source / target statistics": _other_statistics(e),
             "target images": "yes" if e["uses_target_images"] else "no",
             "selection": clean(e["selection"]),
             "trained on": clean(e["training_data"]),
             "convention": f"{clean(e['convention'])}, {clean(e['camera'])} camera",
-            "seed": clean(e["seed"]),
+            "seeds": ", ".join("?" if seed is None else str(seed) for seed in e["seeds"]),
         }
         for e in board
     ]
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
+def _with_deviation(entry: dict[str, Any], name: str) -> str:
+    deviation = f" ± {entry['deviation'][name]:.2f}" if entry["deviation"] else ""
+    return f"{entry['scores'][name]:.2f}{deviation}"
+
+
 def _other_statistics(entry: dict[str, Any]) -> str:
     found = entry.get("scores_of_other_statistics", {})
-    try:
-        return " / ".join(f"{float(found[kind]['mae']):.2f}" for kind in ("source", "target"))
-    except (KeyError, TypeError, ValueError):
-        return ""
+    return " / ".join(f"{found[kind]['mae']:.2f}" for kind in ("source", "target")) if len(found) == 2 else ""
 
 
 def published_table(layout: str = "github") -> str:
@@ -192,7 +269,7 @@ def published_table(layout: str = "github") -> str:
     columns = {
         "task": rows["task"],
         "method": rows["method"],
-        "MAE": rows["mae"].map("{:.2f}".format),
+        "MAE": rows["mae"].map("{:.2f}".format) + rows["as_printed"].map({True: " (as printed)", False: ""}),
         "pitch": rows["pitch"].map("{:.2f}".format),
         "yaw": rows["yaw"].map("{:.2f}".format),
         "roll": rows["roll"].map("{:.2f}".format),
@@ -221,7 +298,9 @@ def page(board: list[dict[str, Any]]) -> str:
 
 
 def build(folder: Path) -> Path:
-    """Write the page of a scoreboard into its folder; return its path."""
+    """Write the pages of a scoreboard into its folder: Markdown, and HTML with a page an entry; return the Markdown."""
+    board = entries(folder)
+    site.build(folder, board)
     path = folder / PAGE
-    write_text(path, page(entries(folder)))
+    write_text(path, page(board))
     return path

@@ -1,8 +1,10 @@
-"""Predictions as files: a CSV with an id and angles a row, and a TOML beside it that says what they are."""
+"""Predictions as files: a table with an id and a pose a row, and a TOML beside it that says what they are."""
 
 from __future__ import annotations
 
-import sys
+import difflib
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,17 +12,26 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from headposeplus.convert import ANGLE_COLUMNS, forms, read_rotations
+from benchmark.protocols import TASKS, Protocol, tomllib
+from benchmark.tables import MAX_BYTES, Fault, Poses, fault_in, read, shown
+from headposeplus.convert import ANGLE_COLUMNS, CAMERAS
 from headposeplus.errors import SubmissionError
 from headposeplus.files import write_text
 from headposeplus.rotations import CONVENTIONS, Floats
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selection", "uses_target_images")
+# The most characters of each text. What else is worth keeping goes into the table [run], which nothing reads.
+TEXTS = {
+    "name": 80, "authors": 300, "link": 300, "training_data": 200, "selection": 200, "notes": 2000,
+    "task": 20, "protocol": 200, "convention": 20, "camera": 20,
+    "batch_statistics": 80, "initial_weights": 400, "preset": 80, "command": 4000, "commit": 80,
+}  # fmt: skip
+SWITCHES = ("uses_target_images", "constant_output")
+FIELDS = (*TEXTS, *SWITCHES, "seed", "run")
+MAX_ABOUT = 16 << 10  # bytes of a TOML
+_MAX_DOTS = 50  # in a line: dotted keys cost a parser their square
+_LINK = re.compile(r"https?://[^\s<>\"'\\]+")
+_HIDDEN = {"Cc", "Cf", "Co", "Cs"}  # control characters, and those that reverse the writing
 
 
 class Submission(NamedTuple):
@@ -35,57 +46,180 @@ def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: dict[s
     """Write ``predictions.csv`` with angles (n, 3) in degrees, and ``predictions.toml`` beside it."""
     table = pd.DataFrame(angles, columns=ANGLE_COLUMNS)
     table.insert(0, "id", ids)
-    write_text(path.with_suffix(".toml"), tomli_w.dumps(about))
+    write_text(about_path(path), tomli_w.dumps(about))
     write_text(path, table.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def about_path(predictions: Path) -> Path:
+    """Return the path of the TOML beside predictions: ``a.toml`` for ``a.csv``, ``a.csv.gz`` or ``a.npz``."""
+    name = predictions.with_suffix("") if predictions.suffix == ".gz" else predictions
+    return name.with_suffix(".toml")
+
+
+def template(protocol: Protocol, ids: np.ndarray) -> tuple[str, str]:
+    """Return a CSV with every id (n,) and empty columns, and a commented TOML, both as text."""
+    rows = "".join(f"{name},,,\n" for name in ids.tolist())
+    cameras, conventions = " or ".join(CAMERAS), ", ".join(CONVENTIONS)
+    about = f"""\
+# What the predictions are. Every line but those that begin with # is needed.
+protocol = "{protocol.id}"          # {protocol.title}
+name = ""                   # of the method, as it will stand on the board
+authors = ""
+training_data = ""          # the protocol's: {protocol.training_data}
+selection = ""              # how the epoch was chosen; the protocol's: {protocol.selection}
+uses_target_images = false  # true if training saw test images, without their labels
+#                             the protocol: {protocol.target_images}
+convention = "{protocol.convention}"          # of the angles: {conventions} (see the README); a rotation has none
+camera = "{protocol.camera}"              # {cameras}; the protocol scores poses in the {protocol.camera} camera
+
+# link = "https://"         # to the paper or the code
+# seed = 0                  # of this run; other seeds are files of their own
+# command = ""              # that made the predictions
+# commit = ""               # of the code
+# notes = ""
+# constant_output = true    # where every frame has the same pose on purpose
+# [run]                     # anything else; nothing reads it
+"""
+    return f"id,{','.join(ANGLE_COLUMNS)}\n{rows}", about
+
+
+def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the fields of a TOML that are as they should be, and what is wrong with the others."""
+    if len(data) > MAX_ABOUT:
+        return {}, [
+            Fault("", f"{len(data):,} bytes", f"keep to the fields of the template, {MAX_ABOUT:,} bytes at most")
+        ]
     try:
-        about = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SubmissionError(
-            f"{path}: expected a description of the predictions with {', '.join(REQUIRED)}: {error.strerror}"
-        ) from error
-    except ValueError as error:
-        raise SubmissionError(f"{path}: not TOML: {error}") from error
-    lacking = [key for key in REQUIRED if key not in about]
-    if lacking:
-        raise SubmissionError(f"{path}: lacks {', '.join(lacking)}")
-    wrong = [key for key in REQUIRED if not isinstance(about[key], bool if key == "uses_target_images" else str)]
-    if wrong:
-        raise SubmissionError(f"{path}: {', '.join(wrong)}: expected text, and true or false for uses_target_images")
-    if about["convention"] not in CONVENTIONS:
-        raise SubmissionError(
-            f"{path}: convention {about['convention']!r} is unknown; expected {', '.join(CONVENTIONS)}"
-        )
-    if about["camera"] not in ("rgb", "depth"):
-        raise SubmissionError(f"{path}: camera {about['camera']!r} is unknown; expected rgb or depth")
-    return about
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return {}, [Fault("", "not UTF-8", "save it as UTF-8")]
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > _MAX_DOTS:
+            return {}, [Fault(f"line {number}", f"more than {_MAX_DOTS} dots", 'part a long text by """', (number,))]
+    try:
+        content = tomllib.loads(text.replace("\r\n", "\n"))
+    except (ValueError, RecursionError) as error:
+        return {}, [Fault("", f"not TOML: {' '.join(str(error)[:300].split())[:120]}", 'write texts as name = "text"')]
+    return _checked(content)
 
 
-def read_submission(path: Path) -> Submission:
-    """Return the predictions of a CSV and the TOML beside it.
+def _checked(content: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    faults, about = [], {}
+    for key in REQUIRED:
+        if content.get(key, "") == "":
+            faults.append(Fault(key, "missing" if key not in content else "empty", _expected(key)))
+    for key, value in content.items():
+        fault = _field_fault(key, value)
+        if fault is not None:
+            faults.append(fault)
+        else:
+            about[key] = " ".join(value.split()) if isinstance(value, str) else value
+    return about, faults
+
+
+def _expected(key: str) -> str:
+    if key in SWITCHES:
+        return f"write {key} = true or false"
+    if key == "convention":
+        return f"write one of {', '.join(CONVENTIONS)}"
+    if key == "camera":
+        return f"write {' or '.join(CAMERAS)}"
+    return f'write {key} = "text", of {TEXTS[key]:,} characters at most'
+
+
+def _field_fault(key: str, value: Any) -> Fault | None:
+    """Return what is wrong with a field of a TOML; None if nothing is."""
+    if key not in FIELDS:
+        near = difflib.get_close_matches(key[:80], FIELDS, 1)
+        hint = f"did you mean {near[0]}?" if near else "remove it, or move it below [run]"
+        return Fault(shown(key), "an unknown field", hint)
+    if key in TEXTS:
+        return _text_fault(key, value)
+    if key == "run":
+        fine, expected = isinstance(value, dict), "write [run] with the fields below it"
+    elif key == "seed":
+        fine = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+        expected = "write a whole number from 0 on"
+    else:
+        fine, expected = isinstance(value, bool), _expected(key)
+    return None if fine else Fault(key, f"{shown(value)} is none", expected)
+
+
+def _text_fault(key: str, value: Any) -> Fault | None:
+    """Return what is wrong with a text of a TOML; None if nothing is."""
+    known = {"convention": CONVENTIONS, "camera": CAMERAS, "task": TASKS}.get(key)
+    if not isinstance(value, str):
+        what, mend = f"{shown(value)} is no text", _expected(key)
+    elif len(value) > TEXTS[key]:
+        what, mend = f"{len(value):,} characters", _expected(key)
+    # A line break is fine: texts are shown on one line.
+    elif any(unicodedata.category(character) in _HIDDEN for character in value if character not in "\n\t"):
+        what, mend = f"hidden characters in {value[:40]!a}", "write letters, digits and signs that can be seen"
+    elif value and known is not None and value not in known:
+        what, mend = f"{shown(value)} is unknown", f"write one of {', '.join(known)}"
+    elif key == "link" and value and not _LINK.fullmatch(value):
+        what, mend = f"{shown(value)} is no link", "begin it with http:// or https://, or leave it empty"
+    else:
+        return None
+    return Fault(key, what, mend)
+
+
+def read_files(path: Path) -> tuple[bytes, bytes]:
+    """Return the bytes of predictions and of the TOML beside them, within limits.
 
     Raises
     ------
     SubmissionError
-        If a file is missing, a column or field is, an id comes twice, or a value is not finite.
+        If a file is missing, or larger than what is read.
     """
-    about = _read_about(path.with_suffix(".toml"))
-    try:
-        table = pd.read_csv(path, dtype={"id": str}, encoding="utf-8-sig", skipinitialspace=True)
-    except OSError as error:
-        raise SubmissionError(f"{path}: expected predictions, a CSV file: {error.strerror}") from error
-    except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise SubmissionError(f"{path}: expected predictions, a CSV file: {error}") from error
-    if "id" not in table:
-        raise SubmissionError(f"{path}: lacks the column id; found {', '.join(map(str, table.columns))}")
-    if table.empty or table["id"].isna().any():
-        raise SubmissionError(f"{path}: expected a row with an id for each test frame")
-    repeated = table["id"].duplicated()
-    if repeated.any():
-        first = int(np.asarray(repeated).argmax())
-        raise SubmissionError(f"{path}, line {first + 2}: {table['id'].iloc[first]} comes twice")
-    form = forms(table, path, SubmissionError)[0]
-    rotations = read_rotations(table, form, path, about["convention"], SubmissionError)
-    return Submission(table["id"].to_numpy(str), rotations, about)
+    found = []
+    for file, limit, what in (
+        (about_path(path), MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}"),
+        (path, MAX_BYTES, "predictions: CSV, Parquet or npz"),
+    ):
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(limit + 1)
+        except OSError as error:
+            hint = "; hpp submission template writes both files" if isinstance(error, FileNotFoundError) else ""
+            raise SubmissionError(f"{file}: expected {what}: {error.strerror}{hint}") from error
+        if len(data) > limit:
+            raise SubmissionError(f"{file}: more than {limit:,} bytes; keep only the fields of the template")
+        found.append(data)
+    return found[1], found[0]
+
+
+def read_submission(path: Path) -> Submission:
+    """Return the predictions of a file and the TOML beside it.
+
+    Raises
+    ------
+    SubmissionError
+        If a file is missing, or there is any fault in one: the first is told, and how many there are.
+    """
+    data, toml = read_files(path)
+    about, faults = read_about(toml)
+    stop(about_path(path), faults)
+    poses = read(data, about["convention"])
+    stop(path, [*poses.faults, *repeated(poses)])
+    return Submission(poses.ids, poses.rotations, about)
+
+
+def repeated(poses: Poses) -> list[Fault]:
+    """Return the fault of ids that come twice, if any do."""
+    _, first, inverse = np.unique(poses.ids, return_index=True, return_inverse=True)
+    again = first[inverse.ravel()] != np.arange(len(poses.ids))
+    if not again.any():
+        return []
+    at = int(again.argmax())
+    what = f"{shown(poses.ids[at])} comes twice, first in line {poses.lines[first[inverse.ravel()[at]]]}"
+    return [fault_in(poses.lines[again], what, "keep one row a frame")]
+
+
+def stop(path: object, faults: list[Fault]) -> None:
+    """Raise SubmissionError if there are faults."""
+    if faults:
+        more = f" ({len(faults) - 1} more faults: hpp check lists them all)" if len(faults) > 1 else ""
+        first = faults[0]
+        place = f"{path}, {first.where}" if first.where else f"{path}"
+        raise SubmissionError(f"{place}: {first.what}; {first.mend}{more}")

@@ -539,13 +539,13 @@ def _run(job: Job, ranks: Ranks, device: torch.device) -> Path:
     if ranks.first:
         if method.trains or method.uses_target:
             save(folder / MODEL, {"network": network.state_dict()})
-        _write_all_predictions(run, folder, method, probabilities, facts | {"training_data": source_set.name})
+        _write_all_predictions(run, folder, method, source_set.name, probabilities, facts)
     among.wait(ranks)
     return folder / PREDICTIONS
 
 
 def _write_all_predictions(
-    run: _Run, folder: Path, method: Method, probabilities: Floats, facts: dict[str, Any]
+    run: _Run, folder: Path, method: Method, source: str, probabilities: Floats, facts: dict[str, Any]
 ) -> None:
     """Write the predictions under each kind of batch statistics, those that count last."""
     job, network, preset = run.job, run.network, run.job.preset
@@ -553,10 +553,10 @@ def _write_all_predictions(
     own = "mixed" if method.trains else "target" if method.uses_target else "source"
     about = {
         "name": f"{folder.name} ({preset.backbone})",
-        "authors": "headposeplus baselines" if type(method).__module__.startswith("baselines.") else "",
+        "authors": "headposeplus baselines" if type(method).__module__.startswith("baselines.") else "not given",
         "link": "",
-        "method": method.name,
         "task": job.task,
+        "training_data": source,
         "convention": "pyr",
         "camera": "rgb",
         "selection": selection.RULES[job.options.selection if method.trains else "source-val"],
@@ -564,17 +564,21 @@ def _write_all_predictions(
         "batch_statistics": own,
         "initial_weights": job.weights,
         "preset": preset.name,
-        "neighbours": job.settings.neighbours,
-        "threshold": job.settings.threshold,
-        "precision": run.settings["precision"],
-        "backgrounds": len(run.source.backgrounds),
         "seed": job.seed,
-        "processes": run.ranks.world,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "command": job.command,
         "commit": commit(),
-        "toolkit": __version__,
-        **facts,
+        # Nothing that reads predictions needs the rest.
+        "run": {
+            "method": method.name,
+            "neighbours": job.settings.neighbours,
+            "threshold": job.settings.threshold,
+            "precision": run.settings["precision"],
+            "backgrounds": len(run.source.backgrounds),
+            "processes": run.ranks.world,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "toolkit": __version__,
+            **facts,
+        },
     }
     official = _see(network, _target_images(run)).angles
     rng = np.random.default_rng([job.seed, 5])

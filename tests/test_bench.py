@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from benchmark import bench
+from benchmark import bench, bench_score
 from headposeplus import shards, synhead
 
 
@@ -41,3 +41,18 @@ def test_the_bare_pass_reads_the_file_of_each_row(built, tiny):
     group, head, track, row = str(fields["id"][3]).split("/")[1:]
     first = next(task for task in tasks if task.shard == out / "synhead+/shard-00000-of-00040.h5")
     assert first.files[3] == tiny / "synhead2_release" / group / head / track / f"{int(row)}.png"
+
+
+@pytest.mark.slow
+def test_bench_score_measures_a_submission_of_real_size(tmp_path, hpp):
+    labels = bench_score.random_labels(0)
+    assert len(labels.ids) == 15_678 and len(set(labels.subjects)) == 20
+    found = bench_score.check(
+        *bench_score.submission_bytes(labels, 0), bench_score.protocols.reference(None, labels, "cross")
+    )
+    assert found.faults == found.suspicions == []
+    text = hpp("bench", "score", "--repeats", 1, "--json", tmp_path / "score.json").output
+    record = json.loads((tmp_path / "score.json").read_text())
+    assert (record["frames"], record["resamples"], record["cores"]) == (15_678, 2_000, 1)
+    total = record["seconds"]["check"][0] + record["seconds"]["score"][0]
+    assert f"15,678 predictions (0.7 MiB of CSV), all metrics, 2,000 resamples: {total:.2f} s on one core" in text

@@ -60,7 +60,8 @@ def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
     assert str(predictions) in trained
     scored = hpp("score", predictions, "--data", data, "--scoreboard", board).output
     assert "padaco (slim)" in scored and "local-" in scored and (predictions.parent / "score.json").exists()
-    assert "Published on the real Biwi+" in hpp("scoreboard", board).output
+    assert "Published on the real Biwi+" in hpp("scoreboard", "build", board).output and (board / "index.html").exists()
+    assert "1 entries, 0 wrong, 1 scored again" in hpp("scoreboard", "verify", board, "--data", data).output
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,8 @@ def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
         (["benchmark", "--method", "padaco", "--data", "{tmp}/empty", "--out", "{tmp}/r"], "build the dataset first"),
         (["benchmark", "--method", "none", "--data", "{tmp}", "--out", "{tmp}/r"], "unknown method 'none'"),
         (["score", "{tmp}/none.csv", "--data", "{tmp}/empty"], "{tmp}/none.toml: expected a description"),
-        (["scoreboard", "{tmp}/none"], "{tmp}/none: no such folder"),
+        (["scoreboard", "build", "{tmp}/none"], "{tmp}/none: no such folder"),
+        (["score", "{tmp}/none.csv"], "give the labels: either --data FOLDER of built datasets, or --labels"),
         (["miniature", "{tmp}", "--scale", "tiny"], "not empty and not a miniature"),
     ],
 )

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark import metrics, scoreboard, submission
+from benchmark import metrics, scoreboard, scoring, submission
 from headposeplus import manifest, shards, subsets
 from headposeplus import rotations as rot
 from headposeplus.errors import DatasetError, SubmissionError
@@ -156,8 +156,8 @@ def keep(path, rows):
 def test_a_subset_is_scored_from_all_predictions_or_from_its_own(predicted, few, built, tiny):
     path, ids, truth = predicted
     listed = tiny / "data_manifest.csv"
-    whole = scoreboard.score(path, built[0])
-    entry = scoreboard.score(path, built[0], subset=str(few), manifest_file=listed)
+    whole = scoring.score(path, built[0])
+    entry = scoring.score(path, built[0], subset=str(few), manifest_file=listed)
     mine = [3, 11, 17, 30, 40]
     by_hand = metrics.scores(submission.read_submission(path).rotations[mine], truth[mine])
     assert entry["scores"] == pytest.approx(by_hand, abs=1e-4) and entry["scores"] != whole["scores"]
@@ -168,16 +168,16 @@ def test_a_subset_is_scored_from_all_predictions_or_from_its_own(predicted, few,
     assert protocol["label_mean"] == pytest.approx(rot.from_matrix(truth[mine]).mean(axis=0), abs=1e-3)
     assert entry["subset"]["name"] == "file:five of them" and "subset" not in whole
     keep(path, [40, 11, 3, 30, 17])
-    assert scoreboard.score(path, built[0], subset=str(few), manifest_file=listed)["scores"] == entry["scores"]
+    assert scoring.score(path, built[0], subset=str(few), manifest_file=listed)["scores"] == entry["scores"]
 
 
 def test_a_named_subset_of_the_miniature(predicted, built, tiny):
     path, ids, _ = predicted
-    entry = scoreboard.score(path, built[0], subset="biwi/leave-F03-out/test", manifest_file=tiny / "data_manifest.csv")
+    entry = scoring.score(path, built[0], subset="biwi/leave-F03-out/test", manifest_file=tiny / "data_manifest.csv")
     mine = [name for name in ids.tolist() if name[5:7] in ("03", "15")]
     assert entry["protocol"]["frames"] == 24 and entry["protocol"]["frames_sha256"] == sha(mine)
     with pytest.raises(DatasetError, match="1,384 frames are not in the dataset, the first biwi/03/"):
-        scoreboard.score(path, built[0], subset="biwi/leave-F03-out/test")
+        scoring.score(path, built[0], subset="biwi/leave-F03-out/test")
 
 
 @pytest.mark.parametrize(
@@ -185,8 +185,12 @@ def test_a_named_subset_of_the_miniature(predicted, built, tiny):
     [
         (range(1, 48), False, "1 of 48 frames are missing.*name it with --subset"),
         ([3, 11, 17, 30], True, "1 of 5 frames are missing, the first biwi/"),
-        ([3, 11, 17, 30, 40, 41], True, "1 of the 43 test frames outside the subset are there and the others are not"),
-        ([*range(48), 48], True, "1 ids are not in the test set, the first biwi/99/00001"),
+        (
+            [3, 11, 17, 30, 40, 41],
+            True,
+            "lines?.*1 of the 43 test frames outside the subset are there and the others are not",
+        ),
+        ([*range(48), 48], True, "1 ids are not in the test set, the first 'biwi/99/00001'"),
         ([3, 11, 17, 30, 40, 48], True, "1 ids are not in the test set"),
     ],
 )
@@ -195,14 +199,14 @@ def test_predictions_of_anything_else_are_refused(predicted, few, built, tiny, r
     table = pd.read_csv(path)
     pd.concat((table, table[:1].assign(id="biwi/99/00001"))).iloc[list(rows)].to_csv(path, index=False)
     with pytest.raises(SubmissionError, match=says):
-        scoreboard.score(path, built[0], None, str(few) if subset else None, tiny / "data_manifest.csv")
+        scoring.score(path, built[0], None, str(few) if subset else None, tiny / "data_manifest.csv")
 
 
 def test_a_subset_has_its_own_table_on_the_page(predicted, few, built, tiny, tmp_path):
     listed = tiny / "data_manifest.csv"
-    whole = scoreboard.score(predicted[0], built[0])
-    part = scoreboard.score(predicted[0], built[0], subset=str(few), manifest_file=listed)
-    other = scoreboard.score(predicted[0], built[0], subset="biwi/female", manifest_file=listed)
+    whole = scoring.score(predicted[0], built[0])
+    part = scoring.score(predicted[0], built[0], subset=str(few), manifest_file=listed)
+    other = scoring.score(predicted[0], built[0], subset="biwi/female", manifest_file=listed)
     board = tmp_path / "board"
     assert len({scoreboard.add(board, entry) for entry in (whole, part, other)}) == 3
     page = scoreboard.build(board).read_text()

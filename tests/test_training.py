@@ -18,7 +18,7 @@ from torch import nn
 from baselines.adversarial import DANN
 from baselines.method import Settings
 from baselines.methods import METHODS
-from benchmark import data, loop, presets, ranks, scoreboard, selection, train
+from benchmark import data, loop, presets, ranks, scoring, selection, train
 from benchmark.submission import read_submission
 from headposeplus import shards
 from headposeplus.errors import DatasetError, HeadposeError, SubmissionError, TrainingError
@@ -48,14 +48,14 @@ def test_a_run_leaves_predictions_log_and_weights(job, built):
     ids, _ = shards.read_labels(shards.open_dataset(job.data / "biwi+"))
     assert submission.ids.tolist() == ids.tolist() and submission.rotations.shape == (48, 3, 3)
     about = submission.about
-    assert about["method"] == "padaco" and about["seed"] == 0 and about["uses_target_images"] is True
+    assert about["run"]["method"] == "padaco" and about["seed"] == 0 and about["uses_target_images"] is True
     assert (
         about["selection"] == selection.RULES["last"]
         and about["initial_weights"] == "none"
         and about["command"] == "hpp ..."
     )
-    assert 0 < about["source_kept"] < 1 and 1 < about["effective_source_size"] < 1200
-    assert about["epoch"] == about["epochs"] == 3 and about["batch_statistics"] == "mixed"
+    assert 0 < about["run"]["source_kept"] < 1 and 1 < about["run"]["effective_source_size"] < 1200
+    assert about["run"]["epoch"] == about["run"]["epochs"] == 3 and about["batch_statistics"] == "mixed"
 
     steps = [record for record in records(predictions.parent) if "loss" in record]
     assert len(steps) == 15 and [record["step"] for record in steps] == list(range(15))
@@ -235,7 +235,7 @@ def test_without_backgrounds_it_says_so(job, tmp_path, capsys):
     shutil.copytree(job.data, bare)
     (bare / "synhead+/backgrounds.h5").unlink()
     about = read_submission(train.run(job._replace(data=bare, method=METHODS["source-only"]))).about
-    assert "SynHead came without backgrounds" in capsys.readouterr().err and about["backgrounds"] == 0
+    assert "SynHead came without backgrounds" in capsys.readouterr().err and about["run"]["backgrounds"] == 0
 
 
 def test_settings_have_folders_of_their_own(job):
@@ -256,7 +256,7 @@ def test_rules_of_selection_agree_with_the_records(job):
         other = train.run(job._replace(options=CPU._replace(selection=rule)))
         chosen = int(np.argmin(epochs.criteria[rule]))
         submission = read_submission(other)
-        assert other.parent.name == f"padaco-{rule}" and submission.about["epoch"] == chosen + 1
+        assert other.parent.name == f"padaco-{rule}" and submission.about["run"]["epoch"] == chosen + 1
         assert geodesic(submission.rotations, to_matrix(epochs.angles[chosen])).max() < 1e-3
     official = read_submission(predictions)
     assert geodesic(official.rotations, to_matrix(epochs.angles[-1])).max() < 1e-3
@@ -295,10 +295,10 @@ def test_predictions_of_epochs_that_cannot_be_scored(job, tmp_path):
             selection.read_epochs(path)
     selection.write_epochs(path, epochs._replace(ids=epochs.ids[::-1]))
     with pytest.raises(SubmissionError, match="score them on the data that they were made on"):
-        scoreboard.score(predictions, job.data, rule="oracle")
+        scoring.score(predictions, job.data, rule="oracle")
     path.unlink()
     with pytest.raises(SubmissionError, match="expected the predictions after every epoch"):
-        scoreboard.score(predictions, job.data, rule="dev")
+        scoring.score(predictions, job.data, rule="dev")
 
 
 def test_features_that_are_not_finite_are_one_line(job, monkeypatch):
@@ -379,7 +379,7 @@ def test_tensorboard_gets_the_log(job):
 def test_low_precision_stays_close(job, tmp_path):
     full = read_submission(train.run(job)).rotations
     half = train.run(job._replace(options=CPU._replace(half=True), out=tmp_path / "half"))
-    assert read_submission(half).about["precision"] == "bfloat16"
+    assert read_submission(half).about["run"]["precision"] == "bfloat16"
     assert 0 < geodesic(read_submission(half).rotations, full).mean() < 15
 
 
@@ -423,7 +423,7 @@ def test_a_method_of_ones_own_with_several_seeds(job, tmp_path):
     assert done.returncode == 0, done.stderr
     for seed in (0, 1):
         folder = tmp_path / f"runs/pda-trial-seed{seed}/mean"
-        assert read_submission(folder / train.PREDICTIONS).about["method"] == "mean"
+        assert read_submission(folder / train.PREDICTIONS).about["run"]["method"] == "mean"
         assert any("distance" in record for record in records(folder))
 
 
@@ -479,7 +479,7 @@ def test_two_processes_draw_the_same_images_and_end_with_equal_weights(job, tmp_
         if ours == "stage1":  # later draws depend on predictions, which differ a little
             drawn = [[r["drawn"] for r in found if "drawn" in r] for found in (mine, theirs)]
             assert drawn[0] == drawn[1] and len(drawn[0]) == 3
-    assert read_submission(two / "leaving" / train.PREDICTIONS).about["processes"] == 2
+    assert read_submission(two / "leaving" / train.PREDICTIONS).about["run"]["processes"] == 2
 
 
 def test_ranks_share_a_batch():
@@ -531,4 +531,4 @@ def test_gradients_and_statistics_are_averages_over_the_ranks(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_run_on_the_gpu(job):
     about = read_submission(train.run(job._replace(options=train.Options(device="cuda")))).about
-    assert about["device"] == torch.cuda.get_device_name()
+    assert about["run"]["device"] == torch.cuda.get_device_name()

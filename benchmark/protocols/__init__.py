@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tomli_w
+from tabulate import tabulate
 
-from benchmark.presets import TASKS
-from benchmark.submission import Submission, tomllib
+from benchmark.labels import Labels
+from headposeplus import biwi, manifest, subsets
 from headposeplus.errors import SubmissionError
+from headposeplus.files import content_hash, write_text
 from headposeplus.manifest import ids_sha256
-from headposeplus.rotations import Floats, from_matrix
+from headposeplus.rotations import CONVENTIONS, Floats, from_matrix
 from headposeplus.subsets import Subset
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 LABEL_TOLERANCE = 1e-3  # degrees, of the means and deviations of the test labels
+TASKS = {
+    "da": "the label spaces of source and target agree",
+    "pda": "the target's label space is a subset of the source's, with another density",
+    "cross": "trained on any data but Biwi",
+    "intra": "trained on one part of Biwi+, tested on another",
+}
 
 
 class Protocol(NamedTuple):
-    """A protocol. ``frames_sha256`` is the hash of the sorted ids of the test frames, one a line."""
+    """A protocol. ``frames_sha256`` is the hash of the sorted ids of the test frames, one a line.
+
+    ``subset`` names the subset of the test set's frames that counts; empty where all do.
+    """
 
     id: str
     task: str
@@ -35,13 +54,93 @@ class Protocol(NamedTuple):
     frames_sha256: str
     label_mean: list[float]
     label_std: list[float]
+    subset: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all that the protocol says."""
+        return content_hash(self._asdict())
+
+
+class Reference(NamedTuple):
+    """What predictions are checked against: a protocol and the ids (n,) of its frames, with their labels if at hand.
+
+    ``beyond`` are ids of the whole test set that a subset leaves out: predictions of all of them, or of none, may come
+    along. ``ids`` is None where nothing at hand says which frames they are.
+    """
+
+    protocol: Protocol
+    ids: np.ndarray | None
+    labels: Labels | None
+    beyond: frozenset[str] = frozenset()
+    subset: Subset | None = None
 
 
 def frozen() -> list[Protocol]:
-    """Return the frozen protocols by id."""
-    files = [path for path in resources.files(__name__).iterdir() if path.name.endswith(".toml")]
-    found = [Protocol(**tomllib.loads(path.read_text(encoding="utf-8"))) for path in files]
+    """Return the frozen protocols by id: those that all of Biwi+ tests, the splits of Biwi+, the miniature's."""
+    found = []
+    for path in resources.files(__name__).iterdir():
+        if path.name.endswith(".toml"):
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            found += [Protocol(**fields) for fields in content.get("protocol", [content])]
     return sorted(found, key=lambda protocol: protocol.id)
+
+
+def find(id_or_file: str) -> Protocol:
+    """Return a frozen protocol by its id, or that of a file as :func:`write` makes one.
+
+    Raises
+    ------
+    SubmissionError
+        If there is none, or the file is faulty.
+    """
+    known = frozen()
+    for protocol in known:
+        if protocol.id == id_or_file:
+            return protocol
+    path = Path(id_or_file)
+    if not path.is_file():
+        near = [p.id for p in known if p.id.partition("@")[0] == id_or_file.partition("@")[0]]
+        raise SubmissionError(
+            f"{id_or_file}: no such protocol; "
+            + (f"did you mean {near[0]}? " if near else "")
+            + "hpp protocols lists them"
+        )
+    try:
+        protocol = Protocol(**tomllib.loads(path.read_text(encoding="utf-8")))
+        numbers = [*protocol.label_mean, *protocol.label_std, protocol.frames]
+        counted = ("frames", "label_mean", "label_std")
+        texts = [value for name, value in protocol._asdict().items() if name not in counted]
+        fitting = protocol.convention in CONVENTIONS and protocol.task in TASKS and len(numbers) == 7
+        fitting &= all(isinstance(text, str) and len(text) <= 300 for text in texts)
+        fitting &= all(isinstance(number, int | float) for number in numbers) and isinstance(protocol.frames, int)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise SubmissionError(f"{path}: not a protocol: {error}; hpp protocols new writes one") from error
+    if not fitting or any(protocol.id == one.id for one in known):
+        raise SubmissionError(
+            f"{path}: a protocol needs a task, a convention, texts, numbers, and an id that no frozen one has"
+        )
+    return protocol
+
+
+def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: str) -> Protocol:
+    """Write the protocol of a test set of one's own, and return it; a frozen protocol's id is refused.
+
+    Raises
+    ------
+    SubmissionError
+        If the id is taken or the file is there already.
+    """
+    if path.exists():
+        raise SubmissionError(f"{path}: there is such a file, and a protocol is never changed; choose another name")
+    if any(name == protocol.id for protocol in frozen()) or "@" not in name:
+        raise SubmissionError(f"--id {name}: expected one that no frozen protocol has, with a version: lab/faces@1")
+    protocol = _described(_template(task), labels.ids, labels.rotations)._replace(
+        id=name, title=title, test_set=title, camera=camera
+    )
+    write_text(path, "# Frozen: a score names this file by its id and hash. What must change gets a new id.\n"
+               + tomli_w.dumps(protocol._asdict()))  # fmt: skip
+    return protocol
 
 
 def for_test_set(task: str, ids: np.ndarray, rotations: Floats) -> Protocol:
@@ -50,26 +149,31 @@ def for_test_set(task: str, ids: np.ndarray, rotations: Floats) -> Protocol:
     A frozen one if frames and labels are its own. Else a local one, whose id carries the hash of both: its
     scores compare with each other and with nothing else.
     """
-    mean, std = _label_statistics(rotations)
-    fingerprint = ids_sha256(ids)
-    template = None
+    fingerprint, statistics = ids_sha256(ids), _label_statistics(rotations)
     for protocol in frozen():
-        if protocol.task != task:
-            continue
-        template = protocol
-        close = np.allclose([*mean, *std], [*protocol.label_mean, *protocol.label_std], atol=LABEL_TOLERANCE, rtol=0)
-        if protocol.frames_sha256 == fingerprint and close:
+        if protocol.task == task and protocol.frames_sha256 == fingerprint and _labels_fit(protocol, statistics):
             return protocol
-    assert template is not None, "every task has a frozen protocol"
-    labels = [_rounded(mean), _rounded(std)]
-    digest = hashlib.sha256(f"{fingerprint} {labels}".encode()).hexdigest()[:8]
+    template = _template(task)
+    local = _described(template, ids, rotations)
+    digest = hashlib.sha256(f"{fingerprint} {[local.label_mean, local.label_std]}".encode()).hexdigest()[:8]
+    return local._replace(
+        id=f"local-{digest}/{task}", title=f"{template.training_data} to Biwi+ as built from these raw data"
+    )
+
+
+def _template(task: str) -> Protocol:
+    """Return the frozen protocol of all of Biwi+ for a task; raises SubmissionError if there is no such task."""
+    for protocol in frozen():
+        if protocol.task == task and protocol.id == f"biwi+/{task}@1":
+            return protocol
+    expected = ", ".join(name for name in TASKS if name != "intra")
+    raise SubmissionError(f"unknown task {task!r}: expected one of {expected}")
+
+
+def _described(template: Protocol, ids: np.ndarray, rotations: Floats) -> Protocol:
+    mean, std = _label_statistics(rotations)
     return template._replace(
-        id=f"local-{digest}/{task}",
-        title=f"{template.training_data} to Biwi+ as built from these raw data",
-        frames=len(ids),
-        frames_sha256=fingerprint,
-        label_mean=labels[0],
-        label_std=labels[1],
+        frames=len(ids), frames_sha256=ids_sha256(ids), label_mean=_rounded(mean), label_std=_rounded(std)
     )
 
 
@@ -88,6 +192,7 @@ def narrowed(protocol: Protocol, subset: Subset, rotations: Floats) -> Protocol:
         frames_sha256=subset.sha256,
         label_mean=_rounded(mean),
         label_std=_rounded(std),
+        subset=subset.name,
     )
 
 
@@ -96,51 +201,116 @@ def _label_statistics(rotations: Floats) -> tuple[Floats, Floats]:
     return angles.mean(axis=0), angles.std(axis=0)
 
 
+def _labels_fit(protocol: Protocol, statistics: tuple[Floats, Floats]) -> bool:
+    wanted = [*protocol.label_mean, *protocol.label_std]
+    return bool(np.allclose(np.concatenate(statistics), wanted, atol=LABEL_TOLERANCE, rtol=0))
+
+
 def _rounded(values: Floats) -> list[float]:
     return [round(float(value), 3) for value in values]
 
 
-def aligned(
-    submission: Submission, ids: np.ndarray, protocol: Protocol, path: object, chosen: np.ndarray | None = None
-) -> Floats:
-    """Return the predicted rotations in the order of the test frames' ids (n,): (n, 3, 3), or (m, 3, 3) of a subset.
+def reference(
+    protocol: Protocol | None,
+    labels: Labels,
+    task: str = "",
+    subset: str | None = None,
+    manifest_file: Path | None = None,
+) -> Reference:
+    """Return the frames and labels that predictions are scored on.
 
-    ``chosen`` holds the positions (m,) of a subset's frames. Then the predictions may be of those alone or of all.
+    ``protocol`` None means that of ``task`` on all the labels' frames. ``subset`` narrows either to the frames of a
+    name or file (:func:`headposeplus.subsets.find`); ``manifest_file`` lists the frames of a copy that is not the real
+    one.
 
     Raises
     ------
     SubmissionError
-        If a frame is missing or unknown, or the predictions are for another camera.
+        If there is no such task, or frames or labels are not those of the protocol.
+    DatasetError
+        If the subset is unknown or has frames that the labels lack.
     """
-    if submission.about["camera"] != protocol.camera:
+    if protocol is None:
+        protocol = for_test_set(task, labels.ids, labels.rotations)
+    elif ids_sha256(labels.ids) != protocol.frames_sha256:
+        wanted = frames_of(protocol)
+        rows = np.flatnonzero(np.isin(labels.ids, wanted)) if wanted is not None else np.zeros(0, int)
+        if ids_sha256(labels.ids[rows]) != protocol.frames_sha256:
+            raise SubmissionError(
+                f"{labels.source}: not the test set of {protocol.id}: expected its {protocol.frames:,} frames, found "
+                f"{len(labels.ids):,}" + (f", {len(rows):,} of them its own" if wanted is not None else "")
+                + "; without --protocol, these frames are scored under an id of their own"
+            )  # fmt: skip
+        labels = labels.take(rows)
+    found = _label_statistics(labels.rotations)
+    if not _labels_fit(protocol, found):
         raise SubmissionError(
-            f"{path}: poses in the {submission.about['camera']} camera, but {protocol.id} scores those in the "
-            f"{protocol.camera} camera; hpp convert --from-camera {submission.about['camera']} "
-            f"--to-camera {protocol.camera} writes those, and then the TOML should say so"
+            f"{labels.source}: not the labels of {protocol.id}: expected pitch, yaw and roll with the means "
+            f"{protocol.label_mean} ({protocol.camera} camera), found {_rounded(found[0])}; "
+            "are they of the other camera or convention?"
         )
-    position = {name: i for i, name in enumerate(submission.ids.tolist())}
-    wanted = ids.tolist() if chosen is None else ids[chosen].tolist()
-    missing = [name for name in wanted if name not in position]
-    extra = sorted(set(position) - set(ids.tolist()))
-    rest = set(ids.tolist()) - set(wanted)
-    beyond = rest & set(position)
-    faults = [f"{len(missing)} of {len(wanted)} frames are missing, the first {missing[0]}"] if missing else []
-    faults += [f"{len(extra)} ids are not in the test set, the first {extra[0]}"] if extra else []
-    if beyond and beyond != rest:
-        faults.append(
-            f"{len(beyond)} of the {len(rest)} test frames outside the subset are there and the others are not; "
-            "keep all of them or none"
-        )
-    if faults:
-        way_out = f"{protocol.id} scores all frames or none"
-        if chosen is None and not extra:
-            way_out += "; to score only the frames of a subset, name it with --subset (hpp subsets lists them)"
-        raise SubmissionError(f"{path}: {'; '.join(faults)}; {way_out}")
-    return submission.rotations[[position[name] for name in wanted]]
+    if subset is None:
+        return Reference(protocol, labels.ids, labels)
+    few = subsets.find(subset, manifest_file)
+    chosen = subsets.select(few, labels.ids)
+    kept = labels.take(chosen)
+    beyond = frozenset(labels.ids.tolist()) - frozenset(kept.ids.tolist())
+    return Reference(narrowed(protocol, few, kept.rotations), kept.ids, kept, beyond, few)
 
 
-def find_task(name: str) -> str:
-    """Return a task's name; raises SubmissionError if there is none."""
-    if name not in TASKS:
-        raise SubmissionError(f"unknown task {name!r}: expected one of {', '.join(TASKS)}")
-    return name
+def frames_of(protocol: Protocol) -> np.ndarray | None:
+    """Return the ids (n,) of a protocol's frames, if they are real Biwi's, which the manifest lists; else None."""
+    if protocol.subset in subsets.names():
+        ids = list(subsets.find(protocol.subset).ids)
+    else:
+        listed = manifest.biwi_frames(manifest.read())
+        ids = sorted(biwi.frame_id(name, number) for name, numbers in listed.items() for number in numbers)
+    return np.array(ids) if ids_sha256(ids) == protocol.frames_sha256 else None
+
+
+def without_labels(protocol: Protocol) -> Reference:
+    """Return what predictions can be checked against where no labels are at hand."""
+    return Reference(protocol, frames_of(protocol), None)
+
+
+def badges(protocol: Protocol) -> list[str]:
+    """Return ``transductive`` and ``honour system`` where a protocol says that they hold."""
+    return [word for word in ("transductive", "honour system") if word in protocol.target_images]
+
+
+def table() -> str:
+    """Return all frozen protocols as a table."""
+    rows = [
+        {
+            "protocol": protocol.id,
+            "frames": f"{protocol.frames:,}",
+            "what": protocol.title,
+            "sha256": protocol.sha256[:8],
+        }
+        for protocol in frozen()
+    ]
+    lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
+    lines += [f"{name}: {what}" for name, what in TASKS.items()]
+    return "\n".join([*lines, "hpp protocols show ID explains one; hpp subsets lists the parts of Biwi."])
+
+
+def explain(protocol: Protocol) -> str:
+    """Return what a protocol says, as text."""
+    mean, std = (", ".join(f"{value:.2f}" for value in one) for one in (protocol.label_mean, protocol.label_std))
+    rows = {
+        "protocol": protocol.id,
+        "sha256": protocol.sha256,
+        "task": f"{protocol.task}: {TASKS[protocol.task]}",
+        "title": protocol.title,
+        "test set": f"{protocol.test_set}: {protocol.frames:,} frames, sha256 {protocol.frames_sha256}",
+        "training data": protocol.training_data,
+        "test images": protocol.target_images,
+        "selection": protocol.selection,
+        "predictions": f"angles in the convention {protocol.convention}, or rotations; {protocol.camera} camera",
+        "metric": protocol.metric,
+        "test labels": f"pitch, yaw, roll: mean {mean}; standard deviation {std} degrees",
+    }
+    marks = ", ".join(badges(protocol))
+    if marks:
+        rows["marks"] = marks
+    return tabulate(rows.items(), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 90])

@@ -1,0 +1,83 @@
+"use strict";
+// Tables whose columns sort. Values that are missing stay last either way.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  const text = (row, place) => row.cells[place].dataset.text ?? row.cells[place].textContent.trim();
+  const value = (row, place) => parseFloat(row.cells[place].dataset.value ?? "");
+  const compare = (a, b, place, numeric, sign) => {
+    if (!numeric) return sign * text(a, place).localeCompare(text(b, place), "en", {numeric: true});
+    const [x, y] = [value(a, place), value(b, place)];
+    if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
+    return sign * (x - y);
+  };
+  heads.forEach((head, place) => {
+    if (!head.dataset.sort) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      const rows = [...body.rows].sort((a, b) => compare(a, b, place, head.dataset.sort === "number", sign));
+      body.append(...rows);
+    });
+  });
+}
+
+// The board's filters, whose state is in the address behind #.
+const filters = document.getElementById("filters");
+if (filters) {
+  const fields = ["search", "protocol", "trained", "transductive"].map((name) => document.getElementById(name));
+  const published = document.getElementById("published");
+  const rows = [...document.querySelectorAll("tr.row")];
+  const words = new Map(rows.map((row) => [row, `${row.cells[0].textContent} ${row.dataset.trained}`.toLowerCase()]));
+
+  const show = () => {
+    const [search, protocol, trained, transductive] = fields.map((field) => field.value);
+    const wanted = search.toLowerCase().split(/\s+/);
+    let count = 0;
+    for (const row of rows) {
+      row.hidden = !(
+        (!protocol || row.closest(".protocol").dataset.protocol === protocol) &&
+        (!trained || row.dataset.trained === trained) &&
+        (!transductive || row.dataset.transductive === transductive) &&
+        (published.checked || !("published" in row.dataset)) &&
+        wanted.every((word) => words.get(row).includes(word))
+      );
+      count += !row.hidden;
+    }
+    // The inner sections first: one of several hides when they all do.
+    for (const section of [...document.querySelectorAll("section")].reverse()) {
+      section.hidden = !section.querySelector("tr.row:not([hidden])");
+    }
+    document.getElementById("none").hidden = count > 0;
+    document.getElementById("shown").textContent = `${count} of ${rows.length} rows shown`;
+    document.getElementById("reset").disabled = published.checked && fields.every((field) => !field.value);
+  };
+  const keep = () => {
+    const state = new URLSearchParams(fields.filter((field) => field.value).map((field) => [field.id, field.value]));
+    if (!published.checked) state.set("published", "no");
+    history.replaceState(null, "", `#${state}`);
+    show();
+  };
+  const restore = () => {
+    const state = new URLSearchParams(location.hash.slice(1));
+    for (const field of fields) {
+      field.value = state.get(field.id) ?? "";
+      if (field.selectedIndex === -1) field.value = ""; // what this board does not have
+    }
+    published.checked = state.get("published") !== "no";
+    show();
+  };
+  for (const kind of ["input", "change"]) filters.addEventListener(kind, keep);
+  document.getElementById("reset").addEventListener("click", () => {
+    for (const field of fields) field.value = "";
+    published.checked = true;
+    keep();
+  });
+  addEventListener("hashchange", restore);
+  filters.hidden = false;
+  restore();
+}

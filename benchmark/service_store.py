@@ -1,0 +1,459 @@
+"""The database of the scoring service: who may submit, what they sent, and what came of it.
+
+SQLite or PostgreSQL, with the same three tables. Times are text, ISO 8601 in UTC, so that they sort and a copy from one
+database to the other is plain. What is queued is committed before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from headposeplus.errors import HeadposeError
+from headposeplus.files import whole_or_absent
+
+SCHEMA = 1
+QUEUED, RUNNING, SCORED, FAULTY = "queued", "running", "scored", "faulty"
+LONGEST_NAME = 80
+_BUSY = 30  # seconds that a writer waits for another one of SQLite
+_ROWS = 8  # rows that a copy holds at a time: each may have predictions of many MiB
+
+_tables = sa.MetaData()
+_schema = sa.Table("hpp_schema", _tables, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+_submitters = sa.Table(
+    "hpp_submitters",
+    _tables,
+    sa.Column("name", sa.String(LONGEST_NAME), primary_key=True),
+    sa.Column("token_sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("revoked", sa.String(32)),
+)
+_submissions = sa.Table(
+    "hpp_submissions",
+    _tables,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("submitter", sa.ForeignKey(_submitters.c.name), nullable=False),
+    sa.Column("received", sa.String(32), nullable=False),
+    sa.Column("finished", sa.String(32)),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("protocol", sa.Text, nullable=False),  # its id, or empty where the description tells
+    sa.Column("publish", sa.Boolean, nullable=False),
+    sa.Column("predictions", sa.LargeBinary),  # dropped where they are faulty
+    sa.Column("about", sa.LargeBinary, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("verdict", sa.Text),  # JSON: entry, faults and suspicions
+    sa.Index("hpp_submissions_status", "status", "received"),
+    sa.Index("hpp_submissions_submitter", "submitter", "received"),
+)
+
+
+class ServiceError(HeadposeError):
+    """The scoring service cannot start, or its database is not as it should be."""
+
+
+class DailyLimitError(Exception):
+    """A submitter has sent as many as a day allows; ``seconds`` are left of it."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Submitter(NamedTuple):
+    """Someone who has, or had, a token; ``scored`` and ``faulty`` count what came of their submissions."""
+
+    name: str
+    created: str
+    revoked: str | None
+    scored: int
+    faulty: int
+
+
+class Job(NamedTuple):
+    """A submission to score, for the ``attempt``-th time."""
+
+    id: str
+    submitter: str
+    attempt: int
+    protocol: str
+    predictions: bytes
+    about: bytes
+
+
+class Submission(NamedTuple):
+    """What is known of a submission. ``entry`` is None and ``key`` empty until it is scored."""
+
+    id: str
+    submitter: str
+    status: str
+    received: str
+    finished: str | None
+    publish: bool
+    key: str
+    entry: dict[str, Any] | None
+    faults: list[dict[str, str]]
+    suspicions: list[dict[str, str]]
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds")
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def mark(submitter: str) -> str:
+    """Return a few letters that stand for a submitter in the keys of their entries."""
+    return _hash(submitter)[:6]
+
+
+def read_url(database: str) -> URL:
+    """Return the URL of a database, with the driver that the service uses.
+
+    Raises
+    ------
+    ServiceError
+        If it is no URL of SQLite or PostgreSQL.
+    """
+    expected = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+    try:
+        url = sa.make_url(database)
+        kind = url.get_backend_name() if url.drivername != "postgres" else "postgresql"
+    except SQLAlchemyError as error:
+        # Not the text itself: it may hold a password.
+        raise ServiceError(f"--database is not the URL of a database; {expected}") from error
+    if kind == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if kind != "sqlite":
+        raise ServiceError(f"--database names {kind[:40]!r}; {expected}")
+    if url.database in (None, "", ":memory:"):
+        raise ServiceError(f"--database names no file, and what is in memory is lost; {expected}")
+    return url
+
+
+def _connect(url: URL, wal: bool = True) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        try:
+            return sa.create_engine(url, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5})
+        except ImportError as error:
+            raise ServiceError(f"PostgreSQL needs psycopg: pip install 'headposeplus[serve]' ({error})") from error
+    engine = sa.create_engine(url, pool_size=8, connect_args={"timeout": _BUSY})
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where the next function says so
+        connection.execute("PRAGMA foreign_keys = ON")
+        if wal:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged outlives a power cut
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def shown_url(url: URL) -> str:
+    """Return a database's URL without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def open_store(database: str, create: bool = True, wal: bool = True) -> Engine:
+    """Return the engine of a database; its tables are made where there are none.
+
+    Raises
+    ------
+    ServiceError
+        If it cannot be opened, has tables of another version, or, unless ``create``, has none.
+    """
+    url = read_url(database)
+    file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+    if not create and file is not None and not file.exists():
+        raise ServiceError(f"{file}: no such database; hpp serve token add NAME --database URL makes one")
+    engine = _connect(url, wal)
+    try:
+        with _writing(engine) if create else engine.connect() as connection:
+            if not sa.inspect(connection).has_table(_schema.name):
+                if not create:
+                    raise ServiceError(f"{shown_url(url)}: holds no tables of the scoring service")
+                _tables.create_all(connection)
+                connection.execute(_schema.insert().values(version=SCHEMA))
+            version = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar()
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise ServiceError(f"{shown_url(url)}: cannot be opened: {short(error)}") from error
+    except ServiceError:
+        engine.dispose()
+        raise
+    if version != SCHEMA:
+        engine.dispose()
+        raise ServiceError(
+            f"{shown_url(url)}: its tables have version {version}, this toolkit's have version {SCHEMA}; "
+            "use the release of the toolkit that made them, or another database"
+        )
+    return engine
+
+
+def short(error: Exception) -> str:
+    """Return the first line of what a database driver says, without the statement and its values."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    return said.splitlines()[0][:300] if said else type(error).__name__
+
+
+@contextmanager
+def _writing(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection in a transaction that writes; on SQLite one at a time."""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
+
+
+def add_token(engine: Engine, name: str) -> str:
+    """Return a new token for a submitter, of which only the hash is kept.
+
+    Raises
+    ------
+    ServiceError
+        If the name is unfit, or has a token that is valid.
+    """
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise ServiceError(f"{name[:40]!r}: expected a name of 1 to {LONGEST_NAME} printable characters")
+    token = secrets.token_urlsafe(32)
+    with _writing(engine) as connection:
+        row = connection.execute(sa.select(_submitters.c.revoked).where(_submitters.c.name == name)).first()
+        if row is None:
+            values = {"name": name, "token_sha256": _hash(token), "created": _text(now())}
+            connection.execute(_submitters.insert().values(values))
+        elif row.revoked is None:
+            raise ServiceError(f"{name!r} has a token already; revoke it first: hpp serve token revoke {name!r}")
+        else:
+            fresh = {"token_sha256": _hash(token), "revoked": None}
+            connection.execute(_submitters.update().where(_submitters.c.name == name).values(fresh))
+    return token
+
+
+def revoke(engine: Engine, name: str) -> None:
+    """Make a submitter's token invalid; raises ServiceError if there is none that is valid."""
+    with _writing(engine) as connection:
+        valid = (_submitters.c.name == name) & _submitters.c.revoked.is_(None)
+        done = connection.execute(_submitters.update().where(valid).values(revoked=_text(now())))
+        if not done.rowcount:
+            raise ServiceError(f"{name!r} has no valid token; hpp serve token list names those that have")
+
+
+def list_submitters(engine: Engine) -> list[Submitter]:
+    """Return all submitters by name."""
+    amounts = [sa.func.count().filter(_submissions.c.status == status) for status in (SCORED, FAULTY)]
+    query = (
+        sa.select(_submitters.c.name, _submitters.c.created, _submitters.c.revoked, *amounts)
+        .select_from(_submitters.outerjoin(_submissions))
+        .group_by(_submitters.c.name, _submitters.c.created, _submitters.c.revoked)
+        .order_by(_submitters.c.name)
+    )
+    with engine.connect() as connection:
+        return [Submitter(*row) for row in connection.execute(query)]
+
+
+def find_submitter(engine: Engine, token: str) -> str | None:
+    """Return whose valid token this is, or None."""
+    valid = (_submitters.c.token_sha256 == _hash(token)) & _submitters.c.revoked.is_(None)
+    with engine.connect() as connection:
+        return connection.execute(sa.select(_submitters.c.name).where(valid)).scalar()
+
+
+def add_submission(
+    engine: Engine, submitter: str, predictions: bytes, about: bytes, protocol: str, publish: bool, daily: int
+) -> str:
+    """Queue a submission and return its id, which nobody can guess.
+
+    Those of the UTC day that are queued, running or scored count against ``daily``, faulty ones do not.
+
+    Raises
+    ------
+    DailyLimitError
+        If there are as many already.
+    """
+    name, time = secrets.token_urlsafe(24), now()
+    today = _text(time)[:10]
+    mine = sa.select(sa.func.count()).where(
+        _submissions.c.submitter == submitter, _submissions.c.received >= today, _submissions.c.status != FAULTY
+    )
+    row = {
+        "id": name, "submitter": submitter, "received": _text(time), "status": QUEUED, "attempts": 0,
+        "protocol": protocol, "publish": publish, "predictions": predictions, "about": about,
+    }  # fmt: skip
+    with _writing(engine) as connection:
+        # PostgreSQL: those of one submitter come one after another. SQLite has but one writer, and ignores this.
+        connection.execute(sa.select(_submitters.c.name).where(_submitters.c.name == submitter).with_for_update())
+        if (connection.execute(mine).scalar() or 0) >= daily:
+            midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+            raise DailyLimitError(int((midnight - time).total_seconds()) + 1)
+        connection.execute(_submissions.insert().values(row))
+    return name
+
+
+def claim(engine: Engine) -> Job | None:
+    """Return the oldest queued submission, which is then running, or None where nothing is queued."""
+    columns = _submissions.c
+    oldest = sa.select(columns.id).where(columns.status == QUEUED).order_by(columns.received, columns.id).limit(1)
+    while True:
+        with engine.connect() as connection:
+            name = connection.execute(oldest).scalar()
+        if name is None:
+            return None
+        with _writing(engine) as connection:
+            free = (columns.id == name) & (columns.status == QUEUED)
+            taken = _submissions.update().where(free).values(status=RUNNING, attempts=columns.attempts + 1)
+            if connection.execute(taken).rowcount:
+                row = connection.execute(sa.select(_submissions).where(columns.id == name)).one()
+                return Job(row.id, row.submitter, row.attempts, row.protocol, row.predictions, row.about)
+
+
+def finish(engine: Engine, job: Job, verdict: dict[str, Any], key: str = "", keep: bool = True) -> None:
+    """Write what came of a submission that is running: scored if the verdict holds an entry, else faulty.
+
+    ``keep`` is whether the predictions are kept.
+    """
+    status = FAULTY if verdict["entry"] is None else SCORED
+    values = {"status": status, "finished": _text(now()), "verdict": json.dumps(verdict), "key": key or None}
+    if not keep:
+        values["predictions"] = None
+    running = (_submissions.c.id == job.id) & (_submissions.c.status == RUNNING)
+    with _writing(engine) as connection:
+        connection.execute(_submissions.update().where(running).values(values))
+
+
+def put_back(engine: Engine, name: str | None = None, unspent: bool = False) -> int:
+    """Queue a running submission again, or all of them; return how many. ``unspent``: the attempt does not count."""
+    columns = _submissions.c
+    running = columns.status == RUNNING if name is None else (columns.status == RUNNING) & (columns.id == name)
+    attempts = columns.attempts - 1 if unspent else columns.attempts
+    with _writing(engine) as connection:
+        queued = _submissions.update().where(running).values(status=QUEUED, attempts=attempts)
+        return connection.execute(queued).rowcount
+
+
+def find_submission(engine: Engine, name: str) -> Submission | None:
+    """Return the submission of this id, or None."""
+    columns = [column for column in _submissions.c if column.name not in ("predictions", "about")]
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(*columns).where(_submissions.c.id == name)).first()
+    if row is None:
+        return None
+    verdict = json.loads(row.verdict) if row.verdict else {"entry": None, "faults": [], "suspicions": []}
+    return Submission(
+        row.id, row.submitter, row.status, row.received, row.finished, row.publish, row.key or "",
+        verdict["entry"], verdict["faults"], verdict["suspicions"],
+    )  # fmt: skip
+
+
+def _published() -> sa.ColumnElement[bool]:
+    return (_submissions.c.status == SCORED) & _submissions.c.publish.is_(True)
+
+
+def board_state(engine: Engine) -> tuple[int, str]:
+    """Return what changes whenever the board does: how many entries there are, and when the last came."""
+    query = sa.select(sa.func.count(), sa.func.max(_submissions.c.finished)).where(_published())
+    with engine.connect() as connection:
+        count, last = connection.execute(query).one()
+    return count, last or ""
+
+
+def board(engine: Engine) -> list[dict[str, Any]]:
+    """Return the published entries with their ``key``, best first within a protocol.
+
+    Of those with one key, which are the same predictions under the same name sent again, the newest counts.
+    """
+    query = sa.select(_submissions.c.key, _submissions.c.verdict).where(_published()).order_by(_submissions.c.finished)
+    with engine.connect() as connection:
+        found = {row.key: json.loads(row.verdict)["entry"] | {"key": row.key} for row in connection.execute(query)}
+    return sorted(found.values(), key=lambda entry: (entry["protocol"]["id"], entry["scores"]["mae"], entry["key"]))
+
+
+def published_entry(engine: Engine, key: str) -> tuple[str, dict[str, Any]] | None:
+    """Return when the published entry of a key was finished, and the entry, or None."""
+    query = sa.select(_submissions.c.finished, _submissions.c.verdict).where(_published(), _submissions.c.key == key)
+    with engine.connect() as connection:
+        row = connection.execute(query.order_by(_submissions.c.finished.desc()).limit(1)).first()
+    return None if row is None else (row.finished, json.loads(row.verdict)["entry"] | {"key": key})
+
+
+def counts(engine: Engine) -> dict[str, int]:
+    """Return how many submissions have each status."""
+    query = sa.select(_submissions.c.status, sa.func.count()).group_by(_submissions.c.status)
+    with engine.connect() as connection:
+        found = {row[0]: row[1] for row in connection.execute(query)}
+    return {status: found.get(status, 0) for status in (QUEUED, RUNNING, SCORED, FAULTY)}
+
+
+def backup(database: str, file: Path) -> int:
+    """Write all of a database, as it is at one moment, into a new SQLite file; return the number of submissions.
+
+    Raises
+    ------
+    ServiceError
+        If the file exists, or the database cannot be read.
+    """
+    if file.exists():
+        raise ServiceError(f"{file}: exists already; name a new file")
+    source = open_store(database, create=False)
+    with whole_or_absent(file) as temporary:
+        target = _connect(URL.create("sqlite", database=str(temporary)), wal=False)
+        return _copy(source, target)
+
+
+def restore(file: Path, database: str) -> int:
+    """Copy a backup into a database that is empty, or not yet there; return the number of submissions.
+
+    Raises
+    ------
+    ServiceError
+        If the file is no backup, or the database holds anything of a service.
+    """
+    source = open_store(f"sqlite:///{file}", create=False, wal=False)
+    target = open_store(database)
+    with target.connect() as connection:
+        held = [connection.execute(sa.select(sa.func.count()).select_from(t)).scalar() for t in _tables.sorted_tables]
+    if held != [1 if table is _schema else 0 for table in _tables.sorted_tables]:
+        raise ServiceError(f"{shown_url(read_url(database))}: is not empty; restore into a new database")
+    return _copy(source, target)
+
+
+def _copy(source: Engine, target: Engine) -> int:
+    """Copy all rows, read in one transaction and written in one; return the number of submissions."""
+    copied = 0
+    try:
+        # One snapshot for all tables; SQLite's transactions always are.
+        level = {"isolation_level": "REPEATABLE READ"} if source.dialect.name == "postgresql" else {}
+        with source.connect().execution_options(**level) as reading, reading.begin(), _writing(target) as writing:
+            _tables.create_all(writing)
+            writing.execute(_schema.delete())
+            for table in _tables.sorted_tables:
+                rows = reading.execution_options(yield_per=_ROWS).execute(sa.select(table)).mappings()
+                for some in rows.partitions():
+                    writing.execute(table.insert(), [dict(row) for row in some])
+                    copied += len(some) if table is _submissions else 0
+    except SQLAlchemyError as error:
+        raise ServiceError(f"{shown_url(target.url)}: the copy failed: {short(error)}") from error
+    finally:
+        source.dispose()
+        target.dispose()
+    return copied
