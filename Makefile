@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 FINDINGS ?= findings
 
-.PHONY: demo test lint lock readme walk bench findings clean
+.PHONY: demo test lint lock readme walk bench fuzz findings clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make walk      run the commands that the pages in docs/ show, and write down what they print and draw"
 	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
 	@echo "make findings  train what docs/findings.md rests on (hours), and keep the records in results/findings"
+	@echo "make fuzz      ten thousand mutations of valid submissions, each a score or a list of faults"
 	@echo "make lock      resolve the dependencies again into requirements.lock"
 
 $(BIN)/uv:
@@ -57,6 +58,10 @@ bench: $(VENV)/.ready
 	$(BIN)/hpp build-datasets --biwi bench/small/hpdb --synhead bench/small/synhead2_release \
 	  --manifest bench/small/data_manifest.csv --size 32 --out bench/small/data
 	$(BIN)/hpp bench train --data bench/small/data --preset miniature --json results/bench/train.json
+	$(BIN)/hpp bench score --json results/bench/score.json
+
+fuzz: $(VENV)/.ready
+	HPP_FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py -q -s
 
 findings: $(VENV)/.ready
 	$(BIN)/python -m benchmark.findings $(FINDINGS)

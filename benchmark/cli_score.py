@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ def score(
         click.echo(f"page   {board.build(scoreboard)}")
 
 
+def _count(things: Sequence[object], word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+
+
 def _say_protocol(entry: dict[str, Any]) -> None:
     protocol = entry["protocol"]
     click.echo(
@@ -138,9 +143,8 @@ def check(
             click.echo(f"{word}: {fault}")
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
     against = f"{reference.protocol.id}, {reference.protocol.frames:,} frames"
-    click.echo(
-        f"{len(checked.faults)} faults, {len(checked.suspicions)} suspicions; {against}{f' ({known})' if known else ''}"
-    )
+    counts = f"{_count(checked.faults, 'fault')}, {_count(checked.suspicions, 'suspicion')}"
+    click.echo(f"{counts}; {against}{f' ({known})' if known else ''}")
     if truth is None:
         click.echo("columns, signs and conventions were not tried: they need --data or --labels")
     if json_file:

@@ -148,6 +148,23 @@ def list_(database: str) -> None:
 
 
 @serve.command()
+@click.argument("key")
+@DATABASE
+def withdraw(key: str, database: str) -> None:
+    """Take the entry KEY, what the address of its page ends in, off the board; its submission stays.
+
+    \b
+    Example:
+      hpp serve withdraw lab-faces-1-my-method-1a2b3c4d-5e6f70
+    """
+    _check_installed()
+    from benchmark import service_store as store
+
+    store.withdraw(store.open_store(database, create=False), key)
+    click.echo(f"{key} is off the board")
+
+
+@serve.command()
 @click.argument("file", type=FILE)
 @DATABASE
 def backup(file: Path, database: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from baselines.methods import METHODS
-from benchmark import bench, bench_loader, bench_train, findings, scoreboard
+from benchmark import bench, bench_loader, bench_score, bench_train, findings, scoreboard, site
+from benchmark.walk import photograph
 from headposeplus.errors import HeadposeError
 from headposeplus.files import read_json, write_text
 
@@ -32,6 +33,7 @@ def keep_demo(folder: Path) -> None:
     shutil.copytree(folder / "scoreboard", DEMO / "scoreboard")
     for name in ("times.json", "crops.png", "label_spaces.png"):
         shutil.copy(folder / name, DEMO / name)
+    photograph(DEMO / "scoreboard" / site.INDEX, "1280x1130", DEMO / "board.png")
 
 
 def demo_results() -> str:
@@ -63,6 +65,11 @@ def bench_training() -> str:
     return bench_train.describe_train(read_json(BENCH / "train.json", "the figures of hpp bench train"), "github")
 
 
+def bench_scoring() -> str:
+    """Return the figures of the kept benchmark of scoring."""
+    return bench_score.describe_score(read_json(BENCH / "score.json", "the figures of hpp bench score"))
+
+
 def methods() -> str:
     """Return all methods, a row each."""
     rows = [{"method": f"`{method.name}`", "what it does": method.summary} for method in METHODS.values()]
@@ -79,11 +86,13 @@ PAGES = {
         "demo results": demo_results,
         "demo times": demo_times,
         "published": scoreboard.published_table,
+        "bench score": bench_scoring,
         "bench build": bench_build,
         "findings": _finding("claims"),
     },
     "docs/datasets.md": {"bench build": bench_build},
     "docs/training.md": {"methods": methods, "bench loader": bench_loaders, "bench train": bench_training},
+    "docs/submitting.md": {"bench score": bench_scoring},
     "docs/findings.md": {part: _finding(part) for part in findings.PARTS},
 }
 

@@ -177,12 +177,13 @@ def _scored_again(folder: Path, entry: dict[str, Any], truth: Labels | None) -> 
     protocol, known, others = entry["protocol"], _frozen(entry), "the labels given are of another test set"
     try:
         subset, bootstrap = entry.get("subset", {}).get("name"), entry["bootstrap"]
-        name = None if known is None else known.id
+        # A subset's own protocol is made of the whole one.
+        given = known or (None if subset else protocols.Protocol(**protocol))
         again = score_files(
-            files, truth, protocol["task"], subset, None, None, name, bootstrap["resamples"], bootstrap["seed"]
+            files, truth, protocol["task"], subset, None, None, given, bootstrap["resamples"], bootstrap["seed"]
         ).entry
     except HeadposeError as error:
-        fits = known is None or _fits(known, truth)
+        fits = given is None or _fits(given, truth)
         return ([f"its predictions cannot be scored: {error}"], "") if fits else ([], others)
     if again["protocol"]["id"] != protocol["id"]:
         return [], others

@@ -96,7 +96,7 @@ def score_files(
     subset: str | None = None,
     manifest_file: Path | None = None,
     rule: str | None = None,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Scored:
@@ -147,12 +147,36 @@ def find_reference(
     task: str | None = None,
     subset: str | None = None,
     manifest_file: Path | None = None,
-    protocol: str | None = None,
+    protocol: str | Protocol | None = None,
 ) -> Reference:
-    """Return what predictions with these fields of a TOML are scored on; see :func:`score_files`."""
-    name = protocol or (None if task else str(about.get("protocol", "")).partition(":")[0])
-    found = protocols.find(name) if name and not name.startswith("local-") else None
+    """Return what predictions with these fields of a TOML are scored on; see :func:`score_files`.
+
+    Raises
+    ------
+    SubmissionError
+        If there is no such protocol, or the labels are not its own.
+    DatasetError
+        If the subset is unknown or has frames that the labels lack.
+    """
+    found = protocol if isinstance(protocol, Protocol) else None
+    if isinstance(protocol, str):
+        found = protocols.find(protocol)
+    elif found is None and task is None:
+        found = _named_protocol(about)
     return protocols.reference(found, labels, task or str(about.get("task", "")) or "cross", subset, manifest_file)
+
+
+def _named_protocol(about: dict[str, Any]) -> Protocol | None:
+    """Return the frozen protocol that a TOML names; never a file, which a stranger's TOML could name."""
+    name = str(about.get("protocol", "")).partition(":")[0]
+    if not name or name.startswith("local-"):
+        return None
+    found = next((one for one in protocols.frozen() if one.id == name), None)
+    if found is None:
+        raise SubmissionError(
+            f"the TOML names the protocol {name[:80]!r}, which is not frozen; give its file: --protocol"
+        )
+    return found
 
 
 def check_files(
@@ -173,8 +197,9 @@ def check_files(
         reference = find_reference(about, read_labels(labels), task, protocol=protocol)
     else:
         wanted = about.get("task", "pda") if about.get("task") in ("da", "pda", "cross") else "pda"
-        name = protocol or (None if task else about.get("protocol")) or f"biwi+/{task or wanted}@1"
-        reference = protocols.without_labels(protocols.find(str(name)))
+        named = None if protocol or task else _named_protocol(about)
+        found = named or protocols.find(protocol or f"biwi+/{task or wanted}@1")
+        reference = protocols.without_labels(found)
     return check(data, toml, reference), reference
 
 

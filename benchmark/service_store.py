@@ -396,6 +396,18 @@ def published_entry(engine: Engine, key: str) -> tuple[str, dict[str, Any]] | No
     return None if row is None else (row.finished, json.loads(row.verdict)["entry"] | {"key": key})
 
 
+def withdraw(engine: Engine, key: str) -> None:
+    """Take an entry off the board; its submission stays. Raises ServiceError if no published entry has this key."""
+    with _writing(engine) as connection:
+        done = connection.execute(
+            _submissions.update().where(_published(), _submissions.c.key == key).values(publish=False)
+        )
+        if not done.rowcount:
+            raise ServiceError(
+                f"{key[:80]!r}: no published entry has this key; the address of an entry's page ends in it"
+            )
+
+
 def counts(engine: Engine) -> dict[str, int]:
     """Return how many submissions have each status."""
     query = sa.select(_submissions.c.status, sa.func.count()).group_by(_submissions.c.status)

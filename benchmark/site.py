@@ -193,6 +193,7 @@ def _entry_row(entry: Mapping[str, Any], live: bool) -> Row:
         authors=short(entry.get("authors")),
         link=safe_link(entry.get("link")),
         images=None,
+        flag="looks odd: see its page" if _list(entry.get("suspicions")) else "",
     )
 
 

@@ -61,7 +61,7 @@ def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
     scored = hpp("score", predictions, "--data", data, "--scoreboard", board).output
     assert "padaco (slim)" in scored and "local-" in scored and (predictions.parent / "score.json").exists()
     assert "Published on the real Biwi+" in hpp("scoreboard", "build", board).output and (board / "index.html").exists()
-    assert "1 entries, 0 wrong, 1 scored again" in hpp("scoreboard", "verify", board, "--data", data).output
+    assert "1 entry, 0 wrong, 1 scored again" in hpp("scoreboard", "verify", board, "--data", data).output
 
 
 @pytest.mark.parametrize(

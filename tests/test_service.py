@@ -234,6 +234,20 @@ def test_what_is_not_published_is_seen_by_those_who_know_its_address_alone(lite)
         assert "not published" in client.get(found["url"]).text
 
 
+def test_an_entry_is_taken_off_the_board(database, hpp):
+    token = new_token(database)
+    with serving(database) as client:
+        found = outcome(client, send(client, token))
+        key = found["entry_url"].rpartition("/")[2]
+        assert "My method" in client.get("/").text and client.get(f"/entries/{key}").status_code == 200
+        assert f"{key} is off the board" in hpp("serve", "withdraw", key, "--database", database).output
+        assert "My method" not in client.get("/").text and client.get(f"/entries/{key}").status_code == 404
+        assert client.get("/api/entries").json() == {"entries": []}
+        assert client.get(f"/api/submissions/{found['id']}").json()["status"] == "scored"
+        again = hpp("serve", "withdraw", key, "--database", database, expect=1).output
+        assert "no published entry has this key" in again
+
+
 def test_faults_are_told_and_the_predictions_dropped(database):
     token = new_token(database)
     lines = predictions().decode().splitlines()

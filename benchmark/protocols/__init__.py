@@ -29,7 +29,7 @@ LABEL_TOLERANCE = 1e-3  # degrees, of the means and deviations of the test label
 TASKS = {
     "da": "the label spaces of source and target agree",
     "pda": "the target's label space is a subset of the source's, with another density",
-    "cross": "trained on any data but Biwi",
+    "cross": "trained on any data but the test set's own",
     "intra": "trained on one part of Biwi+, tested on another",
 }
 
@@ -135,8 +135,14 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
         raise SubmissionError(f"{path}: there is such a file, and a protocol is never changed; choose another name")
     if any(name == protocol.id for protocol in frozen()) or "@" not in name:
         raise SubmissionError(f"--id {name}: expected one that no frozen protocol has, with a version: lab/faces@1")
-    protocol = _described(_template(task), labels.ids, labels.rotations)._replace(
-        id=name, title=title, test_set=title, camera=camera
+    template = _template(task)
+    protocol = _described(template, labels.ids, labels.rotations)._replace(
+        id=name,
+        title=title,
+        test_set=title,
+        training_data="any data" if task == "cross" else template.training_data,
+        target_images="unlabelled test images may be used (transductive); the labels are not given out",
+        camera=camera,
     )
     write_text(path, "# Frozen: a score names this file by its id and hash. What must change gets a new id.\n"
                + tomli_w.dumps(protocol._asdict()))  # fmt: skip
@@ -156,9 +162,8 @@ def for_test_set(task: str, ids: np.ndarray, rotations: Floats) -> Protocol:
     template = _template(task)
     local = _described(template, ids, rotations)
     digest = hashlib.sha256(f"{fingerprint} {[local.label_mean, local.label_std]}".encode()).hexdigest()[:8]
-    return local._replace(
-        id=f"local-{digest}/{task}", title=f"{template.training_data} to Biwi+ as built from these raw data"
-    )
+    source = "Other data" if task == "cross" else template.training_data
+    return local._replace(id=f"local-{digest}/{task}", title=f"{source} to a test set of one's own", test_set="its own")
 
 
 def _template(task: str) -> Protocol:
