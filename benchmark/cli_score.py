@@ -18,7 +18,11 @@ LABELS = click.option(
 )
 PROTOCOL = click.option("--protocol", help="Id or file of the protocol.  [default: what the TOML beside FILE says]")
 RESAMPLES = click.option(
-    "--resamples", type=click.IntRange(0), default=2000, show_default=True, help="Of the bootstrap over subjects."
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    default=2000,
+    show_default=True,
+    help="Of the bootstrap over subjects.",
 )
 BOOTSTRAP_SEED = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the bootstrap."

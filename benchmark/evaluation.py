@@ -26,7 +26,6 @@ from headposeplus.errors import SubmissionError
 from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error
 
 RESAMPLES = 2_000
-_MAIN = ("mae", "pitch", "yaw", "roll", "geodesic", "maev")
 
 
 class Evaluation(NamedTuple):
@@ -88,7 +87,7 @@ def evaluate(
     SubmissionError
         If frames are missing, unknown or come twice, rotations are none, or the labels are not the protocol's.
     DatasetError
-        If there are no labels.
+        If there are no labels, or they are none.
     """
     reference = _reference(protocol, labels)
     predicted = _aligned(ids, rotations, reference)
@@ -99,7 +98,7 @@ def _reference(protocol: str | Protocol | None, labels: Any) -> Reference:
     if isinstance(labels, str | Path):
         labels = read_labels(Path(labels))
     elif not isinstance(labels, Labels):
-        labels = from_arrays(np.asarray(labels[0]), np.asarray(labels[1], np.float64))
+        labels = from_arrays(*labels)
     found = protocols.find(protocol) if isinstance(protocol, str) else protocol
     return protocols.reference(found, labels, "cross")
 
@@ -107,11 +106,14 @@ def _reference(protocol: str | Protocol | None, labels: Any) -> Reference:
 def _aligned(ids: Sequence[str] | np.ndarray, rotations: ArrayLike, reference: Reference) -> Floats:
     """Return rotations (s, n, 3, 3) in the order of the test set's ids; raises SubmissionError."""
     assert reference.ids is not None
-    names, given = np.asarray(ids).astype(str), np.asarray(rotations, np.float64)
-    if given.ndim == 3:
-        given = given[None]
-    if given.ndim != 4 or given.shape[1:] != (len(names), 3, 3):
-        shape = np.asarray(rotations).shape
+    names = np.asarray(ids).astype(str)
+    try:
+        given = np.asarray(rotations, np.float64)
+    except (ValueError, TypeError) as error:
+        raise SubmissionError(f"rotations: expected numbers ({len(names)}, 3, 3): {error}") from error
+    shape = given.shape
+    given = given[None] if given.ndim == 3 else given
+    if given.ndim != 4 or given.shape[1:] != (len(names), 3, 3) or not len(given):
         raise SubmissionError(f"rotations of the shape {shape}: expected ({len(names)}, 3, 3), one for each id")
     position = {name: row for row, name in enumerate(names.tolist())}
     missing = [name for name in reference.ids.tolist() if name not in position]
@@ -142,12 +144,10 @@ def measure(predicted: Floats, reference: Reference, resamples: int = RESAMPLES,
     main = {"mae": MEASURES.index("mae"), "geodesic": MEASURES.index("geodesic")}
     return Evaluation(
         protocol=reference.protocol,
-        scores=_named(seeds.mean(axis=0)),
-        deviation=_named(seeds.std(axis=0, ddof=1)) if len(seeds) > 1 else None,
-        scores_of_seeds=[_named(one) for one in seeds],
-        intervals=None
-        if interval is None
-        else {name: (float(low), float(high)) for name, (low, high) in zip(MEASURES, interval.T, strict=True)},
+        scores=metrics.named(seeds.mean(axis=0)),
+        deviation=metrics.named(seeds.std(axis=0, ddof=1)) if len(seeds) > 1 else None,
+        scores_of_seeds=[metrics.named(one) for one in seeds],
+        intervals=_intervals(interval),
         bootstrap={
             "over": "subjects", "subjects": len(np.unique(labels.subjects)), "resamples": resamples, "seed": seed,
             "level": metrics.LEVEL,
@@ -171,8 +171,11 @@ def measure(predicted: Floats, reference: Reference, resamples: int = RESAMPLES,
     )  # fmt: skip
 
 
-def _named(values: Floats) -> dict[str, float]:
-    return dict(zip(MEASURES, values.tolist(), strict=True))
+def _intervals(values: Floats | None) -> dict[str, tuple[float, float]] | None:
+    """Return the intervals (2, 6) of a bootstrap by measure."""
+    if values is None:
+        return None
+    return {name: (float(low), float(high)) for name, (low, high) in zip(MEASURES, values.T, strict=True)}
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -226,12 +229,10 @@ def compare(
     interval = metrics.bootstrap(difference, subjects, resamples, seed)
     return Comparison(
         reference.protocol,
-        _named(tables[0].mean(axis=0)),
-        _named(tables[1].mean(axis=0)),
-        _named(difference.mean(axis=0)),
-        None
-        if interval is None
-        else {name: (float(low), float(high)) for name, (low, high) in zip(MEASURES, interval.T, strict=True)},
+        metrics.named(tables[0].mean(axis=0)),
+        metrics.named(tables[1].mean(axis=0)),
+        metrics.named(difference.mean(axis=0)),
+        _intervals(interval),
         {row["name"]: row["mae"] for row in metrics.by_group(difference, subjects)},
         {"over": "subjects", "subjects": len(np.unique(subjects)), "resamples": resamples, "seed": seed},
     )
@@ -240,7 +241,7 @@ def compare(
 def describe(found: dict[str, Any]) -> str:
     """Return the figures of an evaluation or an entry as text: main scores, conventions, distribution."""
     rows = []
-    for name in _MAIN:
+    for name in MEASURES:
         row = {"degrees": name, "score": f"{found['scores'][name]:.2f}"}
         if found["intervals"]:
             low, high = found["intervals"][name]

@@ -9,8 +9,9 @@ import numpy as np
 
 from benchmark import tables
 from headposeplus import manifest, shards
+from headposeplus.convert import ROTATION_TOLERANCE
 from headposeplus.errors import DatasetError
-from headposeplus.rotations import Floats
+from headposeplus.rotations import Floats, orthonormality_error
 
 
 class Labels(NamedTuple):
@@ -40,15 +41,31 @@ def from_arrays(
 
     A frame's sequence is what stands before the last slash of its id. ``subjects`` (n,) are, where not given, those
     of the manifest for frames of Biwi, and else the sequences.
+
+    Raises
+    ------
+    DatasetError
+        If an id comes twice, or there is not a rotation for each.
     """
-    ids = np.asarray(ids).astype(str)
+    ids, rotations = np.asarray(ids).astype(str), np.asarray(rotations, np.float64)
+    if rotations.shape != (len(ids), 3, 3) or not len(ids):
+        raise DatasetError(
+            f"{source}: {len(ids)} ids, rotations {rotations.shape}: expected ({len(ids)}, 3, 3), not none"
+        )
+    names, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise DatasetError(
+            f"{source}: {tables.shown(names[int(counts.argmax())])} comes twice; keep one label of each frame"
+        )
+    if not np.isfinite(rotations).all() or (orthonormality_error(rotations) > ROTATION_TOLERANCE).any():
+        raise DatasetError(f"{source}: holds a matrix that is no rotation; to_matrix makes them from angles in degrees")
     sequences = np.array([name.rpartition("/")[0].removeprefix("biwi/") or "all" for name in ids.tolist()])
     if subjects is None:
         known = manifest.biwi_subjects(manifest.read())
         of_biwi = np.char.startswith(ids, "biwi/")
         pairs = zip(sequences.tolist(), of_biwi.tolist(), strict=True)
         subjects = np.array([known.get(name, name) if biwi else name for name, biwi in pairs])
-    return Labels(ids, np.asarray(rotations, np.float64), np.asarray(subjects).astype(str), sequences, source)
+    return Labels(ids, rotations, np.asarray(subjects).astype(str), sequences, source)
 
 
 def read_labels(path: Path) -> Labels:

@@ -50,10 +50,11 @@ def scores(predicted: Floats, truth: Floats, convention: str = "pyr") -> dict[st
     ``pitch``, ``yaw`` and ``roll`` are mean absolute errors of the Euler angles in ``convention``; ``mae`` is their
     mean; ``geodesic`` is the mean angle between the rotations; ``maev`` the mean absolute error of vectors.
     """
-    return _named(frame_errors(predicted, truth, convention).table.mean(axis=0))
+    return named(frame_errors(predicted, truth, convention).table.mean(axis=0))
 
 
-def _named(values: Floats) -> dict[str, float]:
+def named(values: Floats) -> dict[str, float]:
+    """Return values (6,) by the names of :data:`MEASURES`."""
     return dict(zip(MEASURES, (float(value) for value in values), strict=True))
 
 
@@ -83,7 +84,8 @@ def by_pose(errors: Floats, truth: Floats, convention: str) -> dict[str, list[di
 
     Rotations ``truth`` are (n, 3, 3). Bins of each angle, and cells of yaw and pitch together; empty ones are left out.
     """
-    lower = np.floor(from_matrix(truth, convention) / BIN).astype(int) * BIN
+    # Half a turn, which is both ends of the range, counts to the last bin.
+    lower = np.minimum(np.floor(from_matrix(truth, convention) / BIN).astype(int) * BIN, 180 - BIN)
     found: dict[str, list[dict[str, Any]]] = {}
     for axis, name in enumerate(ANGLES):
         found[name] = [
@@ -113,7 +115,7 @@ def by_group(errors: Floats, groups: np.ndarray) -> list[dict[str, Any]]:
     """Return the mean errors (n, 6) of each group, such as a subject, by name."""
     names, sums, counts = group_sums(errors, groups)
     return [
-        {"name": str(name), "frames": int(count), **_named(total / count)}
+        {"name": str(name), "frames": int(count), **named(total / count)}
         for name, total, count in zip(names, sums, counts, strict=True)
     ]
 

@@ -7,27 +7,25 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator
 from tabulate import tabulate
 
-from benchmark import protocols, site
+from benchmark import protocols, schema, site
 from benchmark.labels import Labels, read_labels
 from benchmark.published import published
 from benchmark.scoring import score_files
 from benchmark.submission import about_path
-from headposeplus.errors import HeadposeError, SubmissionError
+from headposeplus import subsets
+from headposeplus.errors import DatasetError, HeadposeError, SubmissionError
 from headposeplus.files import content_hash, sha256, write_json, write_text
 from headposeplus.rotations import ANGLES
 
 PAGE = "scoreboard.md"
 PREDICTIONS = "predictions"
-_MAX_ENTRY = 1 << 20  # bytes
-_AGREEMENT = 2e-4  # degrees between an entry and its predictions scored again, which are rounded to 4 digits
+_MAX_ENTRY = 4 << 20  # bytes
+_FINE = 2e-4  # between an entry and its predictions scored on another machine: numbers have four decimals
 _SUFFIXES = (".csv", ".csv.gz", ".parquet", ".npz")
 
 
@@ -42,31 +40,34 @@ class Verified(NamedTuple):
 def key(entry: dict[str, Any]) -> str:
     """Return the name of an entry's file and page: its protocol, its name, and a hash of its predictions."""
     slug = re.sub(r"[^a-z0-9]+", "-", str(entry["name"]).lower()).strip("-")[:40] or "entry"
-    protocol = re.sub(r"[^a-z0-9]+", "-", entry["protocol"]["id"].replace("+", "-plus").lower())[:100]
+    protocol = re.sub(r"[^a-z0-9]+", "-", entry["protocol"]["id"].replace("+", "-plus").lower()).strip("-")[:100]
     hashes = entry["predictions_sha256"]
-    return f"{protocol}-{slug}-{(hashes[0] if len(hashes) == 1 else content_hash(hashes))[:8]}"
+    return f"{protocol or 'protocol'}-{slug}-{(hashes[0] if len(hashes) == 1 else content_hash(hashes))[:8]}"
 
 
 def add(folder: Path, entry: dict[str, Any], predictions: Sequence[Path] = ()) -> Path:
-    """Write an entry into the scoreboard's folder; the same predictions replace their older entry.
+    """Write an entry into the scoreboard's folder; the same predictions under the same name replace their older entry.
 
     ``predictions`` are copied beside it, a file a seed with its TOML, so that anyone can score them again.
+
+    Raises
+    ------
+    SubmissionError
+        If it does not fit the schema: whoever builds the board next could not read it.
     """
+    wrong = schema.fault(entry)
+    if wrong:
+        raise SubmissionError(f"{entry['name']!r} does not fit a scoreboard: {wrong}")
     path = folder / f"{key(entry)}.json"
     kept = folder / PREDICTIONS / path.stem
     for place, file in enumerate(predictions):
         kept.mkdir(parents=True, exist_ok=True)
         suffix = next((one for one in reversed(_SUFFIXES) if file.name.endswith(one)), ".csv")
-        shutil.copyfile(file, kept / f"{place:02}{suffix}")
-        shutil.copyfile(about_path(file), kept / f"{place:02}.toml")
+        if file.resolve().parent != kept.resolve():  # else they are there already
+            shutil.copyfile(file, kept / f"{place:02}{suffix}")
+            shutil.copyfile(about_path(file), kept / f"{place:02}.toml")
     write_json(path, entry)
     return path
-
-
-@cache
-def _validator() -> Draft202012Validator:
-    text = (resources.files("benchmark") / "entry.schema.json").read_text(encoding="utf-8")
-    return Draft202012Validator(json.loads(text))
 
 
 def read_entry(path: Path) -> dict[str, Any]:
@@ -87,16 +88,13 @@ def read_entry(path: Path) -> dict[str, Any]:
         if len(data) > _MAX_ENTRY:
             raise ValueError(f"more than {_MAX_ENTRY:,} bytes")
         entry = json.loads(data.decode("utf-8"), parse_constant=refused)
-        error = next(_validator().iter_errors(entry), None)
+        wrong = schema.fault(entry)
     except (OSError, ValueError, RecursionError) as broken:
         raise SubmissionError(
             f"{path}: not an entry of the scoreboard: {' '.join(str(broken).split())[:200]}"
         ) from broken
-    if error is not None:
-        place = "/".join(str(part)[:40] for part in error.absolute_path) or "the whole"
-        raise SubmissionError(
-            f"{path}: not an entry of the scoreboard: {place}: {' '.join(error.message.split())[:200]}"
-        )
+    if wrong:
+        raise SubmissionError(f"{path}: not an entry of the scoreboard: {wrong}")
     return dict(entry)
 
 
@@ -160,7 +158,7 @@ def _wrong_claims(path: Path, entry: dict[str, Any]) -> list[str]:
     if known is not None and protocol != known:
         faults.append(f"its protocol {known.id} is not as it is frozen")
     mean = sum(entry["scores"][name] for name in ANGLES) / 3
-    if abs(mean - entry["scores"]["mae"]) > _AGREEMENT:
+    if abs(mean - entry["scores"]["mae"]) > _FINE:
         faults.append(f"its MAE {entry['scores']['mae']} is not the mean of its three angles, {mean:.4f}")
     return faults
 
@@ -168,26 +166,42 @@ def _wrong_claims(path: Path, entry: dict[str, Any]) -> list[str]:
 def _scored_again(folder: Path, entry: dict[str, Any], truth: Labels | None) -> tuple[list[str], str]:
     """Return what an entry says otherwise than the predictions in a folder, and whether they were scored or why not."""
     files = [file for file in sorted(folder.glob("*")) if file.name.endswith(_SUFFIXES)]
-    if not files:
-        return [], "no predictions beside it"
-    if [sha256(file) for file in files] != entry["predictions_sha256"]:
+    if files and [sha256(file) for file in files] != entry["predictions_sha256"]:
         return ["the predictions beside it have other hashes than it says"], ""
-    if truth is None:
-        return [], "no labels given"
-    protocol, known, others = entry["protocol"], _frozen(entry), "the labels given are of another test set"
+    protocol, subset = _frozen(entry) or protocols.Protocol(**entry["protocol"]), entry.get("subset", {}).get("name")
+    why_not = _why_not(files, protocol, subset, truth)
+    if why_not or truth is None:
+        return [], why_not
+    bootstrap, given = entry["bootstrap"], _frozen_whole(entry) if subset else protocol
     try:
-        subset, bootstrap = entry.get("subset", {}).get("name"), entry["bootstrap"]
-        # A subset's own protocol is made of the whole one.
-        given = known or (None if subset else protocols.Protocol(**protocol))
         again = score_files(
-            files, truth, protocol["task"], subset, None, None, given, bootstrap["resamples"], bootstrap["seed"]
+            files, truth, protocol.task, subset, None, None, given, bootstrap["resamples"], bootstrap["seed"]
         ).entry
+    except DatasetError as error:  # the labels lack frames of the subset
+        return [], str(error)
     except HeadposeError as error:
-        fits = given is None or _fits(given, truth)
-        return ([f"its predictions cannot be scored: {error}"], "") if fits else ([], others)
-    if again["protocol"]["id"] != protocol["id"]:
-        return [], others
+        return [f"its predictions cannot be scored: {error}"], ""
+    if again["protocol"]["id"] != protocol.id:
+        return [], "the labels given are of another test set"
     return _differences(entry, again), "scored again"
+
+
+def _why_not(files: list[Path], protocol: protocols.Protocol, subset: str | None, truth: Labels | None) -> str:
+    """Return why an entry cannot be scored again; empty if it can."""
+    if not files:
+        return "no predictions beside it"
+    if truth is None:
+        return "no labels given"
+    # A subset may be a file of its user, which is not opened because a stranger's entry says so.
+    if subset is not None and subset not in subsets.names():
+        return f"the frames of {subset[:80]} are not known here"
+    return "" if subset or _fits(protocol, truth) else "the labels given are of another test set"
+
+
+def _frozen_whole(entry: dict[str, Any]) -> protocols.Protocol | None:
+    """Return the frozen protocol that an entry's protocol narrows to a subset, if it narrows one."""
+    whole = entry["protocol"]["id"].partition(":")[0]
+    return next((one for one in protocols.frozen() if one.id == whole), None)
 
 
 def _fits(protocol: protocols.Protocol, truth: Labels) -> bool:
@@ -203,22 +217,23 @@ def _differences(entry: dict[str, Any], again: dict[str, Any]) -> list[str]:
     found = []
     for name in sorted(set(entry) | set(again)):
         # Which version scored it may differ; other statistics come from files that are not on the board.
-        if name in ("toolkit", "scores_of_other_statistics", "command"):
+        if name in ("toolkit", "scores_of_other_statistics"):
             continue
-        if not _same(entry.get(name), again.get(name)):
+        most = _FINE if name not in ("by", "quantiles") else 10 * _FINE  # they have a digit less
+        if not _same(entry.get(name), again.get(name), most):
             shown = [json.dumps(one.get(name))[:60] for one in (entry, again)]
             found.append(f"{name} is {shown[0]}, but its predictions give {shown[1]}")
     return found
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Return whether plain values agree, numbers within what scoring on another machine may change."""
+def _same(a: Any, b: Any, most: float) -> bool:
+    """Return whether plain values agree, fractions to ``most``."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return set(a) == set(b) and all(_same(a[name], b[name]) for name in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_same, a, b))
+        return set(a) == set(b) and all(_same(a[name], b[name], most) for name in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_same(x, y, most) for x, y in zip(a, b, strict=True))
     if isinstance(a, float) or isinstance(b, float):
-        return isinstance(b, int | float) and isinstance(a, int | float) and abs(a - b) <= 10 * _AGREEMENT
+        return isinstance(b, int | float) and isinstance(a, int | float) and abs(a - b) <= most
     return bool(a == b)
 
 

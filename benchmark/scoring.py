@@ -74,19 +74,9 @@ def assess(
     return Outcome(_entry(reference, [checked], found, [bytes_sha256(predictions)]), [], checked.suspicions)
 
 
-def score(
-    predictions: Path | Sequence[Path],
-    labels: Path | Labels,
-    task: str | None = None,
-    subset: str | None = None,
-    manifest_file: Path | None = None,
-    rule: str | None = None,
-    protocol: str | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, Any]:
+def score(predictions: Path | Sequence[Path], labels: Path | Labels, *others: Any, **options: Any) -> dict[str, Any]:
     """Return the entry of files of predictions; see :func:`score_files`."""
-    return score_files(predictions, labels, task, subset, manifest_file, rule, protocol, resamples, seed).entry
+    return score_files(predictions, labels, *others, **options).entry
 
 
 def score_files(
@@ -193,14 +183,29 @@ def check_files(
     """
     data, toml = read_files(predictions)
     about, _ = read_about(toml)
-    if labels is not None:
-        reference = find_reference(about, read_labels(labels), task, protocol=protocol)
+    truth = None if labels is None else read_labels(labels)
+    told = []
+    if protocol is None and task is None:
+        # What a TOML says wrongly of its protocol is a fault like others, and does not hide them.
+        try:
+            _named_protocol(about)
+        except SubmissionError as error:
+            told, about = [Fault("TOML, protocol", str(error), "hpp protocols lists them")], {}
+        if truth is not None and about.get("task") == "intra" and not about.get("protocol"):
+            told = [Fault("TOML, task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
+            about = {}
+    if truth is not None:
+        reference = find_reference(about, truth, task, protocol=protocol)
     else:
-        wanted = about.get("task", "pda") if about.get("task") in ("da", "pda", "cross") else "pda"
+        wanted = about.get("task") if about.get("task") in ("da", "pda", "cross") else "pda"
         named = None if protocol or task else _named_protocol(about)
-        found = named or protocols.find(protocol or f"biwi+/{task or wanted}@1")
-        reference = protocols.without_labels(found)
-    return check(data, toml, reference), reference
+        reference = protocols.without_labels(named or protocols.find(protocol or f"biwi+/{task or wanted}@1"))
+    checked = check(data, toml, reference)
+    if told:
+        # Frames and labels were not those that are meant.
+        kept = [fault for fault in checked.faults if not fault.where.startswith(("TOML, protocol", "TOML, task"))]
+        checked = checked._replace(faults=told + kept, rotations=None)
+    return checked, reference
 
 
 def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path, int]:
@@ -217,6 +222,8 @@ def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path,
         ids = protocols.reference(found, read_labels(labels)).ids
     if ids is None:
         raise SubmissionError(f"{protocol}: only its test set knows its frames; give --data or --labels")
+    if out.suffix != ".csv":
+        raise SubmissionError(f"{out}: a template is a CSV; choose an --out that ends in .csv")
     toml = about_path(out)
     for path in (out, toml):
         if path.exists():
@@ -239,7 +246,8 @@ def compare_files(
     DatasetError
         If there are no labels.
     """
-    a, b = (score_files(paths, labels, protocol=protocol, resamples=0) for paths in (first, second))
+    truth = read_labels(labels)
+    a, b = (score_files(paths, truth, protocol=protocol, resamples=0) for paths in (first, second))
     if a.reference.protocol.id != b.reference.protocol.id:
         raise SubmissionError(
             f"{second[0]}: scored under {b.reference.protocol.id}, but {first[0]} under {a.reference.protocol.id}; "

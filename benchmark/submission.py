@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
 import re
 import unicodedata
 from pathlib import Path
@@ -13,7 +15,7 @@ import pandas as pd
 import tomli_w
 
 from benchmark.protocols import TASKS, Protocol, tomllib
-from benchmark.tables import MAX_BYTES, Fault, Poses, fault_in, read, shown
+from benchmark.tables import MAX_BYTES, Fault, Poses, read, shown
 from headposeplus.convert import ANGLE_COLUMNS, CAMERAS
 from headposeplus.errors import SubmissionError
 from headposeplus.files import write_text
@@ -58,17 +60,22 @@ def about_path(predictions: Path) -> Path:
 
 def template(protocol: Protocol, ids: np.ndarray) -> tuple[str, str]:
     """Return a CSV with every id (n,) and empty columns, and a commented TOML, both as text."""
-    rows = "".join(f"{name},,,\n" for name in ids.tolist())
+    rows = io.StringIO()
+    csv.writer(rows, lineterminator="\n").writerows([("id", *ANGLE_COLUMNS), *((name, "", "", "") for name in ids)])
+    title, training, selection, images = (
+        " ".join(text.split())
+        for text in (protocol.title, protocol.training_data, protocol.selection, protocol.target_images)
+    )
     cameras, conventions = " or ".join(CAMERAS), ", ".join(CONVENTIONS)
     about = f"""\
 # What the predictions are. Every line but those that begin with # is needed.
-protocol = "{protocol.id}"          # {protocol.title}
+{tomli_w.dumps({"protocol": protocol.id}).strip()}  # {title}
 name = ""                   # of the method, as it will stand on the board
 authors = ""
-training_data = ""          # the protocol's: {protocol.training_data}
-selection = ""              # how the epoch was chosen; the protocol's: {protocol.selection}
+training_data = ""          # the protocol's: {training}
+selection = ""              # how the epoch was chosen; the protocol's: {selection}
 uses_target_images = false  # true if training saw test images, without their labels
-#                             the protocol: {protocol.target_images}
+#                             the protocol: {images}
 convention = "{protocol.convention}"          # of the angles: {conventions} (see the README); a rotation has none
 camera = "{protocol.camera}"              # {cameras}; the protocol scores poses in the {protocol.camera} camera
 
@@ -80,7 +87,7 @@ camera = "{protocol.camera}"              # {cameras}; the protocol scores poses
 # constant_output = true    # where every frame has the same pose on purpose
 # [run]                     # anything else; nothing reads it
 """
-    return f"id,{','.join(ANGLE_COLUMNS)}\n{rows}", about
+    return rows.getvalue(), about
 
 
 def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
@@ -106,14 +113,16 @@ def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
 def _checked(content: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     faults, about = [], {}
     for key in REQUIRED:
-        if content.get(key, "") == "":
+        value = content.get(key, "")
+        if isinstance(value, str) and not value.strip():
             faults.append(Fault(key, "missing" if key not in content else "empty", _expected(key)))
     for key, value in content.items():
+        text = " ".join(value.split()) if isinstance(value, str) else value
         fault = _field_fault(key, value)
         if fault is not None:
             faults.append(fault)
-        else:
-            about[key] = " ".join(value.split()) if isinstance(value, str) else value
+        elif text or key not in REQUIRED or text is False:
+            about[key] = text
     return about, faults
 
 
@@ -212,8 +221,9 @@ def repeated(poses: Poses) -> list[Fault]:
     if not again.any():
         return []
     at = int(again.argmax())
-    what = f"{shown(poses.ids[at])} comes twice, first in line {poses.lines[first[inverse.ravel()[at]]]}"
-    return [fault_in(poses.lines[again], what, "keep one row a frame")]
+    place = poses.lines[first[inverse.ravel()[at]]]
+    what = f"{shown(poses.ids[at])} comes twice, first in {poses.word} {place}"
+    return [poses.fault(again, what, "keep one row a frame")]
 
 
 def stop(path: object, faults: list[Fault]) -> None:

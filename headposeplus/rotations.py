@@ -14,6 +14,7 @@ sign that each angle carries. ``xyz`` means that pitch (about x) acts first and 
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from headposeplus.errors import HeadposeError
 Floats = NDArray[np.float64]
 
 ANGLES = ("pitch", "yaw", "roll")
+LOCKED = 1e-5  # degrees about 90 of the middle angle in which the outer two are not told apart
 FLIP = np.diag([1.0, -1.0, -1.0])
 # Entry (i, j) of F R F is R[i, j] times this: conjugation by a diagonal matrix needs no product.
 _FLIP_SIGNS = np.outer(np.diag(FLIP), np.diag(FLIP))
@@ -88,7 +90,10 @@ def from_matrix(rotations: ArrayLike, convention: str | EulerOrder = "pyr") -> F
     order = euler_order(convention)
     matrices = np.asarray(rotations, dtype=np.float64)
     flat = (matrices * _FLIP_SIGNS).reshape(-1, 3, 3)
-    in_order = Rotation.from_matrix(flat).as_euler(order.axes, degrees=True)
+    with warnings.catch_warnings():
+        # With the middle angle at 90 degrees the outer two are not unique; SciPy takes 0 for one of them and warns.
+        warnings.filterwarnings("ignore", message="Gimbal lock", category=UserWarning)
+        in_order = Rotation.from_matrix(flat).as_euler(order.axes, degrees=True)
     angles = np.empty_like(in_order)
     angles[:, ["xyz".index(axis) for axis in order.axes]] = in_order
     return (angles * order.signs).reshape(matrices.shape[:-1])
@@ -147,16 +152,28 @@ def euler_difference(rotations: ArrayLike, references: ArrayLike, convention: st
 
     Every rotation has two triples of Euler angles: half a turn added to the outer two, and the middle one
     mirrored at 90 degrees. A matrix does not tell which was meant, so the one nearer to the reference counts;
-    else a prediction of yaw 92 for 88 would be 180 degrees off in pitch and in roll.
+    else a prediction of yaw 92 for 88 would be 180 degrees off in pitch and in roll. With the middle angle at 90
+    degrees only the sum or the difference of the outer two is known: what it differs by is parted among them.
     """
     order = euler_order(convention)
-    middle = "xyz".index(order.axes[1])
-    first, reference = from_matrix(rotations, order), from_matrix(references, order)
-    second = first + 180
-    second[..., middle] = 180 - first[..., middle]
-    both = np.stack([angle_difference(triple, reference) for triple in (first, second)])
+    first, middle, last = ("xyz".index(axis) for axis in order.axes)
+    given, reference = from_matrix(rotations, order), from_matrix(references, order)
+    mirrored = given + 180
+    mirrored[..., middle] = 180 - given[..., middle]
+    both = np.stack([angle_difference(triple, reference) for triple in (given, mirrored)])
     nearer = np.abs(both).sum(axis=-1).argmin(axis=0)
-    return np.where((nearer == 0)[..., None], both[0], both[1])
+    difference = np.where((nearer == 0)[..., None], both[0], both[1])
+    for angles in (given, reference):
+        locked = np.abs(np.abs(angles[..., middle]) - 90) < LOCKED
+        if locked.any():
+            # Which way the outer angles turn each other there: by the order's parity, the signs and the middle angle.
+            signs = np.array(order.signs)
+            parity = 1 if order.axes in ("xyz", "yzx", "zxy") else -1
+            turn = parity * np.sign(angles[..., middle]) * signs[middle] * signs[first] * signs[last]
+            off = angle_difference(difference[..., first] - turn * difference[..., last], 0)
+            difference[..., first] = np.where(locked, off / 2, difference[..., first])
+            difference[..., last] = np.where(locked, -turn * off / 2, difference[..., last])
+    return difference
 
 
 def orthonormality_error(rotations: ArrayLike) -> Floats:

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmark import compare, evaluate, evaluation, labels, metrics, protocols
 from headposeplus import rotations as rot
-from headposeplus.errors import SubmissionError
+from headposeplus.errors import DatasetError, SubmissionError
 
 MEASURES = ("mae", "pitch", "yaw", "roll", "geodesic", "maev")
 
@@ -139,9 +139,50 @@ def test_order_and_faults_of_arrays(truth):
         (truth.ids, predicted * 2, "no rotation"),
         (truth.ids, rot.from_matrix(predicted), "one for each id"),
         (truth.ids, predicted * np.nan, "no rotation"),
+        (truth.ids, predicted[None][:0], "one for each id"),
+        (truth.ids, "rotations", "expected numbers"),
     ):
         with pytest.raises(SubmissionError, match=says):
             evaluate(ids, rotations, labels=truth)
+
+
+@pytest.mark.parametrize(
+    ("ids", "rotations", "says"),
+    [
+        (["a/1", "a/1"], np.stack([np.eye(3)] * 2), "'a/1' comes twice"),
+        (["a/1"], np.eye(3)[None] * 2, "a matrix that is no rotation"),
+        (["a/1"], np.full((1, 3, 3), np.nan), "a matrix that is no rotation"),
+        (["a/1"], -np.eye(3)[None], "a matrix that is no rotation"),
+        (["a/1"], [[1.0, 2.0, 3.0]], r"expected \(1, 3, 3\)"),
+        ([], np.zeros((0, 3, 3)), "not none"),
+    ],
+)
+def test_labels_that_are_none(ids, rotations, says):
+    with pytest.raises(DatasetError, match=says):
+        evaluate(["a/1"], np.eye(3)[None], labels=(ids, rotations))
+
+
+def test_files_of_labels(tmp_path, truth):
+    angles = rot.from_matrix(truth.rotations)
+    rows = [
+        f"{name},{','.join(map(str, row))},s{i % 5}"
+        for i, (name, row) in enumerate(zip(truth.ids, angles, strict=True))
+    ]
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(["id,pitch,yaw,roll,subject", *rows]))
+    found = labels.read_labels(path)
+    assert sorted(set(found.subjects)) == [f"s{i}" for i in range(5)] and found.sequences[0] == "lab/0"
+    assert evaluate(truth.ids, truth.rotations, labels=path).scores["geodesic"] < 1e-5
+    for text, says in (
+        ("\n".join(["id,pitch,yaw,roll,subject", *rows, rows[0]]), "labels.csv: 'lab/0/000' comes twice"),
+        ("id,pitch,yaw,roll\na,1,2,\n", "labels.csv: line 2: roll is empty"),
+        ("", "labels.csv: an empty file"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DatasetError, match=says):
+            labels.read_labels(path)
+    with pytest.raises(DatasetError, match=r"none\.csv: no such file; expected a folder of built datasets"):
+        labels.read_labels(tmp_path / "none.csv")
 
 
 @pytest.mark.real

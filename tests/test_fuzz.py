@@ -6,11 +6,14 @@
 import gzip
 import io
 import os
+import shutil
 import signal
 import time
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tomli_w
 
@@ -26,6 +29,7 @@ HOSTILE = (
     b"1979-05-27T07:32:00Z", b"__import__('os')", b"%s%n", b"$(touch hacked)", b"id", b"pitch", b"PAR1", b"PK\x03\x04",
     b"\x1f\x8b",
 )  # fmt: skip
+NAMES = ("id", "ID", "images", "subject", "pitch", "yaw", "roll", "rotation", "quaternion", "pyr", "ypr", "r11", "qx")
 ABOUT = {
     "name": "mine", "authors": "me", "link": "https://example.org", "training_data": "any", "convention": "pyr",
     "camera": "rgb", "selection": "last epoch", "uses_target_images": True, "seed": 0, "notes": "none",
@@ -99,6 +103,31 @@ def disguised(data, rng):
     )
 
 
+def built(truth, rng):
+    """Return a Parquet or npz file that is well formed and holds whatever it likes."""
+    rows = int(rng.choice([0, 1, len(truth.ids), 3 * len(truth.ids)]))
+    ids = np.resize(truth.ids, rows)
+    pool = [
+        ids, ids.astype("S"), ids.astype(object), np.arange(rows), np.zeros(rows), np.zeros(rows, np.float16),
+        np.zeros((rows, 3)), np.zeros((rows, 3, 3)), np.ones(rows, bool), np.zeros(rows, "datetime64[s]"),
+        np.full(rows, np.nan), np.zeros(rows, complex), np.zeros(rows, [("a", float)]), np.zeros((3, rows), order="F"),
+        np.zeros(rows, ">f4"), np.zeros((rows, 4)), np.float64(3), np.zeros((rows, 0)), np.full(rows, 1e308),
+    ]  # fmt: skip
+    arrays = {name: pool[rng.integers(len(pool))] for name in NAMES if rng.integers(3)}
+    arrays |= {"id": ids} if rng.integers(2) else {}
+    file = io.BytesIO()
+    if rng.integers(2):
+        np.savez(file, **arrays)
+    else:
+        lists = [[1.0], [], None, {"x": 1.0}, "a", b"a", True, 2**62, [[1.0]]]
+        columns = {
+            name: value.tolist() for name, value in arrays.items() if value.ndim == 1 and value.dtype.kind in "UfiuS"
+        }
+        columns |= {str(rng.choice(NAMES)): [lists[rng.integers(len(lists))]] * rows for _ in range(rng.integers(3))}
+        pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
 def described(rng):
     """Return a TOML that is one, with hostile texts and values in its fields."""
     about = dict(ABOUT)
@@ -122,8 +151,11 @@ def test_every_mutation_is_a_score_or_a_list_of_faults(truth, tmp_path, monkeypa
     for data in files:
         assert scoring.assess(data, toml, protocol, truth, resamples=10).entry is not None
 
+    class TooLongError(BaseException):
+        """Nothing that reads a file may catch it."""
+
     def too_long(*_):
-        raise TimeoutError(f"over {LONGEST} seconds")
+        raise TooLongError(f"over {LONGEST} seconds")
 
     before = signal.signal(signal.SIGALRM, too_long)
     outcomes, longest, board = {"scored": 0, "faulty": 0}, 0.0, tmp_path / "inside" / "board"
@@ -133,7 +165,7 @@ def test_every_mutation_is_a_score_or_a_list_of_faults(truth, tmp_path, monkeypa
             data, about = files[rng.integers(len(files))], toml
             which = rng.integers(3)
             if which < 2:
-                data = mutated(data, rng) if rng.integers(2) else disguised(data, rng)
+                data = (mutated(data, rng), disguised(data, rng), built(truth, rng))[rng.choice(3, p=(0.4, 0.4, 0.2))]
             if which > 0:
                 about = mutated(about, rng) if rng.integers(2) else described(rng)
             began = time.perf_counter()
@@ -154,5 +186,9 @@ def test_every_mutation_is_a_score_or_a_list_of_faults(truth, tmp_path, monkeypa
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     print(f"\n{COUNT:,} mutations: {outcomes}, the longest took {longest:.2f} s")
-    assert min(outcomes.values()) > COUNT / 20
+    assert min(outcomes.values()) > COUNT / 20 and longest < LONGEST
+    scoreboard.build(board)
+    shutil.rmtree(board / site.ENTRIES)
+    (board / site.INDEX).unlink()
+    (board / scoreboard.PAGE).unlink()
     assert {path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent != board} == set()

@@ -132,17 +132,28 @@ def test_a_protocol_of_ones_own(tmp_path, hpp):
     words[2], words[4] = tmp_path / "other.toml", "biwi+/pda@1"
     assert "expected one that no frozen protocol has" in hpp(*words, expect=1).output
     for old, new, says in (
-        ('id = "lab/faces@1"', 'id = "biwi+/pda@1"', "an id that no frozen one has"),
-        ('convention = "pyr"', 'convention = "rpy"', "needs a task, a convention"),
-        ("frames = 30", 'frames = "many"', "needs a task, a convention, texts, numbers"),
-        ('task = "cross"', "task = 3", "needs"),
-        ('title = "Faces of the lab"', "title = 3", "needs a task, a convention, texts"),
-        ("frames = 30", "", "not a protocol"),
+        ('id = "lab/faces@1"', 'id = "biwi+/pda@1"', r"its id biwi\+/pda@1 is a frozen protocol's"),
+        ('id = "lab/faces@1"', 'id = ""', "id: '' should be non-empty"),
+        ('convention = "pyr"', 'convention = "rpy"', "convention: 'rpy' is not one of"),
+        ('camera = "rgb"', 'camera = "left"', "camera: 'left' is not one of"),
+        ("frames = 30", 'frames = "many"', "frames: 'many' is not of type 'integer'"),
+        ("frames = 30", "frames = true", "frames: True is not of type"),
+        ("frames = 30", "frames = 0x" + "f" * 5000, "not a protocol"),
+        ("label_mean = [", "label_mean = [\n    nan,", "not a protocol: Out of range"),
+        ('task = "cross"', "task = 3", "task: 3 is not one of"),
+        ('title = "Faces of the lab"', "title = 3", "title: 3 is not of type 'string'"),
+        ("frames = 30", "", "'frames' is a required property"),
         ("frames = 30", "frames =", "not a protocol"),
     ):
+        assert old in text
         file.write_text(text.replace(old, new))
         with pytest.raises(SubmissionError, match=says):
             protocols.find(str(file))
+    file.write_text(text.replace("frames = 30", "frames = 3"))
+    with pytest.raises(SubmissionError, match="says 3 frames, its hash is that of 30"):
+        protocols.reference(protocols.find(str(file)), labels.read_labels(truth))
+    long = hpp(*words[:4], "lab/x@1", "--title", "x" * 400, "--labels", truth, expect=1).output
+    assert "would not be a protocol: title: " in long
 
 
 def test_listed_and_explained(hpp):

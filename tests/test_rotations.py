@@ -103,3 +103,31 @@ def test_all_published_labels(real, name):
     yaw_pitch_roll = rot.convert(published["pyr"], "pyr", "ypr")[:, [1, 0, 2]]
     assert np.abs(rot.angle_difference(yaw_pitch_roll, published["ypr"])).max() < 1e-9
     assert np.abs(rot.convert(published["ypr"][:, [1, 0, 2]], "ypr", "pyr") - published["pyr"]).max() < 1e-9
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("convention", ["pyr", "ypr", "biwi", "yxz+-+", "xzy-++"])
+def test_differences_with_the_middle_angle_at_90_are_the_least_there_are(convention):
+    """Every way to part what is known of the outer angles is tried; at 90 degrees SciPy takes one that costs more."""
+    order, rng = rot.euler_order(convention), np.random.default_rng(0)
+    middle = "xyz".index(order.axes[1])
+    outer = [axis for axis in range(3) if axis != middle]
+    truth = rng.uniform(-40, 40, (20, 3))
+    truth[:, middle] = rng.uniform(60, 89, 20) * rng.choice([-1, 1], 20)
+    predicted = truth + rng.normal(0, 5, truth.shape)
+    predicted[:, middle] = 90 * np.sign(truth[:, middle])
+    found = rot.euler_difference(rot.to_matrix(predicted, convention), rot.to_matrix(truth, convention), convention)
+    steps = np.linspace(-40, 40, 8001)
+    for one, true, difference in zip(predicted, truth, found, strict=True):
+        both = np.zeros(3)
+        both[outer] = 1
+        same = np.abs(rot.to_matrix(one + both, convention) - rot.to_matrix(one, convention)).max() < 1e-6
+        first = np.abs(one[outer[0]] + steps - true[outer[0]])
+        second = np.abs(one[outer[1]] + (1 if same else -1) * steps - true[outer[1]])
+        assert np.abs(difference[outer]).sum() == pytest.approx((first + second).min(), abs=0.02)
+        assert abs(difference[middle]) == pytest.approx(abs(one[middle] - true[middle]), abs=1e-5)
+        # No step where the prediction reaches 90 degrees.
+        inside = one.copy()
+        inside[middle] *= 1 - 1e-6
+        near = rot.euler_difference(rot.to_matrix(inside, convention), rot.to_matrix(true, convention), convention)
+        assert np.abs(near).sum() >= np.abs(difference).sum() - 1e-3

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmark import scoreboard, scoring, submission
+from benchmark import labels, schema, scoreboard, scoring, submission
 from benchmark.published import published
 from headposeplus import rotations as rot
 from headposeplus import shards
@@ -39,7 +39,7 @@ def board(built, runs, tmp_path):
 
 def test_an_entry_fits_the_schema_and_says_what_was_scored(built, runs):
     entry = scoring.score(runs[0], built[0])
-    assert list(scoreboard._validator().iter_errors(json.loads(json.dumps(entry)))) == []
+    assert schema.fault(json.loads(json.dumps(entry))) == ""
     assert entry["protocol"]["id"].startswith("local-") and entry["seeds"] == [0] and entry["deviation"] is None
     truth = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))[1]
     predicted = submission.read_submission(runs[0]).rotations
@@ -118,11 +118,11 @@ def test_verify_scores_again(board, built, tmp_path, hpp):
         ("", "Expecting value"),
         ("[" * 100_000, "recursion"),
         ('{"schema": NaN}', "NaN is no number"),
-        ('{"schema": 1e999}', "required property"),
+        ('{"schema": "\\ud800"}', "surrogates not allowed"),
         ("[]", "is not of type 'object'"),
-        ("x" * (2 << 20), "more than 1,048,576 bytes"),
+        ("x" * (5 << 20), "more than 4,194,304 bytes"),
     ],
-    ids=["empty", "deep", "NaN", "infinite", "list", "large"],
+    ids=["empty", "deep", "NaN", "surrogate", "list", "large"],
 )
 def test_files_that_are_no_entries(board, text, says):
     path = board / "other.json"
@@ -138,12 +138,12 @@ def test_files_that_are_no_entries(board, text, says):
     [
         ("name", "x" * 81), ("name", 3), ("link", "javascript:alert(1)"), ("uses_target_images", "yes"),
         ("seeds", []), ("predictions_sha256", ["../../x"]), ("toolkit", "<b>"), ("surprise", 1), ("scores", {"mae": 1}),
-        ("schema", 2), ("bootstrap", {"over": "frames"}),
+        ("schema", 2), ("bootstrap", {"over": "frames"}), ("quantiles", {"mae": [float("inf")] * 101}),
     ],
 )  # fmt: skip
 def test_fields_that_do_not_fit_the_schema(board, field, value):
     path = next(iter(board.glob("*.json")))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}).replace("Infinity", "1e999"))
     with pytest.raises(SubmissionError, match="not an entry of the scoreboard"):
         scoreboard.read_entry(path)
 
@@ -172,6 +172,62 @@ def test_the_key_of_an_entry_is_a_plain_name(built, runs):
     for name in ("../../etc/passwd", "a/b\\c", "..", "\0", "", "ÄÖÜ", "x" * 80, "CON", "a b<script>"):
         found = scoreboard.key(entry | {"name": name})
         assert set(found) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(found) < 180
+
+
+def test_what_no_board_could_hold_is_not_added(built, runs, tmp_path):
+    entry = scoring.score(runs[0], built[0])
+    for change, says in (
+        ({"name": ""}, "name: '' should be non-empty"),
+        ({"name": "\ud800"}, "surrogates not allowed"),
+        ({"seeds": list(range(101))}, "seeds: "),
+        ({"bootstrap": entry["bootstrap"] | {"resamples": 10**6}}, "bootstrap/resamples: 1000000 is greater"),
+    ):
+        with pytest.raises(SubmissionError, match="does not fit a scoreboard") as error:
+            scoreboard.add(tmp_path / "board", entry | change)
+        assert says in str(error.value) and not (tmp_path / "board").exists()
+    # Half a turn is in the last bin, which ends there.
+    truth = labels.from_arrays(np.array(["a/1", "b/1"]), rot.to_matrix([[0, 0, 180], [0, 0, 10]]))
+    found = scoring.measure(truth.rotations[None], scoring.protocols.reference(None, truth, "cross"), 0)
+    assert [(row["from"], row["to"]) for row in found.by["roll"]] == [(0, 15), (165, 180)]
+
+
+def test_predictions_of_the_board_can_be_added_again(board, built, hpp):
+    before = {path: path.read_bytes() for path in board.rglob("predictions/*/*")}
+    key = next(path for path in sorted(before) if path.name == "00.csv")
+    hpp("scoreboard", "add", key, "--data", built[0], "--scoreboard", board)
+    after = {path: path.read_bytes() for path in board.rglob("predictions/*/*")}
+    assert {path: after[path] for path in before} == before
+
+
+def test_subsets_are_scored_again_where_their_frames_are_known(built, tiny, runs, tmp_path, hpp):
+    folder, few, ids = tmp_path / "board", tmp_path / "few.txt", submission.read_submission(runs[0]).ids
+    few.write_text("\n".join(ids[:20]))
+    for subset in ("biwi/female", str(few)):
+        entry = scoring.score(runs[0], built[0], subset=subset, manifest_file=tiny / "data_manifest.csv")
+        scoreboard.add(folder, entry, runs[:1])
+    output = hpp("scoreboard", "verify", folder, "--data", built[0]).output
+    assert "2 entries, 0 wrong, 0 scored again" in output
+    assert "the frames of file:few are not known here" in output and "frames are not in the dataset" in output
+    # A stranger's entry does not have files opened.
+    path = next(path for path in folder.glob("*.json") if "few" in path.read_text())
+    (tmp_path / "secret.txt").write_text("TOPSECRET")
+    path.write_text(path.read_text().replace("file:few", str(tmp_path / "secret.txt")))
+    assert "TOPSECRET" not in hpp("scoreboard", "verify", folder, "--data", built[0], expect=3).output
+
+
+@pytest.mark.real
+def test_a_subset_of_the_real_biwi_is_scored_again(real, tmp_path, hpp):
+    truth = labels.read_labels(real / "Biwi_plus.npz")
+    path = tmp_path / "p.csv"
+    submission.write_predictions(
+        path, truth.ids, rot.from_matrix(truth.rotations) + np.array([1, 0, 0]), ABOUT | {"seed": 0}
+    )
+    entry = scoring.score(path, real / "Biwi_plus.npz", subset="biwi/female")
+    assert entry["protocol"]["id"].startswith("biwi+/pda@1:biwi/female@")
+    scoreboard.add(tmp_path / "board", entry, [path])
+    scoreboard.add(tmp_path / "board", scoring.score(path, real / "Biwi_plus.npz"), [path])
+    words = ["scoreboard", "verify", tmp_path / "board", "--labels", real / "Biwi_plus.npz"]
+    assert "2 entries, 0 wrong, 2 scored again" in hpp(*words).output
 
 
 def test_published_rows_add_up():

@@ -12,12 +12,14 @@ import numpy as np
 import tomli_w
 from tabulate import tabulate
 
+from benchmark import schema
 from benchmark.labels import Labels
+from benchmark.tables import said
 from headposeplus import biwi, manifest, subsets
 from headposeplus.errors import SubmissionError
 from headposeplus.files import content_hash, write_text
 from headposeplus.manifest import ids_sha256
-from headposeplus.rotations import CONVENTIONS, Floats, from_matrix
+from headposeplus.rotations import Floats, from_matrix
 from headposeplus.subsets import Subset
 
 if sys.version_info >= (3, 11):
@@ -107,19 +109,15 @@ def find(id_or_file: str) -> Protocol:
             + "hpp protocols lists them"
         )
     try:
-        protocol = Protocol(**tomllib.loads(path.read_text(encoding="utf-8")))
-        numbers = [*protocol.label_mean, *protocol.label_std, protocol.frames]
-        counted = ("frames", "label_mean", "label_std")
-        texts = [value for name, value in protocol._asdict().items() if name not in counted]
-        fitting = protocol.convention in CONVENTIONS and protocol.task in TASKS and len(numbers) == 7
-        fitting &= all(isinstance(text, str) and len(text) <= 300 for text in texts)
-        fitting &= all(isinstance(number, int | float) for number in numbers) and isinstance(protocol.frames, int)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise SubmissionError(f"{path}: not a protocol: {error}; hpp protocols new writes one") from error
-    if not fitting or any(protocol.id == one.id for one in known):
-        raise SubmissionError(
-            f"{path}: a protocol needs a task, a convention, texts, numbers, and an id that no frozen one has"
-        )
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SubmissionError(f"{path}: not a protocol: {said(error)}; hpp protocols new writes one") from error
+    wrong = schema.fault(content, "protocol")
+    if wrong:
+        raise SubmissionError(f"{path}: not a protocol: {wrong}; hpp protocols new writes one")
+    protocol = Protocol(**content)
+    if any(protocol.id == one.id for one in known):
+        raise SubmissionError(f"{path}: its id {protocol.id} is a frozen protocol's; choose another")
     return protocol
 
 
@@ -129,7 +127,7 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
     Raises
     ------
     SubmissionError
-        If the id is taken or the file is there already.
+        If the id is taken, the file is there already, or a text is too long.
     """
     if path.exists():
         raise SubmissionError(f"{path}: there is such a file, and a protocol is never changed; choose another name")
@@ -144,6 +142,9 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
         target_images="unlabelled test images may be used (transductive); the labels are not given out",
         camera=camera,
     )
+    wrong = schema.fault(protocol._asdict(), "protocol")
+    if wrong:
+        raise SubmissionError(f"{path}: would not be a protocol: {wrong}")
     write_text(path, "# Frozen: a score names this file by its id and hash. What must change gets a new id.\n"
                + tomli_w.dumps(protocol._asdict()))  # fmt: skip
     return protocol
@@ -247,6 +248,10 @@ def reference(
                 + "; without --protocol, these frames are scored under an id of their own"
             )  # fmt: skip
         labels = labels.take(rows)
+    if len(labels.ids) != protocol.frames:
+        raise SubmissionError(
+            f"{protocol.id}: says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
+        )
     found = _label_statistics(labels.rotations)
     if not _labels_fit(protocol, found):
         raise SubmissionError(
