@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from benchmark.labels import Labels
 from benchmark.metrics import scores
@@ -20,13 +21,14 @@ from benchmark.protocols import Reference
 from benchmark.submission import read_about, repeated
 from benchmark.tables import Fault, Poses, read, shown
 from headposeplus import biwi, manifest
-from headposeplus.convert import ANGLE_COLUMNS, CAMERAS
+from headposeplus.convert import ANGLE_COLUMNS, CAMERAS, QUATERNION_COLUMNS
 from headposeplus.rotations import ANGLES, CONVENTIONS, FLIP, Floats, geodesic, nearest_rotation, to_matrix
 
-CONSTANT, RADIANS = "constant", "radians"  # kinds of faults
+CONSTANT, UNITS, CAMERA = "constant", "units", "camera"  # kinds of faults
 SAME = 1e-3  # degrees: poses nearer than that are one pose
 _FITTED = 600  # frames that a suspicion is looked for on
 _GAIN, _LEAST = 0.8, 0.5  # a mended file has at most this share of the error, and this many degrees less
+_CAMERA_GAIN, _CAMERA_LEAST = 0.92, 0.1  # the same of the other camera, which changes little
 _AGREE = 0.75  # share of the sequences in which it is better
 _RADIANS = (0.008, 0.04)  # the spread of angles in radians as a share of the labels' in degrees; exactly 0.0175
 
@@ -79,7 +81,7 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
                     poses, places, fields, reference.labels, reference.protocol.convention, figures
                 )
                 # No camera tells angles of a few degrees from radians, but the labels do.
-                if any(found.kind == RADIANS for found in suspicions):
+                if any(found.kind == UNITS for found in suspicions):
                     faults, suspicions = faults + suspicions, []
     suspicions += _odd_training(fields, reference)
     return Checked(faults, suspicions, fields, None if faults else rotations)
@@ -120,6 +122,9 @@ def _places(poses: Poses, reference: Reference) -> tuple[np.ndarray | None, list
     known = set(wanted)
     faults = []
     missing = [name for name in wanted if name not in position]
+    if len(missing) == len(wanted):
+        mend = f"give each frame its id, such as {wanted[0]} (hpp submission template writes them all)"
+        return None, [Fault("", f"no id is one of the test set's, the first {shown(poses.ids[0])}", mend)]
     if missing:
         some = ", ".join(missing[:3])
         what = f"{len(missing):,} of {len(wanted):,} frames are missing, the first {some}"
@@ -156,7 +161,7 @@ def _too_uniform(poses: Poses, fields: dict[str, Any], reference: Reference) -> 
         spread = values.std(axis=0).max() / max(reference.protocol.label_std)
         if np.abs(values).max() <= np.pi and _RADIANS[0] < spread < _RADIANS[1]:
             what = "angles in radians, by their size"
-            return [Fault("", what, "multiply pitch, yaw and roll by 180 / pi", kind=RADIANS)]
+            return [Fault("", what, "multiply pitch, yaw and roll by 180 / pi", kind=UNITS)]
     return []
 
 
@@ -187,7 +192,12 @@ def _suspicions(
         if found.mean() < errors.mean() - 0.01:
             best, errors = reading, found
     error = errors.mean()
-    if best is None or error > _GAIN * present.mean() or error > present.mean() - _LEAST:
+    if error < SAME and best is None:
+        return [Fault("", "the predictions are the labels themselves", "give what a model predicts")]
+    # No mend is proposed that would still leave more than one pose for all frames would.
+    constant = geodesic(truth, Rotation.from_matrix(truth).mean().as_matrix()).mean()
+    gain, least = (_CAMERA_GAIN, _CAMERA_LEAST) if best is not None and best.kind == CAMERA else (_GAIN, _LEAST)
+    if best is None or error > gain * present.mean() or error > present.mean() - least or error > constant:
         return []
     better = [errors[sequences == name].mean() < present[sequences == name].mean() for name in np.unique(sequences)]
     if np.mean(better) < _AGREE:
@@ -206,9 +216,17 @@ def _readings(poses: Poses, places: np.ndarray, fields: dict[str, Any], labels: 
         yield from _readings_of_angles(poses.values[places], fields.get("convention", "pyr"))
     given = poses.rotations[places]
     yield from _readings_of_camera(given, fields, labels)
+    if poses.form == QUATERNION_COLUMNS:
+        for sign, word in ((1, ""), (-1, " of the inverse")):
+            moved = poses.values[places][:, [1, 2, 3, 0]] * [sign, sign, sign, 1]
+            yield _Reading(
+                Rotation.from_quat(moved).as_matrix().__getitem__,
+                f"quaternions{word} look as if w came first",
+                f"rename qx, qy, qz, qw to qw, qx, qy, qz{' and turn the signs of qx, qy, qz' * (sign < 0)}",
+            )
     inverse = np.swapaxes(given, -1, -2)
     yield _Reading(inverse.__getitem__, "rotations look inverted", "give R from head to camera: transpose each")
-    for word, base in (("", given), ("the inverse, ", inverse)):
+    for word, first, base in (("", "", given), ("the inverse, ", "transpose each, then ", inverse)):
         for left, right, where, product in (
             (FLIP, FLIP, "of axes with y up", "F R F"),
             (FLIP, np.eye(3), "into a camera with y up", "F R"),
@@ -217,21 +235,22 @@ def _readings(poses: Poses, places: np.ndarray, fields: dict[str, Any], labels: 
             yield _Reading(
                 (left @ base @ right).__getitem__,
                 f"rotations look like {word}those {where}",
-                f"give R from head to camera, x right, y down, z forward: {product}, with F = diag(1, -1, -1)",
+                f"give R from head to camera, x right, y down, z forward: {first}{product}, with F = diag(1, -1, -1)",
             )
 
 
 def _readings_of_angles(values: Floats, convention: str) -> list[_Reading]:
     """Return angles (m, 3) in other conventions, with signs turned, columns swapped, in degrees for radians."""
     names = np.array(ANGLES)
-    units = (1.0, 180 / np.pi) if np.abs(values).max() <= 2 * np.pi else (1.0,)
+    units = (1.0, 180 / np.pi, 90.0) if np.abs(values).max() <= 2 * np.pi else (1.0,)
     found: list[tuple[int, int, _Reading]] = []
     for unit, order, signs, read_as in itertools.product(
         units, itertools.permutations(range(3)), itertools.product((1, -1), repeat=3), CONVENTIONS
     ):
         steps = []
         if unit != 1:
-            steps.append(("angles look like radians", "multiply pitch, yaw and roll by 180 / pi"))
+            name, factor = ("divided by 90", "90") if unit == 90 else ("like radians", "180 / pi")
+            steps.append((f"angles look {name}", f"multiply pitch, yaw and roll by {factor}"))
         if order != (0, 1, 2):
             moved = [f"{a} in {b}" for a, b in zip(ANGLES, names[list(order)], strict=True) if a != b]
             mend = f"rename {', '.join(names[list(order)])} to {', '.join(names)}"
@@ -250,7 +269,7 @@ def _readings_of_angles(values: Floats, convention: str) -> list[_Reading]:
 
         if steps:
             whats, mends = zip(*steps, strict=True)
-            reading = _Reading(rotations, " and ".join(whats), " and ".join(mends), RADIANS if unit != 1 else "")
+            reading = _Reading(rotations, " and ".join(whats), " and ".join(mends), UNITS if unit != 1 else "")
             found.append((len(steps), signs.count(-1), reading))
     return [reading for *_, reading in sorted(found, key=lambda one: one[:2])]
 
@@ -270,4 +289,5 @@ def _readings_of_camera(given: Floats, fields: dict[str, Any], labels: Labels) -
         lambda some: turn[some] @ given[some],
         f"poses look like those in the {other} camera, not the {said} camera",
         f"hpp convert --from-camera {other} --to-camera {said} turns them",
+        CAMERA,
     )

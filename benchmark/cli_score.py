@@ -14,7 +14,7 @@ from headposeplus.errors import SubmissionError
 
 DATA = click.option("--data", type=FOLDER, help="Folder of the built datasets, whose Biwi+ has the labels.")
 LABELS = click.option(
-    "--labels", type=click.Path(path_type=Path), help="Biwi_plus.npz, or a CSV with id, pitch, yaw, roll."
+    "--labels", type=click.Path(path_type=Path), help="Biwi_plus.npz, or a CSV with id, pitch, yaw, roll, subject."
 )
 PROTOCOL = click.option("--protocol", help="Id or file of the protocol.  [default: what the TOML beside FILE says]")
 RESAMPLES = click.option(
@@ -77,6 +77,7 @@ def score(
     """
     from benchmark import evaluation, scoring
     from benchmark import scoreboard as board
+    from benchmark.published import beside
     from benchmark.report import write_report
     from headposeplus.files import write_json
 
@@ -85,11 +86,19 @@ def score(
     _say_protocol(entry)
     click.echo(f"{entry['name']}, trained on {entry['training_data']}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
+    known = beside(entry["protocol"])
+    if known:
+        rows = ", ".join(f"{row['method']} {row['mae']:.2f}" for row in known)
+        click.echo(
+            f"Published MAE under this protocol: {rows} ({'; '.join(dict.fromkeys(row['source'] for row in known))})."
+        )
     for kind, other in entry.get("scores_of_other_statistics", {}).items():
         click.echo(f"MAE with the batch statistics of the {kind}: {other['mae']:.2f}.")
-    for suspicion in entry["suspicions"]:
-        click.echo(f"\nsuspicion: {suspicion}", err=True)
-    where = json_file or predictions[0].with_name(f"score-{rule}.json" if rule else "score.json")
+    _say_suspicions(entry)
+    # hpp benchmark leaves one file of predictions in a folder; others may have several there.
+    first = predictions[0].with_suffix("").with_suffix("")
+    stem = "score" if first.name == "predictions" else f"{first.name}-score"
+    where = json_file or first.with_name(f"{stem}-{rule}.json" if rule else f"{stem}.json")
     write_json(where, entry)
     click.echo(f"\nentry  {where}")
     if report:
@@ -98,6 +107,11 @@ def score(
     if scoreboard:
         board.add(scoreboard, entry, [] if rule else predictions)
         click.echo(f"page   {board.build(scoreboard)}")
+
+
+def _say_suspicions(entry: dict[str, Any]) -> None:
+    for suspicion in entry["suspicions"]:
+        click.echo(f"suspicion: {suspicion}")
 
 
 def _count(things: Sequence[object], word: str) -> str:
@@ -138,13 +152,20 @@ def check(
       hpp check predictions.csv --protocol biwi+/pda@1 --labels Biwi_plus.npz
     """
     from benchmark import scoring
+    from benchmark.submission import about_path
     from headposeplus.files import write_json
 
     truth = _labels(data, labels) if data or labels else None
     checked, reference = scoring.check_files(predictions, truth, protocol, task)
     for word, found in (("fault", checked.faults), ("suspicion", checked.suspicions)):
         for fault in found:
-            click.echo(f"{word}: {fault}")
+            inside = fault.where.removeprefix("TOML").removeprefix(", ")
+            file = about_path(predictions) if fault.where.startswith("TOML") else predictions
+            click.echo(
+                f"{word}: {file}, {fault._replace(where=inside)}"
+                if inside
+                else f"{word}: {file}: {fault._replace(where='')}"
+            )
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
     against = f"{reference.protocol.id}, {reference.protocol.frames:,} frames"
     counts = f"{_count(checked.faults, 'fault')}, {_count(checked.suspicions, 'suspicion')}"
@@ -192,10 +213,12 @@ def compare(
     from benchmark import scoring
     from headposeplus.files import write_json
 
-    a, b = ([Path(name) for name in side.split(",")] for side in (first, second))
-    found = scoring.compare_files(a, b, _labels(data, labels), protocol, resamples, seed)
+    sides = [[Path(name) for name in side.split(",")] for side in (first, second)]
+    found = scoring.compare_files(sides[0], sides[1], _labels(data, labels), protocol, resamples, seed)
     click.echo(f"{found.protocol.id}, {found.protocol.frames:,} frames; A {first}, B {second}; degrees\n")
     click.echo(str(found))
+    if len(sides[0]) == len(sides[1]) == 1:
+        click.echo("The intervals are over subjects; how much seeds differ, one file of each does not tell.")
     if json_file:
         write_json(json_file, {**found._asdict(), "protocol": found.protocol.id})
 
@@ -224,7 +247,8 @@ def template(protocol: str, data: Path | None, labels: Path | None, out: Path) -
     found, frames = scoring.write_template(protocol, _labels(data, labels) if data or labels else None, out)
     click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
     click.echo(f"what the predictions are, to fill in: {found}")
-    click.echo(f"then: hpp check {out}")
+    own = f" --protocol {protocol}" if Path(protocol).is_file() else ""
+    click.echo(f"then: hpp check {out}{own}")
 
 
 @click.group(invoke_without_command=True)
@@ -235,6 +259,19 @@ def protocols(context: click.Context) -> None:
         from benchmark.protocols import table
 
         click.echo(table())
+
+
+@protocols.command(name="list")
+def list_() -> None:
+    """List the frozen protocols.
+
+    \b
+    Example:
+      hpp protocols list
+    """
+    from benchmark.protocols import table
+
+    click.echo(table())
 
 
 @protocols.command()
@@ -305,6 +342,7 @@ def add(predictions: tuple[Path, ...], folder: Path, data: Path | None, labels: 
     entry = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options)
     _say_protocol(entry)
     click.echo(f"{entry['name']}: MAE {entry['scores']['mae']:.2f} degrees")
+    _say_suspicions(entry)
     click.echo(f"entry {board.add(folder, entry, predictions)}")
     click.echo(f"page  {board.build(folder)}")
 
@@ -329,10 +367,11 @@ def build(folder: Path) -> None:
 @click.argument("folder", type=FOLDER)
 @DATA
 @LABELS
-def verify(folder: Path, data: Path | None, labels: Path | None) -> None:
+@click.option("--strict", is_flag=True, help="Fail if any entry could not be scored again.")
+def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -> None:
     """Check every entry of a scoreboard, and score its predictions again where the labels are at hand.
 
-    The status is 3 if any entry is not what it says.
+    The status is 3 if any entry is not what it says, and with --strict also if any was not scored again.
 
     \b
     Example:
@@ -342,12 +381,11 @@ def verify(folder: Path, data: Path | None, labels: Path | None) -> None:
 
     found = board.verify(folder, _labels(data, labels) if data or labels else None)
     for one in found:
-        click.echo(f"{one.path.name}: {'wrong' if one.faults else 'right'}{f', {one.scored}' if one.scored else ''}")
+        state = "wrong" if one.faults else "right" if one.scored == board.AGAIN else "consistent, not scored again"
+        click.echo(f"{one.path.name}: {state}{f': {one.scored}' if one.scored not in ('', board.AGAIN) else ''}")
         for fault in one.faults:
             click.echo(f"  {fault}")
-    wrong = sum(bool(one.faults) for one in found)
-    click.echo(
-        f"{len(found)} entries, {wrong} wrong, {sum(one.scored == 'scored again' for one in found)} scored again"
-    )
-    if wrong:
+    wrong, again = sum(bool(one.faults) for one in found), sum(one.scored == board.AGAIN for one in found)
+    click.echo(f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {wrong} wrong, {again} scored again")
+    if wrong or (strict and again < len(found)):
         sys.exit(FAULTS)

@@ -115,6 +115,9 @@ def _aligned(ids: Sequence[str] | np.ndarray, rotations: ArrayLike, reference: R
     given = given[None] if given.ndim == 3 else given
     if given.ndim != 4 or given.shape[1:] != (len(names), 3, 3) or not len(given):
         raise SubmissionError(f"rotations of the shape {shape}: expected ({len(names)}, 3, 3), one for each id")
+    if reference.beyond:
+        kept = ~np.isin(names, list(reference.beyond))
+        names, given = names[kept], given[:, kept]
     position = {name: row for row, name in enumerate(names.tolist())}
     missing = [name for name in reference.ids.tolist() if name not in position]
     if missing or len(position) != len(names) or len(names) != len(reference.ids):

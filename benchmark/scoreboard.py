@@ -24,6 +24,7 @@ from headposeplus.rotations import ANGLES
 
 PAGE = "scoreboard.md"
 PREDICTIONS = "predictions"
+AGAIN = "scored again"
 _MAX_ENTRY = 4 << 20  # bytes
 _FINE = 2e-4  # between an entry and its predictions scored on another machine: numbers have four decimals
 _SUFFIXES = (".csv", ".csv.gz", ".parquet", ".npz")
@@ -183,7 +184,7 @@ def _scored_again(folder: Path, entry: dict[str, Any], truth: Labels | None) -> 
         return [f"its predictions cannot be scored: {error}"], ""
     if again["protocol"]["id"] != protocol.id:
         return [], "the labels given are of another test set"
-    return _differences(entry, again), "scored again"
+    return _differences(entry, again), AGAIN
 
 
 def _why_not(files: list[Path], protocol: protocols.Protocol, subset: str | None, truth: Labels | None) -> str:
@@ -252,7 +253,7 @@ def table(board: list[dict[str, Any]], layout: str = "github") -> str:
     clean = _text if layout == "github" else str
     rows = [
         {
-            "method": clean(e["name"]),
+            "method": clean(e["name"]) + (" (looks odd)" if e["suspicions"] else ""),
             "MAE": _with_deviation(e, "mae"),
             "95 % interval": "{:.2f} to {:.2f}".format(*e["intervals"]["mae"]) if e["intervals"] else "",
             **{name: _with_deviation(e, name) for name in ("pitch", "yaw", "roll", "geodesic", "maev")},

@@ -110,13 +110,16 @@ def score_files(
     paths = [predictions] if isinstance(predictions, Path) else list(predictions)
     files = [read_files(path) for path in paths]
     about, faults = read_about(files[0][1])
-    stop(about_path(paths[0]), faults)
     found = labels if isinstance(labels, Labels) else read_labels(labels)
-    reference = find_reference(about, found, task, subset, manifest_file, protocol)
+    try:
+        reference = find_reference(about, found, task, subset, manifest_file, protocol)
+    except SubmissionError:
+        stop(about_path(paths[0]), faults)
+        raise
     checked = [check(*file, reference) for file in files]
     for path, one in zip(paths, checked, strict=True):
         stop(path, one.faults)
-    _check_seeds(paths, checked)
+    _check_seeds(paths, checked, [bytes_sha256(data) for data, _ in files])
     rotations = np.stack([one.rotations for one in checked if one.rotations is not None])
     hashes = [bytes_sha256(data) for data, _ in files]
     more: dict[str, Any] = {}
@@ -159,13 +162,14 @@ def find_reference(
 def _named_protocol(about: dict[str, Any]) -> Protocol | None:
     """Return the frozen protocol that a TOML names; never a file, which a stranger's TOML could name."""
     name = str(about.get("protocol", "")).partition(":")[0]
-    if not name or name.startswith("local-"):
+    if name.startswith("local-") or (not name and about.get("task")):
         return None
+    if not name:
+        raise SubmissionError('which protocol? name it with --protocol, or by protocol = "..." in the TOML')
     found = next((one for one in protocols.frozen() if one.id == name), None)
     if found is None:
-        raise SubmissionError(
-            f"the TOML names the protocol {name[:80]!r}, which is not frozen; give its file: --protocol"
-        )
+        own = "one of your own is given by --protocol"
+        raise SubmissionError(f"the TOML names {name[:80]!r}, no frozen protocol; {protocols.hint(name)}{own}")
     return found
 
 
@@ -190,10 +194,10 @@ def check_files(
         try:
             _named_protocol(about)
         except SubmissionError as error:
-            told, about = [Fault("TOML, protocol", str(error), "hpp protocols lists them")], {}
+            told, about = [Fault("TOML, protocol", str(error), "hpp protocols lists them")], {"task": "cross"}
         if truth is not None and about.get("task") == "intra" and not about.get("protocol"):
             told = [Fault("TOML, task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
-            about = {}
+            about = {"task": "cross"}
     if truth is not None:
         reference = find_reference(about, truth, task, protocol=protocol)
     else:
@@ -256,7 +260,7 @@ def compare_files(
     return compare(a.rotations, b.rotations, a.reference, resamples, seed)
 
 
-def _check_seeds(paths: list[Path], checked: list[Checked]) -> None:
+def _check_seeds(paths: list[Path], checked: list[Checked], hashes: list[str]) -> None:
     """Raise SubmissionError if several files are not the seeds of one method."""
     if len(paths) == 1:
         return
@@ -267,6 +271,9 @@ def _check_seeds(paths: list[Path], checked: list[Checked]) -> None:
                     f"{about_path(path)}: {field} is {one.about[field]!r}, in {about_path(paths[0])} "
                     f"{checked[0].about[field]!r}; several files are the seeds of one method: score others one by one"
                 )
+    if len(set(hashes)) < len(hashes):
+        twice = next(path for place, path in enumerate(paths) if hashes[place] in hashes[:place])
+        raise SubmissionError(f"{twice}: the same predictions as in another of these files; give each seed its own")
     seeds = [one.about.get("seed") for one in checked]
     if None in seeds or len(set(seeds)) < len(seeds):
         raise SubmissionError(f"{about_path(paths[-1])}: seeds {seeds}; give each of several files a seed of its own")

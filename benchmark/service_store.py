@@ -440,6 +440,8 @@ def restore(file: Path, database: str) -> int:
     ServiceError
         If the file is no backup, or the database holds anything of a service.
     """
+    if not file.exists():
+        raise ServiceError(f"{file}: no such backup; hpp serve backup FILE writes one")
     source = open_store(f"sqlite:///{file}", create=False, wal=False)
     target = open_store(database)
     with target.connect() as connection:

@@ -23,6 +23,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from benchmark import protocols, score_plots
+from benchmark.published import CAMERAS, belongs_to, beside
 from benchmark.published import published as published_rows
 from headposeplus.errors import SubmissionError
 from headposeplus.files import content_hash, write_text
@@ -30,10 +31,7 @@ from headposeplus.rotations import Floats
 
 INDEX, ENTRIES = "index.html", "entries"
 SCORES = {"mae": "MAE", "pitch": "pitch", "yaw": "yaw", "roll": "roll", "geodesic": "geodesic", "maev": "MAEV"}
-_CAMERAS = {"rgb-calibrated": "rgb", "depth-camera": "depth"}
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-# A published row counts as one of a protocol if it has as many images, give or take the one that a release lacks.
-_IMAGES = 1
 _SHORT, _LONG = 120, 4_000  # characters of a stranger's text in a table, and on its own page
 
 
@@ -274,19 +272,6 @@ def _columns(rows: list[Row]) -> list[str]:
     return [name for name, shown in present.items() if shown]
 
 
-def _belongs(row: Mapping[str, Any], protocol: Mapping[str, Any]) -> bool:
-    """Tell whether a published row was scored as a protocol says."""
-    frames = _number(protocol.get("frames"))
-    return (
-        all(row[key] == protocol.get(key) for key in ("task", "test_set", "convention"))
-        and _CAMERAS.get(row["labels"]) == protocol.get("camera")
-        and not protocol.get("subset")
-        and frames is not None
-        and not pd.isna(row["n_images"])
-        and abs(int(row["n_images"]) - frames) <= _IMAGES
-    )
-
-
 def _protocol_section(name: str, entries: list[Mapping[str, Any]], rows: list[Row]) -> Section:
     protocol = entries[0]["protocol"]
     facts = [
@@ -311,7 +296,7 @@ def _protocol_section(name: str, entries: list[Mapping[str, Any]], rows: list[Ro
 
 def _published_section(rows: pd.DataFrame) -> Section:
     first = rows.iloc[0]
-    camera = _CAMERAS[first["labels"]]
+    camera = CAMERAS[first["labels"]]
     found = [_published_row(row, None) for row in rows.to_dict("records")]
     images = sorted({row.images for row in found if row.images})
     convention = "own convention" if first["convention"] == "own" else f"convention {first['convention']}"
@@ -343,7 +328,7 @@ def _sections(entries: Iterable[Mapping[str, Any]], live: bool, published: bool)
         mine = groups[name, digest]
         rows = [_entry_row(entry, live) for entry in mine]
         protocol = mine[0]["protocol"]
-        belongs = np.array([_belongs(row, protocol) for row in left.to_dict("records")], bool)
+        belongs = np.array([belongs_to(row, protocol) for row in left.to_dict("records")], bool)
         for row in left[belongs].to_dict("records") if belongs.any() else ():
             rows.append(_published_row(row, int(protocol["frames"])))
         left = left[~belongs] if belongs.any() else left
@@ -570,6 +555,7 @@ def entry_page(entry: Mapping[str, Any], extra: Mapping[str, Any] | None = None,
         groups={what: _groups(entry, what) for what in ("subject", "sequence")},
         facts=_facts(entry),
         worst=_worst(extra or {}),
+        beside=[] if extra is None else beside(entry["protocol"]),
     )
 
 

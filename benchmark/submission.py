@@ -106,7 +106,8 @@ def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
     try:
         content = tomllib.loads(text.replace("\r\n", "\n"))
     except (ValueError, RecursionError) as error:
-        return {}, [Fault("", f"not TOML: {' '.join(str(error)[:300].split())[:120]}", 'write texts as name = "text"')]
+        mend = 'write texts in quotes, name = "text", and true or false in small letters'
+        return {}, [Fault("", f"not TOML: {' '.join(str(error)[:300].split())[:120]}", mend)]
     return _checked(content)
 
 
@@ -145,13 +146,13 @@ def _field_fault(key: str, value: Any) -> Fault | None:
     if key in TEXTS:
         return _text_fault(key, value)
     if key == "run":
-        fine, expected = isinstance(value, dict), "write [run] with the fields below it"
+        fine, wanted, expected = isinstance(value, dict), "table", "write [run] with the fields below it"
     elif key == "seed":
         fine = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-        expected = "write a whole number from 0 on"
+        wanted, expected = "whole number from 0 on", "write seed = 0, or whichever it was"
     else:
-        fine, expected = isinstance(value, bool), _expected(key)
-    return None if fine else Fault(key, f"{shown(value)} is none", expected)
+        fine, wanted, expected = isinstance(value, bool), "true or false", _expected(key)
+    return None if fine else Fault(key, f"{shown(value)} is no {wanted}", expected)
 
 
 def _text_fault(key: str, value: Any) -> Fault | None:
@@ -165,7 +166,8 @@ def _text_fault(key: str, value: Any) -> Fault | None:
     elif any(unicodedata.category(character) in _HIDDEN for character in value if character not in "\n\t"):
         what, mend = f"hidden characters in {value[:40]!a}", "write letters, digits and signs that can be seen"
     elif value and known is not None and value not in known:
-        what, mend = f"{shown(value)} is unknown", f"write one of {', '.join(known)}"
+        near = f"did you mean {value.lower()}? " if value.lower() in known else ""
+        what, mend = f"{shown(value)} is unknown", f"{near}write one of {', '.join(known)}"
     elif key == "link" and value and not _LINK.fullmatch(value):
         what, mend = f"{shown(value)} is no link", "begin it with http:// or https://, or leave it empty"
     else:
@@ -183,8 +185,8 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
     """
     found = []
     for file, limit, what in (
-        (about_path(path), MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}"),
         (path, MAX_BYTES, "predictions: CSV, Parquet or npz"),
+        (about_path(path), MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}"),
     ):
         try:
             with file.open("rb") as opened:
@@ -195,7 +197,7 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
         if len(data) > limit:
             raise SubmissionError(f"{file}: more than {limit:,} bytes; keep only the fields of the template")
         found.append(data)
-    return found[1], found[0]
+    return found[0], found[1]
 
 
 def read_submission(path: Path) -> Submission:

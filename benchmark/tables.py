@@ -29,7 +29,7 @@ MAX_ROWS = 200_000
 MAX_COLUMNS = 64
 MAX_LINE = 4_096  # bytes
 MAX_ID = 100  # characters
-MAX_ANGLE = 1e6  # what is larger is no angle, and would lose its digits when wrapped
+MAX_ANGLE = 100_000  # degrees; what is larger is no angle, and would lose its digits when wrapped
 AGREEMENT = 0.1  # degrees between two forms of one rotation in a file, which may be rounded
 _POSE_COLUMNS = {name for form in FORMS for name in form}
 _SHOWN_ROWS = 5
@@ -352,8 +352,13 @@ def _read_arrays(data: bytes) -> dict[str, np.ndarray]:
             entries = archive.infolist()
             if len(entries) > _ZIP_ENTRIES or sum(entry.file_size for entry in entries) > MAX_BYTES:
                 raise _too_large(f"more than {MAX_BYTES >> 20} MiB unpacked")
+            if any(entry.filename == "[Content_Types].xml" for entry in entries):
+                raise _Faulty("an Excel file", "save it as CSV")
             named = [(entry.filename.removesuffix(".npy").strip().lower(), entry) for entry in entries]
+            found = ", ".join(shown(name) for name, _ in named[:8])
             named = [(name, entry) for name, entry in named if name in wanted]
+            if not {"id", "images"} & {name for name, _ in named}:
+                raise _Faulty(f"no array id or images, but {found or 'none'}", "add the ids, (n,) texts")
             _check_names([name for name, _ in named])
             return {name: _read_array(archive, entry) for name, entry in named}
     except _Faulty:
@@ -371,10 +376,6 @@ def _read_npz(data: bytes, convention: str) -> _Columns:
     images = arrays.pop("images", None)
     if "id" not in arrays and images is not None:
         arrays["id"] = images
-    if "id" not in arrays:
-        raise _Faulty(
-            f"no array id or images, but {', '.join(map(shown, list(arrays)[:8]))}", "add the ids, (n,) texts"
-        )
     columns: dict[str, Sequence[Any] | np.ndarray] = {}
     rows = len(arrays["id"]) if arrays["id"].ndim else 0
     if rows > MAX_ROWS:
@@ -420,7 +421,7 @@ def _poses(table: _Columns, convention: str) -> Poses:
     columns, header = table.columns, table.header
     found = ", ".join(shown(name) for name in list(columns)[:8])
     if "id" not in columns:
-        raise _Faulty(f"no column id, but {found}", _HEADER, header)
+        raise _Faulty(f"no column id, but {found}", f"{_HEADER}, parted by comma, semicolon or tab", header)
     present = [form for form in FORMS if set(form) <= set(columns)]
     if not present:
         raise _Faulty(f"no complete pose among the columns {found}", _HEADER, header)
@@ -463,7 +464,7 @@ def _rotations(poses: Poses, convention: str, columns: dict[str, Any]) -> tuple[
         if bad.any():
             first = columns[name][int(bad.argmax())]
             missing = first is None or not str(first).strip()
-            what = f"{name} is empty" if missing else f"{name} is {shown(first)}, no finite number"
+            what = f"{name} is empty" if missing else f"{name} is {shown(first)}, no number below {MAX_ANGLE:,.0f}"
             faults.append(poses.fault(bad, what, "write a finite number, with a point for the decimals"))
     good = np.asarray(fine.all(axis=1))
     rotations = np.full((len(values), 3, 3), np.nan)

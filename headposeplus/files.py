@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -40,7 +40,8 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to
+            temporary.unlink(missing_ok=True)
         # HDF5 reports a full disk in its own words.
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise HeadposeError(f"{path}: the disk is full; make room and run the same command again") from error

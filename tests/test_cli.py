@@ -81,7 +81,10 @@ def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
         (["build-datasets", "--out", "{tmp}/o"], "give --biwi, --synhead or both"),
         (["benchmark", "--method", "padaco", "--data", "{tmp}/empty", "--out", "{tmp}/r"], "build the dataset first"),
         (["benchmark", "--method", "none", "--data", "{tmp}", "--out", "{tmp}/r"], "unknown method 'none'"),
-        (["score", "{tmp}/none.csv", "--data", "{tmp}/empty"], "{tmp}/none.toml: expected a description"),
+        (
+            ["score", "{tmp}/none.csv", "--data", "{tmp}/empty"],
+            "{tmp}/none.csv: expected predictions: CSV, Parquet or npz",
+        ),
         (["scoreboard", "build", "{tmp}/none"], "{tmp}/none: no such folder"),
         (["score", "{tmp}/none.csv"], "give the labels: either --data FOLDER of built datasets, or --labels"),
         (["miniature", "{tmp}", "--scale", "tiny"], "not empty and not a miniature"),

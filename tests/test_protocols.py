@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark import labels, protocols
+from benchmark import bench_score, evaluate, labels, protocols
 from headposeplus import biwi, manifest, subsets
 from headposeplus import rotations as rot
 from headposeplus.errors import SubmissionError
@@ -85,6 +85,19 @@ def test_label_statistics_are_those_of_the_manifest():
             assert protocol.label_std[place] == pytest.approx(np.sqrt(second - pooled**2), abs=1e-3), protocol.id
 
 
+def test_predictions_of_all_frames_may_come_to_a_split():
+    """All frames or those of the test part; the score is that of the test part."""
+    protocol = protocols.find("biwi+/leave-F01-out@1")
+    truth = bench_score.random_labels(0)
+    rows = np.isin(truth.ids, protocols.frames_of(protocol))
+    own = rot.from_matrix(truth.rotations[rows])
+    fitting = protocol._replace(label_mean=own.mean(axis=0).tolist(), label_std=own.std(axis=0).tolist())
+    moved = rot.to_matrix(rot.from_matrix(truth.rotations) + np.array([2, 0, 0]))
+    whole = evaluate(truth.ids, moved, fitting, truth, resamples=0)
+    part = evaluate(truth.ids[rows], moved[rows], fitting, truth, resamples=0)
+    assert whole.scores == part.scores and whole.protocol.frames == 499 and part.scores["pitch"] == pytest.approx(2)
+
+
 @pytest.mark.real
 def test_every_protocol_of_biwi_fits_the_published_labels(real):
     published = labels.read_labels(real / "Biwi_plus.npz")
@@ -158,6 +171,7 @@ def test_a_protocol_of_ones_own(tmp_path, hpp):
 
 def test_listed_and_explained(hpp):
     listed = hpp("protocols").output
+    assert hpp("protocols", "list").output == listed
     for protocol in protocols.frozen():
         assert re.search(rf"^{re.escape(protocol.id)} +{protocol.frames:,} ", listed, re.MULTILINE)
     shown = hpp("protocols", "show", "biwi+/pda@1").output

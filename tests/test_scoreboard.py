@@ -63,6 +63,14 @@ def test_seeds_of_one_method_are_one_entry(built, runs):
     )
 
 
+def test_the_same_predictions_are_not_two_seeds(built, runs, tmp_path):
+    shutil.copytree(runs[0].parent, tmp_path / "1")
+    toml = tmp_path / "1/predictions.toml"
+    toml.write_text(toml.read_text().replace("seed = 0", "seed = 7"))
+    with pytest.raises(SubmissionError, match="the same predictions as in another of these files"):
+        scoring.score([runs[0], tmp_path / "1/predictions.csv"], built[0])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -82,7 +90,10 @@ def test_files_that_are_not_the_seeds_of_one_method(built, runs, tmp_path, old, 
 def test_verify_scores_again(board, built, tmp_path, hpp):
     found = hpp("scoreboard", "verify", board, "--data", built[0]).output
     assert "2 entries, 0 wrong, 2 scored again" in found
-    assert "2 entries, 0 wrong, 0 scored again" in hpp("scoreboard", "verify", board).output
+    unscored = hpp("scoreboard", "verify", board).output
+    assert "2 entries, 0 wrong, 0 scored again" in unscored and "consistent, not scored again: no labels" in unscored
+    hpp("scoreboard", "verify", board, "--strict", expect=3)
+    hpp("scoreboard", "verify", board, "--strict", "--data", built[0])
     path = sorted(board.glob("*.json"))[0]
     entry = json.loads(path.read_text())
     files = sorted((board / "predictions" / path.stem).glob("*"))

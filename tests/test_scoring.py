@@ -122,7 +122,7 @@ def test_perfect_predictions_score_zero_in_every_form(perfect, built):
         (lambda t: t.assign(yaw=t["yaw"].where(t.index != 4)), "predictions.csv, line 6: yaw is empty; write a finite"),
         (
             lambda t: t.assign(yaw="left"),
-            "predictions.csv, lines 2, 3, 4, 5, 6 and 43 more: yaw is 'left', no finite number",
+            "predictions.csv, lines 2, 3, 4, 5, 6 and 43 more: yaw is 'left', no number below 100,000",
         ),
         (lambda t: t.drop(columns="roll"), "line 1: no complete pose among the columns 'id', 'pitch', 'yaw'"),
         (lambda t: t.rename(columns={"id": "name"}), "line 1: no column id, but 'name', 'pitch', 'yaw', 'roll'"),
@@ -150,7 +150,7 @@ def test_faulty_predictions(perfect, built, change, says):
         (
             "uses_target_images = true",
             'uses_target_images = "yes"',
-            "uses_target_images: 'yes' is none; write .* or false",
+            "uses_target_images: 'yes' is no true or false; write .* or false",
         ),
         ("authors =", "authors", "not TOML"),
         ('"pda"', '"none"', "task: 'none' is unknown; write one of da, pda, cross, intra"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import sys
 from importlib import resources
@@ -102,12 +103,7 @@ def find(id_or_file: str) -> Protocol:
             return protocol
     path = Path(id_or_file)
     if not path.is_file():
-        near = [p.id for p in known if p.id.partition("@")[0] == id_or_file.partition("@")[0]]
-        raise SubmissionError(
-            f"{id_or_file}: no such protocol; "
-            + (f"did you mean {near[0]}? " if near else "")
-            + "hpp protocols lists them"
-        )
+        raise SubmissionError(f"{id_or_file}: no such protocol; {hint(id_or_file)}hpp protocols lists them")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -119,6 +115,12 @@ def find(id_or_file: str) -> Protocol:
     if any(protocol.id == one.id for one in known):
         raise SubmissionError(f"{path}: its id {protocol.id} is a frozen protocol's; choose another")
     return protocol
+
+
+def hint(name: str) -> str:
+    """Return the question whether a frozen protocol of nearly this name was meant; empty if there is none."""
+    near = difflib.get_close_matches(name[:80], [protocol.id for protocol in frozen()], 1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: str) -> Protocol:
@@ -236,6 +238,7 @@ def reference(
     DatasetError
         If the subset is unknown or has frames that the labels lack.
     """
+    beyond: frozenset[str] = frozenset()
     if protocol is None:
         protocol = for_test_set(task, labels.ids, labels.rotations)
     elif ids_sha256(labels.ids) != protocol.frames_sha256:
@@ -245,8 +248,9 @@ def reference(
             raise SubmissionError(
                 f"{labels.source}: not the test set of {protocol.id}: expected its {protocol.frames:,} frames, found "
                 f"{len(labels.ids):,}" + (f", {len(rows):,} of them its own" if wanted is not None else "")
-                + "; without --protocol, these frames are scored under an id of their own"
+                + "; frames of one's own get a protocol by hpp protocols new, or are scored with --task"
             )  # fmt: skip
+        beyond = frozenset(labels.ids.tolist()) - frozenset(labels.ids[rows].tolist())
         labels = labels.take(rows)
     if len(labels.ids) != protocol.frames:
         raise SubmissionError(
@@ -260,11 +264,11 @@ def reference(
             "are they of the other camera or convention?"
         )
     if subset is None:
-        return Reference(protocol, labels.ids, labels)
+        return Reference(protocol, labels.ids, labels, beyond)
     few = subsets.find(subset, manifest_file)
     chosen = subsets.select(few, labels.ids)
     kept = labels.take(chosen)
-    beyond = frozenset(labels.ids.tolist()) - frozenset(kept.ids.tolist())
+    beyond |= frozenset(labels.ids.tolist()) - frozenset(kept.ids.tolist())
     return Reference(narrowed(protocol, few, kept.rotations), kept.ids, kept, beyond, few)
 
 
