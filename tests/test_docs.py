@@ -1,12 +1,7 @@
-import contextlib
 import doctest
 import importlib
 import json
-import os
 import re
-import shutil
-import signal
-import socket
 from pathlib import Path
 
 import click
@@ -98,35 +93,6 @@ def test_the_walk_works(tmp_path):
     assert len(shown) > 15 and walked.count("\n$ hpp ") == len(shown) and "rgb.cal" in walked
     names = [name.split("/")[-1] for name in re.findall(r"<!-- picture: (\S+) -->", page)]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(names)
-
-
-@pytest.mark.slow
-def test_the_walk_to_the_board_works(tmp_path):
-    """The other page, on the smallest miniature and so under a protocol of its own, which the walk writes first."""
-    page = PAGES["docs/submitting.md"].replace("--scale small", "--scale tiny").replace("miniature/pda@1", "tiny/pda@1")
-    page = page.replace("protocols show tiny/pda@1", "protocols show tiny.toml")
-    page = page.replace("--protocol tiny/pda@1", "--protocol tiny.toml").replace(" 15 && ", " 5 && ")
-    page = re.sub(r"(hpp (?:check|score|compare|scoreboard add) [^&>]*--data DATA)", r"\1 --protocol tiny.toml", page)
-    new = 'hpp protocols new tiny.toml --id tiny/pda@1 --title "The smallest miniature" --task pda --data DATA'
-    first = "<!-- run lines 16: hpp protocols -->"
-    page = page.replace(first, f"<!-- run: {new} -->\n<!-- end -->\n\n{first}")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        page = page.replace("8017", str(free.getsockname()[1]))
-    try:
-        walked = walk.walk(page, tmp_path, pictures=tmp_path / "pictures" if shutil.which("chromium") else None)
-    finally:
-        if (tmp_path / "serve.pid").exists():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int((tmp_path / "serve.pid").read_text()), signal.SIGTERM)
-    for words in (
-        "4 faults, 0 suspicions", "0 faults, 0 suspicions; tiny/pda@1, 48 frames", "lower MAE in", '"status":"ok"',
-        "2 entries, 0 wrong, 2 scored again", "scored {'mae':",
-    ):  # fmt: skip
-        assert words in walked, words
-    photos = re.findall(r"<!-- page: \S+ \S+ (\S+) -->", page) if shutil.which("chromium") else []
-    assert sorted(path.name for path in tmp_path.glob("pictures/*")) == sorted(photos)
-    assert all(f"pictures/{name}" in page and (ROOT / "docs/pictures" / name).exists() for name in photos)
 
 
 def test_a_walk_tells_what_went_otherwise(tmp_path):
