@@ -533,7 +533,7 @@ def test_template_check_and_score(real, tmp_path, hpp, monkeypatch):
     swapped = table.rename(columns={"pitch": "yaw", "yaw": "pitch"})
     swapped.to_csv("predictions.csv", index=False)
     found = hpp("check", "predictions.csv", "--labels", real / "Biwi_plus.npz", "--json", "faults.json").output
-    assert "suspicion: columns look swapped" in found
+    assert "suspicion: predictions.csv: columns look swapped" in found
     record = json.loads((tmp_path / "faults.json").read_text())
     assert record["faults"] == [] and record["suspicions"][0]["mend"] == "rename yaw, pitch, roll to pitch, yaw, roll"
 
