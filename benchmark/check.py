@@ -80,7 +80,7 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
                 suspicions = _suspicions(
                     poses, places, fields, reference.labels, reference.protocol.convention, figures
                 )
-                # No camera tells angles of a few degrees from radians, but the labels do.
+                # Angles in another unit are more than a suspicion: no method is scored so by choice.
                 if any(found.kind == UNITS for found in suspicions):
                     faults, suspicions = faults + suspicions, []
     suspicions += _odd_training(fields, reference)

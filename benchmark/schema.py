@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any
 
 from benchmark.tables import shown
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 
 @cache
 def _validator(part: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator  # not needed to train
+
     text = (resources.files("benchmark") / "entry.schema.json").read_text(encoding="utf-8")
     schema = json.loads(text)
     return Draft202012Validator(schema if part == "entry" else {"$ref": f"#/$defs/{part}", "$defs": schema["$defs"]})

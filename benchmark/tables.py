@@ -194,7 +194,7 @@ def _read_csv(data: bytes) -> _Columns:
     if "\0" in text[:MAX_LINE]:
         raise _Faulty("not a CSV, a Parquet or an npz file", "write a CSV: " + _HEADER)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    first = next(number for number, line in enumerate(lines) if line.strip())
+    first = next((number for number, line in enumerate(lines) if line.strip()), 0)
     delimiter = max(",;\t", key=lines[first].count)
     for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE or line.count(delimiter) >= MAX_COLUMNS:

@@ -157,6 +157,8 @@ def test_all_faults_are_listed_at_once(truth, reference):
     [
         (b"", "an empty file; write the header id,pitch,yaw,roll"),
         (b"\n \n", "an empty file"),
+        (b"\xef\xbb\xbf", "no cell that is not empty"),
+        ("\u2003\n".encode(), "no cell that is not empty"),
         (b"id,pitch,yaw,roll\n", "no row; give a row a frame"),
         (b"biwi/01/00003,1,2,3\n", "line 1: no column id, but 'biwi/01/00003', '1'"),
         (b"id,pitch,yaw\na,1,2\n", "line 1: no complete pose among the columns 'id', 'pitch', 'yaw'"),

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page sends predictions with curl")
 def test_the_walk_to_the_board_works(tmp_path):
     """Every command of the page ends as it says, on the smallest miniature and under a protocol of its own."""
     page = (
