@@ -66,13 +66,8 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
     rotations = None
     if len(poses.ids):
         faults += repeated(poses)
-        places, of_frames = _places(poses, reference)
-        # Who sends predictions to a service has no say in its frames.
-        faults += (
-            of_frames
-            if figures
-            else [fault._replace(mend=fault.mend.partition("; to score")[0]) for fault in of_frames]
-        )
+        places, of_frames = _places(poses, reference, figures)
+        faults += of_frames
         faults += _too_uniform(poses, fields, reference)
         if places is not None and np.isfinite(poses.rotations[places]).all():
             rotations = poses.rotations[places]
@@ -113,7 +108,7 @@ def _against_protocol(fields: dict[str, Any], reference: Reference) -> list[Faul
     return faults
 
 
-def _places(poses: Poses, reference: Reference) -> tuple[np.ndarray | None, list[Fault]]:
+def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarray | None, list[Fault]]:
     """Return the row (m,) of each frame of the test set, None if any is missing; and what is wrong with the ids."""
     if reference.ids is None:
         return None, []
@@ -129,7 +124,8 @@ def _places(poses: Poses, reference: Reference) -> tuple[np.ndarray | None, list
         some = ", ".join(missing[:3])
         what = f"{len(missing):,} of {len(wanted):,} frames are missing, the first {some}"
         mend = f"{reference.protocol.id} scores all frames or none: hpp submission template writes a row for each"
-        if not reference.protocol.subset:
+        # Who sends predictions to a service has no say in its frames.
+        if figures and not reference.protocol.subset:
             mend += "; to score only those of a subset, name it with --subset (hpp subsets lists them)"
         faults.append(Fault("", what, mend))
     extra = np.array([name not in known and name not in reference.beyond for name in poses.ids.tolist()])

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from benchmark.tables import shown
+from benchmark.tables import said, shown
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -29,6 +29,6 @@ def fault(value: Any, part: str = "entry") -> str:
         # JSON and TOML can hold texts that no file can, such as half of a surrogate pair.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         place = "" if error is None else "/".join(shown(one)[1:-1] for one in error.absolute_path) or "the whole"
-        return "" if error is None else f"{place}: {' '.join(error.message.split())[:200]}"
+        return "" if error is None else f"{place}: {said(error.message, 200)}"
     except (ValueError, RecursionError) as broken:  # a number of thousands of digits cannot even be shown
-        return " ".join(str(broken).split())[:200]
+        return said(broken, 200)

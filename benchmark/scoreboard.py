@@ -17,6 +17,7 @@ from benchmark.labels import Labels, read_labels
 from benchmark.published import published
 from benchmark.scoring import score_files
 from benchmark.submission import about_path
+from benchmark.tables import said
 from headposeplus import subsets
 from headposeplus.errors import DatasetError, HeadposeError, SubmissionError
 from headposeplus.files import content_hash, sha256, write_json, write_text
@@ -91,9 +92,7 @@ def read_entry(path: Path) -> dict[str, Any]:
         entry = json.loads(data.decode("utf-8"), parse_constant=refused)
         wrong = schema.fault(entry)
     except (OSError, ValueError, RecursionError) as broken:
-        raise SubmissionError(
-            f"{path}: not an entry of the scoreboard: {' '.join(str(broken).split())[:200]}"
-        ) from broken
+        raise SubmissionError(f"{path}: not an entry of the scoreboard: {said(broken, 200)}") from broken
     if wrong:
         raise SubmissionError(f"{path}: not an entry of the scoreboard: {wrong}")
     return dict(entry)
@@ -143,17 +142,13 @@ def verify(folder: Path, labels: Path | None) -> list[Verified]:
     return found
 
 
-def _frozen(entry: dict[str, Any]) -> protocols.Protocol | None:
-    """Return the frozen protocol that an entry names, if it names one."""
-    return next((one for one in protocols.frozen() if one.id == entry["protocol"]["id"]), None)
-
-
 def _wrong_claims(path: Path, entry: dict[str, Any]) -> list[str]:
     """Return what an entry says that cannot be true."""
     faults = []
     if path.stem != key(entry):
         faults.append(f"the file of this entry is named {key(entry)}.json")
-    protocol, known = protocols.Protocol(**entry["protocol"]), _frozen(entry)
+    protocol = protocols.Protocol(**entry["protocol"])
+    known = protocols.find_frozen(protocol.id)
     if protocol.sha256 != entry["protocol_sha256"]:
         faults.append("protocol_sha256 is not the hash of the protocol in it")
     if known is not None and protocol != known:
@@ -169,11 +164,14 @@ def _scored_again(folder: Path, entry: dict[str, Any], truth: Labels | None) -> 
     files = [file for file in sorted(folder.glob("*")) if file.name.endswith(_SUFFIXES)]
     if files and [sha256(file) for file in files] != entry["predictions_sha256"]:
         return ["the predictions beside it have other hashes than it says"], ""
-    protocol, subset = _frozen(entry) or protocols.Protocol(**entry["protocol"]), entry.get("subset", {}).get("name")
+    claimed, subset = protocols.Protocol(**entry["protocol"]), entry.get("subset", {}).get("name")
+    protocol = protocols.find_frozen(claimed.id) or claimed
     why_not = _why_not(files, protocol, subset, truth)
     if why_not or truth is None:
         return [], why_not
-    bootstrap, given = entry["bootstrap"], _frozen_whole(entry) if subset else protocol
+    bootstrap = entry["bootstrap"]
+    # A subset's protocol is made anew from the whole one, whose id comes before the colon.
+    given = protocols.find_frozen(protocol.id.partition(":")[0]) if subset else protocol
     try:
         again = score_files(
             files, truth, protocol.task, subset, None, None, given, bootstrap["resamples"], bootstrap["seed"]
@@ -197,12 +195,6 @@ def _why_not(files: list[Path], protocol: protocols.Protocol, subset: str | None
     if subset is not None and subset not in subsets.names():
         return f"the frames of {subset[:80]} are not known here"
     return "" if subset or _fits(protocol, truth) else "the labels given are of another test set"
-
-
-def _frozen_whole(entry: dict[str, Any]) -> protocols.Protocol | None:
-    """Return the frozen protocol that an entry's protocol narrows to a subset, if it narrows one."""
-    whole = entry["protocol"]["id"].partition(":")[0]
-    return next((one for one in protocols.frozen() if one.id == whole), None)
 
 
 def _fits(protocol: protocols.Protocol, truth: Labels) -> bool:

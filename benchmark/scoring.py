@@ -119,9 +119,9 @@ def score_files(
     checked = [check(*file, reference) for file in files]
     for path, one in zip(paths, checked, strict=True):
         stop(path, one.faults)
-    _check_seeds(paths, checked, [bytes_sha256(data) for data, _ in files])
-    rotations = np.stack([one.rotations for one in checked if one.rotations is not None])
     hashes = [bytes_sha256(data) for data, _ in files]
+    _check_seeds(paths, checked, hashes)
+    rotations = np.stack([one.rotations for one in checked if one.rotations is not None])
     more: dict[str, Any] = {}
     if rule is not None:
         rotations, hashes, more = _selected(rule, paths, found, reference)
@@ -166,7 +166,7 @@ def _named_protocol(about: dict[str, Any]) -> Protocol | None:
         return None
     if not name:
         raise SubmissionError('which protocol? name it with --protocol, or by protocol = "..." in the TOML')
-    found = next((one for one in protocols.frozen() if one.id == name), None)
+    found = protocols.find_frozen(name)
     if found is None:
         own = "one of your own is given by --protocol"
         raise SubmissionError(f"the TOML names {name[:80]!r}, no frozen protocol; {protocols.hint(name)}{own}")
@@ -188,22 +188,24 @@ def check_files(
     data, toml = read_files(predictions)
     about, _ = read_about(toml)
     truth = None if labels is None else read_labels(labels)
+    given, wanted = None, task or str(about.get("task", ""))
     told = []
-    if protocol is None and task is None:
+    if protocol is not None:
+        given = protocols.find(protocol)
+    elif task is None:
         # What a TOML says wrongly of its protocol is a fault like others, and does not hide them.
         try:
-            _named_protocol(about)
+            given = _named_protocol(about)
         except SubmissionError as error:
-            told, about = [Fault("TOML, protocol", str(error), "hpp protocols lists them")], {"task": "cross"}
-        if truth is not None and about.get("task") == "intra" and not about.get("protocol"):
+            told = [Fault("TOML, protocol", str(error), "hpp protocols lists them")]
+        if truth is not None and wanted == "intra" and not about.get("protocol"):
             told = [Fault("TOML, task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
-            about = {"task": "cross"}
+        wanted = "cross" if told else wanted
     if truth is not None:
-        reference = find_reference(about, truth, task, protocol=protocol)
+        reference = protocols.reference(given, truth, wanted or "cross")
     else:
-        wanted = about.get("task") if about.get("task") in ("da", "pda", "cross") else "pda"
-        named = None if protocol or task else _named_protocol(about)
-        reference = protocols.without_labels(named or protocols.find(protocol or f"biwi+/{task or wanted}@1"))
+        known = wanted if wanted in ("da", "pda", "cross") else "pda"
+        reference = protocols.without_labels(given or protocols.find(f"biwi+/{known}@1"))
     checked = check(data, toml, reference)
     if told:
         # Frames and labels were not those that are meant.

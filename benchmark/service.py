@@ -204,18 +204,9 @@ def _submission_page(found: dict[str, Any]) -> Response:
     entry = found["entry"]
     text = site.render(
         "submission.html", live=True, submission=found, waiting=found["status"] in (store.QUEUED, store.RUNNING),
-        entry=entry, tiles=_tiles(entry) if entry else [], intervals=bool(entry and entry.get("intervals")),
+        entry=entry, tiles=site.tiles(entry) if entry else [], intervals=bool(entry and entry.get("intervals")),
     )  # fmt: skip
     return _page(text, 200, {"Cache-Control": "no-store"})
-
-
-def _tiles(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    intervals = entry.get("intervals") or {}
-    return [
-        {"name": name, "value": entry["scores"][key], "interval": intervals.get(key)}
-        for key, name in site.SCORES.items()
-        if key in entry["scores"]
-    ]
 
 
 def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -468,7 +468,8 @@ def _facts(entry: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     return [(name, short(value, _LONG), code) for name, value, code in facts if short(value)]
 
 
-def _tiles(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+def tiles(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the scores of an entry as ``tiles.html`` shows them."""
     scores, deviation, intervals = (_mapping(entry.get(key)) for key in ("scores", "deviation", "intervals"))
     return [
         {
@@ -541,7 +542,7 @@ def entry_page(entry: Mapping[str, Any], extra: Mapping[str, Any] | None = None,
         entry=entry,
         protocol=short(entry["protocol"].get("id")),
         badges=[word for word in badges if word != "transductive" or entry.get("uses_target_images") is True],
-        tiles=_tiles(entry),
+        tiles=tiles(entry),
         bootstrap=_bootstrap(entry),
         suspicions=[short(one, 1_000) for one in _list(entry.get("suspicions"))[:50]],
         angles=angles,

@@ -15,7 +15,7 @@ import pandas as pd
 import tomli_w
 
 from benchmark.protocols import TASKS, Protocol, tomllib
-from benchmark.tables import MAX_BYTES, Fault, Poses, read, shown
+from benchmark.tables import MAX_BYTES, Fault, Poses, read, said, shown
 from headposeplus.convert import ANGLE_COLUMNS, CAMERAS
 from headposeplus.errors import SubmissionError
 from headposeplus.files import write_text
@@ -107,7 +107,7 @@ def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
         content = tomllib.loads(text.replace("\r\n", "\n"))
     except (ValueError, RecursionError) as error:
         mend = 'write texts in quotes, name = "text", and true or false in small letters'
-        return {}, [Fault("", f"not TOML: {' '.join(str(error)[:300].split())[:120]}", mend)]
+        return {}, [Fault("", f"not TOML: {said(error, 120)}", mend)]
     return _checked(content)
 
 

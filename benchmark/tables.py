@@ -111,9 +111,9 @@ def shown(text: object) -> str:
     return repr(words[:_SHOWN_TEXT]) + ("..." if len(words) > _SHOWN_TEXT else "")
 
 
-def said(error: Exception) -> str:
-    """Return an error's words as one short line: they may quote a stranger's text."""
-    return " ".join(str(error)[:400].split())[:80]
+def said(error: object, most: int = 80) -> str:
+    """Return an error's words as one line of ``most`` characters at most: they may quote a stranger's text."""
+    return " ".join(str(error)[: 5 * most].split())[:most]
 
 
 def listed(rows: Iterable[int], word: str = "line") -> str:

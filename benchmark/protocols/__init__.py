@@ -89,6 +89,11 @@ def frozen() -> list[Protocol]:
     return sorted(found, key=lambda protocol: protocol.id)
 
 
+def find_frozen(name: str) -> Protocol | None:
+    """Return the frozen protocol of an id, or None."""
+    return next((protocol for protocol in frozen() if protocol.id == name), None)
+
+
 def find(id_or_file: str) -> Protocol:
     """Return a frozen protocol by its id, or that of a file as :func:`write` makes one.
 
@@ -97,10 +102,9 @@ def find(id_or_file: str) -> Protocol:
     SubmissionError
         If there is none, or the file is faulty.
     """
-    known = frozen()
-    for protocol in known:
-        if protocol.id == id_or_file:
-            return protocol
+    known = find_frozen(id_or_file)
+    if known is not None:
+        return known
     path = Path(id_or_file)
     if not path.is_file():
         raise SubmissionError(f"{id_or_file}: no such protocol; {hint(id_or_file)}hpp protocols lists them")
@@ -112,7 +116,7 @@ def find(id_or_file: str) -> Protocol:
     if wrong:
         raise SubmissionError(f"{path}: not a protocol: {wrong}; hpp protocols new writes one")
     protocol = Protocol(**content)
-    if any(protocol.id == one.id for one in known):
+    if find_frozen(protocol.id) is not None:
         raise SubmissionError(f"{path}: its id {protocol.id} is a frozen protocol's; choose another")
     return protocol
 
@@ -133,7 +137,7 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
     """
     if path.exists():
         raise SubmissionError(f"{path}: there is such a file, and a protocol is never changed; choose another name")
-    if any(name == protocol.id for protocol in frozen()) or "@" not in name:
+    if find_frozen(name) is not None or "@" not in name:
         raise SubmissionError(f"--id {name}: expected one that no frozen protocol has, with a version: lab/faces@1")
     template = _template(task)
     protocol = _described(template, labels.ids, labels.rotations)._replace(
@@ -171,9 +175,9 @@ def for_test_set(task: str, ids: np.ndarray, rotations: Floats) -> Protocol:
 
 def _template(task: str) -> Protocol:
     """Return the frozen protocol of all of Biwi+ for a task; raises SubmissionError if there is no such task."""
-    for protocol in frozen():
-        if protocol.task == task and protocol.id == f"biwi+/{task}@1":
-            return protocol
+    found = find_frozen(f"biwi+/{task}@1")
+    if found is not None and found.task == task:
+        return found
     expected = ", ".join(name for name in TASKS if name != "intra")
     raise SubmissionError(f"unknown task {task!r}: expected one of {expected}")
 
