@@ -44,10 +44,10 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 readme: $(VENV)/.ready
-	$(BIN)/python -m benchmark.readme
+	$(BIN)/python -m benchmark.upkeep.readme
 
 walk: $(VENV)/.ready
-	$(BIN)/python -m benchmark.walk
+	$(BIN)/python -m benchmark.upkeep.walk
 
 bench: $(VENV)/.ready
 	$(BIN)/hpp bench build bench --json results/bench/build.json
@@ -61,10 +61,10 @@ bench: $(VENV)/.ready
 	$(BIN)/hpp bench score --json results/bench/score.json
 
 fuzz: $(VENV)/.ready
-	HPP_FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py -q -s
+	HPP_FUZZ=10000 $(BIN)/pytest tests/benchmark/scoring/test_fuzz.py -q -s
 
 findings: $(VENV)/.ready
-	$(BIN)/python -m benchmark.findings $(FINDINGS)
+	$(BIN)/python -m benchmark.studies.findings $(FINDINGS)
 
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.evaluation import Comparison, Evaluation, compare, evaluate
+    from benchmark.scoring.evaluation import Comparison, Evaluation, compare, evaluate
 
 __all__ = ["Comparison", "Evaluation", "compare", "evaluate"]
 
@@ -13,7 +13,7 @@ __all__ = ["Comparison", "Evaluation", "compare", "evaluate"]
 def __getattr__(name: str) -> Any:
     """Import what is asked for only then: the command line begins without numpy."""
     if name in __all__:
-        from benchmark import evaluation
+        from benchmark.scoring import evaluation
 
         return getattr(evaluation, name)
     raise AttributeError(f"module 'benchmark' has no attribute {name!r}")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from headposeplus import shards
+from headposeplus.datasets import shards
 from headposeplus.images import decode
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmark.cli import main
-from headposeplus.build import build_datasets
-from headposeplus.build_shards import Options
+from benchmark.cli.main import main
+from headposeplus.build.build import build_datasets
+from headposeplus.build.work import Options
 from headposeplus.miniature.write import write_miniature
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark import readme, walk
-from benchmark.cli import main
+from benchmark.cli.main import main
+from benchmark.upkeep import readme, walk
 from headposeplus.errors import HeadposeError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import walk
+from benchmark.upkeep import walk
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from headposeplus import __version__, biwi, manifest, synhead
-from headposeplus.biwi import Calibration, Pose
+from headposeplus import __version__
 from headposeplus.errors import HeadposeError
 from headposeplus.files import read_json, run_tasks, write_bytes, write_json, write_text
 from headposeplus.images import PNG
@@ -23,6 +22,8 @@ from headposeplus.miniature.heads import Mesh, body_mesh, draw_identity, head_me
 from headposeplus.miniature.poses import SCALES, Motion, Scale, biwi_motion, hidden_order, track_angles
 from headposeplus.miniature.render import Light, Scene, cast, make_scene, render
 from headposeplus.miniature.scenery import Sensor, room
+from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.rotations import Floats, from_matrix, to_matrix
 
 # Where the depth camera stands in the RGB one, in millimetres; group B's is not known, so it is made up.

@@ -1,0 +1,1 @@
+"""The scoreboard: entries, pages, published rows."""

@@ -1,0 +1,73 @@
+"""The report of a score: the page of its entry, with a scatter of the label space and the worst frames' pictures."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmark.board import site
+from benchmark.scoring.metrics import frame_errors
+from benchmark.scoring.score import Scored
+from headposeplus.datasets import shards
+from headposeplus.datasets.plots import draw_pose
+from headposeplus.files import write_text
+from headposeplus.images import Image, decode
+from headposeplus.rotations import Floats, from_matrix
+
+WORST = 12
+_SIDE = 160  # pixels of a picture
+
+
+def write_report(path: Path, scored: Scored) -> None:
+    """Write the report of files that were scored as one HTML page that needs nothing else.
+
+    The pictures of the worst frames, by MAE over the seeds, are there where the labels come from a built dataset: each
+    crop with the axes of its true pose, and with those of its predicted one (of the first seed).
+    """
+    labels, convention = scored.reference.labels, scored.reference.protocol.convention
+    assert labels is not None
+    truth, predicted = labels.rotations, scored.rotations[0]
+    errors = [frame_errors(one, truth, convention) for one in scored.rotations]
+    mae = np.mean([one.angles.mean(axis=1) for one in errors], axis=0)
+    geodesic = np.mean([one.geodesic for one in errors], axis=0)
+    worst = np.argsort(-mae, kind="stable")[:WORST]
+    crops = {} if labels.dataset is None else read_crops(labels.dataset, set(labels.ids[worst].tolist()))
+    true_angles, predicted_angles = from_matrix(truth, convention), from_matrix(predicted, convention)
+    rows: list[dict[str, Any]] = [
+        {
+            "id": str(labels.ids[row]),
+            "picture": _picture(crops.get(str(labels.ids[row])), truth[row], predicted[row]),
+            "true": tuple(true_angles[row].tolist()),
+            "predicted": tuple(predicted_angles[row].tolist()),
+            "mae": float(mae[row]),
+            "geodesic": float(geodesic[row]),
+        }
+        for row in worst
+    ]
+    extra = {"worst": rows, "scatter": (true_angles[:, 1], true_angles[:, 0], mae)}
+    write_text(path, site.entry_page(scored.entry, extra))
+
+
+def read_crops(dataset: shards.Dataset, ids: set[str]) -> dict[str, Image]:
+    """Return the crops (size, size, 3) of some frames of a dataset, by id."""
+    found = {}
+    for fields in shards.read_fields(dataset, "id", "image/offset", "image/bytes"):
+        offset = fields["image/offset"]
+        for row, name in enumerate(fields["id"].tolist()):
+            if name in ids:
+                found[name] = decode(fields["image/bytes"][offset[row] : offset[row + 1]])
+    return found
+
+
+def _picture(crop: Image | None, truth: Floats, predicted: Floats) -> str | None:
+    """Return a JPEG as a data URI: a crop with its true pose, and beside it with its predicted one."""
+    if crop is None:
+        return None
+    large = cv2.resize(crop, (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
+    both = np.concatenate((draw_pose(large, truth), draw_pose(large, predicted)), axis=1)
+    data = cv2.imencode(".jpg", cv2.cvtColor(both, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -1,0 +1,121 @@
+"""Commands that measure how fast the toolkit is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark.cli.common import FILE, FOLDER, SEED
+
+DATA = click.option("--data", type=FOLDER, required=True, help="Folder of the built datasets.")
+JSON = click.option("--json", "json_file", type=FILE, help="Write the figures here.")
+SECONDS = click.option("--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
+                       help="Time of each measurement.")  # fmt: skip
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+
+
+def _keep(record: dict[str, Any], json_file: Path | None) -> None:
+    from headposeplus.files import write_json
+
+    if json_file:
+        write_json(json_file, record)
+
+
+@click.group()
+def bench() -> None:
+    """Measure how fast the toolkit is (to train a method: hpp benchmark)."""
+
+
+@bench.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs of each measurement.")
+@JSON
+@SEED
+def build(folder: Path, repeats: int, json_file: Path | None, seed: int) -> None:
+    """Measure the build beside the bare decoding and encoding of the same files, on one core and on all.
+
+    A miniature whose images have the real sizes is written to FOLDER and kept for the next time.
+
+    \b
+    Example:
+      hpp bench build BENCH
+    """
+    from benchmark.upkeep import bench_build as library
+
+    record = library.bench_build(folder, repeats, seed)
+    click.echo(library.describe_build(record))
+    _keep(record, json_file)
+
+
+@bench.command()
+@DATA
+@click.option("--dataset", default="synhead++", show_default=True, help="Name of a rendered dataset in it.")
+@click.option("--batch", type=click.IntRange(1), default=200, show_default=True, help="Images a batch.")
+@SECONDS
+@DEVICE
+@JSON
+@SEED
+def loader(
+    data: Path, dataset: str, batch: int, seconds: float, device: str, json_file: Path | None, seed: int
+) -> None:
+    """Measure how fast batches come from each store, beside a plain loader that reads one file an image.
+
+    \b
+    Example:
+      hpp bench loader --data DATA
+    """
+    from benchmark.training.run import find_device
+    from benchmark.upkeep import bench_loader as library
+
+    record = library.bench_loader(data, dataset, batch, seconds, str(find_device(device)), seed)
+    click.echo(library.describe_loader(record))
+    _keep(record, json_file)
+
+
+@bench.command()
+@DATA
+@click.option("--task", type=click.Choice(["da", "pda"]), default="pda", show_default=True,
+              help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.")  # fmt: skip
+@click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial.")
+@click.option("--batch", type=click.IntRange(2), help="Images per domain and step.  [default: the preset's]")
+@SECONDS
+@DEVICE
+@click.option("--store", type=click.Choice(["auto", "device", "host", "stream"]), default="auto", show_default=True,
+              help="Where the crops are kept: decoded on the device or in memory, or encoded on disk.")  # fmt: skip
+@JSON
+@SEED
+def train(json_file: Path | None, **given: Any) -> None:
+    """Measure both stages of training beside the same steps on one batch that is on the device already.
+
+    The seconds that the sampling weights take at the size of the real datasets are measured, too.
+
+    \b
+    Examples:
+      hpp bench train --data DATA
+      hpp bench train --data DATA --preset miniature --device cpu --json train.json
+    """
+    from benchmark.upkeep import bench_train as library
+
+    record = library.bench_train(**given)
+    click.echo(library.describe_train(record))
+    _keep(record, json_file)
+
+
+@bench.command()
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each measurement.")
+@JSON
+@SEED
+def score(repeats: int, json_file: Path | None, seed: int) -> None:
+    """Measure how long it takes to check and score predictions of all frames of the real Biwi, on one core.
+
+    \b
+    Example:
+      hpp bench score
+    """
+    from benchmark.upkeep import bench_score as library
+
+    record = library.bench_score(repeats, seed)
+    click.echo(library.describe_score(record))
+    _keep(record, json_file)

@@ -1,0 +1,203 @@
+"""Commands on the face boxes of Biwi. They only call the library."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmark.cli.common import BIWI, FAULTS, FILE, JOBS, MANIFEST, NEEDED_BIWI, OUT_FILE
+
+if TYPE_CHECKING:
+    from headposeplus.boxes.files import BoxTable
+
+_TRANSFORM = click.option("--transform", type=FILE, help="Apply this mapping, which hpp boxes fit has written.")
+
+
+@click.group()
+def boxes() -> None:
+    """Make, check, correct and compare the face boxes of Biwi.
+
+    A file of boxes is a CSV: id, x, y, width, height (raw pixels), source, and whether checked by hand.
+    """
+
+
+def _write(ctx: click.Context, out: Path, table: BoxTable, faults: list[str]) -> None:
+    """Write boxes, and say how many there are of each source and which frames have none."""
+    from headposeplus.boxes import files as box_files
+
+    box_files.write(out, table)
+    counts = Counter(table.sources.tolist())
+    of_each = ", ".join(f"{count:,} {source}" for source, count in sorted(counts.items()))
+    click.echo(f"{len(table.ids):,} boxes ({of_each})\nboxes {out}")
+    if faults:
+        click.echo("\n".join([f"{len(faults):,} damaged frames or files without a box:", *faults]))
+        ctx.exit(FAULTS)
+
+
+@boxes.command()
+@NEEDED_BIWI
+@OUT_FILE
+@_TRANSFORM
+@MANIFEST
+@JOBS
+@click.pass_context
+def project(
+    ctx: click.Context, biwi: Path, out: Path, transform: Path | None, manifest: Path | None, jobs: int | None
+) -> None:
+    """Write the boxes of the projected heads, which never fail.
+
+    \b
+    Example:
+      hpp boxes project --biwi RAW/hpdb --out projected.csv
+    """
+    from headposeplus.boxes import files as box_files
+    from headposeplus.boxes import sources as box_sources
+    from headposeplus.files import cores
+    from headposeplus.raw.biwi import find_root
+
+    found = box_sources.project(find_root(biwi), jobs or cores(), manifest)
+    table = box_files.apply_mapping(box_files.read_mapping(transform), found.table) if transform else found.table
+    _write(ctx, out, table, found.faults)
+
+
+@boxes.command()
+@NEEDED_BIWI
+@OUT_FILE
+@click.option("--model", type=FILE, help="A CNN face detector of dlib, .dat.  [default: dlib's HOG detector]")
+@click.option("--upsample", type=click.IntRange(0, 4), default=1, show_default=True,
+              help="Times that an image is doubled first, for small faces.")  # fmt: skip
+@MANIFEST
+@JOBS
+@click.pass_context
+def detect(
+    ctx: click.Context, biwi: Path, out: Path, model: Path | None, upsample: int, manifest: Path | None,
+    jobs: int | None,
+) -> None:  # fmt: skip
+    """Write the boxes of dlib's face detector.
+
+    Of several faces the one that agrees best with the projected head is taken. Where no face is found near it, the
+    box is the projection's, and its source says so.
+
+    \b
+    Example:
+      hpp boxes detect --biwi RAW/hpdb --out detected.csv
+    """
+    from headposeplus.boxes import sources as box_sources
+    from headposeplus.files import cores
+    from headposeplus.raw.biwi import find_root
+
+    found = box_sources.detect(find_root(biwi), model, upsample, jobs or cores(), manifest)
+    _write(ctx, out, found.table, found.faults)
+
+
+@boxes.command("import")
+@click.argument("file", type=FILE)
+@OUT_FILE
+@_TRANSFORM
+@click.pass_context
+def import_(ctx: click.Context, file: Path, out: Path, transform: Path | None) -> None:
+    """Write the boxes of FILE, the published Biwi_plus.npz or a CSV of id, x, y, width and height.
+
+    \b
+    Example:
+      hpp boxes import Biwi_plus.npz --out boxes.csv
+    """
+    from headposeplus.boxes import files as box_files
+
+    table = box_files.read(file)
+    _write(ctx, out, box_files.apply_mapping(box_files.read_mapping(transform), table) if transform else table, [])
+
+
+@boxes.command()
+@click.argument("file", type=FILE)
+@click.argument("corrections", type=FILE)
+@OUT_FILE
+@click.pass_context
+def correct(ctx: click.Context, file: Path, corrections: Path, out: Path) -> None:
+    """Apply CORRECTIONS, as the page of hpp boxes review saves them, to the boxes of FILE.
+
+    \b
+    Example:
+      hpp boxes correct boxes.csv corrections.csv --out checked.csv
+    """
+    from headposeplus.boxes import files as box_files
+
+    table, moved, added = box_files.correct(box_files.read(file), box_files.read(corrections))
+    click.echo(f"{moved:,} boxes changed, {added:,} added, {int(table.checked.sum()):,} checked by hand in all")
+    _write(ctx, out, table, [])
+
+
+@boxes.command()
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
+@BIWI
+@MANIFEST
+def compare(a: Path, b: Path, biwi: Path | None, manifest: Path | None) -> None:
+    """Show how the boxes of the files A and B overlap: over all frames and, with --biwi, by pose.
+
+    \b
+    Example:
+      hpp boxes compare boxes.csv detected.csv --biwi RAW/hpdb
+    """
+    from headposeplus.boxes import files as box_files
+    from headposeplus.boxes import sources as box_sources
+
+    angles = box_sources.read_angles(biwi, manifest) if biwi else None
+    click.echo(box_files.describe(box_files.compare(box_files.read(a), box_files.read(b), angles)))
+
+
+@boxes.command()
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
+@OUT_FILE
+def fit(a: Path, b: Path, out: Path) -> None:
+    """Fit the shift and scale that bring the boxes of A closest to those of B, for --transform.
+
+    \b
+    Example:
+      hpp boxes fit boxes.csv detected.csv --out to_dlib.json
+    """
+    from headposeplus.boxes import files as box_files
+
+    mapping = box_files.fit_mapping(box_files.read(a), box_files.read(b))
+    box_files.write_mapping(out, mapping)
+    click.echo(
+        f"fitted to {mapping.pairs:,} boxes: shift {mapping.shift.round(3).tolist()} in widths and heights, "
+        f"scale {mapping.scale.round(3).tolist()}; mean IoU {mapping.iou_before:.3f} before, "
+        f"{mapping.iou_after:.3f} after\nmapping {out}"
+    )
+
+
+@boxes.command()
+@click.argument("file", type=FILE)
+@NEEDED_BIWI
+@OUT_FILE
+@click.option("--against", type=FILE, help="Boxes to compare with, such as a detector's.  [default: the projection]")
+@click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="Frames on the page.")
+@JOBS
+def review(file: Path, biwi: Path, out: Path, against: Path | None, limit: int, jobs: int | None) -> None:
+    """Write a page, HTML, to look at the boxes of FILE and correct them, the most doubtful first.
+
+    Open it in a browser, drag boxes or type numbers, and save the corrections; hpp boxes correct applies them.
+
+    \b
+    Example:
+      hpp boxes review boxes.csv --biwi RAW/hpdb --against detected.csv --out review.html
+    """
+    from headposeplus.boxes import files as box_files
+    from headposeplus.boxes import review as box_review
+    from headposeplus.files import cores
+    from headposeplus.raw.biwi import find_root
+
+    other = box_files.read(against) if against else None
+    found = box_review.write_review(box_files.read(file), find_root(biwi), out, other, limit, jobs or cores())
+    click.echo(
+        f"{found.frames:,} frames: {found.missing:,} without a box, {found.disagreeing:,} that disagree, "
+        f"{found.jumping:,} jumps, {found.undetected:,} not detected, {found.checked:,} checked before; "
+        f"{found.shown:,} are on the page\npage {out}"
+    )
+    for line in found.unreadable:
+        click.echo(line)

@@ -1,0 +1,247 @@
+"""Commands of the dataset toolkit: raw copies in, datasets out. They only call the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark.cli.common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEED, SUBSET, SYNHEAD
+
+
+@click.command()
+@click.argument("out", type=FOLDER)
+@click.option("--scale", type=click.Choice(["tiny", "small", "study", "full"]), default="small", show_default=True,
+              help="How many images, and how large.")  # fmt: skip
+@SEED
+@JOBS
+def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
+    """Write a procedural raw Biwi and SynHead to OUT/hpdb and OUT/synhead2_release.
+
+    Folders, names and formats are those of the real datasets, so that everything can be tried without them.
+    Only --scale full has the real sizes of the images. A run that was stopped goes on where it was.
+
+    \b
+    Example:
+      hpp miniature RAW --scale small
+    """
+    from headposeplus.files import cores
+    from headposeplus.miniature.write import write_miniature
+
+    write_miniature(out, scale, seed, jobs or cores())
+    click.echo(
+        f"raw Biwi    {out / 'hpdb'}\nraw SynHead {out / 'synhead2_release'}\nmanifest    {out / 'data_manifest.csv'}"
+    )
+
+
+@click.command()
+@click.argument("data", type=FOLDER, required=False)
+@BIWI
+@SYNHEAD
+@MANIFEST
+@click.option("--deep", is_flag=True, help="Decode every image.")
+@click.option("--json", "json_file", type=FILE, help="Write the whole report here.")
+@JOBS
+@click.pass_context
+def verify(
+    ctx: click.Context, data: Path | None, biwi: Path | None, synhead: Path | None, manifest: Path | None, deep: bool,
+    json_file: Path | None, jobs: int | None,
+) -> None:  # fmt: skip
+    """Compare raw copies with the manifest, or DATA, a folder of built datasets, with what its build wrote down.
+
+    The exit status is 0 where all is as it should be, and 3 where something is missing, damaged or different.
+
+    \b
+    Examples:
+      hpp verify --biwi RAW/hpdb --synhead RAW/synhead2_release
+      hpp verify DATA
+    """
+    from headposeplus.errors import HeadposeError
+    from headposeplus.files import cores, write_json
+    from headposeplus.verify import datasets as verify_data
+    from headposeplus.verify import raw as verify_raw
+    from headposeplus.verify import report as verify_report
+
+    if bool(data) == bool(biwi or synhead):
+        raise HeadposeError("nothing to verify: give DATA, or --biwi, --synhead or both")
+    if data:
+        report = verify_data.verify_data(data, manifest, deep)
+        click.echo(verify_report.describe_data(report))
+    else:
+        report = verify_raw.verify_raw(biwi, synhead, manifest, deep, jobs or cores())
+        click.echo(verify_report.describe_raw(report))
+    if json_file:
+        write_json(json_file, report)
+        click.echo(f"report {json_file}")
+    if verify_report.faults(report):
+        ctx.exit(FAULTS)
+
+
+@click.command("render-order")
+@click.option("--synhead", type=FOLDER, required=True, help="Raw SynHead: the folder synhead2_release, or one above.")
+@click.option("--biwi", type=FOLDER, help="Raw Biwi, whose angles the BIWI tracks follow: checks columns and signs.")
+@click.option("--plot", type=FILE, help="Draw all candidates here, PNG.")
+@click.option("--json", "json_file", type=FILE, help="Write the report here.")
+@SEED
+@JOBS
+def render_order(
+    synhead: Path, biwi: Path | None, plot: Path | None, json_file: Path | None, seed: int, jobs: int | None
+) -> None:
+    """Infer from its images in which order of axes, and with which signs, SynHead was rendered.
+
+    Where the images cannot tell, the candidates are shown and the exit status is 1.
+
+    \b
+    Example:
+      hpp render-order --synhead RAW/synhead2_release --plot render_order.png
+    """
+    from headposeplus.build import build
+    from headposeplus.datasets import plots
+    from headposeplus.files import cores, write_json
+    from headposeplus.raw import render_order as library
+
+    report, root = build.judge_order(synhead, biwi, jobs or cores(), seed)
+    click.echo(library.describe(report))
+    if plot:
+        plots.rendering_orders(report, plot)
+        click.echo(f"plot   {plot}")
+    if json_file:
+        write_json(json_file, library.to_json(report))
+        click.echo(f"report {json_file}")
+    library.check_margin(report, root)
+
+
+@click.command("build-datasets")
+@BIWI
+@SYNHEAD
+@click.option("--boxes", type=FILE, help="Face boxes of Biwi: a file of hpp boxes, or Biwi_plus.npz.")
+@click.option("--out", type=FOLDER, required=True, help="Folder of the datasets.")
+@click.option("--size", type=click.IntRange(8, 1024), default=224, show_default=True, help="Pixels a side of a crop.")
+@click.option("--render-order", help="SynHead's order of axes, such as xyz+++.  [default: inferred from the images]")
+@click.option("--visible-margin", type=click.FloatRange(-1, 1), default=0.1, show_default=True,
+              help="Keep a SynHead frame if the cosine from face to camera is above.")  # fmt: skip
+@click.option("--neighbours", type=click.IntRange(1, 100), default=1, show_default=True,
+              help="SynHead images that SynBiwi+ holds for each Biwi frame and head, the best first.")  # fmt: skip
+@click.option("--lossless", is_flag=True, help="Store SynHead's crops as PNG, not JPEG.")
+@click.option("--strict", is_flag=True, help="Stop at the first damaged file.")
+@click.option("--dry-run", is_flag=True, help="Say what would be built, how many bytes and about how long; build none.")
+@click.option("--dask", metavar="ADDRESS", help="Build on the workers of this Dask scheduler, such as tcp://host:8786.")
+@MANIFEST
+@SEED
+@JOBS
+@click.pass_context
+def build_datasets(ctx: click.Context, **options: Any) -> None:
+    """Build Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead.
+
+    With only one of the two, what it allows is built. A build that was stopped goes on where it was. Damaged
+    frames are left out, counted and listed, and the exit status is then 3.
+
+    \b
+    Example:
+      hpp build-datasets --biwi RAW/hpdb --synhead RAW/synhead2_release --boxes Biwi_plus.npz --out DATA
+    """
+    from headposeplus.build import build, estimate, summary
+    from headposeplus.build.work import Options
+    from headposeplus.files import cores
+
+    dry_run, dask, out = options.pop("dry_run"), options.pop("dask"), options["out"]
+    how = Options(*(options.pop(name) for name in Options._fields))
+    arguments = {
+        "out": out, "biwi_folder": options["biwi"], "synhead_folder": options["synhead"], "box_file": options["boxes"],
+        "order": options["render_order"], "options": how, "jobs": options["jobs"] or cores(),
+        "manifest_file": options["manifest"], "seed": options["seed"],
+    }  # fmt: skip
+    if dry_run:
+        click.echo(summary.describe_estimates(*estimate.estimate_build(**arguments), out))
+        return
+    built = build.build_datasets(**arguments, dask=dask)
+    click.echo(summary.describe(built, out))
+    if built.left_out:
+        ctx.exit(FAULTS)
+
+
+@click.command()
+@click.argument("data", type=FOLDER)
+@click.option("--biwi", type=FOLDER, help="Raw Biwi, whose head meshes are drawn over its frames.")
+@click.option("--out", type=FOLDER, help="Folder of the card and the pictures.  [default: DATA/inspect]")
+@SEED
+def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
+    """Look at built datasets: counts, label statistics, pictures and a dataset card.
+
+    DATA is the folder of a build. Beside the data are written card.md, which describes each dataset with its sources,
+    licences and citations, and the pictures that it shows.
+
+    \b
+    Example:
+      hpp inspect DATA --biwi RAW/hpdb
+    """
+    from headposeplus.datasets.card import inspect_data
+
+    click.echo(inspect_data(data, out or data / "inspect", biwi, seed))
+
+
+@click.command()
+@click.argument("source", type=FILE)
+@click.argument("target", type=FILE)
+@click.option("--from", "from_convention", required=True, help="Convention read: pyr, biwi, ypr, or such as xyz+++.")
+@click.option("--to", "to_convention", required=True, help="Convention written.")
+@click.option("--from-camera", type=click.Choice(["rgb", "depth"]), default="rgb", show_default=True,
+              help="Camera whose poses are read.")  # fmt: skip
+@click.option("--to-camera", type=click.Choice(["rgb", "depth"]), default="rgb", show_default=True,
+              help="Camera whose poses are written.")  # fmt: skip
+@click.option("--biwi", type=FOLDER, help="Raw Biwi, for its calibrations.  [default: the known ones of its sequences]")
+@MANIFEST
+def convert(
+    source: Path, target: Path, from_convention: str, to_convention: str, from_camera: str, to_camera: str,
+    biwi: Path | None, manifest: Path | None,
+) -> None:  # fmt: skip
+    """Turn the angles of the CSV SOURCE from one convention and camera into another, and write the CSV TARGET.
+
+    SOURCE has the columns pitch, yaw and roll in degrees (or a rotation: r11 to r33, or qx, qy, qz, qw), and, where
+    the camera changes, id. Other columns are kept.
+
+    \b
+    Example:
+      hpp convert angles.csv ypr.csv --from pyr --to ypr
+    """
+    from headposeplus.poses.convert import convert_file
+
+    click.echo(
+        convert_file(source, target, from_convention, to_convention, from_camera, to_camera, biwi, manifest)
+    )  # fmt: skip
+
+
+@click.command()
+@click.argument("dataset", type=FOLDER)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="FILE.npz, FILE.csv, or a folder.")
+@SUBSET
+@MANIFEST
+def export(dataset: Path, out: Path, subset: str | None, manifest: Path | None) -> None:
+    """Write a built DATASET, such as DATA/biwi+, for those who do not use this loader.
+
+    OUT ends in .npz (images, pyr, ypr and bbox, as the published Biwi_plus.npz has them), in .csv (a row a crop with
+    its pose and box), or is the name of a folder for the crops themselves.
+
+    \b
+    Example:
+      hpp export DATA/biwi+ --out biwi_plus.npz
+    """
+    from headposeplus.datasets import export as library
+
+    click.echo(library.export(dataset, out, subset, manifest))
+
+
+@click.command()
+@click.argument("name", required=False)
+@MANIFEST
+def subsets(name: str | None, manifest: Path | None) -> None:
+    """List the named subsets and splits of Biwi+, or the frames of the one called NAME.
+
+    \b
+    Example:
+      hpp subsets biwi/female
+    """
+    from headposeplus.raw import subsets as library
+
+    click.echo("\n".join(library.find(name, manifest).ids) if name else library.table())

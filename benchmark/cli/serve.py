@@ -1,0 +1,197 @@
+"""Commands of the scoring service. They only call the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from benchmark.cli.common import FILE, FOLDER
+from headposeplus.errors import HeadposeError
+
+DATABASE = click.option(
+    "--database", default="sqlite:///hpp-serve.db", show_default=True, envvar="HPP_DATABASE", show_envvar=True,
+    help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
+)  # fmt: skip
+_NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart", "jinja2")
+
+
+def _check_installed() -> None:
+    """Raise a HeadposeError if what the service needs is not installed."""
+    import importlib
+
+    try:
+        for name in _NEEDED:
+            importlib.import_module({"multipart": "python_multipart"}.get(name, name))
+    except ImportError as error:
+        raise HeadposeError(f"hpp serve needs more packages: pip install 'headposeplus[serve]' ({error})") from error
+
+
+@click.group(invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
+@click.option("--protocol", "names", multiple=True,
+              help="Id of a frozen protocol, or a TOML file of one's own; may be given several times.")  # fmt: skip
+@click.option("--labels", type=FILE, help="File of the labels: Biwi_plus.npz, or a CSV.")
+@click.option("--data", type=FOLDER, help="Folder of the built datasets, whose labels are taken.")
+@DATABASE
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--daily", type=click.IntRange(1), default=5, show_default=True,
+              help="Submissions of one submitter that are scored on a UTC day; faulty ones do not count.")  # fmt: skip
+@click.option("--per-minute", type=click.IntRange(1), default=30, show_default=True,
+              help="Requests of one submitter, or of one address without a token.")  # fmt: skip
+@click.option("--max-mib", type=click.IntRange(1, 64), default=16, show_default=True,
+              help="Largest file of predictions.")  # fmt: skip
+@click.pass_context
+def serve(
+    ctx: click.Context, names: tuple[str, ...], labels: Path | None, data: Path | None, database: str, host: str,
+    port: int, daily: int, per_minute: int, max_mib: int,
+) -> None:  # fmt: skip
+    """Score predictions that are sent by HTTP against labels that stay here, with a live board.
+
+    Submitters need a token: hpp serve token add NAME. Put a server with TLS in front where others can listen.
+
+    \b
+    Examples:
+      hpp serve token add "Lab A"
+      hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz
+      hpp serve --protocol challenge.toml --labels secret.csv --database postgresql://hpp@localhost/hpp
+    """
+    if ctx.invoked_subcommand is not None:
+        given = [
+            option.opts[0]
+            for option in ctx.command.params
+            if ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+        ]
+        if given:
+            raise click.UsageError(f"put {', '.join(given)} after {ctx.invoked_subcommand}, not before it")
+        return
+    if not names:
+        raise click.UsageError("name a protocol with --protocol, such as biwi+/pda@1 (hpp serve --help)")
+    source = labels or data
+    if source is None or (labels and data):
+        raise click.UsageError("name the labels with either --labels or --data")
+    _check_installed()
+    from benchmark.scoring import protocols
+    from benchmark.scoring.labels import read_labels
+    from benchmark.service import app as service
+
+    settings = service.Settings(
+        database, tuple(protocols.find(name) for name in dict.fromkeys(names)), read_labels(source),
+        daily, per_minute, max_mib << 20,
+    )  # fmt: skip
+    service.run(settings, host, port)
+
+
+@serve.group()
+def token() -> None:
+    """Say who may submit."""
+
+
+@token.command()
+@click.argument("name")
+@DATABASE
+def add(name: str, database: str) -> None:
+    """Print a new token for NAME, which is kept as a hash only: it cannot be shown again.
+
+    \b
+    Example:
+      hpp serve token add "Lab A"
+    """
+    _check_installed()
+    from benchmark.service import store as service_store
+
+    click.echo(service_store.add_token(service_store.open_store(database), name))
+
+
+@token.command()
+@click.argument("name")
+@DATABASE
+def revoke(name: str, database: str) -> None:
+    """Make the token of NAME invalid; what was scored stays.
+
+    \b
+    Example:
+      hpp serve token revoke "Lab A"
+    """
+    _check_installed()
+    from benchmark.service import store as service_store
+
+    service_store.revoke(service_store.open_store(database, create=False), name)
+    click.echo(f"the token of {name} is revoked")
+
+
+@token.command(name="list")
+@DATABASE
+def list_(database: str) -> None:
+    """List who has a token, since when, and what came of their submissions.
+
+    \b
+    Example:
+      hpp serve token list
+    """
+    _check_installed()
+    from tabulate import tabulate
+
+    from benchmark.service import store as service_store
+
+    rows = [
+        {
+            "name": s.name,
+            "since": s.created[:10],
+            "revoked": (s.revoked or "")[:10],
+            "scored": s.scored,
+            "faulty": s.faulty,
+        }
+        for s in service_store.list_submitters(service_store.open_store(database, create=False))
+    ]
+    click.echo(tabulate(rows, headers="keys", disable_numparse=True) if rows else "nobody has a token")
+
+
+@serve.command()
+@click.argument("key")
+@DATABASE
+def withdraw(key: str, database: str) -> None:
+    """Take the entry KEY, what the address of its page ends in, off the board; its submission stays.
+
+    \b
+    Example:
+      hpp serve withdraw lab-faces-1-my-method-1a2b3c4d-5e6f70
+    """
+    _check_installed()
+    from benchmark.service import store as service_store
+
+    service_store.withdraw(service_store.open_store(database, create=False), key)
+    click.echo(f"{key} is off the board")
+
+
+@serve.command()
+@click.argument("file", type=FILE)
+@DATABASE
+def backup(file: Path, database: str) -> None:
+    """Write all of the database, as it is at one moment, into a new SQLite FILE, while the service runs.
+
+    \b
+    Example:
+      hpp serve backup hpp-serve-backup.db
+    """
+    _check_installed()
+    from benchmark.service import store as service_store
+
+    click.echo(f"{service_store.backup(database, file):,} submissions\nbackup {file}")
+
+
+@serve.command()
+@click.argument("file", type=FILE)
+@DATABASE
+def restore(file: Path, database: str) -> None:
+    """Copy the backup FILE into a database that is empty or not yet there.
+
+    \b
+    Example:
+      hpp serve restore hpp-serve-backup.db --database sqlite:///hpp-serve.db
+    """
+    _check_installed()
+    from benchmark.service import store as service_store
+
+    click.echo(f"{service_store.restore(file, database):,} submissions restored")

@@ -1,0 +1,1 @@
+"""Crops on the device that trains: stores, and batches composed from them."""

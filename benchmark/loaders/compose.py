@@ -1,0 +1,223 @@
+"""Training data: the source with its labels, the target without, and batches composed on the device.
+
+The target comes without labels: what is handed to training has no field for them, and its shards are read without
+them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.networks import IMAGE_MEAN, IMAGE_STD
+from benchmark.loaders.stores import Store, open_store
+from headposeplus.datasets import shards
+from headposeplus.errors import DatasetError, TrainingError
+from headposeplus.images import decode
+from headposeplus.rotations import Floats
+
+
+class Source(NamedTuple):
+    """Labelled, rendered crops: ``angles`` (n, 3) are ``pyr`` in degrees.
+
+    ``backgrounds`` (b, 2 s, 2 s, 3) is empty where SynHead came without any.
+    """
+
+    store: Store
+    angles: Floats
+    backgrounds: np.ndarray
+
+
+class Target(NamedTuple):
+    """Crops of the target and their ids (n,). There are no labels here, and no way to them."""
+
+    store: Store
+    ids: np.ndarray
+
+
+def load_source(
+    dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None
+) -> Source:
+    """Return a source dataset for a device; ``kind`` is that of its store.
+
+    Raises
+    ------
+    DatasetError
+        If it is empty or damaged, or the datasets that it joins have crops of different sizes.
+    """
+    store = open_store(dataset, device, kind, threads)
+    angles = np.concatenate([fields["label/pyr"] for fields in shards.read_fields(dataset, "label/pyr")])
+    path = dataset.folder.parent / "synhead+" / shards.BACKGROUNDS
+    return Source(store, angles, load_backgrounds(path, store.size))
+
+
+def load_target(
+    dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None
+) -> Target:
+    """Return a target dataset for a device, its labels unread; raises DatasetError if it is empty or damaged."""
+    store = open_store(dataset, device, kind, threads)
+    return Target(store, np.concatenate([fields["id"] for fields in shards.read_fields(dataset, "id")]))
+
+
+def load_backgrounds(path: Path, size: int) -> np.ndarray:
+    """Return the decoded backgrounds (b, 2 size, 2 size, 3) of a file; none where there is no file."""
+    if not path.exists():
+        return np.zeros((0, 2 * size, 2 * size, 3), np.uint8)
+    try:
+        with h5py.File(path, "r") as file:
+            data, offset = file["image/bytes"][...], file["image/offset"][...]
+    except (OSError, KeyError) as error:
+        raise DatasetError(f"{path}: damaged backgrounds ({error}); delete the file and build again") from error
+    return np.stack([decode(data[start:end]) for start, end in itertools.pairwise(offset)])
+
+
+def keyed_random(seed: int, epoch: int, samples: np.ndarray, count: int) -> np.ndarray:
+    """Return ``count`` numbers in [0, 1) for each sample, (n, count), that depend on nothing but the three keys.
+
+    Every sample draws the same background in an epoch, whatever the batch or order it comes in. The mixing
+    is that of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
+    """
+
+    def mix(x: np.ndarray) -> np.ndarray:
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+    with np.errstate(over="ignore"):
+        golden = np.uint64(0x9E3779B97F4A7C15)
+        state = mix(np.uint64(seed) * golden + mix(np.asarray(np.uint64(epoch) + golden)))
+        keys = mix(state + samples.astype(np.uint64)[:, None] * golden)
+        numbers = mix(keys + np.arange(1, count + 1, dtype=np.uint64) * golden)
+    return (numbers >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+class _Buffers:
+    """Arrays that are lent out again once nobody holds them: new memory takes longer to fill than a batch to make."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self._dtype = dtype
+        self._lent: list[tuple[np.ndarray, weakref.ref[np.ndarray]]] = []
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return an array, not initialised; it is the caller's until the last view of it is gone."""
+        fitting = (whole for whole, lent in self._lent if lent() is None and whole.shape == shape)
+        whole = next(fitting, None)
+        if whole is None:
+            whole = np.empty(shape, self._dtype)
+        lent = whole.view()
+        kept = [pair for pair in self._lent if pair[0] is not whole]
+        self._lent = [*kept[-3:], (whole, weakref.ref(lent))]  # of source and target, those in use and those being made
+        return lent
+
+
+class Composer:
+    """Makes batches on the device: unpacks the masks, puts a random background behind each head, normalises."""
+
+    def __init__(self, source: Source, device: torch.device, seed: int) -> None:
+        size = source.store.size
+        self._seed, self._size, self._device = seed, size, device
+        self._angles = torch.from_numpy(source.angles).float().to(device)
+        self._backgrounds = torch.from_numpy(source.backgrounds).to(device)
+        # x * scale + shift normalises; for a whole row of an image, as three numbers at a time are slow.
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (IMAGE_MEAN, IMAGE_STD))
+        self._scale = (1 / (255 * std)).repeat(size).float().to(device)
+        self._shift = (-mean / std).repeat(size).float().to(device)
+        self._pixels, self._floats = _Buffers(np.uint8), _Buffers(np.float32)
+        # The eight pixels of each byte of a mask.
+        bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+        self._bits = torch.from_numpy(bits).bool().to(device)
+
+    def source(self, rows: np.ndarray, crops: Tensor, masks: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return images (n, 3, s, s) and angles (n, 3) in degrees, on the device, of the source's ``rows`` (n,).
+
+        ``crops`` and ``masks`` are what the store gives for them.
+        """
+        draws = keyed_random(self._seed, epoch, rows, 3)
+        compose = self._compose_on_cpu if self._device.type == "cpu" else self._compose_on_gpu
+        return self._normalise(compose(draws, crops, masks)), self._angles[torch.from_numpy(rows).to(self._device)]
+
+    def target(self, crops: Tensor) -> Tensor:
+        """Return images (n, 3, s, s) of crops (n, s, s, 3), on the device."""
+        return self._normalise(crops)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """Return (n, 3, s, s), channels last, of uint8 images (n, s, s, 3)."""
+        if self._device.type == "cpu":
+            floats = torch.from_numpy(self._floats.take(images.shape))
+        else:
+            floats = torch.empty(images.shape, device=self._device)
+        lines = floats.flatten(2).copy_(images.flatten(2))
+        torch.addcmul(self._shift, lines, self._scale, out=lines)
+        return floats.permute(0, 3, 1, 2)
+
+    def _corners(self, draws: Floats) -> np.ndarray:
+        """Return the number of the background, top and left (n, 3) of the crops that are drawn."""
+        return (draws * [len(self._backgrounds), self._size + 1, self._size + 1]).astype(np.int64)
+
+    def _compose_on_gpu(self, draws: Floats, crops: Tensor, masks: Tensor) -> Tensor:
+        """Return the crops (n, s, s, 3), uint8, on what ``draws`` (n, 3), in [0, 1), puts behind them."""
+        size = self._size
+        mask = self._bits[masks.int()].flatten(1)[:, : size * size].view(-1, size, size, 1)
+        if len(self._backgrounds):
+            which, top, left = torch.from_numpy(self._corners(draws).T.copy()).to(self._device, non_blocking=True)
+            windows = self._backgrounds.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
+            behind = windows[which, top, left]
+        else:
+            behind = torch.from_numpy((draws * 256).astype(np.uint8)).to(self._device).view(-1, 1, 1, 3)
+        return torch.where(mask, crops, behind)
+
+    def _compose_on_cpu(self, draws: Floats, crops: Tensor, masks: Tensor) -> Tensor:
+        """Return the same as on a GPU, image by image: many times as fast as torch's gathers on a CPU."""
+        size = self._size
+        images = self._pixels.take(tuple(crops.shape))
+        if len(self._backgrounds):
+            backgrounds = self._backgrounds.numpy()
+            for image, (which, top, left) in zip(images, self._corners(draws).tolist(), strict=True):
+                image[:] = backgrounds[which, top : top + size, left : left + size]
+        else:
+            images[:] = (draws * 256).astype(np.uint8)[:, None, None]
+        heads = np.unpackbits(masks.numpy(), axis=1, count=size * size).reshape(-1, size, size)
+        for image, crop, head in zip(images, crops.numpy(), heads, strict=True):
+            cv2.copyTo(crop, head, image)
+        return torch.from_numpy(images)
+
+
+def cumulative(probabilities: Floats) -> Floats:
+    """Return what :func:`draw` draws by: the summed probabilities (n,)."""
+    summed = np.cumsum(probabilities)
+    return summed / summed[-1]
+
+
+def draw(rng: np.random.Generator, summed: Floats, count: int) -> np.ndarray:
+    """Return ``count`` indices drawn with replacement by the :func:`cumulative` probabilities (n,).
+
+    They are those of ``rng.choice(n, count, p=probabilities)``, which would sum all of them up again.
+    """
+    return np.searchsorted(summed, rng.random(count), side="right")
+
+
+def endless(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:
+    """Yield batches of indices without end: whole passes over ``count`` samples, shuffled anew for each.
+
+    Raises
+    ------
+    TrainingError
+        If the batch is larger than the dataset.
+    """
+    if batch > count:
+        raise TrainingError(f"a batch of {batch} is larger than the dataset of {count} images; lower --batch")
+    left = np.zeros(0, np.int64)
+    while True:
+        if len(left) < batch:
+            left = np.concatenate((left, rng.permutation(count)))
+        yield left[:batch]
+        left = left[batch:]

@@ -1,0 +1,470 @@
+"""Stores: the crops and masks of a dataset by row, on the device that trains.
+
+A *device* store holds them decoded on the device, a *host* store decoded in memory beside it, and a *stream* store
+reads them from the shards as they are asked for. Each takes a plan, which says the rows of every batch, and gives
+exactly those: so all give the same bytes for the same plan. A shuffle buffer would not: what it gives depends on its
+size and on what happens to lie in it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.training.ranks import processes_here
+from headposeplus.datasets import shards
+from headposeplus.errors import DatasetError, ImageError
+from headposeplus.files import cores, progress
+from headposeplus.images import decode
+
+STORES = ("auto", "device", "host", "stream")
+# What decoded crops may take of the memory that is free: of a GPU's, and of the machine's.
+GPU_SHARE, RAM_SHARE = 0.6, 0.5
+STREAM_SHARE = 0.2  # of the machine's free memory, for the encoded crops of two windows
+PROGRESS_FROM = 5000  # crops; fewer are decoded before a progress bar is worth reading
+AHEAD = 3  # batches made ready before they are asked for
+_FIRST_WINDOW = 1 / 16  # of a full window: the first batch waits for all of it
+_GAP, _RUN = 64 << 10, 4 << 20  # bytes of a shard: a smaller gap is read too; a longer run is read in parts
+_PIECE = 512  # rows that are read and decoded at a time where a dataset is decoded whole
+_TASK = 16  # crops that a thread decodes at a time
+
+Batch = tuple[Tensor, Tensor | None]
+Item = TypeVar("Item")
+
+
+class _Layout(NamedTuple):
+    """Where the rows of a dataset lie: row ``starts[i]`` is the first of shard ``paths[i]``."""
+
+    paths: list[Path]
+    starts: np.ndarray
+    size: int
+    rendered: bool
+
+    @property
+    def mask_bytes(self) -> int:
+        return (self.size**2 + 7) // 8
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Return what all rows take, decoded, with their masks."""
+        return int(self.starts[-1]) * (3 * self.size**2 + self.rendered * self.mask_bytes)
+
+
+def _layout(dataset: shards.Dataset) -> _Layout:
+    parts = shards.parts(dataset)
+    sizes = {part.size for part in parts}
+    if len(sizes) != 1:
+        raise DatasetError(f"{dataset.folder}: joins datasets with crops of {sizes} pixels; build them with one --size")
+    listed = [(part.folder / shard["file"], int(shard["rows"])) for part in parts for shard in part.info["shards"]]
+    filled = [(path, rows) for path, rows in listed if rows]
+    if not filled:
+        raise DatasetError(f"{dataset.folder}: the dataset is empty")
+    starts = np.cumsum([0] + [rows for _, rows in filled])
+    return _Layout([path for path, _ in filled], starts, sizes.pop(), all(part.name != "biwi+" for part in parts))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    """Yield an open shard; whatever cannot be read of it is a DatasetError.
+
+    It is closed again after each visit, so no process inherits it. It has no chunk cache: that would read a megabyte
+    for each crop.
+    """
+    try:
+        with h5py.File(path, "r", rdcc_nbytes=0) as file:
+            yield file
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise shards.damaged(path, error) from error
+
+
+def _read_offset(file: h5py.File, rows: int) -> np.ndarray:
+    offset: np.ndarray = file["image/offset"][...]
+    if offset.shape != (rows + 1,):
+        raise ValueError(f"{len(offset) - 1} rows where {rows} were expected")
+    return offset
+
+
+def _decode_into(out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) -> None:
+    """Decode crops into ``out`` (n, s, s, 3); ``paths`` are the shards that they are from."""
+    for i, data in enumerate(encoded):
+        try:
+            crop = decode(data)
+            if crop.shape != out.shape[1:]:
+                raise ImageError(f"a crop of {crop.shape[:2]} pixels")
+        except ImageError as error:
+            raise shards.damaged(paths[i], ValueError("a crop in it cannot be decoded")) from error
+        out[i] = crop
+
+
+def _decode(
+    pool: ThreadPoolExecutor, out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]
+) -> list[Future[None]]:
+    """Start to decode crops into ``out`` (n, s, s, 3)."""
+    parts = [slice(start, start + _TASK) for start in range(0, len(encoded), _TASK)]
+    return [pool.submit(_decode_into, out[part], encoded[part], paths[part]) for part in parts]
+
+
+def _wait(futures: list[Future[None]]) -> None:
+    for future in futures:
+        future.result()
+
+
+def _room(layout: _Layout, count: int, device: torch.device, pinned: bool = False) -> Batch:
+    """Return uninitialised crops and masks."""
+
+    def empty(*shape: int) -> Tensor:
+        if device.type == "cpu" and not pinned:
+            return torch.from_numpy(np.empty(shape, np.uint8))  # NumPy asks for huge pages, which are faster to fill
+        return torch.empty(shape, dtype=torch.uint8, device=device, pin_memory=pinned)
+
+    masks = empty(count, layout.mask_bytes) if layout.rendered else None
+    return empty(count, layout.size, layout.size, 3), masks
+
+
+def _check(rows: np.ndarray, count: int) -> None:
+    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of {count}")
+
+
+def _take(whole: Batch, rows: np.ndarray, out: Batch) -> None:
+    """Gather rows in memory; NumPy copies each in one go, many times as fast as torch gathers uint8."""
+    for source, target in zip(whole, out, strict=True):
+        if source is not None and target is not None:
+            _check(rows, len(source))
+            np.take(source.numpy(), rows, axis=0, out=target.numpy(), mode="clip")  # "raise" copies once more
+
+
+def _ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
+    """Yield what a generator yields, made in a thread that stays ``depth`` items ahead; its errors are raised here."""
+    end = object()
+    pool = ThreadPoolExecutor(1)
+    try:
+        futures: deque[Future[Item | object]] = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := futures.popleft().result()) is not end:
+            futures.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        items.close()
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that can still be taken, as far as Linux tells; 4 GiB elsewhere."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 4 << 30
+    try:  # a container may be allowed less; files that it has read make way
+        group = Path("/sys/fs/cgroup")
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        taken = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
+        free = min(free, int((group / "memory.max").read_text()) - taken)
+    except (OSError, ValueError, KeyError):
+        pass
+    return free
+
+
+def free_device_memory(device: torch.device) -> int:
+    """Return the free bytes of a GPU."""
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+class Store:
+    """Crops and masks of a dataset by row; ``size`` is the crops' side in pixels."""
+
+    kind = ""
+
+    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+        self.size = layout.size
+        self._layout, self._device, self._threads = layout, device, threads
+
+    def __len__(self) -> int:
+        return int(self._layout.starts[-1])
+
+    def batches(self, plan: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Yield, for each array of rows (n,) of a plan, crops (n, s, s, 3) and masks (n, bytes), on the device.
+
+        Both are uint8; crops are RGB, masks packed bits as in the shards, or None where nothing is rendered. The plan
+        is read ahead, in another thread. A plan should end with the batches that are wanted: what is read ahead of
+        them is lost.
+
+        Raises
+        ------
+        DatasetError
+            If a shard is missing or damaged.
+        """
+        raise NotImplementedError
+
+    def gather(self, rows: np.ndarray) -> Batch:
+        """Return the crops and masks of rows (n,); see :meth:`batches`."""
+        (batch,) = self.batches([rows])
+        return batch
+
+    def _empty(self, count: int) -> Batch:
+        """Return room in memory for a batch, or for what is on its way to the device."""
+        return _room(self._layout, count, torch.device("cpu"), pinned=self._device.type == "cuda")
+
+    def _decode_all(self, device: torch.device) -> Batch:
+        """Return all crops and masks on a device; a few hundred at a time are held elsewhere."""
+        crops, masks = _room(self._layout, len(self), device)
+        pieces = _ahead(self._pieces(), 1)
+        with (
+            ThreadPoolExecutor(self._threads) as pool,
+            progress(len(self) if len(self) >= PROGRESS_FROM else 0, "decode", "crop") as bar,
+        ):
+            try:
+                for first, path, encoded, bits in pieces:
+                    rows = slice(first, first + len(encoded))
+                    staged = crops[rows] if device.type == "cpu" else self._empty(len(encoded))[0]
+                    _wait(_decode(pool, staged.numpy(), encoded, [path] * len(encoded)))
+                    if device.type != "cpu":
+                        crops[rows].copy_(staged, non_blocking=True)
+                    if masks is not None and bits is not None:
+                        masks[rows] = torch.from_numpy(bits).to(device)
+                    bar.update(len(encoded))
+            finally:
+                pieces.close()
+        return crops, masks
+
+    def _pieces(self) -> Generator[tuple[int, Path, list[np.ndarray], np.ndarray | None], None, None]:
+        """Yield all rows, some at a time: the first one's number, the shard, the encoded crops and the masks."""
+        for shard, path in enumerate(self._layout.paths):
+            start, end = (int(row) for row in self._layout.starts[shard : shard + 2])
+            with _open(path) as file:
+                offset = _read_offset(file, end - start)
+                for first in range(0, end - start, _PIECE):
+                    last = min(first + _PIECE, end - start)
+                    data = file["image/bytes"][offset[first] : offset[last]]
+                    cuts = offset[first + 1 : last] - offset[first]
+                    bits = file["mask/bits"][first:last] if self._layout.rendered else None
+                    yield start + first, path, np.split(data, cuts), bits
+
+
+class DeviceStore(Store):
+    """Everything decoded on the device: a batch is one gather there."""
+
+    kind = "device"
+
+    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+        super().__init__(layout, device, threads)
+        self._crops, self._masks = self._decode_all(device)
+
+    def batches(self, plan: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Yield the batches of a plan; see :meth:`Store.batches`."""
+        for rows in plan:
+            if self._device.type == "cpu":
+                batch = self._empty(len(rows))
+                _take((self._crops, self._masks), rows, batch)
+                yield batch
+            else:
+                index = torch.from_numpy(np.asarray(rows, np.int64)).to(self._device, non_blocking=True)
+                masks = None if self._masks is None else self._masks.index_select(0, index)
+                yield self._crops.index_select(0, index), masks
+
+
+class _AheadStore(Store):
+    """A store whose batches are made in memory by a thread, ahead of time, and copied to the device meanwhile."""
+
+    def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
+        raise NotImplementedError
+
+    def batches(self, plan: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Yield the batches of a plan; see :meth:`Store.batches`."""
+        if self._device.type == "cpu":
+            yield from _ahead(self._in_memory(plan), AHEAD)
+            return
+        batches = _ahead(self._copied(self._in_memory(plan)), AHEAD)
+        try:
+            for (crops, masks), copied in batches:
+                stream = torch.cuda.current_stream(self._device)
+                stream.wait_event(copied)
+                for tensor in (crops, masks):
+                    if tensor is not None:
+                        # Made on the other stream, whose next batches must not take its memory while it is in use.
+                        tensor.record_stream(stream)
+                yield crops, masks
+        finally:
+            batches.close()
+
+    def _copied(self, batches: Generator[Batch, None, None]) -> Generator[tuple[Batch, torch.cuda.Event], None, None]:
+        """Yield each batch on the device, and what to wait for before it is used.
+
+        PyTorch lends a pinned buffer out again only once the copies from it are done.
+        """
+        side = torch.cuda.Stream(self._device)
+        try:
+            for crops, masks in batches:
+                with torch.cuda.stream(side):
+                    copy = (
+                        crops.to(self._device, non_blocking=True),
+                        None if masks is None else masks.to(self._device, non_blocking=True),
+                    )
+                    copied = side.record_event()
+                yield copy, copied
+        finally:
+            batches.close()
+
+
+class HostStore(_AheadStore):
+    """Everything decoded in the machine's memory.
+
+    That memory is not pinned: a batch is gathered into a pinned buffer anyhow, and PyTorch rounds what it pins up to
+    a power of two.
+    """
+
+    kind = "host"
+
+    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+        super().__init__(layout, device, threads)
+        self._crops, self._masks = self._decode_all(torch.device("cpu"))
+
+    def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
+        for rows in plan:
+            batch = self._empty(len(rows))
+            _take((self._crops, self._masks), rows, batch)
+            yield batch
+
+
+class _Window(NamedTuple):
+    """Some batches of a plan, and what they need: row ``rows[i]`` (sorted, each once) is ``encoded[i]``."""
+
+    batches: list[np.ndarray]
+    rows: np.ndarray
+    encoded: list[np.ndarray]
+    masks: np.ndarray | None
+
+
+class StreamStore(_AheadStore):
+    """Crops read from the shards and decoded as they are asked for, for what does not fit into memory decoded.
+
+    A plan is taken in windows of as many draws as memory allows. The rows of a window are read once each, in the
+    order of the files and in long runs, while the window before is decoded.
+    """
+
+    kind = "stream"
+
+    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+        super().__init__(layout, device, threads)
+        self._offsets = []
+        for path, rows in zip(layout.paths, np.diff(layout.starts), strict=True):
+            with _open(path) as file:
+                self._offsets.append(_read_offset(file, rows))
+        stored = sum(int(offset[-1]) for offset in self._offsets)
+        self._row_bytes = stored / len(self) + layout.rendered * layout.mask_bytes + 200
+
+    def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
+        stop = threading.Event()
+        windows = _ahead(self._windows(plan, stop), 1)
+        pool = ThreadPoolExecutor(self._threads)
+        ready: deque[tuple[Batch, list[Future[None]]]] = deque()
+        try:
+            for window in windows:
+                for rows in window.batches:
+                    ready.append(self._start(pool, window, rows))
+                    if len(ready) > AHEAD:
+                        batch, futures = ready.popleft()
+                        _wait(futures)
+                        yield batch
+                del window
+            for batch, futures in ready:
+                _wait(futures)
+                yield batch
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            windows.close()
+
+    def _start(self, pool: ThreadPoolExecutor, window: _Window, rows: np.ndarray) -> tuple[Batch, list[Future[None]]]:
+        """Start to decode a batch."""
+        crops, masks = self._empty(len(rows))
+        slots = np.searchsorted(window.rows, rows)
+        if masks is not None and window.masks is not None:
+            np.take(window.masks, slots, axis=0, out=masks.numpy(), mode="clip")
+        encoded = [window.encoded[slot] for slot in slots]
+        shard = np.searchsorted(self._layout.starts, rows, side="right") - 1
+        return (crops, masks), _decode(pool, crops.numpy(), encoded, [self._layout.paths[i] for i in shard])
+
+    def _draws(self) -> int:
+        """Return how many draws a full window may hold."""
+        return max(int(STREAM_SHARE * free_memory() / processes_here() / 2 / self._row_bytes), 1)
+
+    def _windows(self, plan: Iterable[np.ndarray], stop: threading.Event) -> Generator[_Window, None, None]:
+        most = self._draws()
+        draws = max(int(most * _FIRST_WINDOW), 1)
+        batches: list[np.ndarray] = []
+        held = 0
+        for rows in plan:
+            if batches and held + len(rows) > draws:
+                yield self._read(batches, stop)
+                batches, held, draws = [], 0, min(2 * draws, most)
+            batches.append(np.asarray(rows, np.int64))
+            held += len(rows)
+        if batches:
+            yield self._read(batches, stop)
+
+    def _read(self, batches: list[np.ndarray], stop: threading.Event) -> _Window:
+        """Read a window; once it is no longer wanted, the rest is left out."""
+        rows = np.unique(np.concatenate(batches))
+        _check(rows, len(self))
+        masks = np.empty((len(rows), self._layout.mask_bytes), np.uint8) if self._layout.rendered else None
+        encoded: list[np.ndarray] = []
+        bounds = np.searchsorted(rows, self._layout.starts)
+        for shard in np.flatnonzero(np.diff(bounds)):
+            offset = self._offsets[shard]
+            first, last = bounds[shard : shard + 2]
+            local = rows[first:last] - self._layout.starts[shard]
+            with _open(self._layout.paths[shard]) as file:
+                for run in _runs(local, offset):
+                    if stop.is_set():
+                        return _Window(batches, rows, encoded, masks)
+                    data = file["image/bytes"][offset[run[0]] : offset[run[-1] + 1]]
+                    if masks is not None:
+                        filled = len(encoded)
+                        masks[filled : filled + len(run)] = file["mask/bits"][run[0] : run[-1] + 1][run - run[0]]
+                    begins, ends = offset[run] - offset[run[0]], offset[run + 1] - offset[run[0]]
+                    # Copied, so that the gaps between them do not stay in memory.
+                    encoded += [data[a:b].copy() for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return _Window(batches, rows, encoded, masks)
+
+
+def _runs(rows: np.ndarray, offset: np.ndarray) -> list[np.ndarray]:
+    """Return rows (n,) of a shard, sorted, in runs that are worth reading in one go."""
+    gaps = offset[rows[1:]] - offset[rows[:-1] + 1]
+    parts = offset[rows] // _RUN
+    return np.split(rows, np.flatnonzero((gaps > _GAP) | (parts[1:] != parts[:-1])) + 1)
+
+
+def open_store(dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None) -> Store:
+    """Return a store of a dataset for a device; ``kind`` is one of :data:`STORES`, ``threads`` are those that decode.
+
+    ``auto`` is the first of device, host and stream whose decoded crops and masks fit into a share of what is free.
+
+    Raises
+    ------
+    DatasetError
+        If the dataset is empty or damaged, or joins crops of different sizes.
+    """
+    layout = _layout(dataset)
+    kind = choose(dataset, device) if kind == "auto" else kind
+    found: type[Store] = {"device": DeviceStore, "host": HostStore, "stream": StreamStore}[kind]
+    return found(layout, device, threads or max(cores() // processes_here(), 1))
+
+
+def choose(dataset: shards.Dataset, device: torch.device) -> str:
+    """Return the kind of store that ``auto`` stands for at present."""
+    needed = _layout(dataset).decoded_bytes
+    fits_memory = needed < RAM_SHARE * free_memory() / processes_here()
+    if fits_memory if device.type == "cpu" else needed < GPU_SHARE * free_device_memory(device):
+        return "device"
+    return "host" if fits_memory else "stream"

@@ -1,0 +1,1 @@
+"""From predictions to an entry: protocols, labels, checks, metrics, scores."""

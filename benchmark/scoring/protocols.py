@@ -1,0 +1,334 @@
+"""Protocols: what a score means. Frozen files with an id, and one of one's own data where none fits."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tomli_w
+from tabulate import tabulate
+
+from benchmark.scoring import schema
+from benchmark.scoring.labels import Labels
+from headposeplus.errors import SubmissionError
+from headposeplus.files import content_hash, write_text
+from headposeplus.poses.tables import said
+from headposeplus.raw import biwi, manifest, subsets
+from headposeplus.raw.manifest import ids_sha256
+from headposeplus.raw.subsets import Subset
+from headposeplus.rotations import Floats, from_matrix
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LABEL_TOLERANCE = 1e-3  # degrees, of the means and deviations of the test labels
+TASKS = {
+    "da": "the label spaces of source and target agree",
+    "pda": "the target's label space is a subset of the source's, with another density",
+    "cross": "trained on any data but the test set's own",
+    "intra": "trained on one part of Biwi+, tested on another",
+}
+
+
+class Protocol(NamedTuple):
+    """A protocol. ``frames_sha256`` is the hash of the sorted ids of the test frames, one a line.
+
+    ``subset`` names the subset of the test set's frames that counts; empty where all do.
+    """
+
+    id: str
+    task: str
+    title: str
+    test_set: str
+    training_data: str
+    target_images: str
+    selection: str
+    convention: str
+    camera: str
+    metric: str
+    frames: int
+    frames_sha256: str
+    label_mean: list[float]
+    label_std: list[float]
+    subset: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all that the protocol says."""
+        return content_hash(self._asdict())
+
+
+class Reference(NamedTuple):
+    """What predictions are checked against: a protocol and the ids (n,) of its frames, with their labels if at hand.
+
+    ``beyond`` are ids of the whole test set that a subset leaves out: predictions of all of them, or of none, may come
+    along. ``ids`` is None where nothing at hand says which frames they are.
+    """
+
+    protocol: Protocol
+    ids: np.ndarray | None
+    labels: Labels | None
+    beyond: frozenset[str] = frozenset()
+    subset: Subset | None = None
+
+
+def frozen() -> list[Protocol]:
+    """Return the frozen protocols by id: those that all of Biwi+ tests, the splits of Biwi+, the miniature's."""
+    found = []
+    for path in (resources.files("benchmark.scoring") / "frozen").iterdir():
+        if path.name.endswith(".toml"):
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            found += [Protocol(**fields) for fields in content.get("protocol", [content])]
+    return sorted(found, key=lambda protocol: protocol.id)
+
+
+def find_frozen(name: str) -> Protocol | None:
+    """Return the frozen protocol of an id, or None."""
+    return next((protocol for protocol in frozen() if protocol.id == name), None)
+
+
+def find(id_or_file: str) -> Protocol:
+    """Return a frozen protocol by its id, or that of a file as :func:`write` makes one.
+
+    Raises
+    ------
+    SubmissionError
+        If there is none, or the file is faulty.
+    """
+    known = find_frozen(id_or_file)
+    if known is not None:
+        return known
+    path = Path(id_or_file)
+    if not path.is_file():
+        raise SubmissionError(f"{id_or_file}: no such protocol; {hint(id_or_file)}hpp protocols lists them")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SubmissionError(f"{path}: not a protocol: {said(error)}; hpp protocols new writes one") from error
+    wrong = schema.fault(content, "protocol")
+    if wrong:
+        raise SubmissionError(f"{path}: not a protocol: {wrong}; hpp protocols new writes one")
+    protocol = Protocol(**content)
+    if find_frozen(protocol.id) is not None:
+        raise SubmissionError(f"{path}: its id {protocol.id} is a frozen protocol's; choose another")
+    return protocol
+
+
+def hint(name: str) -> str:
+    """Return the question whether a frozen protocol of nearly this name was meant; empty if there is none."""
+    near = difflib.get_close_matches(name[:80], [protocol.id for protocol in frozen()], 1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: str) -> Protocol:
+    """Write the protocol of a test set of one's own, and return it; a frozen protocol's id is refused.
+
+    Raises
+    ------
+    SubmissionError
+        If the id is taken, the file is there already, or a text is too long.
+    """
+    if path.exists():
+        raise SubmissionError(f"{path}: there is such a file, and a protocol is never changed; choose another name")
+    if find_frozen(name) is not None or "@" not in name:
+        raise SubmissionError(f"--id {name}: expected one that no frozen protocol has, with a version: lab/faces@1")
+    template = _template(task)
+    protocol = _described(template, labels.ids, labels.rotations)._replace(
+        id=name,
+        title=title,
+        test_set=title,
+        training_data="any data" if task == "cross" else template.training_data,
+        target_images="unlabelled test images may be used (transductive); the labels are not given out",
+        camera=camera,
+    )
+    wrong = schema.fault(protocol._asdict(), "protocol")
+    if wrong:
+        raise SubmissionError(f"{path}: would not be a protocol: {wrong}")
+    write_text(path, "# Frozen: a score names this file by its id and hash. What must change gets a new id.\n"
+               + tomli_w.dumps(protocol._asdict()))  # fmt: skip
+    return protocol
+
+
+def for_test_set(task: str, ids: np.ndarray, rotations: Floats) -> Protocol:
+    """Return the protocol of a task on these test frames (n,) with labels (n, 3, 3).
+
+    A frozen one if frames and labels are its own. Else a local one, whose id carries the hash of both: its
+    scores compare with each other and with nothing else.
+    """
+    fingerprint, statistics = ids_sha256(ids), _label_statistics(rotations)
+    for protocol in frozen():
+        if protocol.task == task and protocol.frames_sha256 == fingerprint and _labels_fit(protocol, statistics):
+            return protocol
+    template = _template(task)
+    local = _described(template, ids, rotations)
+    digest = hashlib.sha256(f"{fingerprint} {[local.label_mean, local.label_std]}".encode()).hexdigest()[:8]
+    source = "Other data" if task == "cross" else template.training_data
+    return local._replace(id=f"local-{digest}/{task}", title=f"{source} to a test set of one's own", test_set="its own")
+
+
+def _template(task: str) -> Protocol:
+    """Return the frozen protocol of all of Biwi+ for a task; raises SubmissionError if there is no such task."""
+    found = find_frozen(f"biwi+/{task}@1")
+    if found is not None and found.task == task:
+        return found
+    expected = ", ".join(name for name in TASKS if name != "intra")
+    raise SubmissionError(f"unknown task {task!r}: expected one of {expected}")
+
+
+def _described(template: Protocol, ids: np.ndarray, rotations: Floats) -> Protocol:
+    mean, std = _label_statistics(rotations)
+    return template._replace(
+        frames=len(ids), frames_sha256=ids_sha256(ids), label_mean=_rounded(mean), label_std=_rounded(std)
+    )
+
+
+def narrowed(protocol: Protocol, subset: Subset, rotations: Floats) -> Protocol:
+    """Return the protocol on a subset's frames alone, whose labels are rotations (n, 3, 3).
+
+    Its id ends in the subset's name and the start of its hash, so that a score on it never stands beside one on all
+    frames, nor beside one on other frames of that name.
+    """
+    mean, std = _label_statistics(rotations)
+    return protocol._replace(
+        id=f"{protocol.id}:{subset.name}@{subset.sha256[:8]}",
+        title=f"{protocol.title.partition(':')[0]}, only the frames of {subset.name}",
+        test_set=f"{protocol.test_set}, {subset.name}",
+        frames=len(subset.ids),
+        frames_sha256=subset.sha256,
+        label_mean=_rounded(mean),
+        label_std=_rounded(std),
+        subset=subset.name,
+    )
+
+
+def _label_statistics(rotations: Floats) -> tuple[Floats, Floats]:
+    angles = from_matrix(rotations)
+    return angles.mean(axis=0), angles.std(axis=0)
+
+
+def _labels_fit(protocol: Protocol, statistics: tuple[Floats, Floats]) -> bool:
+    wanted = [*protocol.label_mean, *protocol.label_std]
+    return bool(np.allclose(np.concatenate(statistics), wanted, atol=LABEL_TOLERANCE, rtol=0))
+
+
+def _rounded(values: Floats) -> list[float]:
+    return [round(float(value), 3) for value in values]
+
+
+def reference(
+    protocol: Protocol | None,
+    labels: Labels,
+    task: str = "",
+    subset: str | None = None,
+    manifest_file: Path | None = None,
+) -> Reference:
+    """Return the frames and labels that predictions are scored on.
+
+    ``protocol`` None means that of ``task`` on all the labels' frames. ``subset`` narrows either to the frames of a
+    name or file (:func:`headposeplus.raw.subsets.find`); ``manifest_file`` lists the frames of a copy that is not the
+    real one.
+
+    Raises
+    ------
+    SubmissionError
+        If there is no such task, or frames or labels are not those of the protocol.
+    DatasetError
+        If the subset is unknown or has frames that the labels lack.
+    """
+    beyond: frozenset[str] = frozenset()
+    if protocol is None:
+        protocol = for_test_set(task, labels.ids, labels.rotations)
+    elif ids_sha256(labels.ids) != protocol.frames_sha256:
+        wanted = frames_of(protocol)
+        rows = np.flatnonzero(np.isin(labels.ids, wanted)) if wanted is not None else np.zeros(0, int)
+        if ids_sha256(labels.ids[rows]) != protocol.frames_sha256:
+            raise SubmissionError(
+                f"{labels.source}: not the test set of {protocol.id}: expected its {protocol.frames:,} frames, found "
+                f"{len(labels.ids):,}" + (f", {len(rows):,} of them its own" if wanted is not None else "")
+                + "; frames of one's own get a protocol by hpp protocols new, or are scored with --task"
+            )  # fmt: skip
+        beyond = frozenset(labels.ids.tolist()) - frozenset(labels.ids[rows].tolist())
+        labels = labels.take(rows)
+    if len(labels.ids) != protocol.frames:
+        raise SubmissionError(
+            f"{protocol.id}: says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
+        )
+    found = _label_statistics(labels.rotations)
+    if not _labels_fit(protocol, found):
+        raise SubmissionError(
+            f"{labels.source}: not the labels of {protocol.id}: expected pitch, yaw and roll with the means "
+            f"{protocol.label_mean} ({protocol.camera} camera), found {_rounded(found[0])}; "
+            "are they of the other camera or convention?"
+        )
+    if subset is None:
+        return Reference(protocol, labels.ids, labels, beyond)
+    few = subsets.find(subset, manifest_file)
+    chosen = subsets.select(few, labels.ids)
+    kept = labels.take(chosen)
+    beyond |= frozenset(labels.ids.tolist()) - frozenset(kept.ids.tolist())
+    return Reference(narrowed(protocol, few, kept.rotations), kept.ids, kept, beyond, few)
+
+
+def frames_of(protocol: Protocol) -> np.ndarray | None:
+    """Return the ids (n,) of a protocol's frames, if they are real Biwi's, which the manifest lists; else None."""
+    if protocol.subset in subsets.names():
+        ids = list(subsets.find(protocol.subset).ids)
+    else:
+        listed = manifest.biwi_frames(manifest.read())
+        ids = sorted(biwi.frame_id(name, number) for name, numbers in listed.items() for number in numbers)
+    return np.array(ids) if ids_sha256(ids) == protocol.frames_sha256 else None
+
+
+def without_labels(protocol: Protocol) -> Reference:
+    """Return what predictions can be checked against where no labels are at hand."""
+    return Reference(protocol, frames_of(protocol), None)
+
+
+def badges(protocol: Protocol) -> list[str]:
+    """Return ``transductive`` and ``honour system`` where a protocol says that they hold."""
+    return [word for word in ("transductive", "honour system") if word in protocol.target_images]
+
+
+def table() -> str:
+    """Return all frozen protocols as a table."""
+    rows = [
+        {
+            "protocol": protocol.id,
+            "frames": f"{protocol.frames:,}",
+            "what": protocol.title,
+            "sha256": protocol.sha256[:8],
+        }
+        for protocol in frozen()
+    ]
+    lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
+    lines += [f"{name}: {what}" for name, what in TASKS.items()]
+    return "\n".join([*lines, "hpp protocols show ID explains one; hpp subsets lists the parts of Biwi."])
+
+
+def explain(protocol: Protocol) -> str:
+    """Return what a protocol says, as text."""
+    mean, std = (", ".join(f"{value:.2f}" for value in one) for one in (protocol.label_mean, protocol.label_std))
+    rows = {
+        "protocol": protocol.id,
+        "sha256": protocol.sha256,
+        "task": f"{protocol.task}: {TASKS[protocol.task]}",
+        "title": protocol.title,
+        "test set": f"{protocol.test_set}: {protocol.frames:,} frames, sha256 {protocol.frames_sha256}",
+        "training data": protocol.training_data,
+        "test images": protocol.target_images,
+        "selection": protocol.selection,
+        "predictions": f"angles in the convention {protocol.convention}, or rotations; {protocol.camera} camera",
+        "metric": protocol.metric,
+        "test labels": f"pitch, yaw, roll: mean {mean}; standard deviation {std} degrees",
+    }
+    marks = ", ".join(badges(protocol))
+    if marks:
+        rows["marks"] = marks
+    return tabulate(rows.items(), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 90])

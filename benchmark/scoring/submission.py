@@ -1,0 +1,237 @@
+"""Predictions as files: a table with an id and a pose a row, and a TOML beside it that says what they are."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import tomli_w
+
+from benchmark.scoring.protocols import TASKS, Protocol, tomllib
+from headposeplus.errors import SubmissionError
+from headposeplus.files import write_text
+from headposeplus.poses.convert import ANGLE_COLUMNS, CAMERAS
+from headposeplus.poses.tables import MAX_BYTES, Fault, Poses, read, said, shown
+from headposeplus.rotations import CONVENTIONS, Floats
+
+REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selection", "uses_target_images")
+# The most characters of each text. What else is worth keeping goes into the table [run], which nothing reads.
+TEXTS = {
+    "name": 80, "authors": 300, "link": 300, "training_data": 200, "selection": 200, "notes": 2000,
+    "task": 20, "protocol": 200, "convention": 20, "camera": 20,
+    "batch_statistics": 80, "initial_weights": 400, "preset": 80, "command": 4000, "commit": 80,
+}  # fmt: skip
+SWITCHES = ("uses_target_images", "constant_output")
+FIELDS = (*TEXTS, *SWITCHES, "seed", "run")
+MAX_ABOUT = 16 << 10  # bytes of a TOML
+_MAX_DOTS = 50  # in a line: dotted keys cost a parser their square
+_LINK = re.compile(r"https?://[^\s<>\"'\\]+")
+_HIDDEN = {"Cc", "Cf", "Co", "Cs"}  # control characters, and those that reverse the writing
+
+
+class Submission(NamedTuple):
+    """Predictions: ids (n,), rotations (n, 3, 3), head to camera, and what the TOML says of them."""
+
+    ids: np.ndarray
+    rotations: Floats
+    about: dict[str, Any]
+
+
+def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: dict[str, Any]) -> None:
+    """Write ``predictions.csv`` with angles (n, 3) in degrees, and ``predictions.toml`` beside it."""
+    table = pd.DataFrame(angles, columns=ANGLE_COLUMNS)
+    table.insert(0, "id", ids)
+    write_text(about_path(path), tomli_w.dumps(about))
+    write_text(path, table.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
+
+
+def about_path(predictions: Path) -> Path:
+    """Return the path of the TOML beside predictions: ``a.toml`` for ``a.csv``, ``a.csv.gz`` or ``a.npz``."""
+    name = predictions.with_suffix("") if predictions.suffix == ".gz" else predictions
+    return name.with_suffix(".toml")
+
+
+def template(protocol: Protocol, ids: np.ndarray) -> tuple[str, str]:
+    """Return a CSV with every id (n,) and empty columns, and a commented TOML, both as text."""
+    rows = io.StringIO()
+    csv.writer(rows, lineterminator="\n").writerows([("id", *ANGLE_COLUMNS), *((name, "", "", "") for name in ids)])
+    title, training, selection, images = (
+        " ".join(text.split())
+        for text in (protocol.title, protocol.training_data, protocol.selection, protocol.target_images)
+    )
+    cameras, conventions = " or ".join(CAMERAS), ", ".join(CONVENTIONS)
+    about = f"""\
+# What the predictions are. Every line but those that begin with # is needed.
+{tomli_w.dumps({"protocol": protocol.id}).strip()}  # {title}
+name = ""                   # of the method, as it will stand on the board
+authors = ""
+training_data = ""          # the protocol's: {training}
+selection = ""              # how the epoch was chosen; the protocol's: {selection}
+uses_target_images = false  # true if training saw test images, without their labels
+#                             the protocol: {images}
+convention = "{protocol.convention}"          # of the angles: {conventions} (see the README); a rotation has none
+camera = "{protocol.camera}"              # {cameras}; the protocol scores poses in the {protocol.camera} camera
+
+# link = "https://"         # to the paper or the code
+# seed = 0                  # of this run; other seeds are files of their own
+# command = ""              # that made the predictions
+# commit = ""               # of the code
+# notes = ""
+# constant_output = true    # where every frame has the same pose on purpose
+# [run]                     # anything else; nothing reads it
+"""
+    return rows.getvalue(), about
+
+
+def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the fields of a TOML that are as they should be, and what is wrong with the others."""
+    if len(data) > MAX_ABOUT:
+        return {}, [
+            Fault("", f"{len(data):,} bytes", f"keep to the fields of the template, {MAX_ABOUT:,} bytes at most")
+        ]
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return {}, [Fault("", "not UTF-8", "save it as UTF-8")]
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > _MAX_DOTS:
+            return {}, [Fault(f"line {number}", f"more than {_MAX_DOTS} dots", 'part a long text by """', (number,))]
+    try:
+        content = tomllib.loads(text.replace("\r\n", "\n"))
+    except (ValueError, RecursionError) as error:
+        mend = 'write texts in quotes, name = "text", and true or false in small letters'
+        return {}, [Fault("", f"not TOML: {said(error, 120)}", mend)]
+    return _checked(content)
+
+
+def _checked(content: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    faults, about = [], {}
+    for key in REQUIRED:
+        value = content.get(key, "")
+        if isinstance(value, str) and not value.strip():
+            faults.append(Fault(key, "missing" if key not in content else "empty", _expected(key)))
+    for key, value in content.items():
+        text = " ".join(value.split()) if isinstance(value, str) else value
+        fault = _field_fault(key, value)
+        if fault is not None:
+            faults.append(fault)
+        elif text or key not in REQUIRED or text is False:
+            about[key] = text
+    return about, faults
+
+
+def _expected(key: str) -> str:
+    if key in SWITCHES:
+        return f"write {key} = true or false"
+    if key == "convention":
+        return f"write one of {', '.join(CONVENTIONS)}"
+    if key == "camera":
+        return f"write {' or '.join(CAMERAS)}"
+    return f'write {key} = "text", of {TEXTS[key]:,} characters at most'
+
+
+def _field_fault(key: str, value: Any) -> Fault | None:
+    """Return what is wrong with a field of a TOML; None if nothing is."""
+    if key not in FIELDS:
+        near = difflib.get_close_matches(key[:80], FIELDS, 1)
+        hint = f"did you mean {near[0]}?" if near else "remove it, or move it below [run]"
+        return Fault(shown(key), "an unknown field", hint)
+    if key in TEXTS:
+        return _text_fault(key, value)
+    if key == "run":
+        fine, wanted, expected = isinstance(value, dict), "table", "write [run] with the fields below it"
+    elif key == "seed":
+        fine = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+        wanted, expected = "whole number from 0 on", "write seed = 0, or whichever it was"
+    else:
+        fine, wanted, expected = isinstance(value, bool), "true or false", _expected(key)
+    return None if fine else Fault(key, f"{shown(value)} is no {wanted}", expected)
+
+
+def _text_fault(key: str, value: Any) -> Fault | None:
+    """Return what is wrong with a text of a TOML; None if nothing is."""
+    known = {"convention": CONVENTIONS, "camera": CAMERAS, "task": TASKS}.get(key)
+    if not isinstance(value, str):
+        what, mend = f"{shown(value)} is no text", _expected(key)
+    elif len(value) > TEXTS[key]:
+        what, mend = f"{len(value):,} characters", _expected(key)
+    # A line break is fine: texts are shown on one line.
+    elif any(unicodedata.category(character) in _HIDDEN for character in value if character not in "\n\t"):
+        what, mend = f"hidden characters in {value[:40]!a}", "write letters, digits and signs that can be seen"
+    elif value and known is not None and value not in known:
+        near = f"did you mean {value.lower()}? " if value.lower() in known else ""
+        what, mend = f"{shown(value)} is unknown", f"{near}write one of {', '.join(known)}"
+    elif key == "link" and value and not _LINK.fullmatch(value):
+        what, mend = f"{shown(value)} is no link", "begin it with http:// or https://, or leave it empty"
+    else:
+        return None
+    return Fault(key, what, mend)
+
+
+def read_files(path: Path) -> tuple[bytes, bytes]:
+    """Return the bytes of predictions and of the TOML beside them, within limits.
+
+    Raises
+    ------
+    SubmissionError
+        If a file is missing, or larger than what is read.
+    """
+    found = []
+    for file, limit, what in (
+        (path, MAX_BYTES, "predictions: CSV, Parquet or npz"),
+        (about_path(path), MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}"),
+    ):
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(limit + 1)
+        except OSError as error:
+            hint = "; hpp submission template writes both files" if isinstance(error, FileNotFoundError) else ""
+            raise SubmissionError(f"{file}: expected {what}: {error.strerror}{hint}") from error
+        if len(data) > limit:
+            raise SubmissionError(f"{file}: more than {limit:,} bytes; keep only the fields of the template")
+        found.append(data)
+    return found[0], found[1]
+
+
+def read_submission(path: Path) -> Submission:
+    """Return the predictions of a file and the TOML beside it.
+
+    Raises
+    ------
+    SubmissionError
+        If a file is missing, or there is any fault in one: the first is told, and how many there are.
+    """
+    data, toml = read_files(path)
+    about, faults = read_about(toml)
+    stop(about_path(path), faults)
+    poses = read(data, about["convention"])
+    stop(path, [*poses.faults, *repeated(poses)])
+    return Submission(poses.ids, poses.rotations, about)
+
+
+def repeated(poses: Poses) -> list[Fault]:
+    """Return the fault of ids that come twice, if any do."""
+    _, first, inverse = np.unique(poses.ids, return_index=True, return_inverse=True)
+    again = first[inverse.ravel()] != np.arange(len(poses.ids))
+    if not again.any():
+        return []
+    at = int(again.argmax())
+    place = poses.lines[first[inverse.ravel()[at]]]
+    what = f"{shown(poses.ids[at])} comes twice, first in {poses.word} {place}"
+    return [poses.fault(again, what, "keep one row a frame")]
+
+
+def stop(path: object, faults: list[Fault]) -> None:
+    """Raise SubmissionError if there are faults."""
+    if faults:
+        more = f" ({len(faults) - 1} more faults: hpp check lists them all)" if len(faults) > 1 else ""
+        first = faults[0]
+        place = f"{path}, {first.where}" if first.where else f"{path}"
+        raise SubmissionError(f"{place}: {first.what}; {first.mend}{more}")

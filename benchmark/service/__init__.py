@@ -1,0 +1,1 @@
+"""The scoreboard as a service: submissions over HTTP, scored on secret labels."""

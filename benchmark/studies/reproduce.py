@@ -1,0 +1,394 @@
+"""A task's whole table: methods by seeds, trained side by side, scored, and written down with pictures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from baselines.method import Settings
+from baselines.methods import METHODS, find_method
+from benchmark.board.published import published
+from benchmark.scoring import score as scoring
+from benchmark.scoring import selection
+from benchmark.scoring.metrics import scores
+from benchmark.scoring.submission import read_submission
+from benchmark.studies import figures
+from benchmark.training.loop import LOG
+from benchmark.training.presets import TASKS, Preset, find_preset
+from benchmark.training.run import (
+    PREDICTIONS,
+    Job,
+    Options,
+    find_device,
+    folder_of,
+    is_finished,
+    job_from_options,
+    variant,
+)
+from headposeplus.build.build import build_datasets
+from headposeplus.build.work import Options as BuildOptions
+from headposeplus.datasets import shards
+from headposeplus.errors import HeadposeError, TrainingError
+from headposeplus.files import cores, progress, read_json, write_json, write_text
+from headposeplus.miniature.write import write_miniature
+from headposeplus.rotations import from_matrix, to_matrix
+
+RECORDS, PAGE, PICTURES = "records.json", "table.md", ("label_spaces", "curves")
+MINIATURE_SIZE = 32
+# The rows of the paper's Table 1 that a method's name stands for.
+_PAPER = {
+    ("da", "source-only"): "BaselineDA", ("pda", "source-only"): "BaselinePDA", ("da", "dann"): "DANN",
+    ("pda", "dann"): "DANN", ("pda", "pada-like"): "PADA-like", ("da", "padaco"): "PADACO", ("pda", "padaco"): "PADACO",
+}  # fmt: skip
+
+
+class Planned(NamedTuple):
+    """A run to be, and the words of the command that does it."""
+
+    job: Job
+    words: list[str]
+
+    @property
+    def name(self) -> str:
+        """The method and the seed."""
+        return f"{self.job.method.name}, seed {self.job.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it will be."""
+        return folder_of(self.job)
+
+
+def expected_lines(job: Job) -> int:
+    """Return how many lines the log of a job's second stage will have; 0 without one, or where only the data tell."""
+    preset = job.preset
+    if not (preset.epoch_samples and job.method.trains):
+        return 0
+    return (preset.warm + preset.ramp + preset.hold[job.task]) * (preset.epoch_samples // preset.batch + 1)
+
+
+def run_side_by_side(planned: list[Planned], jobs: int, label: str) -> None:
+    """Run the commands of ``hpp`` that have not ended yet, some at a time, with one progress bar for all.
+
+    Raises
+    ------
+    TrainingError
+        If a run fails; the message holds the last line that it printed. The others are stopped, and can go on. Also
+        if a folder holds a run with other settings or data.
+    """
+    waiting = [run for run in planned if not is_finished(run.job)]
+    done = len(planned) - len(waiting)
+    running: dict[subprocess.Popen[bytes], Planned] = {}
+
+    def share(run: Planned) -> float:
+        log, lines = run.folder / LOG, expected_lines(run.job)
+        return min(log.read_bytes().count(b"\n") / lines, 1.0) if lines and log.exists() else 0.0
+
+    with progress(len(planned), label, "run", done) as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    run = waiting.pop(0)
+                    run.folder.mkdir(parents=True, exist_ok=True)
+                    with (run.folder / "output.txt").open("wb") as output:
+                        command = [sys.executable, "-m", "benchmark", *run.words]
+                        running[subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)] = run
+                for process, run in list(running.items()):
+                    if process.poll() is None:
+                        continue
+                    del running[process]
+                    done += 1
+                    if process.returncode:
+                        raise TrainingError(f"{run.name}: {_last_words(run, process.returncode)}")
+                bar.set_postfix_str(", ".join(run.name for run in running.values()), refresh=False)
+                bar.update(round(done + sum(map(share, running.values())), 2) - bar.n)
+                time.sleep(0.2)
+        finally:
+            for process in running:
+                process.terminate()
+
+
+def _last_words(run: Planned, status: int) -> str:
+    if status < 0:
+        return (
+            f"the process was killed (signal {-status}), perhaps for want of memory; "
+            "run the same command again to go on, with a lower --jobs or --batch"
+        )
+    lines = (run.folder / "output.txt").read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "it printed nothing").removeprefix("Error: ")
+
+
+def make_miniature(out: Path, scale: str, seed: int, jobs: int) -> Path:
+    """Write and build the miniature of a seed, where it is not there yet; return the folder of its datasets."""
+    folder = out / f"miniature-{scale}-{seed}"
+    data = folder / "data"
+    if not (data / "synhead++" / shards.INFO).exists():
+        write_miniature(folder / "raw", scale, seed, jobs)
+        build_datasets(
+            data, folder / "raw" / "hpdb", folder / "raw" / "synhead2_release", None, None,
+            BuildOptions(size=MINIATURE_SIZE), jobs, folder / "raw" / "data_manifest.csv", seed,
+        )  # fmt: skip
+    return data
+
+
+def _words(options: dict[str, Any]) -> list[str]:
+    """Return options as they are typed."""
+    renamed = {"highest_lambda": "lambda", "compiled": "compile"}
+    words: list[str] = []
+    for name, value in options.items():
+        flag = f"--{renamed.get(name, name)}"
+        if value is True:
+            words.append(flag)
+        elif value is not None and value is not False:
+            words += [flag, str(value)]
+    return words
+
+
+def plan(
+    task: str, methods: list[str], data: dict[int, Path], runs: Path, preset: Preset, options: dict[str, Any]
+) -> list[Planned]:
+    """Return the runs of methods with the seeds that ``data`` has datasets for.
+
+    ``options`` are those of ``hpp benchmark`` that are not as they are by default.
+    """
+    half = {"float32": False, "bfloat16": True}.get(options.get("precision", ""))
+    how = Options(half=half, **{name: options[name] for name in Options._fields if name in options})
+    planned = []
+    for method in methods:
+        for seed, folder in data.items():
+            words = ["benchmark", "--method", method, "--task", task, "--data", str(folder), "--out", str(runs)]
+            words += ["--preset", preset.name, "--seed", str(seed), *_words(options)]
+            job = job_from_options(
+                method, task, folder, runs, preset.name, options.get("weights"), options.get("batch"),
+                _settings(options), how, seed, "",
+            )  # fmt: skip
+            planned.append(Planned(job, words))
+    return planned
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    return Settings(**{name: options[name] for name in Settings._fields if name in options})
+
+
+def collect(planned: Planned) -> dict[str, Any]:
+    """Return what is told of a finished run: its scores under every kind of statistics and rule of selection."""
+    run, data, task = planned.folder, planned.job.data, planned.job.task
+    entry = scoring.score(run / PREDICTIONS, data, task)
+    about = read_submission(run / PREDICTIONS).about["run"]
+    record = {
+        "method": run.name,
+        "seed": int(entry["seeds"][0]),
+        "protocol": entry["protocol"]["id"],
+        "frames": entry["protocol"]["frames"],
+        "uses_target_images": entry["uses_target_images"],
+        "device": about["device"],
+        "scores": entry["scores"],
+        "statistics": {kind: found["mae"] for kind, found in entry.get("scores_of_other_statistics", {}).items()},
+    }
+    if (run / selection.EPOCHS).exists():
+        epochs = selection.read_epochs(run / selection.EPOCHS)
+        truth = shards.read_labels(shards.open_dataset(data / "biwi+"))[1]
+        errors = [round(scores(to_matrix(angles), truth)["mae"], 4) for angles in epochs.angles]
+        rules = [*selection.RULES, selection.ORACLE]
+        record["rules"] = {rule: errors[selection.find_epoch(rule, epochs, truth, "pyr")[0]] for rule in rules}
+        record["mae_of_epochs"] = errors
+        record |= {name: round(float(about[name]), 4) for name in ("source_kept", "effective_source_size")}
+        ends = [line for line in _lines(run / LOG) if "epoch_end" in line]
+        if "moved" in ends[0]:
+            record["moved"] = [end["moved"] for end in ends]
+    return record
+
+
+def spread(values: list[float]) -> str:
+    """Return a mean and its standard deviation (n - 1), as text."""
+    deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{deviation}"
+
+
+def table(records: list[dict[str, Any]], task: str, layout: str = "github") -> str:
+    """Return a row a method, best first: errors in degrees, mean ± standard deviation over the seeds."""
+    rows = []
+    real = all(str(record["protocol"]).startswith("biwi+/") for record in records)
+    paper = published()
+    paper = paper[paper["source"].str.contains("ICCV 2019 Table 1") & paper["task"].eq(task)]
+    for method in _ranked(records):
+        mine = [record for record in records if record["method"] == method]
+        row = {"method": method, "MAE": spread([record["scores"]["mae"] for record in mine])}
+        row |= {
+            name: spread([record["scores"][name] for record in mine]) for name in ("pitch", "yaw", "roll", "geodesic")
+        }
+        for kind in ("source", "target"):
+            found = [record["statistics"][kind] for record in mine if kind in record["statistics"]]
+            row[f"MAE, {kind} statistics"] = spread(found) if found else ""
+        row["target images"] = "yes" if mine[0]["uses_target_images"] else "no"
+        if real:
+            printed = paper[paper["method"].eq(_PAPER.get((task, method), ""))]["mae"]
+            row["MAE in the paper"] = f"{printed.iloc[0]:.2f}" if len(printed) else ""
+        rows.append(row)
+    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+
+
+def _ranked(records: list[dict[str, Any]]) -> list[str]:
+    names = dict.fromkeys(record["method"] for record in records)
+    return sorted(names, key=lambda name: np.mean([r["scores"]["mae"] for r in records if r["method"] == name]))
+
+
+def rules_table(records: list[dict[str, Any]], layout: str = "github") -> str:
+    """Return a row a method: the MAE in degrees of the epoch that each rule of selection takes."""
+    rows = []
+    for method in _ranked(records):
+        mine = [record["rules"] for record in records if record["method"] == method and "rules" in record]
+        if mine:
+            rows.append({"method": method} | {_rule_name(rule): spread([r[rule] for r in mine]) for rule in mine[0]})
+    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+
+
+def _rule_name(rule: str) -> str:
+    names = {selection.OFFICIAL: "last (official)", selection.ORACLE: "oracle (sees the labels)"}
+    return names.get(rule, rule)
+
+
+def _lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def _read_log(path: Path) -> dict[str, np.ndarray]:
+    """Return the values of a stage's steps by name, averaged over each epoch."""
+    steps = [line for line in _lines(path) if "step" in line]
+    epochs = np.array([line["epoch"] for line in steps])
+    names = [name for name in ("pose_loss", "domain_accuracy") if name in steps[0]]
+    return {
+        name: np.array([np.mean([s[name] for s, e in zip(steps, epochs, strict=True) if e == epoch])
+                        for epoch in np.unique(epochs)])
+        for name in names
+    }  # fmt: skip
+
+
+def draw(folder: Path, runs: list[Path], records: list[dict[str, Any]], source: Path, seed: int) -> None:
+    """Draw the label spaces of a seed's runs, and the training curves of all, into a folder, in place of older ones."""
+    for name in PICTURES:
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    found: dict[str, dict[str, list[np.ndarray]]] = {"mae": {}, "pose_loss": {}, "domain_accuracy": {}}
+    drawn = []
+    labels = from_matrix(shards.read_labels(shards.open_dataset(source))[1])
+    for run, record in zip(runs, records, strict=True):
+        if "mae_of_epochs" not in record:
+            continue
+        found["mae"].setdefault(run.name, []).append(np.array(record["mae_of_epochs"]))
+        for name, values in _read_log(run / LOG).items():
+            found[name].setdefault(run.name, []).append(values)
+        if record["seed"] == seed:
+            epochs = selection.read_epochs(run / selection.EPOCHS)
+            drawn.append(figures.Drawn(run.name, epochs.probabilities, epochs.angles[-1]))
+    if not drawn:
+        return
+    figures.drawn_label_spaces(labels, drawn, folder / "label_spaces.png", seed)
+    titles = {
+        "mae": "MAE on the target, degrees (scored afterwards)",
+        "pose_loss": "pose loss on the source",
+        "domain_accuracy": "accuracy of the discriminator",
+    }
+    panels = [
+        (titles[name], [figures.Curve(method, np.arange(1.0, len(v[0]) + 1), np.stack(v)) for method, v in of.items()])
+        for name, of in found.items()
+        if of
+    ]
+    figures.curves(panels, folder / "curves.png")
+
+
+def reproduce(
+    task: str,
+    methods: list[str] | None,
+    seeds: list[int],
+    data: Path | None,
+    out: Path,
+    results: Path | None,
+    scale: str,
+    preset: str,
+    device: str,
+    jobs: int | None,
+    threads: int | None,
+    **options: Any,
+) -> Path:
+    """Train, score and write down all methods of a task with several seeds; return the page.
+
+    ``options`` are those of ``hpp benchmark``. Runs on a CPU are trained side by side with a thread each, those on a
+    GPU one after the other. Without ``data``, each seed has a miniature of its own.
+
+    Raises
+    ------
+    HeadposeError
+        If a method is unknown, a dataset is missing, or a run fails.
+    """
+    chosen, names, seeds = find_preset(preset), list(dict.fromkeys(methods or METHODS)), list(dict.fromkeys(seeds))
+    for name in names:
+        find_method(name)
+    selection.check(options.get("selection", selection.OFFICIAL))
+    if data is None and chosen.size is not None:
+        raise HeadposeError(
+            f"--preset {preset} needs --data, the folder of the built datasets; --preset miniature makes its own"
+        )
+    on_cpu = find_device(device).type == "cpu"
+    jobs = jobs or (cores() if on_cpu else 1)
+    standard = {"precision": "auto", "store": "auto", "selection": selection.OFFICIAL, **Settings()._asdict()}
+    given = {name: value for name, value in options.items() if value != standard.get(name)}
+    results = results or out / "results" / variant(
+        f"{task}-{preset}", _settings(given), given.get("selection", selection.OFFICIAL)
+    )
+    given |= {"device": device, "threads": threads or (1 if on_cpu else None)}
+    folders = {seed: data or make_miniature(out, scale, seed, jobs) for seed in seeds}
+    runs = out / "runs"
+    # Stage 1 is shared by a seed's methods: one of them makes it while no other waits for it.
+    run_side_by_side(plan(task, ["source-only"], folders, runs, chosen, given), jobs, "stage 1")
+    planned = plan(task, names, folders, runs, chosen, given)
+    run_side_by_side(planned, jobs, f"{len(names)} methods")
+
+    finished = [run.folder for run in planned]
+    records = [collect(run) for run in planned]
+    roles = {"source": TASKS[task], "target": "biwi+"}
+    write_json(
+        results / RECORDS,
+        {
+            "task": task, "preset": preset, "seeds": seeds, "miniature": None if data else scale,
+            "data": {role: shards.open_dataset(folders[seeds[0]] / name).info["rows"] for role, name in roles.items()},
+            "options": {name: value for name, value in given.items() if value not in (None, False)},
+            "torch": torch.__version__, "records": records,
+        },
+    )  # fmt: skip
+    draw(results, finished, records, folders[seeds[0]] / TASKS[task], seeds[0])
+    return write_page(results)
+
+
+def write_page(results: Path) -> Path:
+    """Write the page of a folder of results from its records; return its path."""
+    about = read_json(results / RECORDS, "the records of hpp reproduce")
+    records = about["records"]
+    target = f"{about['task']}: {TASKS[about['task']]} to biwi+"
+    where = f"a miniature of scale {about['miniature']} for each seed" if about["miniature"] else "the data given"
+    parts = [
+        f"# {target}",
+        f"Preset {about['preset']}, seeds {', '.join(map(str, about['seeds']))}; {where}; "
+        f"{', '.join(sorted({record['device'] for record in records}))}, torch {about['torch']}. Errors in degrees, "
+        "convention pyr, RGB camera: mean ± standard deviation (n - 1) over the seeds. The batch statistics are mixed, "
+        "the running ones of training, unless a column says otherwise.",
+        table(records, about["task"]),
+        "## Selection\n\nThe MAE of the epoch that each rule takes.",
+        rules_table(records),
+    ]
+    titles = (f"Label spaces, seed {about['seeds'][0]}", "Training")
+    for name, title in zip(PICTURES, titles, strict=True):
+        if (results / f"{name}.png").exists():
+            parts.append(f"## {title}\n\n![{title}]({name}.png)")
+    protocols = sorted({record["protocol"] for record in records})
+    parts.append(f"Protocols: {', '.join(f'`{protocol}`' for protocol in protocols)}.")
+    path = results / PAGE
+    write_text(path, "\n\n".join(parts) + "\n")
+    return path

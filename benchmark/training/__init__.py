@@ -1,0 +1,1 @@
+"""Training: jobs, stages, the loop."""

@@ -1,0 +1,249 @@
+"""How fast batches come from each store, beside a plain loader that reads one file an image."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from tabulate import tabulate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torchvision import transforms
+
+from baselines.networks import IMAGE_MEAN, IMAGE_STD
+from benchmark.loaders.compose import Composer, Source, load_backgrounds, load_source
+from benchmark.loaders.stores import AHEAD, STORES, Batch, choose
+from benchmark.upkeep.bench_build import processor
+from headposeplus import __version__
+from headposeplus.datasets import shards
+from headposeplus.errors import DatasetError
+from headposeplus.files import cores
+
+FILES = 2000  # images that the plain loader reads
+ROUNDS = 3  # of all loaders in turn, so that what else the machine does meets each of them
+WARM = AHEAD + 1  # batches before a measurement: by then those that were made ready meanwhile are used up
+LEAST_RATIO = 10  # of a store to the plain loader
+
+
+class PlainDataset(Dataset[Tensor]):
+    """Images the usual way: one JPEG and one PNG a sample, decoded, composed and normalised by PIL and torchvision.
+
+    The backgrounds (b, 2 s, 2 s, 3) are in memory: a file for each would make it slower still.
+    """
+
+    def __init__(self, folder: Path, backgrounds: np.ndarray) -> None:
+        self._paths = sorted(folder.glob("*.jpg"))
+        self._backgrounds = [Image.fromarray(background) for background in backgrounds]
+        self._transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGE_MEAN, IMAGE_STD)])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return an image (3, s, s)."""
+        head, mask = Image.open(self._paths[index]).convert("RGB"), Image.open(self._paths[index].with_suffix(".png"))
+        size = head.width
+        if self._backgrounds:
+            which, left, top = (int(torch.randint(n, ())) for n in (len(self._backgrounds), size + 1, size + 1))
+            behind = self._backgrounds[which].crop((left, top, left + size, top + size))
+        else:
+            behind = Image.new("RGB", head.size, tuple(torch.randint(256, (3,)).tolist()))
+        image: Tensor = self._transform(Image.composite(head, behind, mask))
+        return image
+
+
+def write_files(dataset: shards.Dataset, folder: Path, rng: np.random.Generator) -> None:
+    """Write the crops and masks of some rows of a dataset, drawn at random, as files."""
+    total = sum(part.info["rows"] for part in shards.parts(dataset))
+    chosen = np.sort(rng.permutation(total)[:FILES])
+    start = 0
+    for fields in shards.read_fields(dataset, "image/bytes", "image/offset", "mask/bits"):
+        data, offset, bits = fields.values()
+        for row in chosen[(chosen >= start) & (chosen < start + len(bits))]:
+            path, i = folder / f"{row}.jpg", int(row) - start
+            encoded = data[offset[i] : offset[i + 1]]
+            if bytes(encoded[1:4]) == b"PNG":
+                raise DatasetError(f"{dataset.folder}: its crops are PNG; build without --lossless to measure loaders")
+            path.write_bytes(encoded.data)
+            mask = shards.unpack_mask(bits[i], dataset.size).astype(np.uint8) * 255
+            cv2.imwrite(str(path.with_suffix(".png")), mask)
+        start += len(bits)
+
+
+def _rate(batches: Iterable[Tensor], device: torch.device, seconds: float) -> float:
+    """Return the images a second of batches without end, once they have begun to come."""
+    iterator = iter(batches)
+    for _ in range(WARM):
+        next(iterator)
+    wait_for(device)
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        count += len(next(iterator))
+        wait_for(device)
+    return count / (time.perf_counter() - began)
+
+
+def wait_for(device: torch.device) -> None:
+    """Return once a GPU has done what it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Return on what figures are measured, as plain values."""
+    return {
+        "toolkit": __version__,
+        "processor": processor(),
+        "cores": cores(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def describe_machine(record: dict[str, Any]) -> str:
+    """Return what :func:`machine` has put into a record, as text."""
+    where = f"{record['processor']} with {record['cores']} cores, {record['threads']} threads"
+    return where if record["device"] == "cpu" else f"{record['device']}; {where}"
+
+
+def _plan(count: int, batch: int, seed: int) -> Iterator[list[np.ndarray]]:
+    """Yield passes over the rows, shuffled, in batches."""
+    for number in itertools.count():
+        order = np.random.default_rng([seed, number]).permutation(count)
+        yield [order[i : i + batch] for i in range(0, count - batch + 1, batch)]
+
+
+def _measure(source: Source, composer: Composer, device: torch.device, batch: int, seconds: float, seed: int) -> Any:
+    """Return the images a second of a store: gathered, composed, and both."""
+    store = source.store
+    rows = np.arange(batch) % len(store)
+    crops, masks = store.gather(rows)
+    assert masks is not None
+
+    def gathered() -> Iterator[tuple[np.ndarray, Batch]]:
+        for plan in _plan(len(store), batch, seed):
+            yield from zip(plan, store.batches(plan), strict=True)
+
+    def composed(rows: np.ndarray, crops: Tensor, masks: Tensor | None, epoch: int) -> Tensor:
+        assert masks is not None
+        return composer.source(rows, crops, masks, epoch)[0]
+
+    return {
+        "gather": _rate((crops for _, (crops, _) in gathered()), device, seconds),
+        "compose": _rate((composed(rows, crops, masks, epoch) for epoch in itertools.count()), device, seconds),
+        "both": _rate((composed(rows, *made, 0) for rows, made in gathered()), device, seconds),
+    }
+
+
+def _measure_plain(dataset: PlainDataset, device: torch.device, batch: int, seconds: float, seed: int) -> float:
+    loader = DataLoader(
+        dataset, batch, sampler=RandomSampler(dataset, replacement=True, num_samples=1 << 40),
+        num_workers=cores(), pin_memory=device.type == "cuda",
+        generator=torch.Generator().manual_seed(seed),
+    )  # fmt: skip
+    return _rate((images.to(device, non_blocking=True) for images in loader), device, seconds)
+
+
+def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: str, seed: int) -> dict[str, Any]:
+    """Measure the stores of a built dataset and a plain loader, in turn; return the figures as plain values.
+
+    ``data`` is the folder of a build, ``dataset`` the name of a rendered one in it; each measurement takes
+    ``seconds``. The plain loader has a worker process for each core. Where the decoded crops do not fit, only the
+    stores that hold less are measured. All files are in the system's cache by then.
+
+    Raises
+    ------
+    DatasetError
+        If the dataset is missing or damaged, is not rendered, is smaller than a batch, or holds PNG.
+    """
+    opened, where = shards.open_dataset(data / dataset), torch.device(device)
+    if opened.name == "biwi+":
+        raise DatasetError(f"{opened.folder}: its images are not rendered; choose one of the sources")
+    count = sum(int(part.info["rows"]) for part in shards.parts(opened))
+    if batch > count:
+        raise DatasetError(f"{opened.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
+    stores = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(opened, Path(folder), np.random.default_rng(seed))
+        backgrounds = load_backgrounds(data / "synhead+" / shards.BACKGROUNDS, opened.size)
+        plain = PlainDataset(Path(folder), backgrounds)
+        # One store at a time, as each may take half of the memory.
+        for kind in STORES[STORES.index(choose(opened, where)) :]:
+            began = time.perf_counter()
+            source = load_source(opened, where, kind)
+            opening = time.perf_counter() - began
+            composer = Composer(source, where, seed)
+            rounds = [
+                {
+                    "plain": _measure_plain(plain, where, batch, seconds, seed + number),
+                    **_measure(source, composer, where, batch, seconds, seed + number),
+                }
+                for number in range(ROUNDS)
+            ]
+            stores.append(
+                {
+                    "store": kind,
+                    "opening_seconds": round(opening, 2),
+                    **{name: [round(found[name], 1) for found in rounds] for name in rounds[0]},
+                    "ratio": round(statistics.median(found["both"] / found["plain"] for found in rounds), 2),
+                }
+            )
+            del source, composer
+    return {
+        **machine(where),
+        "seed": seed,
+        "dataset": opened.name,
+        "size": opened.size,
+        "crops": count,
+        "batch": batch,
+        "seconds": seconds,
+        "plain": {
+            "workers": cores(),
+            "files": len(plain),
+            "images_a_second": [rate for store in stores for rate in store["plain"]],
+        },
+        "stores": stores,
+    }
+
+
+def describe_loader(record: dict[str, Any], layout: str = "simple") -> str:
+    """Return the figures of :func:`bench_loader` as text."""
+
+    def median(values: list[float]) -> str:
+        return f"{statistics.median(values):,.0f}"
+
+    plain, rounds = record["plain"], len(record["stores"][0]["plain"])
+    rows = [
+        {
+            "images a second from": f"plain loader, {plain['workers']} workers",
+            "gather": "", "compose": "", "both": median(plain["images_a_second"]), "ratio": "1.0", "opening, s": "",
+        }
+    ]  # fmt: skip
+    rows += [
+        {
+            "images a second from": f"{store['store']} store",
+            **{step: median(store[step]) for step in ("gather", "compose", "both")},
+            "ratio": f"{store['ratio']:.1f}",
+            "opening, s": f"{store['opening_seconds']:.1f}",
+        }
+        for store in record["stores"]
+    ]
+    return "\n".join(
+        [
+            tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
+            "",
+            f"{record['crops']:,} crops of {record['size']} pixels a side ({record['dataset']}), batches of "
+            f"{record['batch']}, on {describe_machine(record)}; medians of {rounds} rounds. The plain loader reads "
+            f"a JPEG and a PNG a sample, of {plain['files']:,}, with PIL, puts a background behind it and normalises "
+            f"with torchvision. The aim is a ratio of {LEAST_RATIO} at 224 pixels.",
+        ]
+    )

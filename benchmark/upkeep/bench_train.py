@@ -1,0 +1,305 @@
+"""How fast training goes through its data, beside the same steps on one batch that is on the device already."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+from baselines import weights
+from baselines.adversarial import DANN
+from baselines.method import Batch, FirstStage, Look, Seen, Settings
+from baselines.networks import make_network
+from benchmark.loaders.compose import Composer, Source, Target, cumulative, draw, endless, load_source, load_target
+from benchmark.loaders.stores import AHEAD
+from benchmark.training.loop import Step, make_optimizer
+from benchmark.training.presets import TASKS, Preset, find_preset
+from benchmark.training.run import find_device
+from benchmark.upkeep.bench_loader import describe_machine, machine, wait_for
+from headposeplus.datasets import shards
+from headposeplus.errors import DatasetError, TrainingError
+from headposeplus.files import cores
+
+ROUNDS = 3  # of both ways of feeding in turn, so that what else the machine does meets each of them
+WARM = AHEAD + 1  # steps before a measurement: by then the batches that were made ready meanwhile are used up
+LEAST_STEPS = 3  # of a measurement, where a step takes long
+READ_EVERY = 25  # steps between two waits for the device; training reads its losses as often
+LAMBDA = 0.3  # of stage 2; any but 0 would take as long
+RATE = 1e-4  # takes as long as any other, and an untrained network stays finite
+LABELS, PREDICTIONS = 670_000, 15_678  # of SynHead++ and Biwi+
+SPREAD = (23, 31, 11)  # standard deviations of the labels, in degrees
+LEAST_RATIO, MOST_WEIGHTS = 0.95, 3.0  # what training should keep to; seconds
+
+
+class _Data(NamedTuple):
+    source: Source
+    target: Target
+    composer: Composer
+
+
+def _drawn(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:
+    """Yield batches of rows without end, drawn with replacement and all alike: they lie apart as far as can be."""
+    summed = cumulative(weights.uniform(count))
+    while True:
+        yield draw(rng, summed, batch)
+
+
+def batches(data: _Data, stage: int, batch: int, seed: int) -> Generator[Batch, None, None]:
+    """Yield the batches of a stage without end, as training makes them within an epoch.
+
+    Those of stage 1 are passes over the source, shuffled; those of stage 2 are drawn from the source, beside passes
+    over the target.
+    """
+    source, target, composer = data
+
+    def plan() -> Iterator[np.ndarray]:  # made twice: the store reads it ahead, in another thread
+        rows = endless if stage == 1 else _drawn
+        return rows(np.random.default_rng([seed, stage]), len(source.store), batch)
+
+    targets: Iterator[tuple[Tensor, Tensor | None] | None] = itertools.repeat(None)
+    if stage == 2:
+        targets = target.store.batches(endless(np.random.default_rng([seed, 3]), len(target.store), batch))
+    for rows, (crops, masks), seen in zip(plan(), source.store.batches(plan()), targets, strict=True):
+        assert masks is not None
+        images, degrees = composer.source(rows, crops, masks, 0)
+        yield Batch(images, degrees, images[:0] if seen is None else composer.target(seen[0]))
+
+
+def _make_step(stage: int, preset: Preset, data: _Data, device: torch.device) -> tuple[Step, torch.optim.Optimizer]:
+    """Return the step and the optimizer of a stage; how long they take does not depend on the initial weights."""
+    network = make_network(preset.backbone).to(memory_format=torch.channels_last).to(device)
+    network.low_precision = device.type == "cuda"
+    angles = data.source.angles
+    network.angle_mean.copy_(torch.from_numpy(angles.mean(axis=0)))
+    network.angle_std.copy_(torch.from_numpy(angles.std(axis=0)))
+    if stage == 1:
+        step = Step(network, FirstStage(Settings()))
+        return step, make_optimizer(step, preset.stage1_optimizer, RATE, preset.stage1_decay)
+    method = DANN(Settings())
+    nothing = Seen(np.zeros((0, network.width), np.float32), np.zeros((0, 3)))
+    method.start(network, Look(angles, lambda rows: nothing, lambda: nothing, np.random.default_rng(0)))
+    step = Step(network, method.to(device))
+    return step, make_optimizer(step, "sgd", RATE, preset.stage2_decay)
+
+
+def _take(step: Step, optimizer: torch.optim.Optimizer, batch: Batch, lam: float) -> None:
+    loss, _ = step(batch, lam)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    step.method.after_step(step.network)
+
+
+def _mark(device: torch.device) -> Any:
+    """Return a mark in the device's own time: that of a GPU comes when all that it was told to do before is done."""
+    if device.type == "cuda":
+        return torch.cuda.current_stream(device).record_event(torch.cuda.Event(enable_timing=True))
+    return time.perf_counter()
+
+
+def _between(first: Any, second: Any) -> float:
+    """Return the seconds from one mark to the next."""
+    return second - first if isinstance(first, float) else first.elapsed_time(second) / 1000
+
+
+def measure(
+    fed: Iterator[Batch], step: Step, optimizer: torch.optim.Optimizer, lam: float, seconds: float
+) -> tuple[float, float]:
+    """Return the images a second of steps, and the share of the time in which the device has no step to compute.
+
+    That share runs from the end of a step until its next batch is composed. The device is not waited for at each step,
+    so that, as in training, it computes while the next batch is on its way.
+    """
+    device = step.network.angle_mean.device
+    for _ in range(WARM):
+        _take(step, optimizer, next(fed), lam)
+    wait_for(device)
+    marks: list[tuple[Any, Any]] = []
+    images, began = 0, time.perf_counter()
+    while len(marks) < LEAST_STEPS or time.perf_counter() - began < seconds:
+        ended = _mark(device)
+        batch = next(fed)
+        marks.append((ended, _mark(device)))
+        _take(step, optimizer, batch, lam)
+        images += len(batch.images) + len(batch.target)
+        if len(marks) % READ_EVERY == 0:
+            wait_for(device)
+    wait_for(device)
+    passed = time.perf_counter() - began
+    return images / passed, sum(itertools.starmap(_between, marks)) / passed
+
+
+def _bench_stage(
+    stage: int, preset: Preset, data: _Data, device: torch.device, seconds: float, seed: int
+) -> dict[str, Any]:
+    """Return the figures of a stage; the two ways of feeding take turns in going first."""
+    step, optimizer = _make_step(stage, preset, data, device)
+    step.train()
+    rates: dict[str, list[float]] = {"real": [], "resident": []}
+    idle = []
+    with closing(batches(data, stage, preset.batch, seed)) as real:
+        fed = {"real": real, "resident": itertools.repeat(next(real))}
+        for number in range(ROUNDS):
+            for way in list(fed)[:: -1 if number % 2 else 1]:
+                rate, share = measure(fed[way], step, optimizer, 0.0 if stage == 1 else LAMBDA, seconds)
+                rates[way].append(rate)
+                if way == "real":
+                    idle.append(share)
+    ratios = [real / resident for real, resident in zip(rates["real"], rates["resident"], strict=True)]
+    return {
+        "stage": stage,
+        "images_a_second": [round(rate, 1) for rate in rates["real"]],
+        "resident_images_a_second": [round(rate, 1) for rate in rates["resident"]],
+        "ratio": round(statistics.median(ratios), 3),
+        "idle": round(statistics.median(idle), 4),
+    }
+
+
+def weights_seconds(seed: int) -> dict[str, float]:
+    """Return the seconds that the sampling weights take at the size of the real datasets, the best of three.
+
+    They are PADACO's and the PADA-like ones, by their methods' names, of labels drawn at random. One core is used.
+    """
+    rng = np.random.default_rng(seed)
+    source, predictions = (rng.normal(0, SPREAD, (count, 3)) for count in (LABELS, PREDICTIONS))
+
+    def best(weigh: Any) -> float:
+        found = math.inf
+        for _ in range(3):
+            began = time.perf_counter()
+            weigh(source, predictions)
+            found = min(found, time.perf_counter() - began)
+        return round(found, 3)
+
+    return {"padaco": best(weights.padaco), "pada-like": best(weights.pada_like)}
+
+
+def _open(data: Path, task: str, batch: int) -> tuple[shards.Dataset, shards.Dataset]:
+    """Return source and target; raises DatasetError if they are not as a run needs them."""
+    source, target = shards.open_dataset(data / TASKS[task]), shards.open_dataset(data / "biwi+")
+    if source.size != target.size:
+        raise DatasetError(
+            f"{data}: source crops of {source.size} and target crops of {target.size} pixels; "
+            "build both with one --size"
+        )
+    for dataset in (source, target):
+        # Before any crop is decoded, which takes minutes.
+        count = sum(int(shard["rows"]) for part in shards.parts(dataset) for shard in part.info["shards"])
+        if batch > count:
+            raise DatasetError(f"{dataset.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
+    return source, target
+
+
+def bench_train(
+    data: Path,
+    task: str,
+    preset: str,
+    batch: int | None,
+    seconds: float,
+    device: str = "auto",
+    store: str = "auto",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure both stages of training on built datasets; return the figures as plain values.
+
+    Each stage takes its steps once with batches that come from the store and are composed, and once with one batch
+    that is on the device already, in turn; their quotient is the ratio: 1 would be data that cost nothing. Precision,
+    memory format and threads are those that a run has by default. Stage 2 has the loss of DANN and PADACO. The
+    sampling weights are timed at the size of the real datasets, whatever the size of these.
+
+    Parameters
+    ----------
+    data
+        Folder of the built datasets.
+    task
+        One of :data:`benchmark.training.presets.TASKS`.
+    preset
+        Name of the preset that says the network and the optimizers; crops of any size will do.
+    batch
+        Images a domain and step; None for the preset's.
+    seconds
+        Time of each measurement; there are :data:`ROUNDS` of each way of feeding and stage.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    store
+        One of :data:`benchmark.loaders.stores.STORES`.
+    seed
+        Of all random numbers.
+
+    Raises
+    ------
+    DatasetError
+        If a dataset is missing or damaged, or is smaller than a batch.
+    TrainingError
+        If there is no such device, or its memory is too small.
+    """
+    where, chosen = find_device(device), find_preset(preset)
+    if batch:
+        chosen = chosen._replace(batch=batch)
+    source_set, target_set = _open(data, task, chosen.batch)
+    torch.set_num_threads(cores())
+    torch.manual_seed(seed)
+    if where.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    try:
+        source, target = load_source(source_set, where, store), load_target(target_set, where, store)
+        made = _Data(source, target, Composer(source, where, seed))
+        stages = [_bench_stage(stage, chosen, made, where, seconds, seed) for stage in (1, 2)]
+    except torch.cuda.OutOfMemoryError as error:
+        raise TrainingError(
+            f"out of memory on {torch.cuda.get_device_name(where)}; lower --batch, or choose --store host"
+        ) from error
+    return {
+        **machine(where),
+        "precision": "bfloat16" if where.type == "cuda" else "float32",
+        "seed": seed,
+        "task": task,
+        "preset": chosen.name,
+        "backbone": chosen.backbone,
+        "size": source_set.size,
+        "batch": chosen.batch,
+        "seconds": seconds,
+        "source": {"dataset": source_set.name, "crops": len(source.store), "store": source.store.kind},
+        "target": {"dataset": target_set.name, "crops": len(target.store), "store": target.store.kind},
+        "stages": stages,
+        "weights_seconds": weights_seconds(seed),
+    }
+
+
+def describe_train(record: dict[str, Any], layout: str = "simple") -> str:
+    """Return the figures of :func:`bench_train` as text."""
+    rows = [
+        {
+            "stage": str(stage["stage"]),
+            "images a second": f"{statistics.median(stage['images_a_second']):,.0f}",
+            "of one batch on the device": f"{statistics.median(stage['resident_images_a_second']):,.0f}",
+            f"ratio (at least {LEAST_RATIO})": f"{stage['ratio']:.2f}",
+            "without a step, % of the time": f"{100 * stage['idle']:.1f}",
+        }
+        for stage in record["stages"]
+    ]
+    source, target, seconds = record["source"], record["target"], record["weights_seconds"]
+    rounds = len(record["stages"][0]["images_a_second"])
+    return "\n".join(
+        [
+            tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
+            "",
+            f"{record['backbone']} in {record['precision']}, crops of {record['size']} pixels a side: "
+            f"{source['crops']:,} of {source['dataset']} ({source['store']} store), in stage 2 also "
+            f"{target['crops']:,} of {target['dataset']} ({target['store']} store); {record['batch']} images a domain "
+            f"and step, on {describe_machine(record)}; medians of {rounds} rounds. The device is "
+            "without a step from the end of one until the next batch is composed. The sampling weights of "
+            f"{LABELS:,} source labels and {PREDICTIONS:,} predictions take {seconds['padaco']:.2f} s (PADACO) and "
+            f"{seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f}).",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Face boxes: their geometry, files, sources, comparison and review."""

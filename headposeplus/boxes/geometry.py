@@ -1,0 +1,102 @@
+"""Face boxes: x, y, width, height in raw pixels, the last pixel at x + width - 1, each with its source."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from headposeplus.raw.biwi import Calibration
+from headposeplus.rotations import Floats, in_plane
+
+# The side of the cube that a projected box frames, about the height of an adult's head.
+HEAD_SIZE_MM = 230.0
+# A rendered head's box frames what a projected one does. Measured on Biwi's mesh of sequence 01: the largest
+# circle inside the outline is that of a ball of 82.3 mm, and from the ball's middle to what Biwi calls the
+# head's centre, in its radii, it is this far in the head's frame. 230 mm are 2.8 radii.
+BALL_TO_CENTRE = np.array([0.0, 0.51, -0.72])
+BALL_BOX = 2.8
+PROJECTED = "projected"  # the source of a box that is the projected head
+
+
+class BoxTable(NamedTuple):
+    """Boxes of frames: ids (n,), boxes (n, 4) in raw pixels, their sources (n,), and whether checked by hand (n,)."""
+
+    ids: np.ndarray
+    boxes: Floats
+    sources: np.ndarray
+    checked: np.ndarray
+
+    def where(self, rows: np.ndarray) -> BoxTable:
+        """Return some of the rows, by mask or by index."""
+        return BoxTable(self.ids[rows], self.boxes[rows], self.sources[rows], self.checked[rows])
+
+
+class HeadBall(NamedTuple):
+    """Where a rendered head is in its images: a ball that turns about a fixed point.
+
+    Attributes
+    ----------
+    pivot
+        The fixed point (2,), x and y in pixels.
+    ball
+        From the pivot to the ball's middle (3,), in the head's frame, in pixels.
+    radius
+        The ball's radius in pixels.
+    spread
+        How far the circles of single images lie from the fit, root mean square, in pixels.
+    """
+
+    pivot: Floats
+    ball: Floats
+    radius: float
+    spread: float
+
+
+def fit_ball(middles: Floats, radii: Floats, rotations: Floats) -> HeadBall:
+    """Return the ball of a head from the largest circles inside its outlines.
+
+    The circles' middles (n, 2) are, to the second decimal of a radius, ``pivot + R[:2] ball``: linear in
+    both. The radius is that of frontal views, since a profile is longer than it is wide.
+    """
+    equations = np.concatenate([np.column_stack((np.eye(2), rotation[:2])) for rotation in rotations])
+    solution = np.linalg.lstsq(equations, middles.ravel(), rcond=None)[0]
+    misses = equations @ solution - middles.ravel()
+    frontal = np.argsort(-rotations[:, 2, 2], kind="stable")[: max(len(rotations) // 4, 1)]
+    spread = float(np.sqrt(2 * np.mean(misses**2)))
+    return HeadBall(solution[:2], solution[2:], float(np.median(radii[frontal])), spread)
+
+
+def square(middle: Floats, side: float) -> Floats:
+    """Return the square box (4,) about the point ``middle`` (2,): the last pixel is at x + side - 1."""
+    return np.array([*(middle - side / 2 + 0.5), side, side])
+
+
+def projected(centre: Floats, camera: Calibration) -> Floats:
+    """Return the box (4,) of a head whose centre (3,), millimetres, is given in the camera's frame.
+
+    A square about the projected centre, as wide as :data:`HEAD_SIZE_MM` looks at its distance.
+    """
+    side = camera.matrix[0, 0] * HEAD_SIZE_MM / centre[2]
+    middle = camera.project(centre)
+    return np.rint(square(middle, side))
+
+
+def of_ball(head: HeadBall, rotation: Floats, degrees: float, principal: Floats) -> Floats:
+    """Return the square box (4,) of a rendered head, in its image turned by ``degrees`` about ``principal``.
+
+    ``rotation`` (3, 3) is the pose before the turn.
+    """
+    middle = head.pivot + rotation[:2] @ (head.ball + head.radius * BALL_TO_CENTRE)
+    if degrees:
+        middle = principal + in_plane(degrees)[:2, :2] @ (middle - principal)
+    return np.rint(square(middle, BALL_BOX * head.radius))
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """Return the intersection over union (...) of boxes (..., 4)."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    low = np.maximum(a[..., :2], b[..., :2])
+    high = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    overlap = np.clip(high - low, 0, None).prod(axis=-1)
+    return overlap / (a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - overlap)

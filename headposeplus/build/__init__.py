@@ -1,0 +1,1 @@
+"""The build: from raw copies to Biwi+, SynHead+, SynBiwi+ and SynHead++."""

@@ -1,0 +1,1 @@
+"""Built datasets: reading, writing, exporting, and the dataset card."""

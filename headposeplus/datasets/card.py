@@ -1,0 +1,250 @@
+"""Looking at built datasets: counts, label statistics, pictures, and a dataset card in Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from headposeplus.datasets import plots, shards
+from headposeplus.errors import DatasetError, RawDataError
+from headposeplus.files import write_text
+from headposeplus.images import read_image
+from headposeplus.raw import biwi
+from headposeplus.rotations import ANGLES, Floats, euler_difference, geodesic, in_plane
+
+CARD = "card.md"
+WHAT = {
+    "biwi+": "Every Biwi frame with its face box and its pose in the RGB camera.",
+    "synhead+": "The SynHead frames in which a face is visible, their poses recomputed to Biwi's angles.",
+    "synbiwi+": "For each Biwi frame and each head, the SynHead images that, turned in their plane, come closest.",
+    "synhead++": "SynHead+ and SynBiwi+ together; it holds no images of its own.",
+}
+# What each dataset is made from, and each source's terms and citation.
+MADE_FROM = {
+    "biwi+": ("biwi",),
+    "synhead+": ("synhead",),
+    "synbiwi+": ("synhead", "biwi"),
+    "synhead++": ("synhead", "biwi"),
+}
+SOURCES = {
+    "biwi": (
+        "Biwi Kinect Head Pose Database",
+        "made available for non-commercial use such as university research and education",
+        "G. Fanelli, M. Dantone, J. Gall, A. Fossati, L. Van Gool: Random Forests for Real Time 3D Face Analysis. "
+        "International Journal of Computer Vision 101(3), 437-458, 2013.",
+    ),
+    "synhead": (
+        "SynHead",
+        "under the terms that come with its download; read them before you pass images on",
+        "J. Gu, X. Yang, S. De Mello, J. Kautz: Dynamic Facial Analysis: From Bayesian Filtering to Recurrent Neural "
+        "Network. CVPR 2017.",
+    ),
+}
+METHOD = (
+    "F. Kuhnke, J. Ostermann: Deep Head Pose Estimation Using Synthetic Images and Partial Adversarial Domain Adaption "
+    "for Continuous Label Spaces. ICCV 2019."
+)
+_MESHES = 8  # frames over which head meshes are drawn
+
+
+def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: int = 0) -> str:
+    """Write the card and its pictures of the datasets in ``data`` into ``out``; return what there is to say as text.
+
+    ``data`` is the folder of a build, or of one dataset. With raw Biwi, head meshes are drawn over its frames.
+
+    Raises
+    ------
+    DatasetError
+        If there is no dataset, or one is damaged.
+    RawDataError
+        If raw Biwi is given and is not in its layout.
+    """
+    datasets = _find(data)
+    pictures = _draw(datasets, out, biwi_folder, seed)
+    write_text(out / CARD, _card(datasets, pictures))
+    lines = [_counts(datasets, "simple"), "", _labels(datasets, "simple"), ""]
+    lines.append("Angles in degrees: convention pyr, RGB camera.")
+    lines += [f"{path.stem.replace('_', ' '):16} {path}" for _, path in pictures]
+    return "\n".join([*lines, f"{'card':16} {out / CARD}"])
+
+
+def _find(data: Path) -> list[shards.Dataset]:
+    if (data / shards.INFO).exists():
+        return [shards.open_dataset(data)]
+    found = [shards.open_dataset(data / name) for name in shards.NAMES if (data / name / shards.INFO).exists()]
+    if not found:
+        raise DatasetError(f"{data}: no dataset; expected folders such as {data / 'biwi+'} of hpp build-datasets")
+    return found
+
+
+def _bytes(dataset: shards.Dataset) -> int:
+    return sum((dataset.folder / shard["file"]).stat().st_size for shard in dataset.info["shards"])
+
+
+def _counts(datasets: list[shards.Dataset], layout: str) -> str:
+    rows = []
+    for dataset in datasets:
+        info = dataset.info
+        boxes = ", ".join(f"{count:,} {source}" for source, count in info["boxes"].items())
+        joined = " + ".join(info["joins"]) if "joins" in info else boxes
+        rows.append(
+            {
+                "dataset": info["name"],
+                "images": f"{info['rows']:,}",
+                "crop": f"{dataset.size} px",
+                "shards": f"{len(info['shards']):,}",
+                "MiB": f"{_bytes(dataset) / 2**20:,.1f}",
+                "left out": f"{len(info['left_out']):,}",
+                "boxes": joined,
+                "content": info["content_sha256"][:12],
+            }
+        )
+    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+
+
+def _labels(datasets: list[shards.Dataset], layout: str) -> str:
+    rows = []
+    for dataset in datasets:
+        for column, name in enumerate(ANGLES):
+            row = {"dataset": dataset.name if not column else "", "angle": name}
+            rows.append(row | {key: f"{values[column]:.2f}" for key, values in dataset.info["labels"].items()})
+    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+
+
+def _draw(datasets: list[shards.Dataset], out: Path, biwi_folder: Path | None, seed: int) -> list[tuple[str, Path]]:
+    """Draw all pictures that the datasets allow; return a caption and the file of each."""
+    by_name = {dataset.name: dataset for dataset in datasets if dataset.info["rows"]}
+    labels = {name: shards.read_labels(dataset)[1] for name, dataset in by_name.items()}
+    pictures = []
+
+    def picture(name: str, caption: str) -> Path:
+        pictures.append((caption, out / name))
+        return out / name
+
+    with_pixels = [dataset for name, dataset in by_name.items() if name != "synhead++"]
+    if with_pixels:
+        path = picture("crops.png", f"Random crops (seed {seed}) with the axes of their pose")
+        plots.sample_crops(with_pixels, path, seed)
+    if biwi_folder is not None:
+        frames, absent = mesh_frames(biwi.find_root(biwi_folder), seed)
+        if frames:
+            path = picture("meshes.png", f"Biwi's head meshes, drawn through each sequence's calibration{absent}")
+            plots.mesh_overlays(frames, path)
+    pairs = [
+        (f"{task}: {source} to biwi+", labels[source], labels["biwi+"])
+        for task, source in (("da", "synbiwi+"), ("pda", "synhead++"))
+        if source in labels and "biwi+" in labels
+    ]
+    if pairs:
+        plots.label_spaces(pairs, picture("label_spaces.png", "Label spaces: source in red, target in blue"))
+    if labels:
+        plots.histograms(labels, picture("histograms.png", "How often each angle occurs"))
+    if {"synbiwi+", "biwi+"} <= by_name.keys():
+        residuals = read_residuals(by_name["synbiwi+"], by_name["biwi+"])
+        info = by_name["synbiwi+"].info["residual"]
+        plots.residuals(residuals, info, picture("residual.png", "What remains between SynBiwi+ and the Biwi poses"))
+    return pictures
+
+
+def read_residuals(synbiwi: shards.Dataset, biwi_plus: shards.Dataset) -> dict[str, Floats]:
+    """Return what remains between each best SynBiwi+ image and its Biwi frame, in degrees, as arrays (n,).
+
+    The keys are ``euler``, ``geodesic``, and both with ``_before``: before the image was turned.
+    """
+    ids, targets = shards.read_labels(biwi_plus)
+    position = {str(name): i for i, name in enumerate(ids)}
+    found: dict[str, list[Floats]] = {"euler": [], "geodesic": [], "euler_before": [], "geodesic_before": []}
+    for fields in shards.read_fields(synbiwi, "id", "label/rotation", "turn", "residual/euler", "residual/geodesic"):
+        best = np.array([name.count("/") == 3 for name in fields["id"]])
+        frames = [str(name).removeprefix("syn").rsplit("/", 1)[0] for name in fields["id"][best]]
+        wanted = targets[[position[frame] for frame in frames]]
+        unturned = in_plane(-fields["turn"][best]) @ fields["label/rotation"][best]
+        found["euler"].append(fields["residual/euler"][best])
+        found["geodesic"].append(fields["residual/geodesic"][best])
+        found["euler_before"].append(np.abs(euler_difference(unturned, wanted)).mean(axis=1))
+        found["geodesic_before"].append(geodesic(unturned, wanted))
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def mesh_frames(root: Path, seed: int = 0) -> tuple[list[plots.MeshFrame], str]:
+    """Return some frames of raw Biwi with the mesh of their subject, and a remark on sequences that have none.
+
+    One random frame each of sequences spread over those that have a mesh, ``NN.obj`` beside the sequence's folder.
+    """
+    rng = np.random.default_rng(seed)
+    names = biwi.sequences(root)
+    having = [name for name in names if (root / f"{name}.obj").is_file()]
+    chosen = [having[i] for i in np.unique(np.linspace(0, len(having) - 1, _MESHES).astype(int))] if having else []
+    frames = []
+    for name in chosen:
+        try:
+            vertices, triangles = biwi.read_mesh(root / f"{name}.obj")
+            camera = biwi.read_calibration(root / name / "rgb.cal")
+            all_frames = biwi.frames(root, name)[0]
+            frame = all_frames[int(rng.integers(len(all_frames)))]
+            pose = biwi.to_rgb_camera(biwi.read_pose(frame.pose), camera)
+            image = np.ascontiguousarray(read_image(frame.image)[..., :3])
+        except (RawDataError, ValueError):
+            continue  # hpp verify and the build list what is damaged
+        frames.append(plots.MeshFrame(frame.id, image, vertices, triangles, pose, camera))
+    lacking = len(names) - len(having)
+    return frames, f" ({lacking} of {len(names)} sequences have none)" if lacking else ""
+
+
+def _card(datasets: list[shards.Dataset], pictures: list[tuple[str, Path]]) -> str:
+    parts = [
+        "# Dataset card",
+        "",
+        "Built by headposeplus "
+        + ", ".join(sorted({str(dataset.info["toolkit"]) for dataset in datasets}))
+        + f", after {METHOD} Angles are pitch, yaw and roll in degrees, convention `pyr`, in the RGB camera (x right, "
+        "y down, z forward).",
+        "",
+        _counts(datasets, "github"),
+        "",
+        _labels(datasets, "github"),
+    ]
+    for dataset in datasets:
+        parts += ["", f"## {dataset.name}", "", WHAT[dataset.name], "", *_facts(dataset)]
+    parts += ["", "## Pictures"]
+    for caption, path in pictures:
+        parts += ["", f"![{caption}]({path.name})", "", f"{caption}."]
+    used = {key for dataset in datasets for key in MADE_FROM[dataset.name]}
+    parts += ["", "## Sources, terms and citations", ""]
+    for key in ("biwi", "synhead"):
+        if key in used:
+            name, terms, citation = SOURCES[key]
+            parts.append(f"- **{name}**: {terms}. Cite: {citation}")
+    parts.append(f"- **The datasets' construction**: cite {METHOD}")
+    parts += [
+        "",
+        "Crops derived from a source are under that source's terms. Biwi shows identifiable people: use it for what "
+        "they agreed to, research on head pose, and not to identify anyone.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _facts(dataset: shards.Dataset) -> list[str]:
+    """Return the lines of a dataset's section of the card."""
+    info: dict[str, Any] = dataset.info
+    lines = [f"- parameters: {', '.join(f'{key} {value}' for key, value in info['parameters'].items())}"]
+    if "render_order_from" in info:
+        lines.append(f"- rendering order: {info['parameters']['render_order']}, {info['render_order_from']}")
+    if "face_not_visible" in info:
+        lines.append(f"- frames without a visible face, which are not part of it: {info['face_not_visible']:,}")
+    if "residual" in info:
+        for measure in ("euler", "geodesic"):
+            after, before = info["residual"][measure]["after"], info["residual"][measure]["before"]
+            lines.append(
+                f"- {measure} residual to the Biwi poses in degrees: mean {after['mean']:.2f}, median "
+                f"{after['median']:.2f}, 95th percentile {after['p95']:.2f} (before the turn: mean "
+                f"{before['mean']:.2f}, median {before['median']:.2f}, 95th percentile {before['p95']:.2f})"
+            )
+    lines.append(f"- made from: {', '.join(SOURCES[key][0] for key in MADE_FROM[dataset.name])}")
+    left_out = info["left_out"]
+    lines.append(f"- damaged raw files left out: {len(left_out):,}{', listed in dataset.json' if left_out else ''}")
+    lines.append(f"- content: SHA-256 `{info['content_sha256']}`")
+    return lines

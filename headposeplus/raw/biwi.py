@@ -1,0 +1,315 @@
+"""Reader of the raw Biwi Kinect Head Pose Database (Fanelli et al. 2013).
+
+Poses in the files are those of the depth camera: R takes the head's axes to the camera's (x right, y down,
+z forward), the head's centre is in millimetres. Each sequence's own ``rgb.cal`` takes them into the RGB
+camera; there are two calibrations in the database.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from headposeplus.errors import ImageError, RawDataError
+from headposeplus.images import Image, read_image
+from headposeplus.raw.folders import find, listing
+from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error, to_matrix
+
+_FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
+# Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
+ROTATION_TOLERANCE = 1e-3
+NEAREST_MM = 200.0  # a head nearer to the camera than this is a damaged pose
+# The rotation of ``rgb.cal`` in the database's two groups of sequences (the manifest's ``calibration_group``):
+# A as in the files, B as its published labels imply.
+CALIBRATION_ROTATIONS = {
+    "A": [[0.999947, 0.00432361, 0.00929419], [-0.00446314, 0.999877, 0.0150443], [-0.009228, -0.015085, 0.999844]],
+    "B": [[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
+}
+LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rgb.cal"
+
+
+def frame_id(sequence: str, number: int) -> str:
+    """Return a frame's id, such as ``biwi/01/00003``."""
+    return f"biwi/{sequence}/{number:05d}"
+
+
+class Frame(NamedTuple):
+    """One frame of a sequence, by its files."""
+
+    sequence: str
+    number: int
+    image: Path
+    pose: Path
+
+    @property
+    def id(self) -> str:
+        """The frame's id, such as ``biwi/01/00003``."""
+        return frame_id(self.sequence, self.number)
+
+
+class Pose(NamedTuple):
+    """A rotation (3, 3), head to camera, and the head's centre (3,) in millimetres."""
+
+    rotation: Floats
+    centre: Floats
+
+
+class Calibration(NamedTuple):
+    """A camera: K (3, 3) in pixels, distortion (4,), and the depth camera's pose in it: R (3, 3), T (3,) mm."""
+
+    matrix: Floats
+    distortion: Floats
+    rotation: Floats
+    translation: Floats
+    width: int
+    height: int
+
+    def project(self, points: Floats) -> Floats:
+        """Return the pixels (..., 2) of points (..., 3) in this camera's frame; Biwi's lenses are ideal."""
+        seen = points @ self.matrix.T
+        return seen[..., :2] / seen[..., 2:]
+
+
+def _is_sequence(name: str, files: list[Path]) -> bool:
+    return bool(re.fullmatch(r"\d\d", name)) and any(_FRAME_FILE.fullmatch(path.name) for path in files)
+
+
+def find_root(folder: Path) -> Path:
+    """Return the folder that holds the sequences: ``folder`` itself or one up to three levels below it.
+
+    Mirrors name it ``hpdb``, ``faces_0`` or nothing in particular, so it is found by what it holds.
+
+    Raises
+    ------
+    RawDataError
+        If there is no such folder, or ``folder`` itself cannot be listed.
+    """
+    return find(folder, "raw Biwi", LAYOUT, _is_sequence, levels=3)
+
+
+def sequences(root: Path) -> list[str]:
+    """Return the names of the sequences present, sorted; raises RawDataError if one is a file."""
+    names = []
+    for path in listing(root):
+        if not re.fullmatch(r"\d\d", path.name):
+            continue
+        if not os.path.isdir(path):
+            raise RawDataError(f"{path}: expected a folder with a Biwi sequence, found a file; move it elsewhere")
+        names.append(path.name)
+    return names
+
+
+def annotation(root: Path, sequence: str, number: int) -> Path:
+    """Return where ``pose.bin`` of a frame lies in the optional ``db_annotations`` beside the root."""
+    return root.parent / "db_annotations" / sequence / f"frame_{number:05d}_pose.bin"
+
+
+def head_mask(root: Path, sequence: str, number: int) -> Path:
+    """Return where the mask of a frame lies in the optional ``head_pose_masks`` beside the root."""
+    return root.parent / "head_pose_masks" / sequence / f"frame_{number:05d}_depth_mask.png"
+
+
+def frames(root: Path, sequence: str) -> tuple[list[Frame], list[str]]:
+    """Return the frames of a sequence by number, and a line for each that lacks its image or pose.
+
+    A frame whose ``pose.txt`` is missing takes its pose from the annotations, where those are present.
+    """
+    images: dict[int, Path] = {}
+    poses: dict[int, Path] = {}
+    for path in listing(root / sequence):
+        match = _FRAME_FILE.fullmatch(path.name)
+        if not match:
+            continue
+        number = int(match[1])
+        if match[2] == "pose.txt":
+            poses[number] = path
+        elif path.suffix == ".png" or number not in images:
+            images[number] = path
+    complete, faults = [], []
+    for number in sorted(images.keys() | poses.keys()):
+        beside = annotation(root, sequence, number)
+        if number in images and number not in poses and os.path.exists(beside):
+            poses[number] = beside
+        if number in images and number in poses:
+            complete.append(Frame(sequence, number, images[number], poses[number]))
+        elif number in images:
+            faults.append(f"{images[number]}: no frame_{number:05d}_pose.txt beside it; restore it")
+        else:
+            faults.append(f"{poses[number]}: no frame_{number:05d}_rgb.png or .jpg beside it; restore it")
+    return complete, faults
+
+
+def _numbers(path: Path, rows: int, columns: int | None, what: str) -> list[Floats]:
+    """Return the non-blank lines of a text file as arrays, checked for their count and finite numbers."""
+    try:
+        lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+    except OSError as error:
+        raise RawDataError(f"{path}: cannot be read: {error.strerror}; expected {what}") from error
+    except UnicodeDecodeError as error:
+        raise RawDataError(f"{path}: not a text file; expected {what}") from error
+    try:
+        values = [np.array([float(word) for word in line]) for line in lines]
+    except ValueError as error:
+        raise RawDataError(f"{path}: {error}; expected {what}") from error
+    shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
+    if shaped and not all(np.isfinite(row).all() for row in values):
+        raise RawDataError(f"{path}: expected {what}, found numbers that are not finite")
+    if not shaped:
+        found = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
+        raise RawDataError(f"{path}: expected {what}, found {found}")
+    return values
+
+
+def _checked_rotation(matrix: Floats, path: Path) -> Floats:
+    error = float(orthonormality_error(matrix))
+    if error > ROTATION_TOLERANCE:
+        why = "its determinant is not positive" if np.isinf(error) else f"R Rᵀ is off the identity by {error:.2g}"
+        raise RawDataError(f"{path}: its matrix is not a rotation: {why}; restore the file from the raw archive")
+    return nearest_rotation(matrix)
+
+
+def read_pose(path: Path) -> Pose:
+    """Return the pose in the depth camera, from ``_pose.txt`` or from the annotations' ``_pose.bin``.
+
+    Raises
+    ------
+    RawDataError
+        If the file is missing, short, not finite, or its matrix is no rotation.
+    """
+    if path.suffix == ".bin":
+        centre, angles = read_pose_bin(path)
+        return Pose(to_matrix(angles, "biwi"), centre)
+    rows = _numbers(path, 4, 3, "three rows of a rotation and the head's centre")
+    return Pose(_checked_rotation(np.stack(rows[:3]), path), rows[3])
+
+
+def read_pose_bin(path: Path) -> tuple[Floats, Floats]:
+    """Return the centre (3,) in millimetres and pitch, yaw, roll (3,) in degrees, convention ``biwi``."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RawDataError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) != 24:
+        raise RawDataError(f"{path}: expected six float32 (24 bytes), found {len(data)} bytes")
+    values = np.array(struct.unpack("<6f", data))
+    if not np.isfinite(values).all():
+        raise RawDataError(f"{path}: expected six finite float32, found {values}")
+    return values[:3], values[3:]
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Return a camera from ``rgb.cal`` or ``depth.cal``.
+
+    Raises
+    ------
+    RawDataError
+        If the file is missing or not in the calibration's layout.
+    """
+    what = "a calibration: K, distortion, R, T and the image size"
+    rows = _numbers(path, 9, None, what)
+    if [len(row) for row in rows] != [3, 3, 3, 4, 3, 3, 3, 3, 2]:
+        raise RawDataError(f"{path}: expected {what}, found rows of {[len(row) for row in rows]} numbers")
+    rotation = _checked_rotation(np.stack(rows[4:7]), path)
+    return Calibration(np.stack(rows[:3]), rows[3], rotation, rows[7], int(rows[8][0]), int(rows[8][1]))
+
+
+def to_rgb_camera(pose: Pose, rgb: Calibration) -> Pose:
+    """Return a depth-camera pose in the RGB camera: ``R_cal R`` and ``R_cal t + T``."""
+    return Pose(nearest_rotation(rgb.rotation @ pose.rotation), rgb.rotation @ pose.centre + rgb.translation)
+
+
+def read_rgb_pose(path: Path, rgb: Calibration) -> Pose:
+    """Return a frame's pose in the RGB camera; raises RawDataError if it is damaged, or too near to be a head's."""
+    pose = to_rgb_camera(read_pose(path), rgb)
+    if pose.centre[2] < NEAREST_MM:
+        raise RawDataError(f"{path}: the head is {pose.centre[2]:.0f} mm before the camera")
+    return pose
+
+
+def read_rgb_image(path: Path, rgb: Calibration, bgr: bool = False) -> Image:
+    """Return a frame's image; raises ImageError if it is damaged, or not of the size that the calibration says.
+
+    ``bgr`` is that of :func:`headposeplus.images.read_image`.
+    """
+    image = read_image(path, bgr)
+    height, width = image.shape[:2]
+    if (width, height) != (rgb.width, rgb.height):
+        raise ImageError(f"{path}: {width} x {height} pixels, but the calibration says {rgb.width} x {rgb.height}")
+    return image
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Return a depth image (height, width), int16 millimetres, from its run-length encoding.
+
+    Raises
+    ------
+    RawDataError
+        If the runs end early or do not fill the image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RawDataError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(data) < 8:
+        raise RawDataError(f"{path}: expected a depth image, found {len(data)} bytes")
+    width, height = struct.unpack_from("<2i", data)
+    if not (0 < width <= 10_000 and 0 < height <= 10_000):
+        raise RawDataError(f"{path}: expected a depth image, found a size of {width} x {height}")
+    depth = np.zeros(width * height, np.int16)
+    at, filled = 8, 0
+    while filled < depth.size:
+        if at + 8 > len(data):
+            raise RawDataError(f"{path}: truncated: {filled} of {depth.size} depth values")
+        zeros, count = struct.unpack_from("<2i", data, at)
+        at += 8
+        end = filled + zeros + count
+        if zeros < 0 or count < 0 or end > depth.size or at + 2 * count > len(data) or zeros + count == 0:
+            raise RawDataError(f"{path}: damaged or truncated after {filled} of {depth.size} depth values")
+        depth[filled + zeros : end] = np.frombuffer(data, "<i2", count, at)
+        at, filled = at + 2 * count, end
+    return depth.reshape(height, width)
+
+
+def encode_depth(depth: np.ndarray) -> bytes:
+    """Return the run-length encoding that :func:`read_depth` reads, of an int16 image (height, width)."""
+    flat = np.asarray(depth, "<i2").ravel()
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], (flat != 0).astype(np.int8), [0]))))
+    starts, ends = edges[::2], edges[1::2]
+    parts = [struct.pack("<2i", depth.shape[1], depth.shape[0])]
+    previous = 0
+    for start, end in zip(starts, ends, strict=True):
+        parts += [struct.pack("<2i", start - previous, end - start), flat[start:end].tobytes()]
+        previous = end
+    if previous < flat.size:
+        parts.append(struct.pack("<2i", flat.size - previous, 0))
+    return b"".join(parts)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Return a head mask (height, width), bool, of the optional ``head_pose_masks``."""
+    return read_image(path).max(axis=-1) > 127
+
+
+def read_mesh(path: Path) -> tuple[Floats, np.ndarray]:
+    """Return vertices (n, 3), millimetres in the head's frame, and triangles (m, 3) of a subject's ``.obj``."""
+    vertices, faces = [], []
+    try:
+        with path.open(encoding="ascii") as file:
+            for line in file:
+                kind, *words = line.split() or [""]
+                if kind == "v":
+                    vertices.append([float(word) for word in words[:3]])
+                elif kind == "f":
+                    faces.append([int(word.split("/")[0]) - 1 for word in words])
+    except OSError as error:
+        raise RawDataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RawDataError(f"{path}: expected a triangle mesh in the OBJ format: {error}") from error
+    if not faces or any(len(face) != 3 for face in faces) or max(map(max, faces)) >= len(vertices):
+        raise RawDataError(f"{path}: expected a triangle mesh in the OBJ format")
+    return np.array(vertices), np.array(faces)

@@ -1,0 +1,117 @@
+"""The manifest: what a full raw copy of Biwi and SynHead holds, a row a sequence or track."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from headposeplus.errors import HeadposeError
+
+FILE_NAME = "data_manifest.csv"
+COLUMNS = (
+    "dataset", "unit", "group", "subject", "frames", "first_frame", "last_frame", "frame_numbers",
+    "frame_list_sha256", "calibration_group",
+    "mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll", "source",
+)  # fmt: skip
+LABEL_STATISTICS = ("mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll")
+
+
+def default_path() -> Path:
+    """Return the manifest of the real datasets: at the top of a clone, else in the package."""
+    in_clone = Path(__file__).resolve().parents[2] / FILE_NAME
+    return in_clone if in_clone.exists() else Path(__file__).with_name(FILE_NAME)
+
+
+def read(path: Path | None = None) -> pd.DataFrame:
+    """Return the manifest as a frame with :data:`COLUMNS`; cells that are not known are empty or NaN.
+
+    Raises
+    ------
+    HeadposeError
+        If the file is missing or lacks a column.
+    """
+    path = path or default_path()
+    try:
+        table = pd.read_csv(path, dtype={"unit": str, "group": str, "subject": str, "frame_numbers": str})
+    except (OSError, ValueError) as error:
+        raise HeadposeError(f"{path}: expected the manifest, a CSV file: {error}") from error
+    lacking = [column for column in COLUMNS if column not in table]
+    if lacking:
+        raise HeadposeError(f"{path}: the manifest lacks the columns {', '.join(lacking)}")
+    biwi = table["dataset"] == "biwi"
+    if pd.to_numeric(table["frames"].where(biwi, 0), errors="coerce").isna().any():
+        raise HeadposeError(f"{path}: expected a number of frames for every Biwi sequence")
+    if table["frame_numbers"].where(biwi, "").isna().any():
+        raise HeadposeError(f"{path}: expected the frame numbers of every Biwi sequence, such as 3-674 683-740")
+    text = ["dataset", "unit", "group", "subject", "frame_numbers", "frame_list_sha256", "calibration_group", "source"]
+    table[text] = table[text].fillna("").astype(str)
+    for unit, frames, numbers in zip(table["unit"], table["frames"], table["frame_numbers"], strict=True):
+        try:
+            listed = len(from_ranges(numbers))
+        except ValueError:
+            listed = -1
+        if numbers and listed != frames:
+            raise HeadposeError(f"{path}: {unit}: expected {frames} frame numbers such as 3-674 683-740")
+    return table[list(COLUMNS)]
+
+
+def biwi_subjects(table: pd.DataFrame) -> dict[str, str]:
+    """Return the subject of each Biwi sequence, such as ``{"01": "F01"}``."""
+    rows = table[table["dataset"] == "biwi"]
+    return dict(zip(rows["unit"], rows["subject"], strict=True))
+
+
+def calibration_groups(table: pd.DataFrame) -> dict[str, str]:
+    """Return the calibration group of each Biwi sequence, ``A`` or ``B``."""
+    rows = table[table["dataset"] == "biwi"]
+    return dict(zip(rows["unit"], rows["calibration_group"], strict=True))
+
+
+def frame_list_sha256(sequence: str, numbers: Iterable[int]) -> str:
+    """Return the fingerprint of a Biwi sequence: of the sorted lines ``01/frame_00003_rgb.png``."""
+    lines = [f"{sequence}/frame_{number:05d}_rgb.png" for number in sorted(numbers)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """Return the hash of a set of frames, whatever their order: of the sorted ids, one a line."""
+    return hashlib.sha256("\n".join(sorted(map(str, ids))).encode()).hexdigest()
+
+
+def from_ranges(text: str) -> list[int]:
+    """Return the numbers of ranges such as ``3-674 683 700-740``; raises ValueError if it is none."""
+    numbers: list[int] = []
+    for part in text.split():
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def to_ranges(numbers: Iterable[int]) -> str:
+    """Return the shortest text that :func:`from_ranges` reads back as these numbers, sorted."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def biwi_frames(table: pd.DataFrame) -> dict[str, list[int]]:
+    """Return the frame numbers of each Biwi sequence of the manifest."""
+    rows = table[table["dataset"] == "biwi"]
+    return {unit: from_ranges(numbers) for unit, numbers in zip(rows["unit"], rows["frame_numbers"], strict=True)}
+
+
+def absent_frames(table: pd.DataFrame, found: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """Return how many Biwi frames the manifest lists, and how many of those were not found.
+
+    ``found`` holds the frame numbers of each sequence.
+    """
+    listed = biwi_frames(table)
+    absent = sum(len(set(numbers) - set(found.get(unit, ()))) for unit, numbers in listed.items())
+    return sum(map(len, listed.values())), absent

@@ -1,0 +1,240 @@
+"""Named subsets of Biwi: splits by sequence, everyone left out in turn, the women and the men, and files of frames.
+
+``subsets.csv`` holds a row a subset: its sequences, how many frames those have, the hash of their ids, and where
+the subset comes from. The members of the literature's random splits were never published. Those here are drawn by
+a rule that anyone can repeat: a split's sequences are ranked by the SHA-256 of a line such as
+``biwi/16-8 seed 0 sequence 01``, and the first 16 train. ``python -m headposeplus.raw.subsets`` writes the file anew.
+
+A subset has only frames of Biwi. Its hash says which: under the manifest of a miniature, or of any other partial
+copy, a named subset holds the frames that the manifest lists, and so has another hash than the file's.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import re
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tabulate import tabulate
+
+from headposeplus.errors import DatasetError
+from headposeplus.files import write_text
+from headposeplus.raw import biwi, manifest
+
+FILE = Path(__file__).with_name("subsets.csv")
+COLUMNS = (
+    "name", "split", "part", "sequences", "subjects", "straddling_subjects", "frames", "frames_sha256", "source",
+)  # fmt: skip
+SEED = 0
+TRAIN_SEQUENCES = {"biwi/16-8": 16, "biwi/70-30-1": 17, "biwi/70-30-2": 17, "biwi/70-30-3": 17}
+
+_DRAWN = (
+    "Drawn here: the sequences ranked by the SHA-256 of the lines 'SPLIT seed {seed} sequence 01' to 24, SPLIT being "
+    "the split's name; the first {count} train. {like} Which sequences the published splits drew was never published, "
+    "so figures under this one compare with theirs only as figures of the same kind."
+)
+_LIKE = {
+    16: "16 to 8 sequences as in Gu et al. CVPR 2017 and in protocol 2 of FSA-Net (Yang et al. CVPR 2019), whose "
+    "script permutes the sequences without a seed.",
+    17: "One of three, to be averaged, as Hopenet (Ruiz et al. CVPRW 2018) averages three 70-30 splits of the videos.",
+}
+_LEFT_OUT = "Every sequence of one subject is the test set, both where the subject was recorded twice; the rest train."
+_SEX = "Every sequence of the subjects whom the database names {letter}01 and so on."
+_FRAME_ID = re.compile(r"biwi/\d\d/\d{5}")
+_FRAME_FILE = re.compile(r"(?:.*[/\\])?(\d\d)[/\\]frame_(\d{5})_rgb\.(?:png|jpg)")
+_LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
+
+
+class Subset(NamedTuple):
+    """A subset of Biwi: its name, the sorted ids of its frames, their hash, and where it comes from."""
+
+    name: str
+    ids: tuple[str, ...]
+    sha256: str
+    source: str
+
+
+def frame_id(text: str) -> str | None:
+    """Return the id behind ``biwi/01/00003``, ``01/frame_00003_rgb.png`` or a path ending so; None if it is none."""
+    if _FRAME_ID.fullmatch(text):
+        return text
+    match = _FRAME_FILE.fullmatch(text)
+    return f"biwi/{match[1]}/{match[2]}" if match else None
+
+
+def _ids(frames: dict[str, list[int]], sequences: list[str]) -> list[str]:
+    """Return the sorted ids of the sequences' frames, of those sequences that there are."""
+    return sorted(biwi.frame_id(name, number) for name in sequences for number in frames.get(name, []))
+
+
+def _drawn(split: str, sequences: list[str], train: int) -> list[str]:
+    """Return the sequences that train, sorted: the first by the rule of the module's docstring."""
+
+    def rank(sequence: str) -> str:
+        return hashlib.sha256(f"{split} seed {SEED} sequence {sequence}".encode()).hexdigest()
+
+    return sorted(sorted(sequences, key=rank)[:train])
+
+
+def generate() -> str:
+    """Return the text of ``subsets.csv``, drawn and counted anew from the manifest of the real Biwi."""
+    table = manifest.read()
+    frames, subject = manifest.biwi_frames(table), manifest.biwi_subjects(table)
+    sequences = sorted(frames)
+    # Of each split: the sequences that test, and the source.
+    splits: dict[str, tuple[set[str], str]] = {}
+    for split, count in TRAIN_SEQUENCES.items():
+        source = _DRAWN.format(seed=SEED, count=count, like=_LIKE[count])
+        splits[split] = (set(sequences) - set(_drawn(split, sequences, count)), source)
+    for who in sorted(set(subject.values())):
+        splits[f"biwi/leave-{who}-out"] = ({name for name in sequences if subject[name] == who}, _LEFT_OUT)
+
+    def row(split: str, part: str, members: list[str], others: list[str], source: str) -> dict[str, object]:
+        ids = _ids(frames, members)
+        people = {subject[name] for name in members}
+        return {
+            "name": f"{split}/{part}" if part else split,
+            "split": split,
+            "part": part,
+            "sequences": " ".join(members),
+            "subjects": " ".join(sorted(people)),
+            "straddling_subjects": " ".join(sorted(people & {subject[name] for name in others})),
+            "frames": len(ids),
+            "frames_sha256": manifest.ids_sha256(ids),
+            "source": source,
+        }
+
+    rows = []
+    for split, (held_out, source) in splits.items():
+        train, test = [s for s in sequences if s not in held_out], sorted(held_out)
+        rows += [row(split, "train", train, test, source), row(split, "test", test, train, source)]
+    for name, letter in (("biwi/female", "F"), ("biwi/male", "M")):
+        members = [s for s in sequences if subject[s].startswith(letter)]
+        rows.append(row(name, "", members, [], _SEX.format(letter=letter)))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n")
+
+
+@cache
+def _definitions() -> pd.DataFrame:
+    return pd.read_csv(FILE, dtype=str, keep_default_na=False).set_index("name", drop=False)
+
+
+def names() -> list[str]:
+    """Return the names of all named subsets."""
+    return [str(name) for name in _definitions()["name"]]
+
+
+def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
+    """Return a named subset, or that of a file of frames, which is called ``file:STEM``.
+
+    A file holds a frame a line: ``biwi/01/00003``, or ``01/frame_00003_rgb.png`` with any folders before it. Blank
+    lines and those that begin with # do not count; a CSV with a column ``id`` will do as well. ``manifest_file``
+    lists the frames that there are; None means the real Biwi's, under which the hash of a named subset is that of
+    ``subsets.csv``.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such subset or file, or the file names a frame twice, an unknown one, or none.
+    """
+    frames = manifest.biwi_frames(manifest.read(manifest_file))
+    if str(name_or_file) not in names():
+        return _from_file(Path(name_or_file), frames)
+    row = _definitions().loc[str(name_or_file)]
+    ids = _ids(frames, row["sequences"].split())
+    if not ids:
+        raise DatasetError(
+            f"{manifest_file or manifest.default_path()}: lists no frame of the subset {row['name']}, "
+            f"whose sequences are {row['sequences']}"
+        )
+    straddling = row["straddling_subjects"]
+    source = row["source"] + (f" In train and in test, recorded twice: {straddling}." if straddling else "")
+    return Subset(row["name"], tuple(ids), manifest.ids_sha256(ids), source)
+
+
+def _from_file(path: Path, frames: dict[str, list[int]]) -> Subset:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(str(path), names(), 2, 0.7) or ["biwi/16-8/test"]
+        raise DatasetError(
+            f"{path}: no such subset, and no such file; hpp subsets lists those that have names, "
+            f"such as {' and '.join(near)}"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: expected a text file with a Biwi frame a line: {error}") from error
+    known = set(_ids(frames, list(frames)))
+    lines: dict[str, int] = {}
+    column = None
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        cells = [cell.strip() for cell in next(csv.reader([line.strip()], skipinitialspace=True))]
+        if column is None:
+            column = cells.index("id") if "id" in cells else -1
+            if column >= 0:
+                continue
+        cell = line.strip() if column < 0 else cells[column] if column < len(cells) else ""
+        name = frame_id(cell)
+        if name is None:
+            expected = "a frame such as biwi/01/00003 or 01/frame_00003_rgb.png"
+            raise DatasetError(f"{path}, line {number}: expected {expected}, found {cell[:60]!r}")
+        if name not in known:
+            raise DatasetError(f"{path}, line {number}: {name} is not among the {len(known):,} frames of the manifest")
+        if name in lines:
+            raise DatasetError(f"{path}, line {number}: {name} comes twice, first in line {lines[name]}")
+        lines[name] = number
+    if not lines:
+        raise DatasetError(f"{path}: names no frame; expected one a line, such as biwi/01/00003")
+    return Subset(
+        f"file:{path.stem[:40]}", tuple(sorted(lines)), manifest.ids_sha256(lines), f"the file {path.name} of its user"
+    )
+
+
+def select(subset: Subset, ids: np.ndarray) -> np.ndarray:
+    """Return the positions, ascending, of the subset's frames among the ids (n,) of a dataset's rows.
+
+    Raises
+    ------
+    DatasetError
+        If any frame of the subset is absent.
+    """
+    position = {str(name): i for i, name in enumerate(ids.tolist())}
+    absent = [name for name in subset.ids if name not in position]
+    if absent:
+        raise DatasetError(
+            f"{subset.name}: {len(absent):,} of its {len(subset.ids):,} frames are not in the dataset, the first "
+            f"{absent[0]}; use a dataset with all of them, or the manifest of the copy that it was built from"
+        )
+    return np.sort(np.array([position[name] for name in subset.ids], dtype=np.int64))
+
+
+def table() -> str:
+    """Return all named subsets as a table, and below it where they come from."""
+    rows = [
+        {
+            "subset": row.name,
+            "frames": f"{int(row.frames):,}",
+            "sequences": manifest.to_ranges(map(int, row.sequences.split())),
+            "people in both parts": row.straddling_subjects or "none",
+            "sha256": row.frames_sha256[:8],
+        }
+        for row in _definitions().itertuples(index=False)
+    ]
+    lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
+    sources = _definitions().groupby("source", sort=False)["split"].unique()
+    for source, splits in sources.items():
+        named = splits[0] if len(splits) == 1 else f"{splits[0]} to {splits[-1]}"
+        lines += textwrap.wrap(f"{named}: {source}", _LISTED_WIDTH, subsequent_indent="  ")
+    return "\n".join([*lines, "", "A file of frames, one a line, is a subset as well; its hash says which."])
+
+
+if __name__ == "__main__":
+    write_text(FILE, generate())

@@ -1,0 +1,238 @@
+"""Reader of raw SynHead (Gu et al. 2017), release ``synhead2_release``.
+
+A track is a file of poses that ten heads were rendered with: ``GROUP/TT.csv`` holds pitch, yaw and roll in
+degrees, a row a frame, and ``GROUP/HEAD/TT/`` the images. In which order of axes the angles were used is
+not stated anywhere; :mod:`headposeplus.raw.render_order` infers it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from headposeplus.errors import RawDataError
+from headposeplus.files import content_hash, files_hash, sha256
+from headposeplus.raw.folders import find, listing
+from headposeplus.rotations import Floats
+
+GROUPS = ("BIWI", "breitenstein", "kinect", "softkinetic")
+_ALIASES = {"softkinect": "softkinetic"}
+HEADS = (*(f"f{i:02d}" for i in range(1, 6)), *(f"m{i:02d}" for i in range(1, 6)))
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+LAYOUT = "a folder background and groups such as BIWI, with BIWI/00.csv and BIWI/f01/00/*.png"
+
+
+class Track(NamedTuple):
+    """A track of poses: its group, its number as written, and its file of angles."""
+
+    group: str
+    name: str
+    csv: Path
+
+    def images_folder(self, head: str) -> Path:
+        """Return the folder of the images of one head."""
+        return self.csv.parent / head / self.name
+
+
+def image_id(group: str, head: str, track: str, frame: int) -> str:
+    """Return an image's id, such as ``synhead/BIWI/f01/00/00012``; ``frame`` counts rows from 0."""
+    return f"synhead/{group}/{head}/{track}/{frame:05d}"
+
+
+def _is_group(name: str, files: list[Path]) -> bool:
+    return _ALIASES.get(name, name) in GROUPS and any(path.suffix == ".csv" for path in files)
+
+
+def find_root(folder: Path) -> Path:
+    """Return the folder that holds the groups: ``folder`` or one below it (copies bury it under ``media/``).
+
+    Raises
+    ------
+    RawDataError
+        If there is no such folder, or ``folder`` itself cannot be listed.
+    """
+    # Image folders are many and deep; none holds the root.
+    return find(folder, "raw SynHead", LAYOUT, _is_group, levels=5, skip=HEADS)
+
+
+def groups(root: Path) -> dict[str, Path]:
+    """Return the folders of the groups present, by the group's name; raises RawDataError if ``root`` is unreadable."""
+    found = {_ALIASES.get(path.name, path.name): path for path in listing(root) if os.path.isdir(path)}
+    return {group: found[group] for group in GROUPS if group in found}
+
+
+def group_tracks(group: str, folder: Path) -> list[Track]:
+    """Return the tracks of a group, by number; raises RawDataError if its folder cannot be listed."""
+    found = [Track(group, p.stem, p) for p in listing(folder) if p.suffix == ".csv" and p.stem.isdigit()]
+    return sorted(found, key=lambda track: int(track.name))
+
+
+def tracks(root: Path) -> list[Track]:
+    """Return the tracks present, by group and number; raises RawDataError if a folder cannot be listed."""
+    return [track for group, folder in groups(root).items() for track in group_tracks(group, folder)]
+
+
+def heads(root: Path) -> list[str]:
+    """Return the heads of which any group holds images; raises RawDataError if there is none."""
+    folders = groups(root).values()
+    found = [head for head in HEADS if any(os.path.isdir(folder / head) for folder in folders)]
+    if not found:
+        raise RawDataError(f"{root}: no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group")
+    return found
+
+
+def read_angles(track: Track) -> Floats:
+    """Return a track's angles (n, 3), degrees, columns as written: pitch, yaw, roll.
+
+    Raises
+    ------
+    RawDataError
+        If a row has not three finite numbers; the message says which.
+    """
+    what = "a row a frame: pitch,yaw,roll in degrees, without a header"
+    try:
+        lines = track.csv.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RawDataError(f"{track.csv}: cannot be read: {error}; expected {what}") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = [float(cell) for cell in line.split(",")]
+        except ValueError:
+            row = []
+        if len(row) != 3 or not np.isfinite(row).all():
+            raise RawDataError(f"{track.csv}, line {number}: expected {what}; found {line[:60]!r}")
+        rows.append(row)
+    if not rows:
+        raise RawDataError(f"{track.csv}: empty; expected {what}")
+    return np.array(rows)
+
+
+def image_number(path: Path) -> int | None:
+    """Return the number at the end of an image's name; None if it is no image or has none."""
+    digits = re.search(r"(\d+)$", path.stem)
+    return int(digits[1]) if digits and path.suffix.lower() in IMAGE_SUFFIXES else None
+
+
+def list_images(track: Track, head: str, rows: int) -> list[Path]:
+    """Return the images of a head in a track, sorted by their number, one for each of ``rows`` poses.
+
+    Raises
+    ------
+    RawDataError
+        If the folder is missing, two files have one number, or the count differs from the rows.
+    """
+    folder = track.images_folder(head)
+    if not os.path.isdir(folder):
+        raise RawDataError(f"{folder}: missing; expected {rows} images, one for each row of {track.csv}")
+    by_number: dict[int, Path] = {}
+    for path in listing(folder):
+        number = image_number(path)
+        if number is None:
+            continue
+        if number in by_number:
+            raise RawDataError(
+                f"{path} and {by_number[number].name}: two images with the number {number}; keep the right one"
+            )
+        by_number[number] = path
+    if len(by_number) != rows:
+        raise RawDataError(f"{folder}: {len(by_number)} images, but {track.csv} has {rows} rows; restore the missing")
+    return [by_number[number] for number in sorted(by_number)]
+
+
+class Copy(NamedTuple):
+    """A raw SynHead as found, looked through once: half a million files take a while.
+
+    Attributes
+    ----------
+    root
+        Its folder.
+    tracks
+        The tracks of which any head has its images.
+    heads
+        The heads that have images.
+    angles
+        Each track's angles (n, 3), as written.
+    tracks_sha256
+        The hash of each track's file.
+    folders
+        For each track and head with its images, a hash of their names and sizes.
+    names
+        And those names, one for each row of the track's angles.
+    faults
+        A line for each track, or images of a head in a track, that cannot be used: the file, and why.
+    """
+
+    root: Path
+    tracks: list[Track]
+    heads: list[str]
+    angles: dict[Track, Floats]
+    tracks_sha256: dict[Track, str]
+    folders: dict[tuple[Track, str], str]
+    names: dict[tuple[Track, str], list[str]]
+    faults: list[str]
+
+    def tracks_of(self, head: str) -> dict[Track, Floats]:
+        """Return the tracks in which a head has its images, with their angles (n, 3)."""
+        return {track: self.angles[track] for track in self.tracks if (track, head) in self.folders}
+
+    def paths(self, track: Track, head: str) -> list[Path]:
+        """Return a head's images in a track, one for each row of its angles."""
+        folder = track.images_folder(head)
+        return [folder / name for name in self.names[track, head]]
+
+    def fingerprint(self, tracks: Iterable[Track], heads: list[str]) -> str:
+        """Return a hash of the angles of some tracks, and of the images of some heads in them."""
+        tracks = list(tracks)
+        images = [self.folders.get((track, head), "") for track in tracks for head in heads]
+        angles = [[track.group, track.name, self.tracks_sha256[track]] for track in tracks]
+        return content_hash([angles, heads, images])
+
+
+def look_through(root: Path) -> Copy:
+    """Return what a raw SynHead holds.
+
+    Raises
+    ------
+    RawDataError
+        If no track has images that go with its angles.
+    """
+    found = heads(root)
+    angles: dict[Track, Floats] = {}
+    folders, names, faults = {}, {}, []
+    for track in tracks(root):
+        try:
+            angles[track] = read_angles(track)
+        except RawDataError as error:
+            faults.append(str(error))
+            continue
+        for head in found:
+            if not os.path.isdir(track.images_folder(head)):
+                continue
+            try:
+                images = list_images(track, head, len(angles[track]))
+            except RawDataError as error:
+                faults.append(str(error))
+                continue
+            folders[track, head] = files_hash(images)
+            names[track, head] = [path.name for path in images]
+    usable = list(dict.fromkeys(track for track, _ in folders))
+    if not usable:
+        why = f"; the first fault: {faults[0]}" if faults else ""
+        raise RawDataError(f"{root}: no track with images; expected {LAYOUT}{why}")
+    used = [head for head in found if any((track, head) in folders for track in usable)]
+    hashes = {track: sha256(track.csv) for track in usable}
+    return Copy(root, usable, used, angles, hashes, folders, names, faults)
+
+
+def backgrounds(root: Path) -> list[Path]:
+    """Return the background images, sorted by name; empty if the copy has none."""
+    folder = root / "background"
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if os.path.isdir(folder) else []

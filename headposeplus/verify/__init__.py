@@ -1,0 +1,1 @@
+"""Checks of raw copies and of built datasets."""

@@ -1,0 +1,272 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from benchmark.board import entries as scoreboard
+from benchmark.board.published import published
+from benchmark.scoring import labels, schema, submission
+from benchmark.scoring import score as scoring
+from headposeplus import rotations as rot
+from headposeplus.datasets import shards
+from headposeplus.errors import SubmissionError
+
+ABOUT = {
+    "name": "mine", "authors": "me", "link": "", "training_data": "synhead++", "task": "pda", "convention": "pyr",
+    "camera": "rgb", "selection": "last epoch", "uses_target_images": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(built, tmp_path_factory):
+    """Noisy predictions of three seeds, in a folder each."""
+    ids, rotations = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))
+    folder, paths = tmp_path_factory.mktemp("runs"), []
+    for seed in range(3):
+        angles = rot.from_matrix(rotations) + np.random.default_rng(seed).normal(0, 4 + seed, (len(ids), 3))
+        paths.append(folder / str(seed) / "predictions.csv")
+        submission.write_predictions(paths[-1], ids, angles, ABOUT | {"seed": seed})
+    return paths
+
+
+@pytest.fixture
+def board(built, runs, tmp_path):
+    """A scoreboard with one entry of one seed and one of three, and their predictions."""
+    folder = tmp_path / "board"
+    for paths in (runs[:1], runs):
+        scoreboard.add(folder, scoring.score(paths, built[0]), paths)
+    return folder
+
+
+def test_an_entry_fits_the_schema_and_says_what_was_scored(built, runs):
+    entry = scoring.score(runs[0], built[0])
+    assert schema.fault(json.loads(json.dumps(entry))) == ""
+    assert entry["protocol"]["id"].startswith("local-") and entry["seeds"] == [0] and entry["deviation"] is None
+    truth = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))[1]
+    predicted = submission.read_submission(runs[0]).rotations
+    by_hand = np.abs(rot.angle_difference(rot.from_matrix(predicted), rot.from_matrix(truth))).mean(axis=0)
+    assert [entry["scores"][name] for name in rot.ANGLES] == pytest.approx(by_hand, abs=0.3)  # a few near yaw 90
+    subjects = np.concatenate(
+        [f["subject"] for f in shards.read_fields(shards.open_dataset(built[0] / "biwi+"), "subject")]
+    )
+    assert [row["name"] for row in entry["by"]["subject"]] == sorted(set(subjects))
+    assert entry["bootstrap"]["subjects"] == len(set(subjects))
+
+
+def test_seeds_of_one_method_are_one_entry(built, runs):
+    entry = scoring.score(runs, built[0])
+    single = [scoring.score(path, built[0])["scores"] for path in runs]
+    assert entry["seeds"] == [0, 1, 2] and entry["scores_of_seeds"] == single
+    assert entry["scores"]["mae"] == pytest.approx(np.mean([one["mae"] for one in single]), abs=1e-4)
+    assert entry["deviation"]["mae"] == pytest.approx(np.std([one["mae"] for one in single], ddof=1), abs=1e-4)
+    assert len(entry["predictions_sha256"]) == 3 and scoreboard.key(entry) != scoreboard.key(
+        scoring.score(runs[0], built[0])
+    )
+
+
+def test_the_same_predictions_are_not_two_seeds(built, runs, tmp_path):
+    shutil.copytree(runs[0].parent, tmp_path / "1")
+    toml = tmp_path / "1/predictions.toml"
+    toml.write_text(toml.read_text().replace("seed = 0", "seed = 7"))
+    with pytest.raises(SubmissionError, match="the same predictions as in another of these files"):
+        scoring.score([runs[0], tmp_path / "1/predictions.csv"], built[0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("seed = 1", "seed = 0", r"seeds \[0, 0\]; give each of several files a seed of its own"),
+        ("seed = 1", "", r"seeds \[0, None\]"),
+        ('"mine"', '"yours"', r"name is 'yours', in .* 'mine'; several files are the seeds of one method"),
+    ],
+)
+def test_files_that_are_not_the_seeds_of_one_method(built, runs, tmp_path, old, new, says):
+    shutil.copytree(runs[1].parent, tmp_path / "1")
+    toml = tmp_path / "1/predictions.toml"
+    toml.write_text(toml.read_text().replace(old, new))
+    with pytest.raises(SubmissionError, match=says):
+        scoring.score([runs[0], tmp_path / "1/predictions.csv"], built[0])
+
+
+def test_verify_scores_again(board, built, tmp_path, hpp):
+    found = hpp("scoreboard", "verify", board, "--data", built[0]).output
+    assert "2 entries, 0 wrong, 2 scored again" in found
+    unscored = hpp("scoreboard", "verify", board).output
+    assert "2 entries, 0 wrong, 0 scored again" in unscored and "consistent, not scored again: no labels" in unscored
+    hpp("scoreboard", "verify", board, "--strict", expect=3)
+    hpp("scoreboard", "verify", board, "--strict", "--data", built[0])
+    path = sorted(board.glob("*.json"))[0]
+    entry = json.loads(path.read_text())
+    files = sorted((board / "predictions" / path.stem).glob("*"))
+    for change, says in (
+        (lambda e: e["scores"].update(mae=0.5), "its MAE 0.5 is not the mean of its three angles"),
+        (lambda e: e["scores"].update(dict.fromkeys(("mae", "pitch", "yaw", "roll"), 1.0)), "scores is {"),
+        (lambda e: e["intervals"].update(yaw=[0.1, 0.2]), "intervals is {"),
+        (lambda e: e["by"]["yaw"][0].update(mae=0.01), "by is {"),
+        (lambda e: e.update(name="other"), "the file of this entry is named local-"),
+        (lambda e: e.update(uses_target_images=False), "uses_target_images is false, but its predictions give true"),
+        (lambda e: e["protocol"].update(frames=3), "protocol_sha256 is not the hash of the protocol in it"),
+        (lambda e: e["protocol"].update(id="biwi+/pda@1"), "its protocol biwi+/pda@1 is not as it is frozen"),
+        (lambda e: e.update(predictions_sha256=["0" * 64] * len(e["seeds"])), "have other hashes than it says"),
+        (lambda e: e.pop("scores"), "'scores' is a required property"),
+    ):
+        changed = json.loads(json.dumps(entry))
+        change(changed)
+        path.write_text(json.dumps(changed))
+        output = hpp("scoreboard", "verify", board, "--data", built[0], expect=3).output
+        assert "2 entries, 1 wrong" in output and says in output, output
+    path.write_text(json.dumps(entry))
+    text = files[0].read_text()
+    files[0].write_text(text.replace("0", "1", 1))
+    assert "have other hashes than it says" in hpp("scoreboard", "verify", board, "--data", built[0], expect=3).output
+    shutil.rmtree(files[0].parent)
+    assert "no predictions beside it" in hpp("scoreboard", "verify", board, "--data", built[0]).output
+    assert "no such folder" in hpp("scoreboard", "verify", tmp_path / "none", expect=1).output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "Expecting value"),
+        ("[" * 100_000, "recursion"),
+        ('{"schema": NaN}', "NaN is no number"),
+        ('{"schema": "\\ud800"}', "surrogates not allowed"),
+        ("[]", "is not of type 'object'"),
+        ("x" * (5 << 20), "more than 4,194,304 bytes"),
+    ],
+    ids=["empty", "deep", "NaN", "surrogate", "list", "large"],
+)
+def test_files_that_are_no_entries(board, text, says):
+    path = board / "other.json"
+    path.write_text(text)
+    with pytest.raises(SubmissionError) as error:
+        scoreboard.entries(board)
+    message = str(error.value)
+    assert message.startswith(f"{path}: not an entry of the scoreboard: ") and says in message and len(message) < 500
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "x" * 81), ("name", 3), ("link", "javascript:alert(1)"), ("uses_target_images", "yes"),
+        ("seeds", []), ("predictions_sha256", ["../../x"]), ("toolkit", "<b>"), ("surprise", 1), ("scores", {"mae": 1}),
+        ("schema", 2), ("bootstrap", {"over": "frames"}), ("quantiles", {"mae": [float("inf")] * 101}),
+    ],
+)  # fmt: skip
+def test_fields_that_do_not_fit_the_schema(board, field, value):
+    path = next(iter(board.glob("*.json")))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}).replace("Infinity", "1e999"))
+    with pytest.raises(SubmissionError, match="not an entry of the scoreboard"):
+        scoreboard.read_entry(path)
+
+
+def test_pages(board, built, runs, tmp_path):
+    entry = scoring.score(runs[0], built[0])
+    worse = entry | {
+        "name": "<b>x</b> | [y](javascript:z)", "predictions_sha256": ["f" * 64],
+        "scores": dict.fromkeys(entry["scores"], 30.0),
+    }  # fmt: skip
+    scoreboard.add(board, worse)
+    scoreboard.add(board, worse)
+    assert len(list(board.glob("*.json"))) == 3
+    page = scoreboard.build(board).read_text()
+    assert page.index("| mine") < page.index("&lt;b&gt;x") and "<b>" not in page and "](javascript" not in page
+    assert f"{entry['scores']['mae']:.2f}" in page and " ± " in page
+    for row in published().query("task in ['da', 'pda'] and test_set == 'Biwi+'").itertuples():
+        assert f"| {row.mae:.2f}" in page and row.source in page
+    assert page.count("(as printed)") == 1
+    assert (board / "index.html").exists() and len(list((board / "entries").glob("*.html"))) == 3
+    assert "<b>x" not in (board / "index.html").read_text()
+
+
+def test_the_key_of_an_entry_is_a_plain_name(built, runs):
+    entry = scoring.score(runs[0], built[0])
+    for name in ("../../etc/passwd", "a/b\\c", "..", "\0", "", "ÄÖÜ", "x" * 80, "CON", "a b<script>"):
+        found = scoreboard.key(entry | {"name": name})
+        assert set(found) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(found) < 180
+
+
+def test_what_no_board_could_hold_is_not_added(built, runs, tmp_path):
+    entry = scoring.score(runs[0], built[0])
+    for change, says in (
+        ({"name": ""}, "name: '' should be non-empty"),
+        ({"name": "\ud800"}, "surrogates not allowed"),
+        ({"seeds": list(range(101))}, "seeds: "),
+        ({"bootstrap": entry["bootstrap"] | {"resamples": 10**6}}, "bootstrap/resamples: 1000000 is greater"),
+    ):
+        with pytest.raises(SubmissionError, match="does not fit a scoreboard") as error:
+            scoreboard.add(tmp_path / "board", entry | change)
+        assert says in str(error.value) and not (tmp_path / "board").exists()
+    # Half a turn is in the last bin, which ends there.
+    truth = labels.from_arrays(np.array(["a/1", "b/1"]), rot.to_matrix([[0, 0, 180], [0, 0, 10]]))
+    found = scoring.measure(truth.rotations[None], scoring.protocols.reference(None, truth, "cross"), 0)
+    assert [(row["from"], row["to"]) for row in found.by["roll"]] == [(0, 15), (165, 180)]
+
+
+def test_predictions_of_the_board_can_be_added_again(board, built, hpp):
+    before = {path: path.read_bytes() for path in board.rglob("predictions/*/*")}
+    key = next(path for path in sorted(before) if path.name == "00.csv")
+    hpp("scoreboard", "add", key, "--data", built[0], "--scoreboard", board)
+    after = {path: path.read_bytes() for path in board.rglob("predictions/*/*")}
+    assert {path: after[path] for path in before} == before
+
+
+def test_subsets_are_scored_again_where_their_frames_are_known(built, tiny, runs, tmp_path, hpp):
+    folder, few, ids = tmp_path / "board", tmp_path / "few.txt", submission.read_submission(runs[0]).ids
+    few.write_text("\n".join(ids[:20]))
+    for subset in ("biwi/female", str(few)):
+        entry = scoring.score(runs[0], built[0], subset=subset, manifest_file=tiny / "data_manifest.csv")
+        scoreboard.add(folder, entry, runs[:1])
+    output = hpp("scoreboard", "verify", folder, "--data", built[0]).output
+    assert "2 entries, 0 wrong, 0 scored again" in output
+    assert "the frames of file:few are not known here" in output and "frames are not in the dataset" in output
+    # A stranger's entry does not have files opened.
+    path = next(path for path in folder.glob("*.json") if "few" in path.read_text())
+    (tmp_path / "secret.txt").write_text("TOPSECRET")
+    path.write_text(path.read_text().replace("file:few", str(tmp_path / "secret.txt")))
+    assert "TOPSECRET" not in hpp("scoreboard", "verify", folder, "--data", built[0], expect=3).output
+
+
+@pytest.mark.real
+def test_a_subset_of_the_real_biwi_is_scored_again(real, tmp_path, hpp):
+    truth = labels.read_labels(real / "Biwi_plus.npz")
+    path = tmp_path / "p.csv"
+    submission.write_predictions(
+        path, truth.ids, rot.from_matrix(truth.rotations) + np.array([1, 0, 0]), ABOUT | {"seed": 0}
+    )
+    entry = scoring.score(path, real / "Biwi_plus.npz", subset="biwi/female")
+    assert entry["protocol"]["id"].startswith("biwi+/pda@1:biwi/female@")
+    scoreboard.add(tmp_path / "board", entry, [path])
+    scoreboard.add(tmp_path / "board", scoring.score(path, real / "Biwi_plus.npz"), [path])
+    words = ["scoreboard", "verify", tmp_path / "board", "--labels", real / "Biwi_plus.npz"]
+    assert "2 entries, 0 wrong, 2 scored again" in hpp(*words).output
+
+
+def test_published_rows_add_up():
+    """MAE is the mean of the three angles within rounding; one row is printed otherwise in the paper."""
+    rows = published()
+    assert len(rows) == 28 and rows["source"].notna().all()
+    # Two roundings to 0.005 each add up to 0.01.
+    off = (rows["mae"] - rows[["pitch", "yaw", "roll"]].mean(axis=1)).abs() > 0.0101
+    assert rows[off][["task", "method", "mae"]].to_numpy().tolist() == [["pda", "BaselinePDA", 4.53]]
+    assert rows["as_printed"].tolist() == off.tolist()
+    assert rows.loc[rows["as_printed"], "mean_of_angles"].tolist() == pytest.approx([4.517], abs=1e-3)
+
+
+def test_add_build_compare_and_report(built, runs, tmp_path, hpp):
+    folder, report = tmp_path / "board", tmp_path / "report.html"
+    added = hpp("scoreboard", "add", *runs, "--data", built[0], "--scoreboard", folder).output
+    assert "mine: MAE" in added and (folder / "index.html").exists()
+    kept = next(iter((folder / "predictions").iterdir()))
+    assert sorted(path.name for path in kept.iterdir()) == [f"0{i}.{end}" for i in range(3) for end in ("csv", "toml")]
+    hpp("score", runs[0], "--data", built[0], "--report", report, "--json", tmp_path / "entry.json")
+    page = report.read_text()
+    ids = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))[0]
+    assert page.count("data:image/jpeg;base64,") == 12 and sum(name in page for name in ids.tolist()) == 12
+    assert page.count("<svg") >= 4
+    compared = hpp("compare", runs[0], f"{runs[1]},{runs[2]}", "--data", built[0], "--json", tmp_path / "c.json").output
+    assert "A is better" in compared
+    record = json.loads((tmp_path / "c.json").read_text())
+    mine, other = scoring.score(runs[0], built[0]), scoring.score(runs[1:], built[0])
+    assert record["differences"]["mae"] == pytest.approx(mine["scores"]["mae"] - other["scores"]["mae"], abs=2e-4)

@@ -1,0 +1,648 @@
+"""The scoreboard's pages, made from random numbers and looked at in a browser."""
+
+import base64
+import html
+import re
+import time
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmark.board import entries as scoreboard
+from benchmark.board import plots as score_plots
+from benchmark.board import site
+from benchmark.board.published import published
+from benchmark.scoring import protocols
+from headposeplus.errors import SubmissionError
+from headposeplus.files import write_json
+
+HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+FORMULA = '=HYPERLINK("x")${{7*7}}$\\frac{1}{0}$ {{7*7}} {% raise %} @000@ \ud800\x00'
+KEYS = ("mae", "pitch", "yaw", "roll", "geodesic", "maev")
+
+
+def scores(rng, keys=KEYS, middle=4.0):
+    found = {key: round(float(rng.uniform(0.8, 1.2) * middle), 4) for key in keys}
+    return found | {"mae": round(float(np.mean([found[key] for key in ("pitch", "yaw", "roll")])), 4)}
+
+
+def bins(rng, low, high):
+    return [
+        {"from": edge, "to": edge + 15, "frames": int(rng.integers(5, 900)), "mae": 3 + (edge / 40) ** 2 + rng.random(),
+         "geodesic": 6 + (edge / 30) ** 2}
+        for edge in range(low, high, 15)
+    ]  # fmt: skip
+
+
+def entry(seed=0, task="pda", **given):
+    """An entry as the toolkit writes it, of random numbers; ``given`` replaces its parts."""
+    rng = np.random.default_rng(seed)
+    protocol = protocols.find(f"biwi+/{task}@1")._asdict()
+    middle = float(rng.uniform(3, 6))
+    mean = scores(rng, middle=middle)
+    errors = np.sort(rng.gamma(2, middle / 2, 101))
+    groups = {
+        what: [{"name": name, "frames": int(rng.integers(300, 900)), **scores(rng, KEYS, middle)} for name in names]
+        for what, names in (
+            ("sequence", [f"{i:02d}" for i in range(1, 25)]),
+            ("subject", [f"{'FM'[i % 2]}{i:02d}" for i in range(1, 21)]),
+        )
+    }
+    return {
+        "key": f"biwi-plus-{task}-1-method-{seed}-{seed:08x}",
+        "schema": 1,
+        "protocol": protocol,
+        "protocol_sha256": "0f" * 32,
+        "name": f"Method {seed}",
+        "authors": f"A. Author {seed}",
+        "link": "https://example.org/paper",
+        "training_data": protocol["training_data"],
+        "selection": "last epoch of the fixed schedule",
+        "uses_target_images": bool(seed % 2),
+        "notes": "Trained with the default settings.",
+        "command": "hpp benchmark --data DATA --task pda --method padaco --seed 0",
+        "commit": "04b8f31",
+        "seeds": [0, 1, 2],
+        "predictions_sha256": ["ab" * 32, "cd" * 32, "ef" * 32],
+        "convention": "pyr",
+        "camera": "rgb",
+        "scores": mean,
+        "deviation": dict.fromkeys(KEYS, 0.12),
+        "scores_of_seeds": [scores(rng, middle=middle) for _ in range(3)],
+        "intervals": {key: [value - 0.41, value + 0.52] for key, value in mean.items()},
+        "bootstrap": {"over": "subjects", "subjects": 20, "resamples": 2000, "seed": 0, "level": 0.95},
+        "vectors": {"left": 4.4, "down": 5.5, "front": 6.6},
+        "conventions": {name: scores(rng, KEYS[:4], middle) for name in ("pyr", "ypr", "biwi")},
+        "distribution": {
+            key: {"median": 3.1, "p95": 11.2, "within_5": 0.731, "within_10": 0.94, "within_15": 0.982}
+            for key in ("mae", "geodesic")
+        },
+        "quantiles": {"mae": errors.tolist(), "geodesic": (1.7 * errors).tolist()},
+        "by": {
+            "pitch": bins(rng, -75, 75),
+            "yaw": bins(rng, -75, 90),
+            "roll": bins(rng, -45, 60),
+            "yaw_pitch": [
+                {"yaw": yaw, "pitch": pitch, "frames": 50, "mae": 2 + yaw**2 / 1600 + pitch**2 / 900, "geodesic": 7.0}
+                for yaw in range(-75, 90, 15) for pitch in range(-75, 75, 15) if abs(yaw) + abs(pitch) < 110
+            ],
+            **groups,
+        },
+        "suspicions": [],
+        "toolkit": "0.1.0",
+        **given,
+    }  # fmt: skip
+
+
+def pictures():
+    """What a report has beyond its entry: worst frames, one without a picture, and the frames' label space."""
+    rng = np.random.default_rng(5)
+    png = cv2.imencode(".png", np.full((160, 320, 3), 128, np.uint8))[1]
+    picture = "data:image/png;base64," + base64.b64encode(png.tobytes()).decode()
+    frame = {"true": (-12.2, 60.1, 3.0), "predicted": np.array([-2.0, 20.0, 1.0]), "mae": 17.4, "geodesic": 41.0}
+    worst = [{"id": f"biwi/01/{i:05d}", "picture": None if i == 3 else picture, **frame} for i in range(8)]
+    yaw, pitch = rng.normal(0, 30, 15678), rng.normal(-10, 20, 15678)
+    return {"worst": worst, "scatter": (yaw, pitch, 2 + (yaw / 30) ** 2 + rng.gamma(2, 1, 15678))}
+
+
+class Page(HTMLParser):
+    """What a browser would find in a page: elements with their attributes, and the visible text of each row."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.rows, self.text = [], [], ""
+        self._row, self._silent = None, 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self._silent += tag in ("style", "script")
+        if tag == "section" and "data-protocol" in dict(attributes):
+            self._section = dict(attributes)["data-protocol"]
+        if tag == "tr" and "row" in dict(attributes).get("class", "").split():
+            self.rows.append([self._section, dict(attributes), ""])
+            self._row = self.rows[-1]
+
+    def handle_endtag(self, tag):
+        self._silent -= tag in ("style", "script")
+        if tag == "tr":
+            self._row = None
+
+    def handle_data(self, data):
+        if not self._silent:
+            self.text += data
+            if self._row is not None:
+                self._row[2] += data
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def board_entries():
+    """Five entries of two protocols; one has a single seed, one few subjects."""
+    found = [entry(i, "pda", training_data=("SynHead++", "SynHead++ and more")[i == 2]) for i in range(3)]
+    found[1] |= {
+        "deviation": None,
+        "seeds": [None],
+        "predictions_sha256": ["ab" * 32],
+        "scores_of_seeds": [scores(np.random.default_rng(0))],
+    }
+    found[2] |= {"intervals": None}
+    return [*found, entry(3, "da"), entry(4, "da")]
+
+
+def test_the_entries_made_here_are_entries(tmp_path):
+    for one in board_entries():
+        path = tmp_path / f"{one.pop('key')}.json"
+        write_json(path, one)
+        assert scoreboard.read_entry(path) == one
+
+
+def test_rows_are_in_the_page_best_first():
+    board = board_entries()
+    page = Page(site.board_page(board, published=False))
+    expected = sorted(board, key=lambda e: (e["protocol"]["id"], e["scores"]["mae"]))
+    assert [(section, words(text).split(" A. ")[0]) for section, _, text in page.rows] == [
+        (e["protocol"]["id"], e["name"]) for e in expected
+    ]
+    for (_, _, text), e in zip(page.rows, expected, strict=True):
+        shown = words(text)
+        assert all(f"{value:.2f}" in shown for value in e["scores"].values())
+        assert ("± 0.12" in shown) == (e["deviation"] is not None)
+        low, high = (e["intervals"] or {"mae": (0, 0)})["mae"]
+        assert (f"{low:.2f} to {high:.2f}" in shown) == (e["intervals"] is not None)
+    links = {attributes.get("href") for tag, attributes in page.elements if tag == "a"}
+    assert {f"entries/{e['key']}.html" for e in board} <= links
+    live = Page(site.board_page(board, live=True))
+    links = {attributes.get("href") for tag, attributes in live.elements if tag == "a"}
+    assert {f"/entries/{e['key']}" for e in board} <= links and not any(str(link).endswith(".html") for link in links)
+
+
+def test_the_best_of_each_column_is_marked_among_the_rows_scored_here():
+    board = [entry(i, "pda") for i in range(4)]
+    text = site.board_page(board)
+    section = text.split('data-protocol="biwi+/pda@1"')[1].split("</section>")[0]
+    marked = re.findall(r'class="n(?: mae)? best" data-value="([^"]+)"', section)
+    assert sorted(map(float, marked)) == sorted(min(e["scores"][key] for e in board) for key in KEYS)
+
+
+def test_a_published_row_stands_only_where_it_was_scored_alike():
+    rows = published()
+    page = Page(site.board_page([entry(0, "pda"), entry(1, "da"), entry(2, "cross")]))
+    shown = [(section, words(text)) for section, attributes, text in page.rows if "data-published" in attributes]
+    assert len(shown) == len(rows)
+    for task in ("da", "pda", "cross"):
+        mine = rows[
+            (rows["task"] == task) & (rows["test_set"] == "Biwi+") & (rows["convention"] == "pyr")
+            & (rows["labels"] == "rgb-calibrated")
+        ].sort_values("mae")  # fmt: skip
+        found = [text for section, text in shown if section == f"biwi+/{task}@1"]
+        assert len(found) == len(mine) > 0
+        for (_, row), text in zip(mine.iterrows(), found, strict=True):
+            assert text.startswith(f"{row['method']} published {row['source']}")
+            assert f"{row['mae']:.2f}" in text
+            assert ("15,677 images (protocol: 15,678)" in text) == (row["n_images"] == 15677)
+    # Nothing of the rest shares a section with an entry, or with what was scored otherwise.
+    for _, row in rows[(rows["convention"] != "pyr") | (rows["labels"] == "depth-camera")].iterrows():
+        camera = {"rgb-calibrated": "rgb", "depth-camera": "depth"}[row["labels"]]
+        name = f"published: {row['task']}, {row['test_set']}, {row['convention']}, {camera} camera"
+        assert any(section == name and f"{row['mae']:.2f}" in text for section, text in shown)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [({"frames": 768}, []), ({"test_set": "Biwi+, some"}, []), ({"subset": "some"}, []),
+     ({"convention": "ypr"}, ["4.05"]), ({"camera": "depth"}, ["4.04"]),
+     ({"convention": "ypr", "camera": "depth"}, ["3.97"]), ({"convention": "biwi"}, [])],
+)  # fmt: skip
+def test_another_protocol_gets_its_own_published_rows_or_none(change, expected):
+    one = entry(0, "pda")
+    one["protocol"] |= {"id": "lab/own@1", **change}
+    page = Page(site.board_page([one]))
+    mine = [
+        text for section, attributes, text in page.rows if section == "lab/own@1" and "data-published" in attributes
+    ]
+    assert [re.findall(r"\d\.\d\d", text)[0] for text in mine] == expected
+    assert len(page.rows) == 1 + len(published())
+
+
+def test_two_protocols_of_one_id_never_share_a_table():
+    false = entry(1, "pda")
+    false["protocol"] |= {"frames": 10}
+    page = Page(site.board_page([entry(0, "pda"), false], published=False))
+    sections = [section for section, _, _ in page.rows]
+    assert len(set(sections)) == 2 and all(section.startswith("biwi+/pda@1 (") for section in sections)
+
+
+def test_the_one_row_whose_mean_misses_is_flagged():
+    for board in ([], [entry(0, "pda")]):
+        page = Page(site.board_page(board))
+        flagged = [words(text) for _, _, text in page.rows if "as printed" in text]
+        assert len(flagged) == 1
+        assert flagged[0].startswith("BaselinePDA published") and "4.53 as printed" in flagged[0]
+        assert "the mean of the three angles is 4.517" in flagged[0]
+
+
+def test_badges_say_what_the_protocol_says():
+    silent = entry(0, "pda")
+    silent["protocol"] |= {"target_images": "no image of the test set may be used", "id": "lab/own@1"}
+    page = site.board_page([silent], published=False)
+    assert 'class="badge"' not in page and "no image of the test set may be used" in page
+    page = site.board_page([entry(0, "pda")], published=False)
+    assert re.findall(r'class="badge">([^<]+)<', page) == ["transductive", "honour system"]
+    # An entry that used no target images is not transductive, whatever its protocol allows.
+    for uses, expected in ((True, ["transductive", "honour system"]), (False, ["honour system"])):
+        page = site.entry_page(entry(0, "pda", uses_target_images=uses))
+        assert re.findall(r'class="badge">([^<]+)<', page) == expected
+
+
+def test_an_entry_page_has_all_that_the_entry_says():
+    one = entry(3, suspicions=["yaw and roll look swapped"], selected_epoch=17,
+                scores_of_other_statistics={"source": scores(np.random.default_rng(1), KEYS)},
+                subset={"name": "some frames", "frames_sha256": "77" * 32, "source": "a paper"})  # fmt: skip
+    text = site.entry_page(one)
+    shown = words(Page(text).text)
+    facts = ("authors", "training_data", "selection", "command", "commit", "notes", "protocol_sha256", "toolkit")
+    said = [one[key] for key in facts] + one["predictions_sha256"] + ["some frames", "77" * 32, "17", "0, 1, 2"]
+    said += [str(value) for key, value in one["protocol"].items() if key in ("id", "title", "metric", "target_images")]
+    said += ["yaw and roll look swapped", "95 % intervals: bootstrap over 20 subjects, 2,000 resamples."]
+    assert [what for what in said if what not in shown] == []
+    numbers = [v for values in one["conventions"].values() for v in values.values()] + list(one["vectors"].values())
+    numbers += [v for values in one["scores_of_seeds"] for v in values.values()]
+    numbers += list(one["scores_of_other_statistics"]["source"].values())
+    numbers += [row[key] for what in ("subject", "sequence") for row in one["by"][what] for key in KEYS]
+    numbers += [v for pair in one["intervals"].values() for v in pair]
+    assert [number for number in numbers if f"{number:.2f}" not in shown] == []
+    assert "73.1 %" in shown and "98.2 %" in shown
+    assert ("a", {"href": one["link"], "rel": "noopener noreferrer nofollow ugc"}) in Page(text).elements
+    assert "../index.html" in text and "../index.html" not in site.entry_page(one, live=True)
+
+
+def test_what_an_entry_lacks_is_left_out():
+    bare = entry(
+        1,
+        deviation=None,
+        intervals=None,
+        scores_of_seeds=[scores(np.random.default_rng(0))],
+        suspicions=[],
+        seeds=[None],
+    )
+    full = site.entry_page(entry(1))
+    for key in ("notes", "command", "commit"):
+        del bare[key]
+    bare["by"] = {"pitch": [], "yaw": [], "roll": [], "yaw_pitch": [], "sequence": [], "subject": []}
+    bare["quantiles"] = {}
+    text = site.entry_page(bare)
+    assert full.count('<svg class="plot"') == 7 and '<svg class="plot"' not in text
+    for gone in ("Where the errors are", "By subject", "By sequence", "By seed", "bootstrap over", "±", "None", "nan"):
+        assert gone not in Page(text).text
+    assert "unknown" in Page(text).text
+    half = entry(1)
+    half["by"] |= {"roll": [], "yaw_pitch": [], "sequence": []}
+    assert site.entry_page(half).count('<svg class="plot"') == 4
+
+
+def test_a_report_shows_the_worst_frames_and_a_scatter():
+    extra = pictures()
+    text = site.entry_page(entry(0), extra)
+    page = Page(text)
+    images = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert [image["alt"] for image in images] == [f"Frame biwi/01/{i:05d}" for i in range(8) if i != 3]
+    assert "no picture" in page.text and "-12°, 60°, 3°" in page.text and "1,200 of 15,678 frames" in page.text
+    assert "index.html" not in text  # it stands alone
+    extra["worst"][0]["picture"] = "https://example.org/x.png"
+    extra["scatter"] = None
+    text = site.entry_page(entry(0), extra)
+    assert text.count("<img ") == 6 and "example.org/x.png" not in text and "Cells of 15 degrees" in text
+
+
+def test_plots_are_small_the_same_each_time_and_share_no_id():
+    one, extra = entry(0), pictures()
+    text = site.entry_page(one, extra)
+    for drawn in (score_plots.error_by_angle, score_plots.cumulative, score_plots.label_space, score_plots.bars):
+        drawn.cache_clear()
+    assert text == site.entry_page(one, extra)
+    plots = re.findall(r'<svg class="plot".*?</svg>', text, re.DOTALL)
+    assert len(plots) == 7 and max(map(len, plots)) < 40_000
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(set(ids)) == len(ids)
+    for plot in plots:
+        own = set(re.findall(r' id="([^"]+)"', plot))
+        assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', plot)) <= own
+        assert 'role="img" aria-label="' in plot[:200]
+        # No colour of its own but those that follow the page's scheme, no font and no style for the whole page.
+        assert not re.search(r"#[0-9a-f]{6}|DejaVu|<style|<metadata", plot)
+    assert all(f"--{name}:" in text for name in set(re.findall(r"var\(--([a-z0-9-]+)\)", "".join(plots))))
+
+
+def test_plots_show_the_numbers_that_they_are_given():
+    rng = np.random.default_rng(0)
+    groups = tuple(score_plots.Group(f"S{i}", 50, float(rng.uniform(2, 9))) for i in range(12))
+    text = score_plots.bars(groups, "subject", 4.321)
+    order = sorted(groups, key=lambda group: -group.mae)
+    texts = re.findall(r"<text[^>]*>([^<]+)</text>", text)
+    # The largest stands on top.
+    heights = {m[2]: float(m[1]) for m in re.finditer(r' y="([\d.]+)"[^>]*>(S\d+)</text>', text)}
+    assert sorted(heights, key=lambda name: heights[name]) == [group.name for group in order]
+    assert "all frames 4.32" in texts and all(f"{group.mae:.2f}" in texts for group in groups)
+    cells = tuple(score_plots.Cell(yaw, pitch, 9, 1 + abs(yaw) / 20) for yaw in (-30, 0, 15) for pitch in (-15, 0))
+    text = score_plots.label_space(cells)
+    drawn = re.findall(r'<path d="([^"]+)"[^>]*fill: var\(--scale-(\d)\)', text)
+    squares = {level: outline.count("z") for outline, level in drawn if outline.count("z") > 1}
+    assert sum(squares.values()) == 6 and sorted(squares.values()) == [2, 2, 2]
+    text, shown = score_plots.scatter(rng.normal(0, 30, 50), rng.normal(0, 20, 50), rng.gamma(2, 2, 50))
+    assert shown == 50 and text.count("h0") == 50
+
+
+def hostile_entry(text, seed=9):
+    """An entry each of whose texts is hostile."""
+    one = entry(seed, name=text, authors=text, link=text, training_data=text, selection=text, notes=text,
+                batch_statistics=text, initial_weights=text, preset=text, command=text, commit=text,
+                predictions_sha256=[text], protocol_sha256=text, convention=text, camera=text, toolkit=text,
+                suspicions=[text], subset={"name": text, "frames_sha256": text, "source": text},
+                scores_of_other_statistics={text: {"mae": 1.0}})  # fmt: skip
+    texts = ("id", "title", "test_set", "target_images", "selection", "metric", "training_data")
+    one["protocol"] |= dict.fromkeys(texts, text)
+    one["by"]["subject"][0]["name"] = one["by"]["sequence"][0]["name"] = text
+    return one
+
+
+@pytest.mark.parametrize("text", [HOSTILE, FORMULA, "javascript:alert(1)", "x" * 100_000, "\u202edlrow"])
+def test_hostile_texts_stay_texts(text):
+    one = hostile_entry(text)
+    for page in (site.board_page([one]), site.entry_page(one), site.entry_page(one, pictures(), live=True)):
+        page.encode()
+        elements = Page(page).elements
+        assert sum(tag == "script" for tag, _ in elements) == 1
+        assert not any(name.startswith("on") for _, attributes in elements for name in attributes)
+        links = [attributes.get("href") for tag, attributes in elements if tag == "a"]
+        assert all(re.match(r"(\.\./|/)?(entries/|index.html|submit|$)", link) for link in links)
+        assert len(page) < 400_000
+        assert html.escape(words(text)[:20].replace("\ud800", "?")) in page.replace("&#34;", "&quot;").replace(
+            "&#39;", "&#x27;"
+        )
+
+
+@pytest.mark.parametrize(
+    ("link", "kept"),
+    [("https://example.org/a?b=c#d", True), ("http://example.org", True), ("", False), ("javascript:alert(1)", False),
+     ("JaVaScRiPt:alert(1)//http://x", False), ("data:text/html,<b>", False), ("//example.org", False),
+     ("https://", False), ("http://[::1", False), ("https://exa mple.org", False), ("file:///etc/passwd", False),
+     ('https://x/"onclick="y', True), (None, False), (7, False)],
+)  # fmt: skip
+def test_a_link_leads_to_http_or_nowhere(link, kept):
+    assert site.safe_link(link) == (link if kept else "")
+    assert Page(site.board_page([entry(0, link=link)])).elements.count(
+        ("a", {"href": link, "rel": "noopener noreferrer nofollow ugc"})
+    ) == int(kept)
+
+
+def test_build_writes_a_page_an_entry_and_removes_what_is_gone(tmp_path):
+    board = board_entries()
+    path = site.build(tmp_path / "site", board)
+    assert path == tmp_path / "site" / "index.html" and path.read_text() == site.board_page(board)
+    pages = sorted((tmp_path / "site" / "entries").iterdir())
+    assert [page.name for page in pages] == sorted(f"{e['key']}.html" for e in board)
+    assert pages[0].read_text() == site.entry_page(min(board, key=lambda e: e["key"]))
+    other = tmp_path / "site" / "entries" / "notes.txt"
+    other.write_text("not ours")
+    site.build(tmp_path / "site", board[1:], published=False)
+    assert not (tmp_path / "site" / "entries" / f"{board[0]['key']}.html").exists() and other.exists()
+    assert len(list((tmp_path / "site" / "entries").glob("*.html"))) == 4
+    assert "data-published" not in path.read_text().partition("<script>")[0]
+    for key in ("../x", "a/b", "", ".hidden", "a b", "x" * 300):
+        with pytest.raises(SubmissionError, match="expected letters, digits, dots, dashes and underscores"):
+            site.build(tmp_path / "other", [entry(0, key=key)])
+    assert not (tmp_path / "other").exists() and not (tmp_path / "x.html").exists()
+
+
+def test_no_entries_is_a_page_too():
+    page = Page(site.board_page([]))
+    assert "No entries yet" in page.text and len(page.rows) == len(published())
+    assert Page(site.board_page([], published=False)).rows == []
+
+
+# In a browser.
+
+
+@pytest.fixture
+def board(tmp_path, browser):
+    """The entries of a board that the browser shows."""
+    found = board_entries()
+    browser.get(site.build(tmp_path / "site", found).as_uri())
+    return found
+
+
+def visible(browser):
+    """The rows that can be seen: their sections, names and MAE."""
+    found = browser.execute_script("""
+      return [...document.querySelectorAll('tr.row')].filter((row) => row.checkVisibility()).map((row) =>
+        [row.closest('[data-protocol]').dataset.protocol, row.querySelector('th bdi').textContent,
+         row.querySelector('.mae').dataset.value]);
+    """)
+    return [(section, name, float(mae)) for section, name, mae in found]
+
+
+def column(browser, place, section="biwi+/pda@1"):
+    """What the rows of a table are sorted by, in a column."""
+    return browser.execute_script(
+        """
+        const rows = document.querySelectorAll(`[data-protocol="${arguments[1]}"] tbody tr`);
+        return [...rows].map((row) => row.cells[arguments[0]])
+          .map((cell) => cell.dataset.value ?? cell.querySelector('bdi')?.textContent ?? cell.textContent.trim());
+        """,
+        place,
+        section,
+    )
+
+
+def choose(browser, name, text):
+    from selenium.webdriver.support.ui import Select
+
+    Select(browser.find_element("id", name)).select_by_visible_text(text)
+
+
+def shown(browser):
+    return browser.find_element("id", "shown").text
+
+
+@pytest.mark.slow
+def test_a_click_on_a_header_sorts_and_a_second_one_reverses(board, browser):
+    from selenium.webdriver.common.keys import Keys
+
+    heads = browser.find_elements("css selector", '[data-protocol="biwi+/pda@1"] thead th')
+    names = [head.text for head in heads]
+    assert heads[1].get_attribute("aria-sort") == "ascending" and names[:2] == ["method", "MAE"]
+    for place in range(len(heads)):
+        numeric = "n" in heads[place].get_attribute("class").split()
+        found = []
+        for turn, direction in enumerate(("ascending", "descending")):
+            button = heads[place].find_element("tag name", "button")
+            button.send_keys(Keys.ENTER) if turn and place % 2 else button.click()
+            assert [head.get_attribute("aria-sort") for head in heads if head.get_attribute("aria-sort")] == [direction]
+            assert heads[place].get_attribute("aria-sort") == direction
+            found.append(column(browser, place))
+        if numeric:
+            values = [[float(text) for text in texts if text] for texts in found]
+            assert values == [sorted(values[0]), sorted(values[0], reverse=True)]
+            missing = [texts.index("") if "" in texts else len(texts) for texts in found]
+            assert missing == [len(values[0])] * 2  # rows without a value stay last
+        else:
+            assert found[0] == sorted(found[0], key=str.lower) and [t.lower() for t in found[1]] == sorted(
+                (text.lower() for text in found[0]), reverse=True
+            )
+    assert len(set(column(browser, 0, "biwi+/da@1"))) == 5  # the other tables are as they were
+    assert column(browser, 1, "biwi+/da@1") == sorted(column(browser, 1, "biwi+/da@1"), key=float)
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.slow
+def test_filters_narrow_the_board_and_the_address_keeps_them(board, tmp_path, browser):
+    everything = visible(browser)
+    assert len(everything) == 5 + len(published())
+    assert shown(browser) == f"{len(everything)} of {len(everything)} rows shown"
+    clear = browser.find_element("id", "reset")
+    assert not clear.is_enabled()
+
+    choose(browser, "protocol", "biwi+/da@1")
+    assert {section for section, _, _ in visible(browser)} == {"biwi+/da@1"}
+    assert shown(browser) == f"{len(visible(browser))} of {len(everything)} rows shown"
+    browser.find_element("id", "published").click()
+    assert {name for _, name, _ in visible(browser)} == {"Method 3", "Method 4"}
+    choose(browser, "transductive", "yes")
+    assert {name for _, name, _ in visible(browser)} == {"Method 3"}
+    choose(browser, "transductive", "no")
+    assert {name for _, name, _ in visible(browser)} == {"Method 4"}
+    address = browser.current_url
+
+    clear.click()
+    assert visible(browser) == everything and browser.current_url.endswith("#")
+    choose(browser, "trained", "SynHead++ and more")
+    assert [name for _, name, _ in visible(browser)] == ["Method 2"]
+    clear.click()
+    browser.find_element("id", "search").send_keys("iccv PADACO")
+    assert {name for _, name, _ in visible(browser)} == {"PADACO"} and len(visible(browser)) == 2
+    browser.find_element("id", "search").send_keys(" nobody")
+    assert visible(browser) == [] and browser.find_element("id", "none").is_displayed()
+    assert not any(one.is_displayed() for one in browser.find_elements("tag name", "h2")[:-1])
+
+    browser.get("about:blank")
+    browser.get(address)
+    assert [name for _, name, _ in visible(browser)] == ["Method 4"]
+    assert not browser.find_element("id", "published").is_selected()
+    assert browser.execute_script("return document.getElementById('protocol').value") == "biwi+/da@1"
+    browser.execute_script("location.hash = '#search=method+1&protocol=gone&transductive=%3Cb%3E'")
+    wait(lambda: [name for _, name, _ in visible(browser)] == ["Method 1"])
+    assert browser.get_log("browser") == []
+
+
+def wait(condition):
+    """Wait until the browser has done what it was told."""
+    for _ in range(50):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("nothing happened")
+
+
+@pytest.mark.slow
+def test_hostile_texts_never_run(tmp_path, browser):
+    entries = [hostile_entry(text, i) for i, text in enumerate((HOSTILE, "javascript:window.hacked=1", FORMULA))]
+    index = site.build(tmp_path, entries)
+    report = tmp_path / "report.html"
+    report.write_text(site.entry_page(entries[0], pictures()))
+    pages = [index, report, *(tmp_path / "entries").glob("*.html")]
+    assert len(pages) == 5
+    for page in pages:
+        browser.get(page.as_uri())
+        assert browser.execute_script("return window.hacked") is None
+        assert HOSTILE in browser.find_element("tag name", "body").text or page not in (index, report)
+        assert browser.find_elements("css selector", "a[href^=javascript], img[src=x]") == []
+        asked = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+        assert [name for name in asked if not name.startswith("data:")] == []
+        assert browser.get_log("browser") == []
+    browser.get(index.as_uri())
+    browser.find_element("css selector", "tr.row a").click()
+    assert "/entries/" in browser.current_url
+    # Not even a script that found its way into the page would run.
+    browser.execute_script(
+        "document.body.append(document.createRange().createContextualFragment(arguments[0]))",
+        "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>",
+    )
+    assert browser.execute_script("return window.hacked") is None
+    refused = browser.get_log("browser")
+    assert refused and all("Content Security Policy" in one["message"] for one in refused)
+
+
+@pytest.mark.slow
+def test_a_phone_needs_no_sideways_scrolling(tmp_path, browser):
+    entries = [*board_entries(), hostile_entry("x" * 5_000), entry(7, "cross", name="Method " * 30)]
+    index = site.build(tmp_path, entries)
+    report = tmp_path / "report.html"
+    report.write_text(site.entry_page(entries[-1], pictures()))
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    for page in (index, report, *(tmp_path / "entries" / f"{e['key']}.html" for e in entries[-3:])):
+        browser.get(page.as_uri())
+        assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+    # A wide table scrolls in its own box, where its names stay in sight.
+    browser.get(index.as_uri())
+    box = browser.find_element("css selector", ".scroll")
+    browser.execute_script("arguments[0].scrollLeft = 300", box)
+    name = box.find_element("css selector", "tbody th")
+    assert browser.execute_script("return arguments[0].scrollLeft", box) == 300 and 0 <= name.rect["x"] < 20
+
+
+def luminance(colour):
+    """The relative luminance of ``rgb(r, g, b)``, after WCAG 2."""
+    values = np.array([int(one) for one in re.findall(r"\d+", colour)[:3]]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_schemes_can_be_read(tmp_path, browser, scheme):
+    one = entry(0, suspicions=["look at this"])
+    site.build(tmp_path, [one, entry(1)])
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    # The background of the nearest ancestor that has one, and the colour, of every element with a text of its own.
+    script = """
+      const back = (e) => { const c = getComputedStyle(e).backgroundColor;
+        return c !== 'rgba(0, 0, 0, 0)' || !e.parentElement ? c : back(e.parentElement); };
+      return [...document.querySelectorAll('body *')].filter((e) => !e.closest('script, option, [hidden], :disabled'))
+        .filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()))
+        .map((e) => [e instanceof SVGElement ? getComputedStyle(e).fill : getComputedStyle(e).color, back(e),
+                     e.textContent.slice(0, 40)]);
+    """
+    for page in ("index.html", f"entries/{one['key']}.html"):
+        browser.get((tmp_path / page).as_uri())
+        page_colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert luminance(page_colour) < 0.03 if scheme == "dark" else luminance(page_colour) > 0.9
+        found = browser.execute_script(script)
+        assert len(found) > 100
+        faint = []
+        for colour, back, text in found:
+            light, dark = sorted((luminance(colour), luminance(back)), reverse=True)
+            if (light + 0.05) / (dark + 0.05) < 4.5:
+                faint.append((text, colour, back))
+        assert faint == []
+
+
+@pytest.mark.slow
+def test_the_board_can_be_read_without_a_script(tmp_path, browser):
+    board = board_entries()
+    index = site.build(tmp_path, board)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    browser.get(index.as_uri())
+    rows = browser.find_elements("css selector", "tr.row")
+    assert len(rows) == 5 + len(published()) and all(row.is_displayed() for row in rows)
+    assert not browser.find_element("id", "filters").is_displayed()
+    assert browser.find_elements("css selector", "thead button") == []
+    total = len(rows)
+    assert shown(browser) == f"{total} rows: 5 scored here, {total - 5} published"

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from benchmark.upkeep import bench_build, bench_score
+from headposeplus.datasets import shards
+from headposeplus.raw import synhead
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(bench_build, "SCALE", "tiny")
+    monkeypatch.setattr(bench_build, "REPEATED", 2)
+    monkeypatch.setattr(bench_build, "MATCHED", (50, 200))
+    monkeypatch.setattr(bench_build, "cores", lambda: 1)
+
+
+@pytest.mark.slow
+def test_bench_build_measures_what_it_says(small, tmp_path, hpp):
+    text = hpp("bench", "build", tmp_path, "--repeats", 1, "--json", tmp_path / "build.json").output
+    record = json.loads((tmp_path / "build.json").read_text())
+    raw = tmp_path / "raw"
+    copy = synhead.look_through(raw / "synhead2_release")
+    assert {len(angles) for angles in copy.angles.values()} == {20, 16} and not copy.faults
+    # 48 frames, ten SynBiwi+ images for each, and of SynHead's poses, all twice, those that show a face.
+    assert 48 + 480 < record["crops"] <= 48 + 480 + 2 * 10 * (4 * 10 + 5 * 8)
+    run = record["runs"][0]
+    assert run["processes"] == 1 and len(run["build_seconds"]) == len(run["bare_seconds"]) == 1
+    assert run["ratio"] == pytest.approx(run["bare_seconds"][0] / run["build_seconds"][0], abs=0.05)
+    assert 50 < run["peak_mib_of_a_process"] < 5000
+    assert f"{record['crops']:,} crops of 224 pixels" in text and f"{run['ratio']:.2f}" in text
+    assert not list(tmp_path.glob("tmp*"))
+
+
+def test_the_bare_pass_reads_the_file_of_each_row(built, tiny):
+    out, _ = built
+    tasks = bench_build._bare_tasks(out, tiny)
+    rows = sum(shards.open_dataset(out / name).info["rows"] for name in ("biwi+", "synhead+", "synbiwi+"))
+    assert sum(len(task.files) for task in tasks) == rows
+    assert all(path.exists() for task in tasks for path in task.files)
+    fields = next(shards.read_fields(shards.open_dataset(out / "synhead+"), "id"))
+    group, head, track, row = str(fields["id"][3]).split("/")[1:]
+    first = next(task for task in tasks if task.shard == out / "synhead+/shard-00000-of-00040.h5")
+    assert first.files[3] == tiny / "synhead2_release" / group / head / track / f"{int(row)}.png"
+
+
+@pytest.mark.slow
+def test_bench_score_measures_a_submission_of_real_size(tmp_path, hpp):
+    labels = bench_score.random_labels(0)
+    assert len(labels.ids) == 15_678 and len(set(labels.subjects)) == 20
+    found = bench_score.check(
+        *bench_score.submission_bytes(labels, 0), bench_score.protocols.reference(None, labels, "cross")
+    )
+    assert found.faults == found.suspicions == []
+    text = hpp("bench", "score", "--repeats", 1, "--json", tmp_path / "score.json").output
+    record = json.loads((tmp_path / "score.json").read_text())
+    assert (record["frames"], record["resamples"], record["cores"]) == (15_678, 2_000, 1)
+    total = record["seconds"]["check"][0] + record["seconds"]["score"][0]
+    assert f"all metrics, 2,000 resamples: {total:.2f} s on one core (at most 1)" in text

@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+
+from headposeplus.errors import HeadposeError
+from headposeplus.files import sha256
+from headposeplus.images import foreground, read_image
+from headposeplus.miniature import poses, write
+from headposeplus.miniature.heads import draw_identity, head_mesh, vertex_normals
+from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.rotations import ALL_ORDERS, from_matrix, geodesic, to_matrix
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_resumed_with_another_number_of_jobs_gives_the_same_files(tiny, tiny_copy):
+    before = files(tiny)
+    victims = [
+        *sorted((tiny_copy / "hpdb/03").iterdir())[:7],
+        *sorted((tiny_copy / "synhead2_release/BIWI/m02/02").iterdir())[:3],
+        tiny_copy / "head_pose_masks/06" / sorted((tiny_copy / "head_pose_masks/06").iterdir())[0].name,
+        tiny_copy / "synhead2_release/background/a00.png",
+    ]
+    for path in victims:
+        path.unlink()
+    write.write_miniature(tiny_copy, "tiny", seed=0, jobs=1)
+    assert files(tiny_copy) == before
+
+
+def test_another_seed_gives_others(tmp_path, tiny):
+    a, b = (poses.biwi_motion(manifest.read().iloc[0], 12, seed).angles for seed in (0, 1))
+    assert np.abs(a - b).max() > 1
+    assert len({str(poses.hidden_order(seed)) for seed in range(40)}) > 20
+
+
+def test_it_does_not_overwrite_what_is_there(tiny, tmp_path):
+    with pytest.raises(HeadposeError, match="holds the miniature"):
+        write.write_miniature(tiny, "tiny", seed=1, jobs=1)
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(HeadposeError, match="not empty and not a miniature"):
+        write.write_miniature(tmp_path, "tiny", seed=0, jobs=1)
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_its_manifest_is_its_own(tiny):
+    table = manifest.read(tiny / "data_manifest.csv")
+    found = {}
+    for name in biwi.sequences(tiny / "hpdb"):
+        found[name] = [frame.number for frame in biwi.frames(tiny / "hpdb", name)[0]]
+    assert manifest.absent_frames(table, found) == (48, 0)
+    found["03"] = found["03"][:-2]
+    found["15"] = [found["15"][0] + 1000, *found["15"][1:]]
+    assert manifest.absent_frames(table, found) == (48, 3)
+    tracks = table[table["dataset"] == "synhead"]
+    assert {(t.group, t.name): len(synhead.read_angles(t)) for t in synhead.tracks(tiny / "synhead2_release")} == dict(
+        zip(zip(tracks["group"], tracks["unit"], strict=True), tracks["frames"], strict=True)
+    )
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_motion_has_the_statistics_of_the_real_sequences(scale):
+    rows = manifest.read().query("dataset == 'biwi'")
+    for _, row in rows.iterrows():
+        motion = poses.biwi_motion(row, poses.SCALES[scale].frames, 0)
+        assert (np.diff(motion.numbers) > 0).all() and motion.numbers[-1] <= row["last_frame"]
+        means = row[["mean_pitch", "mean_yaw", "mean_roll"]].to_numpy(float)
+        deviations = row[["std_pitch", "std_yaw", "std_roll"]].to_numpy(float)
+        error = np.abs(motion.angles.mean(0) - means)
+        assert (error < 4 + deviations).all()
+        assert (to_matrix(motion.angles)[:, 2, 2] > 0).all()
+
+
+def test_biwi_tracks_hold_the_smoothed_motion_and_are_rendered_in_the_hidden_order(tiny):
+    track = synhead.tracks(tiny / "synhead2_release")[1]  # 02: sequence 03
+    row = manifest.read().set_index("unit", drop=False).loc["03"]
+    motion = poses.biwi_motion(row.iloc[0] if row.ndim > 1 else row, 12, 0)
+    camera = biwi.read_calibration(tiny / "hpdb/03/rgb.cal")
+    in_depth = from_matrix(camera.rotation.T @ to_matrix(motion.smoothed))
+    rows = np.linspace(0, len(in_depth) - 1, 10).round().astype(int)
+    expected = in_depth[rows] * poses.hidden_order(0).signs
+    assert np.abs(synhead.read_angles(track) - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("order", ALL_ORDERS[::5], ids=str)
+def test_in_plane_tracks_are_in_plane_under_any_hidden_order(order):
+    angles = poses.track_angles(3, 0, 12, None, order, 0)
+    rotations = to_matrix(angles, order)
+    assert np.allclose(rotations[:6, 2], rotations[0, 2], atol=1e-6)
+    assert geodesic(rotations[0], rotations[1:6]).max() > 5
+
+
+def test_heads_look_where_their_pose_says(tiny):
+    """The nose, the part of the outline's circle that is lightest in depth, moves with the pose's axis."""
+    root = synhead.find_root(tiny / "synhead2_release")
+    shifts, axes = [], []
+    for track in synhead.tracks(root):
+        for i, rotation in enumerate(to_matrix(synhead.read_angles(track), poses.hidden_order(0))):
+            mask = foreground(read_image(track.images_folder("m01") / f"{i}.png")) > 127
+            columns = np.nonzero(mask)[1]
+            shifts.append(columns.mean() - (mask.shape[1] - 1) / 2)
+            axes.append(rotation[0, 2])  # the back of the skull lies along +z, away from the face
+    assert np.corrcoef(shifts, axes)[0, 1] > 0.7
+
+
+def test_meshes_are_closed_and_face_outwards():
+    for seed in (1, 2, 3):
+        mesh = head_mesh(draw_identity(seed, female=seed == 1), 40, neck=True)
+        skull = mesh.triangles[mesh.triangles.max(axis=1) < 40 * 53]
+        volume = np.einsum("ni,ni->", mesh.vertices[skull[:, 0]],
+                           np.cross(mesh.vertices[skull[:, 1]], mesh.vertices[skull[:, 2]])) / 6  # fmt: skip
+        assert 2.5e6 < volume < 9e6  # cubic millimetres: a head with hair and neck
+        assert np.linalg.norm(mesh.normals, axis=1) == pytest.approx(1, abs=1e-6)
+        assert ((mesh.colours > 0) & (mesh.colours <= 1)).all()
+
+
+def test_vertex_normals_of_a_cube_point_along_its_diagonals():
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    from scipy.spatial import ConvexHull
+
+    hull = ConvexHull(corners)
+    faces = hull.simplices.copy()
+    outward = np.einsum("ni,ni->n", np.cross(*(corners[faces[:, k]] - corners[faces[:, 0]] for k in (1, 2))),
+                        hull.equations[:, :3]) > 0  # fmt: skip
+    faces[~outward] = faces[~outward][:, [0, 2, 1]]
+    normals = vertex_normals(corners, faces)
+    assert (np.einsum("ni,ni->n", normals, corners) / np.sqrt(3) > 0.9).all()
+
+
+def test_raw_files_have_the_real_layout(tiny, real):
+    """Every kind of file of the real frame is in the miniature, line for line and field for field."""
+    ours, theirs = tiny / "hpdb/01", real / "hpdb/01"
+    stem = sorted(ours.glob("*_pose.txt"))[0].name[:11]
+    kinds = {path.name[12:] for path in theirs.glob("frame_00003_*")}
+    assert {path.name[12:] for path in ours.glob(f"{stem}_*")} == kinds
+    for name in ("rgb.cal", "depth.cal"):
+        shape = [len(line.split()) for line in (theirs / name).read_text().splitlines()]
+        assert [len(line.split()) for line in (ours / name).read_text().splitlines()] == shape
+    pose = [len(line.split()) for line in (theirs / "frame_00003_pose.txt").read_text().rstrip().splitlines()]
+    assert [len(line.split()) for line in (ours / f"{stem}_pose.txt").read_text().rstrip().splitlines()] == pose
+    vertices, faces = biwi.read_mesh(tiny / "hpdb/01.obj")
+    real_vertices, _ = biwi.read_mesh(real / "hpdb/01.obj")
+    assert 5000 < len(vertices) < 9000 and len(faces) > 10000
+    assert np.abs(vertices.min(0) - real_vertices.min(0)).max() < 45  # the same origin, millimetres and axes

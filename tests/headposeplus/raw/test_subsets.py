@@ -1,0 +1,220 @@
+import hashlib
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmark.board import entries as scoreboard
+from benchmark.scoring import metrics, submission
+from benchmark.scoring import score as scoring
+from headposeplus import rotations as rot
+from headposeplus.datasets import shards
+from headposeplus.errors import DatasetError, SubmissionError
+from headposeplus.raw import manifest, subsets
+
+ABOUT = {
+    "name": "mine", "authors": "me", "link": "", "training_data": "synhead++", "task": "pda", "convention": "pyr",
+    "camera": "rgb", "selection": "last epoch", "uses_target_images": True, "seed": 0,
+}  # fmt: skip
+DEFINED = pd.read_csv(subsets.FILE, dtype=str, keep_default_na=False).set_index("name")
+
+
+def sha(ids):
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def test_the_committed_file_is_what_the_rule_gives():
+    assert subsets.FILE.read_text(encoding="utf-8") == subsets.generate()
+
+
+@pytest.mark.real
+def test_subsets_are_frames_of_the_published_biwi(real):
+    images = np.load(real / "Biwi_plus.npz")["images"].tolist()
+    for name, row in DEFINED.iterrows():
+        ids = [f"biwi/{i[:2]}/{i[9:14]}" for i in images if i[:2] in row["sequences"].split()]
+        found = subsets.find(name)
+        assert found.ids == tuple(sorted(ids)) and found.sha256 == sha(ids) == row["frames_sha256"]
+        assert len(ids) == int(row["frames"])
+
+
+def test_splits_share_no_frame_and_leave_none_out():
+    subject = dict(
+        pd.read_csv(manifest.default_path(), dtype=str).query("dataset == 'biwi'")[["unit", "subject"]].values
+    )
+    splits = DEFINED[DEFINED["part"] != ""].groupby("split")
+    assert len(splits) == 4 + 20 and len(subsets.names()) == 50
+    for split, rows in splits:
+        train, test = (rows.set_index("part").loc[part, "sequences"].split() for part in ("train", "test"))
+        assert sorted(train + test) == [f"{n:02d}" for n in range(1, 25)]
+        straddling = {subject[s] for s in train} & {subject[s] for s in test}
+        assert set(rows["straddling_subjects"]) == {" ".join(sorted(straddling))}
+        assert straddling <= {"F02", "F03", "F05", "M01"}
+        if "leave" in split:
+            assert not straddling and {subject[s] for s in test} == {split[11:14]}
+        else:
+            assert len(train) == (16 if "16-8" in split else 17)
+            assert "was never published" in rows["source"].iloc[0]
+            draw = {s: hashlib.sha256(f"{split} seed 0 sequence {s}".encode()).hexdigest() for s in train + test}
+            assert max(draw[s] for s in train) < min(draw[s] for s in test)
+            assert " ".join(sorted(straddling)) in subsets.find(f"{split}/train").source
+    assert [len(subsets.find(f"biwi/{sex}").ids) for sex in ("female", "male")] == [5874, 9804]
+    assert {subject[s][0] for s in DEFINED.loc["biwi/female", "sequences"].split()} == {"F"}
+
+
+def test_the_table_lists_all():
+    text = subsets.table()
+    for name, row in DEFINED.iterrows():
+        assert re.search(rf"^{name} +{int(row['frames']):,} .*{row['frames_sha256'][:8]}$", text, re.MULTILINE)
+        assert " ".join(row["source"].split()) in " ".join(text.split())
+
+
+def test_under_a_miniatures_manifest_a_name_has_other_frames(tiny):
+    path = tiny / "data_manifest.csv"
+    found = subsets.find("biwi/16-8/test", path)
+    assert len(found.ids) == 12 and {name[:8] for name in found.ids} == {"biwi/06/"}
+    assert found.sha256 == sha(found.ids) != DEFINED.loc["biwi/16-8/test", "frames_sha256"]
+    with pytest.raises(DatasetError, match=r"data_manifest\.csv: lists no frame of the subset biwi/leave-M14-out/test"):
+        subsets.find("biwi/leave-M14-out/test", path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "biwi/01/00003\nbiwi/24/00622\n",
+        "\ufeff# mine\r\n\r\n24/frame_00622_rgb.png\r\n  biwi/01/00003  \r\n",
+        "/data/hpdb/01/frame_00003_rgb.jpg\nC:\\biwi\\faces_0\\24\\frame_00622_rgb.png",
+        "# headposeplus boxes 1\nx, id ,note\n1,biwi/24/00622,\"a, b\"\n2,01/frame_00003_rgb.png,\n",
+        "\ufeffid\nbiwi/01/00003\n\nbiwi/24/00622",
+    ],
+)  # fmt: skip
+def test_files_of_frames(tmp_path, text):
+    path = tmp_path / "mtcnn.txt"
+    path.write_bytes(text.encode())
+    found = subsets.find(str(path))
+    assert found.name == "file:mtcnn" and found.ids == ("biwi/01/00003", "biwi/24/00622")
+    assert found.sha256 == sha(["biwi/01/00003", "biwi/24/00622"]) and "mtcnn.txt" in found.source
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"biwi/01/00003\n\nbiwi/01/00003\n", "line 3: biwi/01/00003 comes twice, first in line 1"),
+        (b"# a\nbiwi/01/00502\n", "line 2: biwi/01/00502 is not among the 15,678 frames of the manifest"),
+        (b"biwi/25/00003\n", "line 1: biwi/25/00003 is not among"),
+        (b"# a\n\n", "names no frame; expected one a line"),
+        (b"", "names no frame"),
+        (b"id,x\n", "names no frame"),
+        (b"frame,x\nbiwi/01/00003,1\n", "line 1: expected a frame such as biwi/01/00003"),
+        (b"x,id\n1\n", "line 2: expected a frame such as"),
+        (b"biwi/01/3\n", "line 1: expected a frame such as"),
+        (b"\xff\xfeb\x00", "expected a text file with a Biwi frame a line"),
+    ],
+)
+def test_faulty_files_of_frames(tmp_path, text, says):
+    path = tmp_path / "frames.txt"
+    path.write_bytes(text)
+    with pytest.raises(DatasetError) as error:
+        subsets.find(str(path))
+    assert str(path) in str(error.value) and says in str(error.value)
+
+
+def test_unknown_names_are_told_with_near_ones(tmp_path):
+    with pytest.raises(DatasetError, match=r"biwi/16-8: no such subset, and no such file.* such as biwi/16-8/te"):
+        subsets.find("biwi/16-8")
+    with pytest.raises(DatasetError, match="expected a text file with a Biwi frame a line"):
+        subsets.find(tmp_path)
+
+
+def test_select_takes_all_or_raises():
+    subset = subsets.Subset("some", ("biwi/01/00003", "biwi/01/00005"), "", "")
+    ids = np.array(["biwi/01/00004", "biwi/01/00005", "biwi/01/00003"])
+    assert subsets.select(subset, ids).tolist() == [1, 2]
+    with pytest.raises(DatasetError, match="some: 1 of its 2 frames are not in the dataset, the first biwi/01/00003"):
+        subsets.select(subset, ids[:2])
+
+
+@pytest.fixture
+def predicted(built, tmp_path):
+    """Noisy predictions of the miniature, with the true rotations and ids."""
+    ids, truth = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))
+    noise = np.random.default_rng(0).normal(0, 5, (len(ids), 3))
+    path = tmp_path / "predictions.csv"
+    submission.write_predictions(path, ids, rot.from_matrix(truth) + noise, ABOUT)
+    return path, ids, truth
+
+
+@pytest.fixture
+def few(predicted, tmp_path):
+    """A file with five of the miniature's frames."""
+    path = tmp_path / "five of them.txt"
+    path.write_text("\n".join(predicted[1][[40, 3, 11, 17, 30]]))
+    return path
+
+
+def keep(path, rows):
+    pd.read_csv(path).iloc[rows].to_csv(path, index=False)
+
+
+def test_a_subset_is_scored_from_all_predictions_or_from_its_own(predicted, few, built, tiny):
+    path, ids, truth = predicted
+    listed = tiny / "data_manifest.csv"
+    whole = scoring.score(path, built[0])
+    entry = scoring.score(path, built[0], subset=str(few), manifest_file=listed)
+    mine = [3, 11, 17, 30, 40]
+    by_hand = metrics.scores(submission.read_submission(path).rotations[mine], truth[mine])
+    assert entry["scores"] == pytest.approx(by_hand, abs=1e-4) and entry["scores"] != whole["scores"]
+    protocol = entry["protocol"]
+    assert protocol["id"] == f"{whole['protocol']['id']}:file:five of them@{sha(ids[mine])[:8]}"
+    assert (protocol["frames"], protocol["frames_sha256"]) == (5, sha(ids[mine]))
+    assert "only the frames of file:five of them" in protocol["title"]
+    assert protocol["label_mean"] == pytest.approx(rot.from_matrix(truth[mine]).mean(axis=0), abs=1e-3)
+    assert entry["subset"]["name"] == "file:five of them" and "subset" not in whole
+    keep(path, [40, 11, 3, 30, 17])
+    assert scoring.score(path, built[0], subset=str(few), manifest_file=listed)["scores"] == entry["scores"]
+
+
+def test_a_named_subset_of_the_miniature(predicted, built, tiny):
+    path, ids, _ = predicted
+    entry = scoring.score(path, built[0], subset="biwi/leave-F03-out/test", manifest_file=tiny / "data_manifest.csv")
+    mine = [name for name in ids.tolist() if name[5:7] in ("03", "15")]
+    assert entry["protocol"]["frames"] == 24 and entry["protocol"]["frames_sha256"] == sha(mine)
+    with pytest.raises(DatasetError, match="1,384 frames are not in the dataset, the first biwi/03/"):
+        scoring.score(path, built[0], subset="biwi/leave-F03-out/test")
+
+
+@pytest.mark.parametrize(
+    ("rows", "subset", "says"),
+    [
+        (range(1, 48), False, "1 of 48 frames are missing.*name it with --subset"),
+        ([3, 11, 17, 30], True, "1 of 5 frames are missing, the first biwi/"),
+        (
+            [3, 11, 17, 30, 40, 41],
+            True,
+            "lines?.*1 of the 43 test frames outside the subset are there and the others are not",
+        ),
+        ([*range(48), 48], True, "1 ids are not in the test set, the first 'biwi/99/00001'"),
+        ([3, 11, 17, 30, 40, 48], True, "1 ids are not in the test set"),
+    ],
+)
+def test_predictions_of_anything_else_are_refused(predicted, few, built, tiny, rows, subset, says):
+    path, *_ = predicted
+    table = pd.read_csv(path)
+    pd.concat((table, table[:1].assign(id="biwi/99/00001"))).iloc[list(rows)].to_csv(path, index=False)
+    with pytest.raises(SubmissionError, match=says):
+        scoring.score(path, built[0], None, str(few) if subset else None, tiny / "data_manifest.csv")
+
+
+def test_a_subset_has_its_own_table_on_the_page(predicted, few, built, tiny, tmp_path):
+    listed = tiny / "data_manifest.csv"
+    whole = scoring.score(predicted[0], built[0])
+    part = scoring.score(predicted[0], built[0], subset=str(few), manifest_file=listed)
+    other = scoring.score(predicted[0], built[0], subset="biwi/female", manifest_file=listed)
+    board = tmp_path / "board"
+    assert len({scoreboard.add(board, entry) for entry in (whole, part, other)}) == 3
+    page = scoreboard.build(board).read_text()
+    for entry in (whole, part, other):
+        section = page.split(f"## {entry['protocol']['id']}\n")[1].split("\n## ")[0]
+        assert f"{entry['protocol']['frames']} test frames" in section and section.count("| mine") == 1
+        assert f"{entry['scores']['mae']:.2f}" in section
+    assert "only the frames of biwi/female" in page

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headposeplus.errors import RawDataError
+from headposeplus.images import foreground, read_image
+from headposeplus.raw import synhead
+
+
+@pytest.fixture
+def root(tiny_copy):
+    return synhead.find_root(tiny_copy)
+
+
+def test_layout(tiny):
+    root = synhead.find_root(tiny / "synhead2_release")
+    tracks = synhead.tracks(root)
+    assert [t.group for t in tracks] == ["BIWI"] * 4 + ["breitenstein"] * 2 + ["kinect"] + ["softkinetic"] * 2
+    assert synhead.heads(root) == list(synhead.HEADS)
+    angles = synhead.read_angles(tracks[0])
+    images = synhead.list_images(tracks[0], "m03", len(angles))
+    assert angles.shape == (10, 3) and [int(p.stem) for p in images] == list(range(10))
+    assert len(synhead.backgrounds(root)) == 4
+    assert synhead.image_id("BIWI", "f01", "00", 12) == "synhead/BIWI/f01/00/00012"
+
+
+def test_images_are_sorted_by_number_not_by_name(root):
+    track = synhead.tracks(root)[0]
+    with track.csv.open("a") as file:
+        file.write("1,2,3\n")
+    source = track.images_folder("f01") / "9.png"
+    (track.images_folder("f01") / "10.png").write_bytes(source.read_bytes())
+    assert [p.name for p in synhead.list_images(track, "f01", 11)][-2:] == ["9.png", "10.png"]
+
+
+def test_deep_copies_and_the_other_spelling(root, tmp_path):
+    deep = tmp_path / "x/media/someone/Data2/synhead2_release"
+    deep.parent.mkdir(parents=True)
+    (root / "softkinetic").rename(root / "softkinect")
+    root.rename(deep)
+    assert synhead.find_root(tmp_path / "x") == deep
+    assert synhead.tracks(deep)[-1].group == "softkinetic"
+    assert synhead.tracks(deep)[-1].csv.parent.name == "softkinect"
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda text: "pitch,yaw,roll\n" + text, "line 1: expected a row a frame"),
+        (lambda text: text.replace(",", ";"), "line 1"),
+        (lambda text: text.replace(text.split(",")[0], "nan", 1), "line 1"),
+        (lambda text: text + "1,2\n", "line 11"),
+        (lambda text: "\n", "empty"),
+    ],
+)
+def test_faulty_angles(root, edit, says):
+    track = synhead.tracks(root)[0]
+    track.csv.write_text(edit(track.csv.read_text()))
+    with pytest.raises(RawDataError) as error:
+        synhead.read_angles(track)
+    assert str(track.csv) in str(error.value) and says in str(error.value)
+
+
+def test_a_missing_image_names_both(root):
+    track = synhead.tracks(root)[0]
+    (track.images_folder("f02") / "4.png").unlink()
+    with pytest.raises(RawDataError, match=r"f02/00: 9 images, but .*00\.csv has 10 rows"):
+        synhead.list_images(track, "f02", 10)
+
+
+def test_two_images_with_one_number(root):
+    track = synhead.tracks(root)[0]
+    (track.images_folder("f02") / "004.png").write_bytes(b"")
+    with pytest.raises(RawDataError, match="two images with the number 4"):
+        synhead.list_images(track, "f02", 10)
+
+
+def test_not_synhead(tmp_path):
+    with pytest.raises(RawDataError, match="not raw SynHead"):
+        synhead.find_root(tmp_path)
+    with pytest.raises(RawDataError, match="no such folder"):
+        synhead.find_root(tmp_path / "nowhere")
+
+
+def test_foreground_of_rgba_and_of_rgb_on_black_agree(tiny):
+    image = read_image(tiny / "synhead2_release/BIWI/f01/00/3.png")
+    assert image.shape[2] == 4
+    colours, mask = image[..., :3].copy(), foreground(image) > 127
+    colours[30:32, 30:32] = 0  # a pupil may be black: it does not touch the border
+    assert mask[30:32, 30:32].all()
+    opaque = np.dstack((np.where(mask[..., None], colours, 0), np.full(mask.shape, 255))).astype(np.uint8)
+    assert ((foreground(opaque) > 127) == mask).all()
+    on_black = np.where(mask[..., None], colours, 0).astype(np.uint8)
+    assert ((foreground(on_black) > 127) == mask).all()
+    assert read_image(tiny / "synhead2_release/kinect/f01/00/3.png").shape[2] == 3
+
+
+def test_folders_that_cannot_be_listed(tiny, tmp_path, monkeypatch):
+    real, refused = Path.iterdir, set()
+
+    def iterdir(path):
+        if path in refused:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tiny)
+    root = tmp_path / "b/synhead2_release"
+    track = synhead.tracks(root)[0]
+    refused |= {tmp_path / "a", root / "BIWI", track.images_folder("f01")}
+    assert synhead.find_root(tmp_path) == root
+    assert synhead.heads(root) == list(synhead.HEADS)
+    told = "give yourself the right to read it; expected a folder that can be read: Permission denied"
+    with pytest.raises(RawDataError, match=f"BIWI: {told}"):
+        synhead.tracks(root)
+    with pytest.raises(RawDataError, match=f"f01/{track.name}: {told}"):
+        synhead.list_images(track, "f01", 10)
+    refused.add(root)
+    for function in (synhead.find_root, synhead.tracks, synhead.heads):
+        with pytest.raises(RawDataError, match=f"synhead2_release: {told}"):
+            function(root)
+    with pytest.raises(RawDataError, match=r"not raw SynHead; .*; not looked into: "):
+        synhead.find_root(tmp_path)

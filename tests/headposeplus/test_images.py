@@ -1,0 +1,141 @@
+import cv2
+import numpy as np
+import pytest
+
+from headposeplus import images
+from headposeplus.boxes.geometry import fit_ball, iou, of_ball
+from headposeplus.errors import ImageError
+from headposeplus.rotations import in_plane, to_matrix
+
+
+@pytest.fixture
+def picture():
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 3)
+
+
+def test_reading_tells_what_is_wrong(tmp_path, picture):
+    path = tmp_path / "a.png"
+    path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    assert (images.read_image(path) == picture).all()
+    data = path.read_bytes()
+    for content, says in (
+        (b"", "an empty file"), (data[:-20], "truncated"), (data[: len(data) // 2], "truncated"),
+        (b"GIF89a", "something else"), (data[:100] + bytes(50) + data[150:], "damaged"),
+    ):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(ImageError) as error:
+            images.read_image(path)
+        assert str(path) in str(error.value) and says in str(error.value)
+    with pytest.raises(ImageError, match="No such file"):
+        images.read_image(tmp_path / "none.png")
+
+
+def test_truncated_jpeg(tmp_path, picture):
+    path = tmp_path / "a.jpg"
+    data = cv2.imencode(".jpg", picture)[1].tobytes()
+    path.write_bytes(data[:-100])
+    with pytest.raises(ImageError, match="truncated"):
+        images.read_image(path)
+
+
+def test_encoding_round_trip(picture):
+    assert (images.decode(images.encode(picture, lossless=True)) == picture).all()
+    assert np.abs(images.decode(images.encode(picture, lossless=False)).astype(int) - picture).mean() < 2
+    with pytest.raises(ImageError):
+        images.decode(np.zeros(10, np.uint8))
+
+
+def test_a_box_of_the_crops_size_is_a_plain_cut(picture):
+    matrix = images.crop_matrix(np.array([10, 20, 32, 32]), 32)
+    assert (images.crop(picture, matrix, 32) == picture[20:52, 10:42]).all()
+
+
+def test_a_box_of_twice_the_size_averages(picture):
+    # Each crop pixel's centre lies between four raw ones, where the linear interpolation is their mean.
+    matrix = images.crop_matrix(np.array([0, 0, 48, 48]), 32)
+    smooth = np.tile(np.arange(80, dtype=np.uint8), (60, 1))[..., None].repeat(3, 2)
+    expected = (np.arange(32) + 0.5) * 1.5 - 0.5
+    assert np.abs(images.crop(smooth, matrix, 32)[5, 1:-1, 0] - expected[1:-1]).max() <= 1
+
+
+def test_a_turn_moves_points_as_the_rotation_says():
+    image = np.zeros((101, 101, 3), np.uint8)
+    image[48:53, 78:83] = 255  # a square 30 to the right of the middle
+    centre = np.array([50.0, 50.0])
+    for degrees in (90, -90, 35):
+        matrix = images.crop_matrix(np.array([0, 0, 101, 101]), 101, degrees, centre)
+        turned = images.crop(image, matrix, 101)[..., 0]
+        rows, columns = np.nonzero(turned > 127)
+        expected = centre + in_plane(degrees)[:2, :2] @ [30, 0]
+        assert [columns.mean(), rows.mean()] == pytest.approx(expected, abs=0.2)
+
+
+def test_foreground_crop_mixes_no_black_in():
+    image = np.zeros((64, 64, 3), np.uint8)
+    mask = np.zeros((64, 64), bool)
+    cv2.circle(disc := np.zeros((64, 64), np.uint8), (32, 32), 20, 1, -1)
+    mask[disc > 0] = True
+    image[mask] = (200, 150, 100)
+    matrix = images.crop_matrix(np.array([4, 4, 56, 56]), 40, 20.0, np.array([31.5, 31.5]))
+    head = np.dstack((image, mask.astype(np.uint8) * 255))
+    crop, inside = images.crop_foreground(head, matrix, 40)
+    assert 0.2 < (inside > 0).mean() < 0.9 and set(np.unique(inside)) == {0, 255}
+    off = np.abs(crop.astype(int) - (200, 150, 100)).max(axis=2)
+    assert off[inside > 0].max() <= 1
+    # Around the head, in blocks that hold a fair share of it, stands its colour, not the background's black.
+    share = (inside > 0).reshape(5, 8, 5, 8).mean(axis=(1, 3))
+    rim = np.kron((share > 0.1) & (share < 1), np.ones((8, 8))) > 0
+    assert off[rim].max() <= 8 and rim.sum() > 300
+
+
+def test_a_crop_needs_only_its_footprint():
+    """Pixels beyond what the crop is made from do not change it, nor does where the image is cut."""
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 255, (90, 120, 4), np.uint8)
+    for degrees in (0.0, 25.0, -140.0):
+        matrix = images.crop_matrix(np.array([30, 20, 44, 44]), 40, degrees, np.array([59.5, 44.5]))
+        crop, inside = images.crop_foreground(image, matrix, 40)
+        corners = matrix @ np.array([[0, 39, 0, 39], [0, 0, 39, 39], [1, 1, 1, 1]])
+        low, high = np.floor(corners.min(axis=1)).astype(int) - 3, np.ceil(corners.max(axis=1)).astype(int) + 4
+        rows, columns = np.mgrid[:90, :120]
+        beyond = (columns < low[0]) | (columns > high[0]) | (rows < low[1]) | (rows > high[1])
+        other = image.copy()
+        other[beyond] = rng.integers(0, 255, (int(beyond.sum()), 4))
+        again, inside_again = images.crop_foreground(other, matrix, 40)
+        assert beyond.any() and (again == crop).all() and (inside_again == inside).all()
+
+
+def test_inscribed_circle_keeps_to_the_head():
+    mask = np.zeros((100, 100), np.uint8)
+    cv2.circle(mask, (50, 35), 25, 1, -1)
+    cv2.rectangle(mask, (42, 40), (58, 99), 1, -1)  # a neck
+    middle, radius = images.inscribed_circle(mask > 0)
+    assert middle == pytest.approx([50, 35], abs=1) and radius == pytest.approx(25.5, abs=1)
+    assert images.inscribed_circle(np.zeros((9, 9), bool))[1] == 0
+
+
+def test_ball_fit_finds_pivot_and_offset():
+    rng = np.random.default_rng(1)
+    rotations = to_matrix(rng.normal(0, 25, (200, 3)))
+    pivot, ball = np.array([200.0, 190.0]), np.array([1.0, -40.0, 50.0])
+    middles = pivot + rotations[:, :2] @ ball + rng.normal(0, 1, (200, 2))
+    found = fit_ball(middles, 80 + rng.normal(0, 1, 200), rotations)
+    assert found.pivot == pytest.approx(pivot, abs=1) and found.ball == pytest.approx(ball, abs=2)
+    assert found.radius == pytest.approx(80, abs=1) and found.spread == pytest.approx(np.sqrt(2), rel=0.2)
+    box = of_ball(found, np.eye(3), 0.0, np.array([199.5, 199.5]))
+    turned = of_ball(found, np.eye(3), 90.0, np.array([199.5, 199.5]))
+    middle, turned_middle = box[:2] + box[2:] / 2 - 0.5, turned[:2] + turned[2:] / 2 - 0.5
+    assert turned_middle - 199.5 == pytest.approx(in_plane(90)[:2, :2] @ (middle - 199.5), abs=1)
+
+
+def test_iou_by_counting_pixels():
+    def pixels(x, y, width, height):
+        grid = np.zeros((60, 60), bool)
+        grid[y : y + height, x : x + width] = True
+        return grid
+
+    rng = np.random.default_rng(2)
+    for a, b in rng.integers(1, 28, (50, 2, 4)):
+        p, q = pixels(*a), pixels(*b)
+        assert iou(a, b) == pytest.approx((p & q).sum() / (p | q).sum())
