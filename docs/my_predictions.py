@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.images import decode
 
 
@@ -26,7 +26,7 @@ def edges(data):
 def read(folder, *fields):
     """Return ids (n,), edges (n, 216) and other fields of a dataset's images."""
     columns = []
-    for found in shards.read_fields(shards.open_dataset(folder), "id", "image/bytes", "image/offset", *fields):
+    for found in read_fields(open_dataset(folder), "id", "image/bytes", "image/offset", *fields):
         crops = [found["image/bytes"][a:b] for a, b in pairwise(found["image/offset"])]
         columns.append((found["id"], np.array([edges(crop) for crop in crops]), *(found[name] for name in fields)))
     return [np.concatenate(column) for column in zip(*columns, strict=True)]

@@ -222,3 +222,8 @@ def inscribed_circle(mask: np.ndarray) -> tuple[Floats, float]:
     radius = float(inside.max())
     rows, columns = np.nonzero(inside >= 0.97 * radius)
     return np.array([columns.mean(), rows.mean()]), radius
+
+
+def square(middle: Floats, side: float) -> Floats:
+    """Return the square box (4,) about the point ``middle`` (2,): the last pixel is at x + side - 1."""
+    return np.array([*(middle - side / 2 + 0.5), side, side])

@@ -41,7 +41,7 @@ class Absent:
         if name.split(".")[0] in ("torch", "torchvision"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Absent())
-from benchmark.cli import main
+from benchmark.cli.main import main
 main(["build-datasets", "--biwi", {str(tiny)!r}, "--synhead", {str(tiny)!r}, "--out", {str(tmp_path / "data")!r},
       "--size", "24", "--jobs", "1", "--render-order", "xzy---", "--manifest", {str(tiny / "data_manifest.csv")!r}])
 """

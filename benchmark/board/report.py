@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.board import site
 from benchmark.scoring.metrics import frame_errors
 from benchmark.scoring.score import Scored
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import Dataset, read_fields
 from headposeplus.datasets.plots import draw_pose
 from headposeplus.files import write_text
 from headposeplus.images import Image, decode
@@ -52,10 +52,10 @@ def write_report(path: Path, scored: Scored) -> None:
     write_text(path, site.entry_page(scored.entry, extra))
 
 
-def read_crops(dataset: shards.Dataset, ids: set[str]) -> dict[str, Image]:
+def read_crops(dataset: Dataset, ids: set[str]) -> dict[str, Image]:
     """Return the crops (size, size, 3) of some frames of a dataset, by id."""
     found = {}
-    for fields in shards.read_fields(dataset, "id", "image/offset", "image/bytes"):
+    for fields in read_fields(dataset, "id", "image/offset", "image/bytes"):
         offset = fields["image/offset"]
         for row, name in enumerate(fields["id"].tolist()):
             if name in ids:

@@ -66,7 +66,7 @@ def loader(
     Example:
       hpp bench loader --data DATA
     """
-    from benchmark.training.run import find_device
+    from benchmark.training.job import find_device
     from benchmark.upkeep import bench_loader as library
 
     record = library.bench_loader(data, dataset, batch, seconds, str(find_device(device)), seed)

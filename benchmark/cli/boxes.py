@@ -53,13 +53,13 @@ def project(
     Example:
       hpp boxes project --biwi RAW/hpdb --out projected.csv
     """
-    from headposeplus.boxes import files as box_files
     from headposeplus.boxes import sources as box_sources
-    from headposeplus.files import cores
+    from headposeplus.boxes.compare import apply_mapping, read_mapping
     from headposeplus.raw.biwi import find_root
+    from headposeplus.tasks import cores
 
     found = box_sources.project(find_root(biwi), jobs or cores(), manifest)
-    table = box_files.apply_mapping(box_files.read_mapping(transform), found.table) if transform else found.table
+    table = apply_mapping(read_mapping(transform), found.table) if transform else found.table
     _write(ctx, out, table, found.faults)
 
 
@@ -86,8 +86,8 @@ def detect(
       hpp boxes detect --biwi RAW/hpdb --out detected.csv
     """
     from headposeplus.boxes import sources as box_sources
-    from headposeplus.files import cores
     from headposeplus.raw.biwi import find_root
+    from headposeplus.tasks import cores
 
     found = box_sources.detect(find_root(biwi), model, upsample, jobs or cores(), manifest)
     _write(ctx, out, found.table, found.faults)
@@ -106,9 +106,10 @@ def import_(ctx: click.Context, file: Path, out: Path, transform: Path | None) -
       hpp boxes import Biwi_plus.npz --out boxes.csv
     """
     from headposeplus.boxes import files as box_files
+    from headposeplus.boxes.compare import apply_mapping, read_mapping
 
     table = box_files.read(file)
-    _write(ctx, out, box_files.apply_mapping(box_files.read_mapping(transform), table) if transform else table, [])
+    _write(ctx, out, apply_mapping(read_mapping(transform), table) if transform else table, [])
 
 
 @boxes.command()
@@ -142,11 +143,13 @@ def compare(a: Path, b: Path, biwi: Path | None, manifest: Path | None) -> None:
     Example:
       hpp boxes compare boxes.csv detected.csv --biwi RAW/hpdb
     """
+    from headposeplus.boxes import compare as compare_room
     from headposeplus.boxes import files as box_files
     from headposeplus.boxes import sources as box_sources
+    from headposeplus.boxes.compare import describe
 
     angles = box_sources.read_angles(biwi, manifest) if biwi else None
-    click.echo(box_files.describe(box_files.compare(box_files.read(a), box_files.read(b), angles)))
+    click.echo(describe(compare_room.compare(box_files.read(a), box_files.read(b), angles)))
 
 
 @boxes.command()
@@ -161,9 +164,10 @@ def fit(a: Path, b: Path, out: Path) -> None:
       hpp boxes fit boxes.csv detected.csv --out to_dlib.json
     """
     from headposeplus.boxes import files as box_files
+    from headposeplus.boxes.compare import fit_mapping, write_mapping
 
-    mapping = box_files.fit_mapping(box_files.read(a), box_files.read(b))
-    box_files.write_mapping(out, mapping)
+    mapping = fit_mapping(box_files.read(a), box_files.read(b))
+    write_mapping(out, mapping)
     click.echo(
         f"fitted to {mapping.pairs:,} boxes: shift {mapping.shift.round(3).tolist()} in widths and heights, "
         f"scale {mapping.scale.round(3).tolist()}; mean IoU {mapping.iou_before:.3f} before, "
@@ -189,8 +193,8 @@ def review(file: Path, biwi: Path, out: Path, against: Path | None, limit: int, 
     """
     from headposeplus.boxes import files as box_files
     from headposeplus.boxes import review as box_review
-    from headposeplus.files import cores
     from headposeplus.raw.biwi import find_root
+    from headposeplus.tasks import cores
 
     other = box_files.read(against) if against else None
     found = box_review.write_review(box_files.read(file), find_root(biwi), out, other, limit, jobs or cores())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from headposeplus.errors import HeadposeError
+from headposeplus.errors import HeadposeError, SubmissionError
 
 FAULTS = 3  # exit status: done, but some raw files are damaged, or some files are not as they should be
 
@@ -31,9 +32,28 @@ SYNHEAD = click.option("--synhead", type=FOLDER, help="Raw SynHead: the folder s
 OUT_FILE = click.option("--out", type=FILE, required=True, help="The file to write.")
 SUBSET = click.option("--subset", help="A named subset (hpp subsets lists them), or a file with a frame a line.")
 
-
 SEEDS = click.option(
     "--seeds", type=click.IntRange(0, 2**32 - 1), multiple=True, help="Several seeds, one run each: --seeds 0 1 2."
+)
+
+DATA = click.option("--data", type=FOLDER, help="Folder of the built datasets, whose Biwi+ has the labels.")
+LABELS = click.option(
+    "--labels", type=click.Path(path_type=Path), help="Biwi_plus.npz, or a CSV with id, pitch, yaw, roll, subject."
+)
+PROTOCOL = click.option("--protocol", help="Id or file of the protocol.  [default: what the TOML beside FILE says]")
+RESAMPLES = click.option(
+    "--resamples",
+    type=click.IntRange(0, 100_000),
+    default=2000,
+    show_default=True,
+    help="Of the bootstrap over subjects.",
+)
+BOOTSTRAP_SEED = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the bootstrap."
+)
+JSON = click.option("--json", "json_file", type=FILE, help="Write what is found here, as JSON.")
+TASK = click.option(
+    "--task", type=click.Choice(["da", "pda", "cross"]), help="Without a protocol: that of this task on all frames."
 )
 
 
@@ -67,3 +87,26 @@ class Commands(click.Group):
 def typed_command() -> str:
     """Return the command line as it was typed."""
     return shlex.join(["hpp", *sys.argv[1:]])
+
+
+def _labels(data: Path | None, labels: Path | None) -> Path:
+    if (data is None) == (labels is None):
+        raise SubmissionError("give the labels: either --data FOLDER of built datasets, or --labels Biwi_plus.npz")
+    return data or labels  # type: ignore[return-value]
+
+
+def _say_suspicions(entry: dict[str, Any]) -> None:
+    for suspicion in entry["suspicions"]:
+        click.echo(f"suspicion: {suspicion}")
+
+
+def _count(things: Sequence[object], word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+
+
+def _say_protocol(entry: dict[str, Any]) -> None:
+    protocol = entry["protocol"]
+    click.echo(
+        f"{protocol['id']}, {protocol['frames']:,} frames, convention {protocol['convention']}, "
+        f"{protocol['camera']} camera"
+    )

@@ -26,8 +26,8 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
     Example:
       hpp miniature RAW --scale small
     """
-    from headposeplus.files import cores
     from headposeplus.miniature.write import write_miniature
+    from headposeplus.tasks import cores
 
     write_miniature(out, scale, seed, jobs or cores())
     click.echo(
@@ -58,7 +58,8 @@ def verify(
       hpp verify DATA
     """
     from headposeplus.errors import HeadposeError
-    from headposeplus.files import cores, write_json
+    from headposeplus.files import write_json
+    from headposeplus.tasks import cores
     from headposeplus.verify import datasets as verify_data
     from headposeplus.verify import raw as verify_raw
     from headposeplus.verify import report as verify_report
@@ -96,12 +97,13 @@ def render_order(
     Example:
       hpp render-order --synhead RAW/synhead2_release --plot render_order.png
     """
-    from headposeplus.build import build
     from headposeplus.datasets import plots
-    from headposeplus.files import cores, write_json
+    from headposeplus.files import write_json
     from headposeplus.raw import render_order as library
+    from headposeplus.raw.render_order import judge_order
+    from headposeplus.tasks import cores
 
-    report, root = build.judge_order(synhead, biwi, jobs or cores(), seed)
+    report, root = judge_order(synhead, biwi, jobs or cores(), seed)
     click.echo(library.describe(report))
     if plot:
         plots.rendering_orders(report, plot)
@@ -143,7 +145,7 @@ def build_datasets(ctx: click.Context, **options: Any) -> None:
     """
     from headposeplus.build import build, estimate, summary
     from headposeplus.build.work import Options
-    from headposeplus.files import cores
+    from headposeplus.tasks import cores
 
     dry_run, dask, out = options.pop("dry_run"), options.pop("dask"), options["out"]
     how = Options(*(options.pop(name) for name in Options._fields))

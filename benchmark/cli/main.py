@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from benchmark.cli import bench, boxes, data, score, serve, train
+from benchmark.cli.board import scoreboard
 from benchmark.cli.common import FOLDER, SEED, Commands
+from benchmark.cli.protocols import protocols, submission
 from headposeplus import __version__
 
 
@@ -21,8 +23,8 @@ for command in (
     data.miniature, data.verify, boxes.boxes, data.render_order, data.build_datasets,
     data.inspect, data.convert, data.export, data.subsets,
     train.benchmark, train.methods, train.reproduce,
-    score.protocols, score.submission, score.check, score.score, score.compare,
-    score.scoreboard, serve.serve, bench.bench,
+    protocols, submission, score.check, score.score, score.compare,
+    scoreboard, serve.serve, bench.bench,
 ):  # fmt: skip
     main.add_command(command)
 

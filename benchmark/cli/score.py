@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmark.cli.common import FAULTS, FILE, FOLDER, MANIFEST, SUBSET
-from headposeplus.errors import SubmissionError
-
-DATA = click.option("--data", type=FOLDER, help="Folder of the built datasets, whose Biwi+ has the labels.")
-LABELS = click.option(
-    "--labels", type=click.Path(path_type=Path), help="Biwi_plus.npz, or a CSV with id, pitch, yaw, roll, subject."
+from benchmark.cli.common import (
+    BOOTSTRAP_SEED,
+    DATA,
+    FAULTS,
+    FILE,
+    FOLDER,
+    JSON,
+    LABELS,
+    MANIFEST,
+    PROTOCOL,
+    RESAMPLES,
+    SUBSET,
+    TASK,
+    _count,
+    _labels,
+    _say_protocol,
+    _say_suspicions,
 )
-PROTOCOL = click.option("--protocol", help="Id or file of the protocol.  [default: what the TOML beside FILE says]")
-RESAMPLES = click.option(
-    "--resamples",
-    type=click.IntRange(0, 100_000),
-    default=2000,
-    show_default=True,
-    help="Of the bootstrap over subjects.",
-)
-BOOTSTRAP_SEED = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the bootstrap."
-)
-JSON = click.option("--json", "json_file", type=FILE, help="Write what is found here, as JSON.")
-TASK = click.option(
-    "--task", type=click.Choice(["da", "pda", "cross"]), help="Without a protocol: that of this task on all frames."
-)
-
-
-def _labels(data: Path | None, labels: Path | None) -> Path:
-    if (data is None) == (labels is None):
-        raise SubmissionError("give the labels: either --data FOLDER of built datasets, or --labels Biwi_plus.npz")
-    return data or labels  # type: ignore[return-value]
 
 
 @click.command()
@@ -108,23 +97,6 @@ def score(
     if scoreboard:
         board.add(scoreboard, entry, [] if rule else predictions)
         click.echo(f"page   {board.build(scoreboard)}")
-
-
-def _say_suspicions(entry: dict[str, Any]) -> None:
-    for suspicion in entry["suspicions"]:
-        click.echo(f"suspicion: {suspicion}")
-
-
-def _count(things: Sequence[object], word: str) -> str:
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
-
-
-def _say_protocol(entry: dict[str, Any]) -> None:
-    protocol = entry["protocol"]
-    click.echo(
-        f"{protocol['id']}, {protocol['frames']:,} frames, convention {protocol['convention']}, "
-        f"{protocol['camera']} camera"
-    )
 
 
 @click.command()
@@ -222,171 +194,3 @@ def compare(
         click.echo("The intervals are over subjects; how much seeds differ, one file of each does not tell.")
     if json_file:
         write_json(json_file, {**found._asdict(), "protocol": found.protocol.id})
-
-
-@click.group()
-def submission() -> None:
-    """Prepare predictions to be scored."""
-
-
-@submission.command()
-@click.option("--protocol", required=True, help="Id or file of the protocol.")
-@DATA
-@LABELS
-@click.option("--out", type=FILE, default="predictions.csv", show_default=True, help="The CSV; the TOML goes beside.")
-def template(protocol: str, data: Path | None, labels: Path | None, out: Path) -> None:
-    """Write a CSV with every id of a protocol and empty columns, and a commented TOML.
-
-    The frames of real Biwi are known; for others give --data or --labels.
-
-    \b
-    Example:
-      hpp submission template --protocol biwi+/pda@1
-    """
-    from benchmark.scoring import score as scoring
-
-    found, frames = scoring.write_template(protocol, _labels(data, labels) if data or labels else None, out)
-    click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
-    click.echo(f"what the predictions are, to fill in: {found}")
-    own = f" --protocol {protocol}" if Path(protocol).is_file() else ""
-    click.echo(f"then: hpp check {out}{own}")
-
-
-@click.group(invoke_without_command=True)
-@click.pass_context
-def protocols(context: click.Context) -> None:
-    """List the protocols, what a score means; show explains one, new writes one for labels of your own."""
-    if context.invoked_subcommand is None:
-        from benchmark.scoring.protocols import table
-
-        click.echo(table())
-
-
-@protocols.command(name="list")
-def list_() -> None:
-    """List the frozen protocols.
-
-    \b
-    Example:
-      hpp protocols list
-    """
-    from benchmark.scoring.protocols import table
-
-    click.echo(table())
-
-
-@protocols.command()
-@click.argument("name")
-def show(name: str) -> None:
-    """Explain the protocol NAME, an id or a file.
-
-    \b
-    Example:
-      hpp protocols show biwi+/pda@1
-    """
-    from benchmark.scoring.protocols import explain, find
-
-    click.echo(explain(find(name)))
-
-
-@protocols.command()
-@click.argument("file", type=FILE)
-@click.option("--id", "name", required=True, help="Its id, with a version, such as lab/faces@1.")
-@click.option("--title", required=True, help="What is tested, in a few words.")
-@click.option("--task", type=click.Choice(["da", "pda", "cross"]), default="cross", show_default=True, help="The task.")
-@click.option("--camera", type=click.Choice(["rgb", "depth"]), default="rgb", show_default=True, help="Of the labels.")
-@DATA
-@LABELS
-def new(file: Path, data: Path | None, labels: Path | None, name: str, title: str, task: str, camera: str) -> None:
-    """Write FILE, the protocol of a test set of one's own: its frames by hash, its labels by mean and deviation.
-
-    No label is in it, so it can be handed out. The texts in it may be changed until the first score names it.
-
-    \b
-    Example:
-      hpp protocols new faces.toml --id lab/faces@1 --title "Faces of the lab" --labels labels.csv
-    """
-    from benchmark.scoring.labels import read_labels
-    from benchmark.scoring.protocols import write
-
-    protocol = write(file, name, task, read_labels(_labels(data, labels)), title, camera)
-    click.echo(f"{file}: {protocol.id}, {protocol.frames:,} frames; hash {protocol.sha256[:12]}")
-
-
-@click.group()
-def scoreboard() -> None:
-    """Keep a scoreboard: a folder of one JSON file an entry, its predictions, and its pages."""
-
-
-@scoreboard.command()
-@click.argument("predictions", type=FILE, nargs=-1, required=True)
-@click.option("--scoreboard", "folder", type=FOLDER, default="scoreboard", show_default=True, help="Its folder.")
-@DATA
-@LABELS
-@PROTOCOL
-@TASK
-@MANIFEST
-@SUBSET
-@RESAMPLES
-@BOOTSTRAP_SEED
-def add(predictions: tuple[Path, ...], folder: Path, data: Path | None, labels: Path | None, manifest: Path | None,
-        **options: Any) -> None:  # fmt: skip
-    """Score PREDICTIONS, several files being the seeds of one method, and add them to a scoreboard.
-
-    \b
-    Example:
-      hpp scoreboard add predictions.csv --protocol biwi+/pda@1 --labels Biwi_plus.npz
-    """
-    from benchmark.board import entries as board
-    from benchmark.scoring import score as scoring
-
-    entry = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options)
-    _say_protocol(entry)
-    click.echo(f"{entry['name']}: MAE {entry['scores']['mae']:.2f} degrees")
-    _say_suspicions(entry)
-    click.echo(f"entry {board.add(folder, entry, predictions)}")
-    click.echo(f"page  {board.build(folder)}")
-
-
-@scoreboard.command()
-@click.argument("folder", type=FOLDER)
-def build(folder: Path) -> None:
-    """Build the pages of a scoreboard, Markdown and HTML, and print the first.
-
-    \b
-    Example:
-      hpp scoreboard build scoreboard
-    """
-    from benchmark.board import entries as board
-
-    path = board.build(folder)
-    click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"page {path}\nsite {folder / board.site.INDEX}")
-
-
-@scoreboard.command()
-@click.argument("folder", type=FOLDER)
-@DATA
-@LABELS
-@click.option("--strict", is_flag=True, help="Fail if any entry could not be scored again.")
-def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -> None:
-    """Check every entry of a scoreboard, and score its predictions again where the labels are at hand.
-
-    The status is 3 if any entry is not what it says, and with --strict also if any was not scored again.
-
-    \b
-    Example:
-      hpp scoreboard verify scoreboard --labels Biwi_plus.npz
-    """
-    from benchmark.board import entries as board
-
-    found = board.verify(folder, _labels(data, labels) if data or labels else None)
-    for one in found:
-        state = "wrong" if one.faults else "right" if one.scored == board.AGAIN else "consistent, not scored again"
-        click.echo(f"{one.path.name}: {state}{f': {one.scored}' if one.scored not in ('', board.AGAIN) else ''}")
-        for fault in one.faults:
-            click.echo(f"  {fault}")
-    wrong, again = sum(bool(one.faults) for one in found), sum(one.scored == board.AGAIN for one in found)
-    click.echo(f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {wrong} wrong, {again} scored again")
-    if wrong or (strict and again < len(found)):
-        sys.exit(FAULTS)

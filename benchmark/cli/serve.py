@@ -75,8 +75,9 @@ def serve(
     from benchmark.scoring import protocols
     from benchmark.scoring.labels import read_labels
     from benchmark.service import app as service
+    from benchmark.service.settings import Settings
 
-    settings = service.Settings(
+    settings = Settings(
         database, tuple(protocols.find(name) for name in dict.fromkeys(names)), read_labels(source),
         daily, per_minute, max_mib << 20,
     )  # fmt: skip
@@ -100,8 +101,9 @@ def add(name: str, database: str) -> None:
     """
     _check_installed()
     from benchmark.service import store as service_store
+    from benchmark.service.database import open_store
 
-    click.echo(service_store.add_token(service_store.open_store(database), name))
+    click.echo(service_store.add_token(open_store(database), name))
 
 
 @token.command()
@@ -116,8 +118,9 @@ def revoke(name: str, database: str) -> None:
     """
     _check_installed()
     from benchmark.service import store as service_store
+    from benchmark.service.database import open_store
 
-    service_store.revoke(service_store.open_store(database, create=False), name)
+    service_store.revoke(open_store(database, create=False), name)
     click.echo(f"the token of {name} is revoked")
 
 
@@ -134,6 +137,7 @@ def list_(database: str) -> None:
     from tabulate import tabulate
 
     from benchmark.service import store as service_store
+    from benchmark.service.database import open_store
 
     rows = [
         {
@@ -143,7 +147,7 @@ def list_(database: str) -> None:
             "scored": s.scored,
             "faulty": s.faulty,
         }
-        for s in service_store.list_submitters(service_store.open_store(database, create=False))
+        for s in service_store.list_submitters(open_store(database, create=False))
     ]
     click.echo(tabulate(rows, headers="keys", disable_numparse=True) if rows else "nobody has a token")
 
@@ -160,8 +164,9 @@ def withdraw(key: str, database: str) -> None:
     """
     _check_installed()
     from benchmark.service import store as service_store
+    from benchmark.service.database import open_store
 
-    service_store.withdraw(service_store.open_store(database, create=False), key)
+    service_store.withdraw(open_store(database, create=False), key)
     click.echo(f"{key} is off the board")
 
 
@@ -176,9 +181,9 @@ def backup(file: Path, database: str) -> None:
       hpp serve backup hpp-serve-backup.db
     """
     _check_installed()
-    from benchmark.service import store as service_store
+    from benchmark.service import backup as backup_room
 
-    click.echo(f"{service_store.backup(database, file):,} submissions\nbackup {file}")
+    click.echo(f"{backup_room.backup(database, file):,} submissions\nbackup {file}")
 
 
 @serve.command()
@@ -192,6 +197,6 @@ def restore(file: Path, database: str) -> None:
       hpp serve restore hpp-serve-backup.db --database sqlite:///hpp-serve.db
     """
     _check_installed()
-    from benchmark.service import store as service_store
+    from benchmark.service import backup as backup_room
 
-    click.echo(f"{service_store.restore(file, database):,} submissions restored")
+    click.echo(f"{backup_room.restore(file, database):,} submissions restored")

@@ -45,9 +45,9 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what :func:`benchmark.training.run.job_from_options` takes, from the options of the command line."""
+    """Return what :func:`benchmark.training.job.job_from_options` takes, from the options of the command line."""
     from baselines.method import Settings
-    from benchmark.training.run import Options
+    from benchmark.training.job import Options
 
     half = {"auto": None, "float32": False, "bfloat16": True}[given.pop("precision")]
     settings = Settings(**{name: given.pop(name) for name in Settings._fields})
@@ -74,8 +74,9 @@ def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
       hpp benchmark --method padaco --task pda --data DATA --out RUNS
       hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
     """
+    from benchmark.training.job import find_device, job_from_options
     from benchmark.training.ranks import connected, from_environment
-    from benchmark.training.run import find_device, job_from_options, run
+    from benchmark.training.run import run
 
     if seeds and seed:
         raise click.UsageError("give --seed or --seeds, not both")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +18,10 @@ import torch
 from torch import Tensor
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
-from benchmark.loaders.stores import Store, open_store
-from headposeplus.datasets import shards
-from headposeplus.errors import DatasetError, TrainingError
+from benchmark.loaders.open import open_store
+from benchmark.loaders.stores import Store
+from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, read_fields
+from headposeplus.errors import DatasetError
 from headposeplus.images import decode
 from headposeplus.rotations import Floats
 
@@ -44,9 +44,7 @@ class Target(NamedTuple):
     ids: np.ndarray
 
 
-def load_source(
-    dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None
-) -> Source:
+def load_source(dataset: Dataset, device: torch.device, kind: str = "auto", threads: int | None = None) -> Source:
     """Return a source dataset for a device; ``kind`` is that of its store.
 
     Raises
@@ -55,17 +53,15 @@ def load_source(
         If it is empty or damaged, or the datasets that it joins have crops of different sizes.
     """
     store = open_store(dataset, device, kind, threads)
-    angles = np.concatenate([fields["label/pyr"] for fields in shards.read_fields(dataset, "label/pyr")])
-    path = dataset.folder.parent / "synhead+" / shards.BACKGROUNDS
+    angles = np.concatenate([fields["label/pyr"] for fields in read_fields(dataset, "label/pyr")])
+    path = dataset.folder.parent / "synhead+" / BACKGROUNDS
     return Source(store, angles, load_backgrounds(path, store.size))
 
 
-def load_target(
-    dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None
-) -> Target:
+def load_target(dataset: Dataset, device: torch.device, kind: str = "auto", threads: int | None = None) -> Target:
     """Return a target dataset for a device, its labels unread; raises DatasetError if it is empty or damaged."""
     store = open_store(dataset, device, kind, threads)
-    return Target(store, np.concatenate([fields["id"] for fields in shards.read_fields(dataset, "id")]))
+    return Target(store, np.concatenate([fields["id"] for fields in read_fields(dataset, "id")]))
 
 
 def load_backgrounds(path: Path, size: int) -> np.ndarray:
@@ -189,35 +185,3 @@ class Composer:
         for image, crop, head in zip(images, crops.numpy(), heads, strict=True):
             cv2.copyTo(crop, head, image)
         return torch.from_numpy(images)
-
-
-def cumulative(probabilities: Floats) -> Floats:
-    """Return what :func:`draw` draws by: the summed probabilities (n,)."""
-    summed = np.cumsum(probabilities)
-    return summed / summed[-1]
-
-
-def draw(rng: np.random.Generator, summed: Floats, count: int) -> np.ndarray:
-    """Return ``count`` indices drawn with replacement by the :func:`cumulative` probabilities (n,).
-
-    They are those of ``rng.choice(n, count, p=probabilities)``, which would sum all of them up again.
-    """
-    return np.searchsorted(summed, rng.random(count), side="right")
-
-
-def endless(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndarray]:
-    """Yield batches of indices without end: whole passes over ``count`` samples, shuffled anew for each.
-
-    Raises
-    ------
-    TrainingError
-        If the batch is larger than the dataset.
-    """
-    if batch > count:
-        raise TrainingError(f"a batch of {batch} is larger than the dataset of {count} images; lower --batch")
-    left = np.zeros(0, np.int64)
-    while True:
-        if len(left) < batch:
-            left = np.concatenate((left, rng.permutation(count)))
-        yield left[:batch]
-        left = left[batch:]

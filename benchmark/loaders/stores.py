@@ -8,7 +8,6 @@ size and on what happens to lie in it.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,20 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.training.ranks import processes_here
-from headposeplus.datasets import shards
+from headposeplus.datasets import dataset as dataset_room
+from headposeplus.datasets.dataset import Dataset, damaged
 from headposeplus.errors import DatasetError, ImageError
-from headposeplus.files import cores, progress
 from headposeplus.images import decode
+from headposeplus.tasks import progress
 
-STORES = ("auto", "device", "host", "stream")
-# What decoded crops may take of the memory that is free: of a GPU's, and of the machine's.
-GPU_SHARE, RAM_SHARE = 0.6, 0.5
-STREAM_SHARE = 0.2  # of the machine's free memory, for the encoded crops of two windows
 PROGRESS_FROM = 5000  # crops; fewer are decoded before a progress bar is worth reading
 AHEAD = 3  # batches made ready before they are asked for
-_FIRST_WINDOW = 1 / 16  # of a full window: the first batch waits for all of it
-_GAP, _RUN = 64 << 10, 4 << 20  # bytes of a shard: a smaller gap is read too; a longer run is read in parts
 _PIECE = 512  # rows that are read and decoded at a time where a dataset is decoded whole
 _TASK = 16  # crops that a thread decodes at a time
 
@@ -60,8 +53,8 @@ class _Layout(NamedTuple):
         return int(self.starts[-1]) * (3 * self.size**2 + self.rendered * self.mask_bytes)
 
 
-def _layout(dataset: shards.Dataset) -> _Layout:
-    parts = shards.parts(dataset)
+def _layout(dataset: Dataset) -> _Layout:
+    parts = dataset_room.parts(dataset)
     sizes = {part.size for part in parts}
     if len(sizes) != 1:
         raise DatasetError(f"{dataset.folder}: joins datasets with crops of {sizes} pixels; build them with one --size")
@@ -84,7 +77,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r", rdcc_nbytes=0) as file:
             yield file
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise shards.damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def _read_offset(file: h5py.File, rows: int) -> np.ndarray:
@@ -102,7 +95,7 @@ def _decode_into(out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) 
             if crop.shape != out.shape[1:]:
                 raise ImageError(f"a crop of {crop.shape[:2]} pixels")
         except ImageError as error:
-            raise shards.damaged(paths[i], ValueError("a crop in it cannot be decoded")) from error
+            raise damaged(paths[i], ValueError("a crop in it cannot be decoded")) from error
         out[i] = crop
 
 
@@ -156,28 +149,6 @@ def _ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, No
     finally:
         pool.shutdown(cancel_futures=True)
         items.close()
-
-
-def free_memory() -> int:
-    """Return the bytes of memory that can still be taken, as far as Linux tells; 4 GiB elsewhere."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 4 << 30
-    try:  # a container may be allowed less; files that it has read make way
-        group = Path("/sys/fs/cgroup")
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        taken = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
-        free = min(free, int((group / "memory.max").read_text()) - taken)
-    except (OSError, ValueError, KeyError):
-        pass
-    return free
-
-
-def free_device_memory(device: torch.device) -> int:
-    """Return the free bytes of a GPU."""
-    return int(torch.cuda.mem_get_info(device)[0])
 
 
 class Store:
@@ -334,137 +305,3 @@ class HostStore(_AheadStore):
             batch = self._empty(len(rows))
             _take((self._crops, self._masks), rows, batch)
             yield batch
-
-
-class _Window(NamedTuple):
-    """Some batches of a plan, and what they need: row ``rows[i]`` (sorted, each once) is ``encoded[i]``."""
-
-    batches: list[np.ndarray]
-    rows: np.ndarray
-    encoded: list[np.ndarray]
-    masks: np.ndarray | None
-
-
-class StreamStore(_AheadStore):
-    """Crops read from the shards and decoded as they are asked for, for what does not fit into memory decoded.
-
-    A plan is taken in windows of as many draws as memory allows. The rows of a window are read once each, in the
-    order of the files and in long runs, while the window before is decoded.
-    """
-
-    kind = "stream"
-
-    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
-        super().__init__(layout, device, threads)
-        self._offsets = []
-        for path, rows in zip(layout.paths, np.diff(layout.starts), strict=True):
-            with _open(path) as file:
-                self._offsets.append(_read_offset(file, rows))
-        stored = sum(int(offset[-1]) for offset in self._offsets)
-        self._row_bytes = stored / len(self) + layout.rendered * layout.mask_bytes + 200
-
-    def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
-        stop = threading.Event()
-        windows = _ahead(self._windows(plan, stop), 1)
-        pool = ThreadPoolExecutor(self._threads)
-        ready: deque[tuple[Batch, list[Future[None]]]] = deque()
-        try:
-            for window in windows:
-                for rows in window.batches:
-                    ready.append(self._start(pool, window, rows))
-                    if len(ready) > AHEAD:
-                        batch, futures = ready.popleft()
-                        _wait(futures)
-                        yield batch
-                del window
-            for batch, futures in ready:
-                _wait(futures)
-                yield batch
-        finally:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            windows.close()
-
-    def _start(self, pool: ThreadPoolExecutor, window: _Window, rows: np.ndarray) -> tuple[Batch, list[Future[None]]]:
-        """Start to decode a batch."""
-        crops, masks = self._empty(len(rows))
-        slots = np.searchsorted(window.rows, rows)
-        if masks is not None and window.masks is not None:
-            np.take(window.masks, slots, axis=0, out=masks.numpy(), mode="clip")
-        encoded = [window.encoded[slot] for slot in slots]
-        shard = np.searchsorted(self._layout.starts, rows, side="right") - 1
-        return (crops, masks), _decode(pool, crops.numpy(), encoded, [self._layout.paths[i] for i in shard])
-
-    def _draws(self) -> int:
-        """Return how many draws a full window may hold."""
-        return max(int(STREAM_SHARE * free_memory() / processes_here() / 2 / self._row_bytes), 1)
-
-    def _windows(self, plan: Iterable[np.ndarray], stop: threading.Event) -> Generator[_Window, None, None]:
-        most = self._draws()
-        draws = max(int(most * _FIRST_WINDOW), 1)
-        batches: list[np.ndarray] = []
-        held = 0
-        for rows in plan:
-            if batches and held + len(rows) > draws:
-                yield self._read(batches, stop)
-                batches, held, draws = [], 0, min(2 * draws, most)
-            batches.append(np.asarray(rows, np.int64))
-            held += len(rows)
-        if batches:
-            yield self._read(batches, stop)
-
-    def _read(self, batches: list[np.ndarray], stop: threading.Event) -> _Window:
-        """Read a window; once it is no longer wanted, the rest is left out."""
-        rows = np.unique(np.concatenate(batches))
-        _check(rows, len(self))
-        masks = np.empty((len(rows), self._layout.mask_bytes), np.uint8) if self._layout.rendered else None
-        encoded: list[np.ndarray] = []
-        bounds = np.searchsorted(rows, self._layout.starts)
-        for shard in np.flatnonzero(np.diff(bounds)):
-            offset = self._offsets[shard]
-            first, last = bounds[shard : shard + 2]
-            local = rows[first:last] - self._layout.starts[shard]
-            with _open(self._layout.paths[shard]) as file:
-                for run in _runs(local, offset):
-                    if stop.is_set():
-                        return _Window(batches, rows, encoded, masks)
-                    data = file["image/bytes"][offset[run[0]] : offset[run[-1] + 1]]
-                    if masks is not None:
-                        filled = len(encoded)
-                        masks[filled : filled + len(run)] = file["mask/bits"][run[0] : run[-1] + 1][run - run[0]]
-                    begins, ends = offset[run] - offset[run[0]], offset[run + 1] - offset[run[0]]
-                    # Copied, so that the gaps between them do not stay in memory.
-                    encoded += [data[a:b].copy() for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
-        return _Window(batches, rows, encoded, masks)
-
-
-def _runs(rows: np.ndarray, offset: np.ndarray) -> list[np.ndarray]:
-    """Return rows (n,) of a shard, sorted, in runs that are worth reading in one go."""
-    gaps = offset[rows[1:]] - offset[rows[:-1] + 1]
-    parts = offset[rows] // _RUN
-    return np.split(rows, np.flatnonzero((gaps > _GAP) | (parts[1:] != parts[:-1])) + 1)
-
-
-def open_store(dataset: shards.Dataset, device: torch.device, kind: str = "auto", threads: int | None = None) -> Store:
-    """Return a store of a dataset for a device; ``kind`` is one of :data:`STORES`, ``threads`` are those that decode.
-
-    ``auto`` is the first of device, host and stream whose decoded crops and masks fit into a share of what is free.
-
-    Raises
-    ------
-    DatasetError
-        If the dataset is empty or damaged, or joins crops of different sizes.
-    """
-    layout = _layout(dataset)
-    kind = choose(dataset, device) if kind == "auto" else kind
-    found: type[Store] = {"device": DeviceStore, "host": HostStore, "stream": StreamStore}[kind]
-    return found(layout, device, threads or max(cores() // processes_here(), 1))
-
-
-def choose(dataset: shards.Dataset, device: torch.device) -> str:
-    """Return the kind of store that ``auto`` stands for at present."""
-    needed = _layout(dataset).decoded_bytes
-    fits_memory = needed < RAM_SHARE * free_memory() / processes_here()
-    if fits_memory if device.type == "cpu" else needed < GPU_SHARE * free_device_memory(device):
-        return "device"
-    return "host" if fits_memory else "stream"

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from benchmark.loaders.compose import keyed_random, load_backgrounds
-from headposeplus.datasets import shards
+from headposeplus.datasets import dataset as dataset_room
+from headposeplus.datasets.dataset import BACKGROUNDS, damaged, open_dataset, read_fields, unpack_mask
 from headposeplus.errors import DatasetError
 from headposeplus.images import decode
 from headposeplus.raw.subsets import Subset, find, select
@@ -51,12 +52,12 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         composite: bool = False,
         seed: int = 0,
     ) -> None:
-        self._dataset = shards.open_dataset(Path(folder))
+        self._dataset = open_dataset(Path(folder))
         self._transform = transform
         self._labels = labels
         self._seed = seed
         self._epoch = 0
-        parts = shards.parts(self._dataset)
+        parts = dataset_room.parts(self._dataset)
         sizes = {part.size for part in parts}
         if len(sizes) != 1:
             raise DatasetError(f"{folder}: joins datasets with crops of {sizes} pixels; build them with one --size")
@@ -67,14 +68,14 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         self._starts = np.cumsum([0] + [int(shard["rows"]) for _, shard in listed])
         self._rows = np.arange(self._starts[-1])
         if subset is not None:
-            ids = [fields["id"] for fields in shards.read_fields(self._dataset, "id")]
+            ids = [fields["id"] for fields in read_fields(self._dataset, "id")]
             subset = subset if isinstance(subset, Subset) else find(subset)
             self._rows = select(subset, np.concatenate(ids) if ids else np.zeros(0, "U1"))
         self._backgrounds = None
         if composite:
             if not all(self._rendered):
                 raise DatasetError(f"{folder}: its images are not rendered; leave composite=True to the sources")
-            path = self._dataset.folder.parent / "synhead+" / shards.BACKGROUNDS
+            path = self._dataset.folder.parent / "synhead+" / BACKGROUNDS
             self._backgrounds = load_backgrounds(path, self.size)
         self._files: dict[int, h5py.File] = {}
         _open_datasets.add(self)
@@ -91,7 +92,7 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         try:
             sample = self._read(shard, row - int(self._starts[shard]))
         except (OSError, KeyError) as error:
-            raise shards.damaged(self._paths[shard], error) from error
+            raise damaged(self._paths[shard], error) from error
         if self._backgrounds is not None:
             sample["image"] = torch.where(sample["mask"], sample["image"], self._background(row))
         return sample if self._transform is None else self._transform(sample)
@@ -122,7 +123,7 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         image = decode(file["image/bytes"][start:end])
         sample: Sample = {"image": torch.from_numpy(image).permute(2, 0, 1).contiguous()}
         if self._rendered[shard]:
-            sample["mask"] = torch.from_numpy(shards.unpack_mask(file["mask/bits"][row], self.size))
+            sample["mask"] = torch.from_numpy(unpack_mask(file["mask/bits"][row], self.size))
         if self._labels:
             sample["rotation"] = torch.from_numpy(file["label/rotation"][row]).float()
             sample["angles"] = torch.from_numpy(file["label/pyr"][row]).float()

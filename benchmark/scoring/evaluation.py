@@ -22,7 +22,7 @@ from benchmark.scoring.labels import Labels, from_arrays, read_labels
 from benchmark.scoring.metrics import MEASURES
 from benchmark.scoring.protocols import Protocol, Reference
 from headposeplus.errors import SubmissionError
-from headposeplus.poses.convert import ROTATION_TOLERANCE
+from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error
 
 RESAMPLES = 2_000

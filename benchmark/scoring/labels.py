@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields
 from headposeplus.errors import DatasetError
+from headposeplus.faults import shown
 from headposeplus.poses import tables
-from headposeplus.poses.convert import ROTATION_TOLERANCE
+from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.raw import manifest
 from headposeplus.rotations import Floats, orthonormality_error
 
@@ -26,7 +27,7 @@ class Labels(NamedTuple):
     subjects: np.ndarray
     sequences: np.ndarray
     source: str
-    dataset: shards.Dataset | None = None
+    dataset: Dataset | None = None
 
     def take(self, rows: np.ndarray) -> Labels:
         """Return the labels of some rows (m,)."""
@@ -55,9 +56,7 @@ def from_arrays(
         )
     names, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        raise DatasetError(
-            f"{source}: {tables.shown(names[int(counts.argmax())])} comes twice; keep one label of each frame"
-        )
+        raise DatasetError(f"{source}: {shown(names[int(counts.argmax())])} comes twice; keep one label of each frame")
     if not np.isfinite(rotations).all() or (orthonormality_error(rotations) > ROTATION_TOLERANCE).any():
         raise DatasetError(f"{source}: holds a matrix that is no rotation; to_matrix makes them from angles in degrees")
     sequences = np.array([name.rpartition("/")[0].removeprefix("biwi/") or "all" for name in ids.tolist()])
@@ -81,8 +80,8 @@ def read_labels(path: Path) -> Labels:
         If there are none, or the file is faulty.
     """
     if path.is_dir():
-        dataset = shards.open_dataset(path / "biwi+" if (path / "biwi+").is_dir() else path)
-        fields = list(shards.read_fields(dataset, "id", "label/rotation", "subject"))
+        dataset = open_dataset(path / "biwi+" if (path / "biwi+").is_dir() else path)
+        fields = list(read_fields(dataset, "id", "label/rotation", "subject"))
         if not fields:
             raise DatasetError(f"{path}: its Biwi+ holds no frame; build it again from raw Biwi")
         ids, rotations, subjects = (

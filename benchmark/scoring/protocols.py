@@ -16,8 +16,8 @@ from tabulate import tabulate
 from benchmark.scoring import schema
 from benchmark.scoring.labels import Labels
 from headposeplus.errors import SubmissionError
+from headposeplus.faults import said
 from headposeplus.files import content_hash, write_text
-from headposeplus.poses.tables import said
 from headposeplus.raw import biwi, manifest, subsets
 from headposeplus.raw.manifest import ids_sha256
 from headposeplus.raw.subsets import Subset

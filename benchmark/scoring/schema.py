@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from headposeplus.poses.tables import said, shown
+from headposeplus.faults import said, shown
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator

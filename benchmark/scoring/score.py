@@ -17,8 +17,8 @@ from benchmark.scoring.protocols import Protocol, Reference
 from benchmark.scoring.submission import about_path, read_about, read_files, stop, template
 from headposeplus import __version__
 from headposeplus.errors import SubmissionError
+from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256, content_hash, sha256, write_text
-from headposeplus.poses.tables import Fault
 from headposeplus.rotations import Floats, to_matrix
 
 SCHEMA = 1

@@ -16,9 +16,10 @@ import tomli_w
 
 from benchmark.scoring.protocols import TASKS, Protocol, tomllib
 from headposeplus.errors import SubmissionError
+from headposeplus.faults import Fault, said, shown
 from headposeplus.files import write_text
-from headposeplus.poses.convert import ANGLE_COLUMNS, CAMERAS
-from headposeplus.poses.tables import MAX_BYTES, Fault, Poses, read, said, shown
+from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
+from headposeplus.poses.tables import MAX_BYTES, Poses, read
 from headposeplus.rotations import CONVENTIONS, Floats
 
 REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selection", "uses_target_images")

@@ -7,16 +7,13 @@ and, where the system has them, on its memory and its processor time.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -27,6 +24,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.service import store as service_store
+from benchmark.service.log import event, place, short_id
 
 if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
@@ -42,8 +40,6 @@ _FAULT = ("what", "where", "mend")
 _LOOK = 0.1  # seconds between two looks whether the service stops
 _IDLE = 1.0  # seconds after which the queue is looked at without having been told
 _PRELOADED = [f"benchmark.{name}" for name in ("cli.main", "service.worker", "scoring.score", "board.entries")]
-
-_log = logging.getLogger("hpp.serve")
 
 # What scores: benchmark.scoring.assess, or in its place another function that a child process can import.
 Assess = Callable[..., Any]
@@ -77,23 +73,6 @@ class Answer(NamedTuple):
 
 class Stopped(Exception):
     """The service stops, and a scoring with it."""
-
-
-def event(name: str, **fields: object) -> None:
-    """Log a line of the service."""
-    _log.info(name, extra={"fields": fields})
-
-
-def short_id(name: str) -> str:
-    """Return the start of a submission's id, for the log: whoever knows all of it may read the submission."""
-    return f"{name[:8]}..."
-
-
-def place(error: BaseException) -> str:
-    """Return the kind of an error and where it arose, for the log; its message may hold a label."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{at}"
 
 
 def _fault(what: str, where: str, mend: str) -> dict[str, Any]:
@@ -303,23 +282,3 @@ class Worker:
                 event("database", detail=type(error).__name__)
                 if self._stop.wait(_IDLE):
                     return
-
-
-class Lines(logging.Formatter):
-    """Log records as lines of JSON. Of an exception only the kind and the place are told: its text may hold a label."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record as a line."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line: dict[str, object] = {"time": f"{stamp}.{int(record.msecs):03d}Z", "event": record.getMessage()[:500]}
-        line |= getattr(record, "fields", {})
-        if record.exc_info and record.exc_info[1] is not None:
-            line["error"] = place(record.exc_info[1])
-        return json.dumps(line)
-
-
-def log_to_stderr() -> None:
-    """Let the service and its server log lines of JSON on standard error, and nothing else there."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -11,32 +11,36 @@ from pathlib import Path
 import click
 
 from benchmark.board import entries as scoreboard
+from benchmark.board.markdown import table
 from benchmark.scoring import score as scoring
-from benchmark.studies import reproduce
+from benchmark.studies.runs import Planned, plan, run_side_by_side
+from benchmark.training.job import Options
 from benchmark.training.presets import PRESETS
-from benchmark.training.run import Options, run
+from benchmark.training.run import run
 from headposeplus.build.build import build_datasets
 from headposeplus.build.summary import describe
 from headposeplus.build.work import Options as BuildOptions
-from headposeplus.datasets import plots, shards
-from headposeplus.files import cores, write_json
+from headposeplus.datasets import plots
+from headposeplus.datasets.dataset import NAMES, open_dataset, read_labels
+from headposeplus.files import write_json
 from headposeplus.miniature.write import write_miniature
+from headposeplus.tasks import cores
 
 SCALE, SIZE, TASK, PRESET = "small", 32, "pda", "miniature"
 ADAPTED = ("dann", "padaco", "control-uniform", "control-padaco")
 
 
-def _planned(methods: tuple[str, ...], data: Path, runs: Path, seed: int) -> list[reproduce.Planned]:
+def _planned(methods: tuple[str, ...], data: Path, runs: Path, seed: int) -> list[Planned]:
     options = {"device": "cpu", "threads": 1}
-    return reproduce.plan(TASK, list(methods), {seed: data}, runs, PRESETS[PRESET], options)
+    return plan(TASK, list(methods), {seed: data}, runs, PRESETS[PRESET], options)
 
 
 def _draw(data: Path, crops: Path, spaces: Path, seed: int) -> None:
-    datasets = {name: shards.open_dataset(data / name) for name in shards.NAMES}
+    datasets = {name: open_dataset(data / name) for name in NAMES}
     if not crops.exists():
         plots.sample_crops([datasets[name] for name in ("biwi+", "synhead+", "synbiwi+")], crops, seed)
     if not spaces.exists():
-        labels = {name: shards.read_labels(dataset)[1] for name, dataset in datasets.items()}
+        labels = {name: read_labels(dataset)[1] for name, dataset in datasets.items()}
         pairs = [
             ("da: SynBiwi+ to Biwi+", labels["synbiwi+"], labels["biwi+"]),
             ("pda: SynHead++ to Biwi+", labels["synhead++"], labels["biwi+"]),
@@ -76,7 +80,7 @@ def run_demo(out: Path, seed: int) -> None:
             run(first.job._replace(options=Options(device="cpu"), command=shlex.join(["hpp", *first.words])))
         ]  # fmt: skip
     with timed(f"adapt with {len(ADAPTED)} methods (stage 2), side by side"):
-        reproduce.run_side_by_side(_planned(ADAPTED, data, runs, seed), jobs, f"{len(ADAPTED)} methods")
+        run_side_by_side(_planned(ADAPTED, data, runs, seed), jobs, f"{len(ADAPTED)} methods")
     with timed("score"):
         predictions += [predictions[0].parents[1] / method / "predictions.csv" for method in ADAPTED]
         for path in predictions:
@@ -86,7 +90,7 @@ def run_demo(out: Path, seed: int) -> None:
         write_json(out / "times.json", {"cores": jobs, "seconds": {k: round(v, 1) for k, v in seconds.items()}})
 
     entries = scoreboard.entries(board)
-    click.echo(f"\n{entries[0]['protocol']['id']}: errors in degrees\n\n{scoreboard.table(entries, 'simple')}\n")
+    click.echo(f"\n{entries[0]['protocol']['id']}: errors in degrees\n\n{table(entries, 'simple')}\n")
     for label, path in (
         ("raw miniature", raw), ("datasets", data), ("sample crops", crops), ("label spaces", spaces),
         ("predictions", predictions[2]), ("scoreboard page", page),

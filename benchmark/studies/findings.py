@@ -20,19 +20,11 @@ from tabulate import tabulate
 from baselines.method import Settings
 from baselines.methods import METHODS
 from benchmark.studies import figures
-from benchmark.studies.reproduce import (
-    RECORDS,
-    collect,
-    make_miniature,
-    plan,
-    reproduce,
-    rules_table,
-    run_side_by_side,
-    spread,
-)
+from benchmark.studies.reproduce import RECORDS, collect, reproduce, rules_table, spread
+from benchmark.studies.runs import make_miniature, plan, run_side_by_side
 from benchmark.training.presets import TASKS, find_preset
-from benchmark.upkeep.bench_build import processor
-from headposeplus.files import cores, read_json, write_json
+from headposeplus.files import read_json, write_json
+from headposeplus.tasks import cores, processor
 
 SEEDS = (10, 11, 12, 13, 14)
 SCALE, PRESET, SWEPT = "study", "miniature", "sweeps.json"

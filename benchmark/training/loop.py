@@ -22,7 +22,8 @@ from baselines.networks import PoseNetwork
 from benchmark.training import ranks as among
 from benchmark.training.ranks import Ranks
 from headposeplus.errors import TrainingError
-from headposeplus.files import progress, whole_or_absent
+from headposeplus.files import whole_or_absent
+from headposeplus.tasks import progress
 
 LOG, CHECKPOINT = "log.jsonl", "checkpoint.pt"
 _REPORT_EVERY = 25  # steps between updates of the progress line; reading a loss waits for the device

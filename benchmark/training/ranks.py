@@ -44,11 +44,6 @@ def from_environment() -> Ranks:
     return Ranks(*(int(os.environ.get(name, default)) for name, default in _VARIABLES))
 
 
-def processes_here() -> int:
-    """Return how many processes ``torchrun`` has started on this machine, which share its memory and its cores."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
 @contextmanager
 def connected(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """Connect the ranks while the block runs; one process needs no connection."""

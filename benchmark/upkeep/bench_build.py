@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -19,12 +18,13 @@ from headposeplus import __version__
 from headposeplus.build.build import build_datasets
 from headposeplus.build.match import match
 from headposeplus.build.work import Options
-from headposeplus.datasets import shards
-from headposeplus.files import cores, run_tasks, workers, write_text
+from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.files import write_text
 from headposeplus.images import JPEG, PNG, decode
 from headposeplus.miniature.write import write_miniature
 from headposeplus.raw import render_order, synhead
 from headposeplus.rotations import to_matrix
+from headposeplus.tasks import cores, processor, run_tasks, workers
 
 SCALE = "bench"
 REPEATED = 5  # times that each rendered pose is there, so that starting up counts as little as with the real data
@@ -72,8 +72,8 @@ def _bare_tasks(data: Path, raw: Path) -> list[_Bare]:
 
     tasks = []
     for dataset, field in (("biwi+", "id"), ("synhead+", "id"), ("synbiwi+", "source")):
-        opened = shards.open_dataset(data / dataset)
-        for shard, fields in zip(opened.info["shards"], shards.read_fields(opened, field), strict=True):
+        opened = open_dataset(data / dataset)
+        for shard, fields in zip(opened.info["shards"], read_fields(opened, field), strict=True):
             tasks.append(_Bare(data / dataset / shard["file"], [file_of(str(name)) for name in fields[field]]))
     return sorted(tasks, key=lambda task: -len(task.files))
 
@@ -106,15 +106,6 @@ def _match_seconds(seed: int) -> float:
         match(targets, sources)
         best = min(best, time.perf_counter() - began)
     return best
-
-
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def bench_build(folder: Path, repeats: int = 3, seed: int = 0) -> dict[str, Any]:

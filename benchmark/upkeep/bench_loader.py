@@ -21,12 +21,13 @@ from torchvision import transforms
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders.compose import Composer, Source, load_backgrounds, load_source
-from benchmark.loaders.stores import AHEAD, STORES, Batch, choose
-from benchmark.upkeep.bench_build import processor
-from headposeplus import __version__
-from headposeplus.datasets import shards
+from benchmark.loaders.open import STORES, choose
+from benchmark.loaders.stores import AHEAD, Batch
+from benchmark.upkeep.machine import describe_machine, machine, wait_for
+from headposeplus.datasets import dataset as dataset_room
+from headposeplus.datasets.dataset import BACKGROUNDS, open_dataset, parts, read_fields, unpack_mask
 from headposeplus.errors import DatasetError
-from headposeplus.files import cores
+from headposeplus.tasks import cores
 
 FILES = 2000  # images that the plain loader reads
 ROUNDS = 3  # of all loaders in turn, so that what else the machine does meets each of them
@@ -61,12 +62,12 @@ class PlainDataset(Dataset[Tensor]):
         return image
 
 
-def write_files(dataset: shards.Dataset, folder: Path, rng: np.random.Generator) -> None:
+def write_files(dataset: dataset_room.Dataset, folder: Path, rng: np.random.Generator) -> None:
     """Write the crops and masks of some rows of a dataset, drawn at random, as files."""
-    total = sum(part.info["rows"] for part in shards.parts(dataset))
+    total = sum(part.info["rows"] for part in parts(dataset))
     chosen = np.sort(rng.permutation(total)[:FILES])
     start = 0
-    for fields in shards.read_fields(dataset, "image/bytes", "image/offset", "mask/bits"):
+    for fields in read_fields(dataset, "image/bytes", "image/offset", "mask/bits"):
         data, offset, bits = fields.values()
         for row in chosen[(chosen >= start) & (chosen < start + len(bits))]:
             path, i = folder / f"{row}.jpg", int(row) - start
@@ -74,7 +75,7 @@ def write_files(dataset: shards.Dataset, folder: Path, rng: np.random.Generator)
             if bytes(encoded[1:4]) == b"PNG":
                 raise DatasetError(f"{dataset.folder}: its crops are PNG; build without --lossless to measure loaders")
             path.write_bytes(encoded.data)
-            mask = shards.unpack_mask(bits[i], dataset.size).astype(np.uint8) * 255
+            mask = unpack_mask(bits[i], dataset.size).astype(np.uint8) * 255
             cv2.imwrite(str(path.with_suffix(".png")), mask)
         start += len(bits)
 
@@ -90,29 +91,6 @@ def _rate(batches: Iterable[Tensor], device: torch.device, seconds: float) -> fl
         count += len(next(iterator))
         wait_for(device)
     return count / (time.perf_counter() - began)
-
-
-def wait_for(device: torch.device) -> None:
-    """Return once a GPU has done what it was told to."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """Return on what figures are measured, as plain values."""
-    return {
-        "toolkit": __version__,
-        "processor": processor(),
-        "cores": cores(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-    }
-
-
-def describe_machine(record: dict[str, Any]) -> str:
-    """Return what :func:`machine` has put into a record, as text."""
-    where = f"{record['processor']} with {record['cores']} cores, {record['threads']} threads"
-    return where if record["device"] == "cpu" else f"{record['device']}; {where}"
 
 
 def _plan(count: int, batch: int, seed: int) -> Iterator[list[np.ndarray]]:
@@ -165,16 +143,16 @@ def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: s
     DatasetError
         If the dataset is missing or damaged, is not rendered, is smaller than a batch, or holds PNG.
     """
-    opened, where = shards.open_dataset(data / dataset), torch.device(device)
+    opened, where = open_dataset(data / dataset), torch.device(device)
     if opened.name == "biwi+":
         raise DatasetError(f"{opened.folder}: its images are not rendered; choose one of the sources")
-    count = sum(int(part.info["rows"]) for part in shards.parts(opened))
+    count = sum(int(part.info["rows"]) for part in parts(opened))
     if batch > count:
         raise DatasetError(f"{opened.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
     stores = []
     with tempfile.TemporaryDirectory() as folder:
         write_files(opened, Path(folder), np.random.default_rng(seed))
-        backgrounds = load_backgrounds(data / "synhead+" / shards.BACKGROUNDS, opened.size)
+        backgrounds = load_backgrounds(data / "synhead+" / BACKGROUNDS, opened.size)
         plain = PlainDataset(Path(folder), backgrounds)
         # One store at a time, as each may take half of the memory.
         for kind in STORES[STORES.index(choose(opened, where)) :]:

@@ -17,12 +17,11 @@ from benchmark.scoring import protocols
 from benchmark.scoring.check import check
 from benchmark.scoring.evaluation import RESAMPLES, measure
 from benchmark.scoring.labels import Labels, from_arrays
-from benchmark.upkeep.bench_build import processor
 from headposeplus import __version__
-from headposeplus.files import progress
-from headposeplus.poses.convert import ANGLE_COLUMNS
+from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.raw import biwi, manifest
 from headposeplus.rotations import ANGLES, from_matrix, to_matrix
+from headposeplus.tasks import processor, progress
 
 MOST = 1.0  # seconds that a score should take after start-up
 _NOISE = 6.0  # degrees

@@ -20,15 +20,16 @@ from baselines import weights
 from baselines.adversarial import DANN
 from baselines.method import Batch, FirstStage, Look, Seen, Settings
 from baselines.networks import make_network
-from benchmark.loaders.compose import Composer, Source, Target, cumulative, draw, endless, load_source, load_target
+from benchmark.loaders.compose import Composer, Source, Target, load_source, load_target
 from benchmark.loaders.stores import AHEAD
+from benchmark.training.draws import cumulative, draw, endless
+from benchmark.training.job import find_device
 from benchmark.training.loop import Step, make_optimizer
 from benchmark.training.presets import TASKS, Preset, find_preset
-from benchmark.training.run import find_device
-from benchmark.upkeep.bench_loader import describe_machine, machine, wait_for
-from headposeplus.datasets import shards
+from benchmark.upkeep.machine import describe_machine, machine, wait_for
+from headposeplus.datasets.dataset import Dataset, open_dataset, parts
 from headposeplus.errors import DatasetError, TrainingError
-from headposeplus.files import cores
+from headposeplus.tasks import cores
 
 ROUNDS = 3  # of both ways of feeding in turn, so that what else the machine does meets each of them
 WARM = AHEAD + 1  # steps before a measurement: by then the batches that were made ready meanwhile are used up
@@ -184,9 +185,9 @@ def weights_seconds(seed: int) -> dict[str, float]:
     return {"padaco": best(weights.padaco), "pada-like": best(weights.pada_like)}
 
 
-def _open(data: Path, task: str, batch: int) -> tuple[shards.Dataset, shards.Dataset]:
+def _open(data: Path, task: str, batch: int) -> tuple[Dataset, Dataset]:
     """Return source and target; raises DatasetError if they are not as a run needs them."""
-    source, target = shards.open_dataset(data / TASKS[task]), shards.open_dataset(data / "biwi+")
+    source, target = open_dataset(data / TASKS[task]), open_dataset(data / "biwi+")
     if source.size != target.size:
         raise DatasetError(
             f"{data}: source crops of {source.size} and target crops of {target.size} pixels; "
@@ -194,7 +195,7 @@ def _open(data: Path, task: str, batch: int) -> tuple[shards.Dataset, shards.Dat
         )
     for dataset in (source, target):
         # Before any crop is decoded, which takes minutes.
-        count = sum(int(shard["rows"]) for part in shards.parts(dataset) for shard in part.info["shards"])
+        count = sum(int(shard["rows"]) for part in parts(dataset) for shard in part.info["shards"])
         if batch > count:
             raise DatasetError(f"{dataset.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
     return source, target
@@ -232,7 +233,7 @@ def bench_train(
     device
         ``auto``, ``cpu`` or ``cuda``.
     store
-        One of :data:`benchmark.loaders.stores.STORES`.
+        One of :data:`benchmark.loaders.open.STORES`.
     seed
         Of all random numbers.
 

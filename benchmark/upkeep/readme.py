@@ -16,6 +16,7 @@ from tabulate import tabulate
 from baselines.methods import METHODS
 from benchmark.board import entries as scoreboard
 from benchmark.board import site
+from benchmark.board.markdown import published_table, table
 from benchmark.studies import findings
 from benchmark.upkeep import bench_build as bench
 from benchmark.upkeep import bench_loader, bench_score, bench_train
@@ -43,7 +44,7 @@ def keep_demo(folder: Path) -> None:
 def demo_results() -> str:
     """Return the scoreboard of the kept demo."""
     board = scoreboard.entries(DEMO / "scoreboard")
-    return f"Protocol `{board[0]['protocol']['id']}`, errors in degrees:\n\n{scoreboard.table(board)}"
+    return f"Protocol `{board[0]['protocol']['id']}`, errors in degrees:\n\n{table(board)}"
 
 
 def demo_times() -> str:
@@ -89,7 +90,7 @@ PAGES = {
     "README.md": {
         "demo results": demo_results,
         "demo times": demo_times,
-        "published": scoreboard.published_table,
+        "published": published_table,
         "bench score": bench_scoring,
         "bench build": bench_build,
         "findings": _finding("claims"),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headposeplus.images import square
 from headposeplus.raw.biwi import Calibration
 from headposeplus.rotations import Floats, in_plane
 
@@ -65,11 +66,6 @@ def fit_ball(middles: Floats, radii: Floats, rotations: Floats) -> HeadBall:
     frontal = np.argsort(-rotations[:, 2, 2], kind="stable")[: max(len(rotations) // 4, 1)]
     spread = float(np.sqrt(2 * np.mean(misses**2)))
     return HeadBall(solution[:2], solution[2:], float(np.median(radii[frontal])), spread)
-
-
-def square(middle: Floats, side: float) -> Floats:
-    """Return the square box (4,) about the point ``middle`` (2,): the last pixel is at x + side - 1."""
-    return np.array([*(middle - side / 2 + 0.5), side, side])
 
 
 def projected(centre: Floats, camera: Calibration) -> Floats:

@@ -11,13 +11,12 @@ import numpy as np
 from headposeplus.boxes import files as box_files
 from headposeplus.boxes import geometry
 from headposeplus.boxes.geometry import BoxTable
-from headposeplus.build.build import read_biwi_poses
-from headposeplus.build.work import read_camera
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
-from headposeplus.files import run_tasks
 from headposeplus.images import Image, read_image
 from headposeplus.raw import biwi, manifest
+from headposeplus.raw.biwi import read_biwi_poses, read_camera
 from headposeplus.rotations import Floats, from_matrix
+from headposeplus.tasks import run_tasks
 
 HOG, CNN = "dlib-hog", "dlib-cnn"
 # A face found must overlap the projected head by this much (IoU): a detector's box is about half as wide.

@@ -9,23 +9,23 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from headposeplus.build.build import (
+from headposeplus.build.heads import head_balls
+from headposeplus.build.plan import (
     Plan,
     Source,
     checked_options,
     checked_source,
-    head_balls,
     look_for,
     plan_biwi,
     plan_synbiwi,
     plan_synhead,
-    read_biwi_poses,
-    rendering_order,
 )
+from headposeplus.build.record import rendering_order
 from headposeplus.build.work import Job, Options, build
 from headposeplus.datasets import shards
-from headposeplus.files import workers
 from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.raw.biwi import read_biwi_poses
+from headposeplus.tasks import workers
 
 _SAMPLED, _SAMPLED_SHARDS = 12, 4  # images of a shard, and shards, from which bytes and seconds are estimated
 

@@ -103,3 +103,8 @@ def residuals(matches: Mapping[tuple[str, str], Match]) -> dict[str, Any]:
             for name in dict.fromkeys(key[position] for key in keys)
         }
     return report
+
+
+def visible(rotations: Floats, margin: float) -> np.ndarray:
+    """Return which poses (n, 3, 3) show the face (n,): it looks along the head's -z, towards the camera by R22."""
+    return rotations[:, 2, 2] > margin

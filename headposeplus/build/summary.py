@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from headposeplus.build.build import ORDER_REPORT, Summary
+from headposeplus.build.build import Summary
 from headposeplus.build.estimate import Estimate
+from headposeplus.build.record import ORDER_REPORT
 from headposeplus.raw import render_order
 
 _LISTED = 20  # damaged files that are printed; dataset.json holds all

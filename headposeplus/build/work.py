@@ -14,22 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from headposeplus.boxes import geometry
 from headposeplus.boxes.geometry import PROJECTED, BoxTable
-from headposeplus.build.match import Match
+from headposeplus.build.match import Match, visible
 from headposeplus.datasets import shards
 from headposeplus.errors import ImageError, RawDataError
 from headposeplus.files import sha256
-from headposeplus.images import crop, crop_foreground, crop_matrix, encode, foreground, inscribed_circle, read_image
+from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image
 from headposeplus.raw import biwi, synhead
-from headposeplus.rotations import EulerOrder, Floats, geodesic, to_matrix
+from headposeplus.raw.biwi import read_camera
+from headposeplus.raw.synhead import _check_head
+from headposeplus.rotations import EulerOrder, Floats, to_matrix
 
-# Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
-# and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
-CALIBRATION_TOLERANCE = 0.01
 OUTLINE = "outline"
 Report = dict[str, Any]
 
@@ -130,18 +128,6 @@ def relative(lines: list[str], raw: Path) -> list[str]:
     return [line.replace(f"{raw.parent}/", "") for line in lines]
 
 
-def read_camera(root: Path, sequence: str, group: str) -> biwi.Calibration:
-    """Return a sequence's RGB camera; raises RawDataError if its file is damaged, or another sequence's."""
-    path = root / sequence / "rgb.cal"
-    camera = biwi.read_calibration(path)
-    known = biwi.CALIBRATION_ROTATIONS.get(group)
-    if known is not None and geodesic(camera.rotation, np.array(known)) > CALIBRATION_TOLERANCE:
-        raise RawDataError(
-            f"{path}: not the calibration of this sequence, whose group is {group}; restore it from the raw archive"
-        )
-    return camera
-
-
 def build_biwi(task: Task) -> Report:
     """Build one sequence of Biwi+."""
     work: BiwiWork = task.work
@@ -174,18 +160,6 @@ def build_biwi(task: Task) -> Report:
         return _finish(shard, task, left_out, sources)
 
 
-def _check_head(path: Path, inside: np.ndarray) -> None:
-    if not 16 <= cv2.countNonZero(inside) < 0.97 * inside.size:
-        raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
-
-
-def read_head(path: Path) -> np.ndarray:
-    """Return where the head is in a rendered image (height, width), 255 or 0; raises ImageError if it shows none."""
-    inside = cv2.threshold(foreground(read_image(path, bgr=True)), 127, 255, cv2.THRESH_BINARY)[1]
-    _check_head(path, inside)
-    return inside
-
-
 def _synthetic_crop(
     path: Path, rotation: Floats, turn: float, ball: geometry.HeadBall, options: Options
 ) -> tuple[np.ndarray, np.ndarray, Floats]:
@@ -197,38 +171,6 @@ def _synthetic_crop(
     picture, inside = crop_foreground(image, crop_matrix(box, options.size, turn, principal), options.size)
     _check_head(path, inside)
     return encode(picture, options.lossless, bgr=True), inside, box
-
-
-class BallWork(NamedTuple):
-    """Some images of a head in the copy at ``root``, and their poses (n, 3, 3), from which its ball is fitted."""
-
-    root: Path
-    head: str
-    images: list[Path]
-    poses: Floats
-
-
-def fit_ball(work: BallWork) -> geometry.HeadBall:
-    """Fit the ball of one head; raises RawDataError if too few of its images show it."""
-    if not work.images:
-        raise RawDataError(f"{work.root}: no image of {work.head} shows its face")
-    middles, radii, rotations = [], [], []
-    for path, pose in zip(work.images, work.poses, strict=True):
-        try:
-            middle, radius = inscribed_circle(read_head(path))
-        except ImageError:
-            continue  # the build lists it
-        middles.append(middle)
-        radii.append(radius)
-        rotations.append(pose)
-    if len(middles) < 3:
-        raise RawDataError(f"{work.root}: fewer than three readable images of {work.head}")
-    return geometry.fit_ball(np.array(middles), np.array(radii), np.array(rotations))
-
-
-def visible(rotations: Floats, margin: float) -> np.ndarray:
-    """Return which poses (n, 3, 3) show the face (n,): it looks along the head's -z, towards the camera by R22."""
-    return rotations[:, 2, 2] > margin
 
 
 def build_synhead(task: Task) -> Report:

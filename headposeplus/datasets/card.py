@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from headposeplus.datasets import plots, shards
+from headposeplus.datasets import plots
+from headposeplus.datasets.dataset import INFO, NAMES, Dataset, open_dataset, read_fields, read_labels
 from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.files import write_text
 from headposeplus.images import read_image
@@ -71,20 +72,20 @@ def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: i
     return "\n".join([*lines, f"{'card':16} {out / CARD}"])
 
 
-def _find(data: Path) -> list[shards.Dataset]:
-    if (data / shards.INFO).exists():
-        return [shards.open_dataset(data)]
-    found = [shards.open_dataset(data / name) for name in shards.NAMES if (data / name / shards.INFO).exists()]
+def _find(data: Path) -> list[Dataset]:
+    if (data / INFO).exists():
+        return [open_dataset(data)]
+    found = [open_dataset(data / name) for name in NAMES if (data / name / INFO).exists()]
     if not found:
         raise DatasetError(f"{data}: no dataset; expected folders such as {data / 'biwi+'} of hpp build-datasets")
     return found
 
 
-def _bytes(dataset: shards.Dataset) -> int:
+def _bytes(dataset: Dataset) -> int:
     return sum((dataset.folder / shard["file"]).stat().st_size for shard in dataset.info["shards"])
 
 
-def _counts(datasets: list[shards.Dataset], layout: str) -> str:
+def _counts(datasets: list[Dataset], layout: str) -> str:
     rows = []
     for dataset in datasets:
         info = dataset.info
@@ -105,7 +106,7 @@ def _counts(datasets: list[shards.Dataset], layout: str) -> str:
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
-def _labels(datasets: list[shards.Dataset], layout: str) -> str:
+def _labels(datasets: list[Dataset], layout: str) -> str:
     rows = []
     for dataset in datasets:
         for column, name in enumerate(ANGLES):
@@ -114,10 +115,10 @@ def _labels(datasets: list[shards.Dataset], layout: str) -> str:
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
-def _draw(datasets: list[shards.Dataset], out: Path, biwi_folder: Path | None, seed: int) -> list[tuple[str, Path]]:
+def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: int) -> list[tuple[str, Path]]:
     """Draw all pictures that the datasets allow; return a caption and the file of each."""
     by_name = {dataset.name: dataset for dataset in datasets if dataset.info["rows"]}
-    labels = {name: shards.read_labels(dataset)[1] for name, dataset in by_name.items()}
+    labels = {name: read_labels(dataset)[1] for name, dataset in by_name.items()}
     pictures = []
 
     def picture(name: str, caption: str) -> Path:
@@ -149,15 +150,15 @@ def _draw(datasets: list[shards.Dataset], out: Path, biwi_folder: Path | None, s
     return pictures
 
 
-def read_residuals(synbiwi: shards.Dataset, biwi_plus: shards.Dataset) -> dict[str, Floats]:
+def read_residuals(synbiwi: Dataset, biwi_plus: Dataset) -> dict[str, Floats]:
     """Return what remains between each best SynBiwi+ image and its Biwi frame, in degrees, as arrays (n,).
 
     The keys are ``euler``, ``geodesic``, and both with ``_before``: before the image was turned.
     """
-    ids, targets = shards.read_labels(biwi_plus)
+    ids, targets = read_labels(biwi_plus)
     position = {str(name): i for i, name in enumerate(ids)}
     found: dict[str, list[Floats]] = {"euler": [], "geodesic": [], "euler_before": [], "geodesic_before": []}
-    for fields in shards.read_fields(synbiwi, "id", "label/rotation", "turn", "residual/euler", "residual/geodesic"):
+    for fields in read_fields(synbiwi, "id", "label/rotation", "turn", "residual/euler", "residual/geodesic"):
         best = np.array([name.count("/") == 3 for name in fields["id"]])
         frames = [str(name).removeprefix("syn").rsplit("/", 1)[0] for name in fields["id"][best]]
         wanted = targets[[position[frame] for frame in frames]]
@@ -194,7 +195,7 @@ def mesh_frames(root: Path, seed: int = 0) -> tuple[list[plots.MeshFrame], str]:
     return frames, f" ({lacking} of {len(names)} sequences have none)" if lacking else ""
 
 
-def _card(datasets: list[shards.Dataset], pictures: list[tuple[str, Path]]) -> str:
+def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:
     parts = [
         "# Dataset card",
         "",
@@ -227,7 +228,7 @@ def _card(datasets: list[shards.Dataset], pictures: list[tuple[str, Path]]) -> s
     return "\n".join(parts) + "\n"
 
 
-def _facts(dataset: shards.Dataset) -> list[str]:
+def _facts(dataset: Dataset) -> list[str]:
     """Return the lines of a dataset's section of the card."""
     info: dict[str, Any] = dataset.info
     lines = [f"- parameters: {', '.join(f'{key} {value}' for key, value in info['parameters'].items())}"]

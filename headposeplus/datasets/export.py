@@ -16,14 +16,15 @@ import pandas as pd
 import tomli_w
 
 from headposeplus import __version__
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import Dataset, damaged, open_dataset, parts, read_fields, unpack_mask
 from headposeplus.errors import DatasetError
-from headposeplus.files import progress, whole_or_absent, write_bytes, write_text
+from headposeplus.files import whole_or_absent, write_bytes, write_text
 from headposeplus.images import PNG
-from headposeplus.poses.convert import ANGLE_COLUMNS, MATRIX_COLUMNS
+from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS
 from headposeplus.raw import manifest
 from headposeplus.raw.subsets import Subset, find, select
 from headposeplus.rotations import from_matrix
+from headposeplus.tasks import progress
 
 BOX_COLUMNS = ["x", "y", "width", "height"]
 # Fields that only some datasets have, and their columns.
@@ -38,9 +39,9 @@ _ID = re.compile(r"[\w+-]+(/[\w+-]+)+", re.ASCII)
 _KINDS = {b"\x89P": ".png", b"\xff\xd8": ".jpg"}  # of encoded crops, by their first bytes
 
 
-def _chosen(dataset: shards.Dataset, subset: Subset | None) -> np.ndarray:
+def _chosen(dataset: Dataset, subset: Subset | None) -> np.ndarray:
     """Return which rows (n,) of a dataset to export, bool; raises DatasetError if there are none."""
-    ids = [fields["id"] for fields in shards.read_fields(dataset, "id")]
+    ids = [fields["id"] for fields in read_fields(dataset, "id")]
     if not ids:
         raise DatasetError(f"{dataset.folder}: the dataset is empty")
     rows = np.full(sum(map(len, ids)), subset is None)
@@ -50,17 +51,17 @@ def _chosen(dataset: shards.Dataset, subset: Subset | None) -> np.ndarray:
 
 
 def _selected(
-    dataset: shards.Dataset, rows: np.ndarray, names: Callable[[shards.Dataset], list[str]]
-) -> Iterator[tuple[shards.Dataset, dict[str, np.ndarray], np.ndarray]]:
+    dataset: Dataset, rows: np.ndarray, names: Callable[[Dataset], list[str]]
+) -> Iterator[tuple[Dataset, dict[str, np.ndarray], np.ndarray]]:
     """Yield of each shard its part of the dataset, the fields ``names`` of that, and which rows (n,) are wanted."""
     start = 0
-    for part in shards.parts(dataset):
-        for fields in shards.read_fields(part, "id", *names(part)):
+    for part in parts(dataset):
+        for fields in read_fields(part, "id", *names(part)):
             yield part, fields, rows[start : start + len(fields["id"])]
             start += len(fields["id"])
 
 
-def export_npz(dataset: shards.Dataset, path: Path, subset: Subset | None = None) -> int:
+def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> int:
     """Write the arrays of the published ``Biwi_plus.npz``; return the number of rows.
 
     ``images`` (n,) are paths in raw Biwi such as ``01/frame_00003_rgb.png``, and the ids where the images were
@@ -93,7 +94,7 @@ def export_npz(dataset: shards.Dataset, path: Path, subset: Subset | None = None
     return len(images)
 
 
-def _more(part: shards.Dataset) -> list[str]:
+def _more(part: Dataset) -> list[str]:
     """Return which of the fields that only some datasets have are in this one."""
     for shard in part.info["shards"]:
         if shard["rows"]:
@@ -101,11 +102,11 @@ def _more(part: shards.Dataset) -> list[str]:
                 with h5py.File(part.folder / shard["file"], "r") as file:
                     return [name for name in _MORE if name in file]
             except OSError as error:
-                raise shards.damaged(part.folder / shard["file"], error) from error
+                raise damaged(part.folder / shard["file"], error) from error
     return []
 
 
-def export_csv(dataset: shards.Dataset, path: Path, subset: Subset | None = None) -> int:
+def export_csv(dataset: Dataset, path: Path, subset: Subset | None = None) -> int:
     """Write the labels as a CSV, and a TOML beside it that says what they are; return the number of rows.
 
     The columns are id, subject, pitch, yaw, roll (``pyr``, degrees), r11 to r33, x, y, width, height, and where a
@@ -147,7 +148,7 @@ def export_csv(dataset: shards.Dataset, path: Path, subset: Subset | None = None
     return len(table)
 
 
-def export_images(dataset: shards.Dataset, folder: Path, subset: Subset | None = None) -> int:
+def export_images(dataset: Dataset, folder: Path, subset: Subset | None = None) -> int:
     """Write the crops as they are stored, such as ``biwi/01/00003.png``, into a folder; return how many.
 
     Where there is a foreground, it lies beside the crop as ``..._mask.png``, 255 on the head.
@@ -166,11 +167,11 @@ def export_images(dataset: shards.Dataset, folder: Path, subset: Subset | None =
     return int(rows.sum())
 
 
-def _image_fields(part: shards.Dataset) -> list[str]:
+def _image_fields(part: Dataset) -> list[str]:
     return ["image/bytes", "image/offset"] + ([] if part.name == "biwi+" else ["mask/bits"])
 
 
-def _write_image(folder: Path, part: shards.Dataset, fields: dict[str, np.ndarray], index: int) -> None:
+def _write_image(folder: Path, part: Dataset, fields: dict[str, np.ndarray], index: int) -> None:
     name = str(fields["id"][index])
     first, last = fields["image/offset"][index : index + 2]
     data = fields["image/bytes"][first:last].tobytes()
@@ -180,7 +181,7 @@ def _write_image(folder: Path, part: shards.Dataset, fields: dict[str, np.ndarra
         raise DatasetError(f"{part.folder}: the shard with {name[:60]!r} is damaged; delete it and build again")
     write_bytes(folder / f"{name}{kind}", data)
     if "mask/bits" in fields:
-        mask = shards.unpack_mask(fields["mask/bits"][index], part.size)
+        mask = unpack_mask(fields["mask/bits"][index], part.size)
         encoded = cv2.imencode(".png", mask * np.uint8(255), PNG)[1]
         write_bytes(folder / f"{name}_mask.png", encoded.tobytes())
 
@@ -199,6 +200,6 @@ def export(folder: Path, out: Path, subset: str | None = None, manifest_file: Pa
     if out.suffix not in writers:
         raise DatasetError(f"{out}: expected a file that ends in .npz or .csv, or a folder's name for the images")
     chosen = find(subset, manifest_file) if subset else None
-    count = writers[out.suffix](shards.open_dataset(folder), out, chosen)
+    count = writers[out.suffix](open_dataset(folder), out, chosen)
     of = f" of {chosen.name} ({chosen.sha256[:8]})" if chosen else ""
     return f"{count:,} rows{of} in {out}"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from headposeplus.boxes.geometry import projected
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import Dataset, parts, read_row, unpack_mask
 from headposeplus.files import whole_or_absent
 from headposeplus.images import Image, crop, crop_matrix, decode
 from headposeplus.raw.biwi import Calibration, Pose
@@ -41,25 +41,25 @@ def draw_pose(image: Image, rotation: Floats) -> Image:
     return drawn
 
 
-def _sample(dataset: shards.Dataset, count: int, rng: np.random.Generator) -> list[Image]:
+def _sample(dataset: Dataset, count: int, rng: np.random.Generator) -> list[Image]:
     """Return crops spread over a dataset; each is drawn with its pose, on grey where the background is cut."""
     tiles: list[Image] = []
     size = dataset.size
-    filled = [(part, shard["file"]) for part in shards.parts(dataset) for shard in part.info["shards"] if shard["rows"]]
+    filled = [(part, shard["file"]) for part in parts(dataset) for shard in part.info["shards"] if shard["rows"]]
     chosen = rng.permutation(len(filled))[:count] if len(filled) >= count else rng.integers(len(filled), size=count)
     for index in np.sort(chosen):
         part, file = filled[index]
-        row = shards.read_row(part, file, rng)
+        row = read_row(part, file, rng)
         image = decode(row["image"])
         if row["mask"] is not None:
-            mask = shards.unpack_mask(row["mask"], size)
+            mask = unpack_mask(row["mask"], size)
             image = np.where(mask[..., None], image, np.uint8(128))
         tile = cv2.resize(image, (144, 144), interpolation=cv2.INTER_AREA if size > 144 else cv2.INTER_CUBIC)
         tiles.append(draw_pose(tile, row["rotation"]))
     return tiles
 
 
-def sample_crops(datasets: list[shards.Dataset], path: Path, seed: int = 0, columns: int = 10, rows: int = 2) -> None:
+def sample_crops(datasets: list[Dataset], path: Path, seed: int = 0, columns: int = 10, rows: int = 2) -> None:
     """Draw a contact sheet, PNG: some rows of random crops of each dataset, with the axes of their pose."""
     rng = np.random.default_rng(seed)
     height = 1.0 + sum(1.5 * rows + 0.4 for _ in datasets)

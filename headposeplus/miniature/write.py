@@ -16,7 +16,7 @@ import pandas as pd
 
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
-from headposeplus.files import read_json, run_tasks, write_bytes, write_json, write_text
+from headposeplus.files import read_json, write_bytes, write_json, write_text
 from headposeplus.images import PNG
 from headposeplus.miniature.heads import Mesh, body_mesh, draw_identity, head_mesh
 from headposeplus.miniature.poses import SCALES, Motion, Scale, biwi_motion, hidden_order, track_angles
@@ -25,6 +25,7 @@ from headposeplus.miniature.scenery import Sensor, room
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.rotations import Floats, from_matrix, to_matrix
+from headposeplus.tasks import run_tasks
 
 # Where the depth camera stands in the RGB one, in millimetres; group B's is not known, so it is made up.
 _RGB_TRANSLATION = {"A": [-24.0198, 5.8896, -13.2308], "B": [-24.5, 4.9, -12.1]}

@@ -12,7 +12,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.lib import format as npy
 from scipy.spatial.transform import Rotation
 
-from headposeplus.poses.convert import ANGLE_COLUMNS, FORMS, MATRIX_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE
+from headposeplus.faults import Fault, _fault_in, said, shown
+from headposeplus.poses.columns import ANGLE_COLUMNS, FORMS, MATRIX_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE
 from headposeplus.raw.subsets import frame_id
 from headposeplus.rotations import CONVENTIONS, Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
@@ -32,30 +33,10 @@ MAX_ID = 100  # characters
 MAX_ANGLE = 100_000  # degrees; what is larger is no angle, and would lose its digits when wrapped
 AGREEMENT = 0.1  # degrees between two forms of one rotation in a file, which may be rounded
 _POSE_COLUMNS = {name for form in FORMS for name in form}
-_SHOWN_ROWS = 5
-_SHOWN_TEXT = 60
 _ZIP_ENTRIES, _ZIP_DIRECTORY = 32, 16 << 10  # of an npz file: arrays, and bytes of their directory
 _BATCH = 16_384  # rows of a Parquet file that are unpacked at a time
 _PUBLISHED = {"pyr": ["pitch", "yaw", "roll"], "ypr": ["yaw", "pitch", "roll"]}  # arrays of Biwi_plus.npz
 _HEADER = "write the header id,pitch,yaw,roll (or r11 to r33, or qx, qy, qz, qw instead of the angles)"
-
-
-class Fault(NamedTuple):
-    """What is wrong, where, and how to mend it.
-
-    ``rows`` are all lines concerned, as a text editor counts them, or rows of a file that has no lines. ``kind`` names
-    those faults that others depend on.
-    """
-
-    where: str
-    what: str
-    mend: str
-    rows: tuple[int, ...] = ()
-    kind: str = ""
-
-    def __str__(self) -> str:
-        """Return the fault as one line."""
-        return f"{self.where}: {self.what}; {self.mend}" if self.where else f"{self.what}; {self.mend}"
 
 
 class Poses(NamedTuple):
@@ -99,36 +80,6 @@ class _Columns(NamedTuple):
     header: str = ""
     decimal: str = "."
     faults: tuple[Fault, ...] = ()
-
-
-def shown(text: object) -> str:
-    """Return a stranger's text as one short line between quotes, without control characters."""
-    try:
-        words = str(text)
-    except (ValueError, RecursionError):  # a number of many thousand digits, or lists in lists
-        return f"a very long {type(text).__name__}"
-    # Cut first: the text may be a megabyte.
-    return repr(words[:_SHOWN_TEXT]) + ("..." if len(words) > _SHOWN_TEXT else "")
-
-
-def said(error: object, most: int = 80) -> str:
-    """Return an error's words as one line of ``most`` characters at most: they may quote a stranger's text."""
-    return " ".join(str(error)[: 5 * most].split())[:most]
-
-
-def listed(rows: Iterable[int], word: str = "line") -> str:
-    """Return rows as words, such as ``lines 3, 4 and 12 more``."""
-    rows = list(rows)
-    if len(rows) == 1:
-        return f"{word} {rows[0]}"
-    first = ", ".join(map(str, rows[:_SHOWN_ROWS]))
-    return f"{word}s {first}" + (f" and {len(rows) - _SHOWN_ROWS:,} more" if len(rows) > _SHOWN_ROWS else "")
-
-
-def _fault_in(lines: np.ndarray, what: str, mend: str, word: str = "line") -> Fault:
-    """Return a fault in some lines (k,)."""
-    numbers = tuple(int(line) for line in lines)
-    return Fault(listed(numbers, word), what, mend, numbers)
 
 
 def read(data: bytes, convention: str) -> Poses:

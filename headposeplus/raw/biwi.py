@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from headposeplus.errors import ImageError, RawDataError
+from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.images import Image, read_image
+from headposeplus.raw import manifest
 from headposeplus.raw.folders import find, listing
-from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error, to_matrix
+from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
 _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
 # Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
@@ -31,6 +34,10 @@ CALIBRATION_ROTATIONS = {
     "B": [[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
 }
 LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rgb.cal"
+
+# Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
+# and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
+CALIBRATION_TOLERANCE = 0.01
 
 
 def frame_id(sequence: str, number: int) -> str:
@@ -313,3 +320,46 @@ def read_mesh(path: Path) -> tuple[Floats, np.ndarray]:
     if not faces or any(len(face) != 3 for face in faces) or max(map(max, faces)) >= len(vertices):
         raise RawDataError(f"{path}: expected a triangle mesh in the OBJ format")
     return np.array(vertices), np.array(faces)
+
+
+def read_camera(root: Path, sequence: str, group: str) -> Calibration:
+    """Return a sequence's RGB camera; raises RawDataError if its file is damaged, or another sequence's."""
+    path = root / sequence / "rgb.cal"
+    camera = read_calibration(path)
+    known = CALIBRATION_ROTATIONS.get(group)
+    if known is not None and geodesic(camera.rotation, np.array(known)) > CALIBRATION_TOLERANCE:
+        raise RawDataError(
+            f"{path}: not the calibration of this sequence, whose group is {group}; restore it from the raw archive"
+        )
+    return camera
+
+
+def _sequence_hash(root: Path, name: str) -> str:
+    files = [path for frame in frames(root, name)[0] for path in (frame.image, frame.pose)]
+    calibration = root / name / "rgb.cal"
+    return content_hash([files_hash(files), sha256(calibration) if calibration.is_file() else ""])
+
+
+def read_biwi_poses(root: Path, table: pd.DataFrame | None = None) -> dict[str, tuple[np.ndarray, Floats]]:
+    """Return each sequence's readable frames: their numbers (n,) and rotations (n, 3, 3).
+
+    In the depth camera; in the RGB camera where the manifest's ``table`` is given, without the sequences whose
+    calibration is damaged.
+    """
+    groups = manifest.calibration_groups(table) if table is not None else {}
+    found = {}
+    for name in sequences(root):
+        poses = {}
+        try:
+            camera = read_camera(root, name, groups.get(name, "")) if table is not None else None
+        except RawDataError:
+            continue  # the build of Biwi+ lists it
+        for frame in frames(root, name)[0]:
+            try:
+                pose = read_rgb_pose(frame.pose, camera) if camera else read_pose(frame.pose)
+            except RawDataError:
+                continue  # likewise
+            poses[frame.number] = pose.rotation
+        if poses:
+            found[name] = np.array(list(poses)), np.stack(list(poses.values()))
+    return found

@@ -21,12 +21,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 from tabulate import tabulate
 
-from headposeplus.boxes.geometry import square
 from headposeplus.errors import ImageError, OrderError, RawDataError
-from headposeplus.files import run_tasks
-from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image
-from headposeplus.raw import synhead
+from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image, square
+from headposeplus.raw import biwi, synhead
+from headposeplus.raw.biwi import read_biwi_poses
 from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, from_matrix, geodesic, to_matrix
+from headposeplus.tasks import run_tasks
 
 POSES = 8000  # poses that pairs are sought among; more take longer and find the same
 PAIRS = 480  # pairs of poses compared
@@ -214,7 +214,7 @@ def judge(
 
     ``biwi`` holds the frame numbers (n,) and depth-camera rotations (n, 3, 3) of Biwi's sequences, where given:
     the ``BIWI`` tracks follow them, which checks the columns and the signs. ``workers`` as in
-    :func:`headposeplus.files.run_tasks`.
+    :func:`headposeplus.tasks.run_tasks`.
 
     Raises
     ------
@@ -313,3 +313,12 @@ def describe(report: OrderReport) -> str:
             tabulate(table, tablefmt="plain", disable_numparse=True),
         ]
     )
+
+
+def judge_order(
+    synhead_folder: Path, biwi_folder: Path | None = None, jobs: int = 1, seed: int = 0
+) -> tuple[OrderReport, Path]:
+    """Return how all rendering orders compare on a raw SynHead, and its root."""
+    root = synhead.find_root(synhead_folder)
+    poses = read_biwi_poses(biwi.find_root(biwi_folder)) if biwi_folder else None
+    return judge(synhead.look_through(root), poses, jobs, seed), root

@@ -13,10 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
-from headposeplus.errors import RawDataError
+from headposeplus.errors import ImageError, RawDataError
 from headposeplus.files import content_hash, files_hash, sha256
+from headposeplus.images import foreground, read_image
 from headposeplus.raw.folders import find, listing
 from headposeplus.rotations import Floats
 
@@ -236,3 +238,15 @@ def backgrounds(root: Path) -> list[Path]:
     """Return the background images, sorted by name; empty if the copy has none."""
     folder = root / "background"
     return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if os.path.isdir(folder) else []
+
+
+def _check_head(path: Path, inside: np.ndarray) -> None:
+    if not 16 <= cv2.countNonZero(inside) < 0.97 * inside.size:
+        raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
+
+
+def read_head(path: Path) -> np.ndarray:
+    """Return where the head is in a rendered image (height, width), 255 or 0; raises ImageError if it shows none."""
+    inside = cv2.threshold(foreground(read_image(path, bgr=True)), 127, 255, cv2.THRESH_BINARY)[1]
+    _check_head(path, inside)
+    return inside

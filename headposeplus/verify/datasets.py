@@ -7,13 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import (
+    BACKGROUNDS,
+    INFO,
+    NAMES,
+    Dataset,
+    MissingShardError,
+    content_sha256,
+    open_dataset,
+    parts,
+    read_fields,
+)
 from headposeplus.errors import DatasetError, HeadposeError, ImageError
-from headposeplus.files import progress, read_json, sha256
+from headposeplus.files import read_json, sha256
 from headposeplus.images import decode
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.folders import listing
 from headposeplus.rotations import Floats, angle_difference, from_matrix, orthonormality_error
+from headposeplus.tasks import progress
 from headposeplus.verify.report import DEGREES, LABEL_TOLERANCE, Report, begin, compare_labels, count, statistics
 
 # Shards hold doubles: orthonormality without unit, and degrees.
@@ -29,22 +40,22 @@ BUILD_AGAIN = "delete it and run the build again"
 
 def _find(folder: Path) -> list[Path]:
     """Return the folders of the datasets: a build's, or one dataset with those that it joins."""
-    if not (folder / shards.INFO).exists():
-        found = [folder / name for name in shards.NAMES if (folder / name).is_dir()]
+    if not (folder / INFO).exists():
+        found = [folder / name for name in NAMES if (folder / name).is_dir()]
         if not found:
             raise DatasetError(f"{folder}: holds no dataset; give the --out of a build, or one dataset's folder in it")
         return found
-    info = read_json(folder / shards.INFO, "the description of a dataset")
+    info = read_json(folder / INFO, "the description of a dataset")
     joins = info.get("joins") if isinstance(info, dict) else None
     return [*(folder.parent / str(name) for name in joins or ()), folder]
 
 
-def _open(folder: Path, lines: list[str]) -> shards.Dataset | None:
+def _open(folder: Path, lines: list[str]) -> Dataset | None:
     """Return the dataset in a folder, even if shards are missing; None, and a fault line, if it is no dataset."""
     try:
-        return shards.open_dataset(folder)
-    except shards.MissingShardError:  # each is told when it is read
-        return shards.Dataset(folder, read_json(folder / shards.INFO, "the description of a dataset"))
+        return open_dataset(folder)
+    except MissingShardError:  # each is told when it is read
+        return Dataset(folder, read_json(folder / INFO, "the description of a dataset"))
     except HeadposeError as error:
         lines.append(str(error))
         return None
@@ -100,15 +111,15 @@ def _same_hash(path: Path, expected: str, unit: Report, lines: list[str]) -> boo
     return found == expected
 
 
-def _check_description(dataset: shards.Dataset, lines: list[str]) -> None:
+def _check_description(dataset: Dataset, lines: list[str]) -> None:
     """Add fault lines on what ``dataset.json`` says of itself, and on files that it does not name."""
     folder, info = dataset.folder, dataset.info
-    content = shards.content_sha256(info)
+    content = content_sha256(info)
     if info["content_sha256"] != content:
-        lines.append(f"{folder / shards.INFO}: changed since the build: expected the content_sha256 {content}, found "
+        lines.append(f"{folder / INFO}: changed since the build: expected the content_sha256 {content}, found "
                      f"{info['content_sha256']}; {BUILD_AGAIN}")  # fmt: skip
     named = {shard["file"] for shard in info["shards"]}
-    named |= {shards.BACKGROUNDS} if info.get("backgrounds_sha256") else set()
+    named |= {BACKGROUNDS} if info.get("backgrounds_sha256") else set()
     lines += [
         f"{path}: not named in dataset.json, so of another or a stopped build; delete it"
         for path in listing(folder)
@@ -116,9 +127,7 @@ def _check_description(dataset: shards.Dataset, lines: list[str]) -> None:
     ]
 
 
-def _check_dataset(
-    dataset: shards.Dataset, deep: bool, lines: list[str], bar: Any
-) -> tuple[Report, np.ndarray, Floats]:
+def _check_dataset(dataset: Dataset, deep: bool, lines: list[str], bar: Any) -> tuple[Report, np.ndarray, Floats]:
     """Return the row of a dataset that holds pixels, and the ids (n,) and rotations (n, 3, 3) of its whole shards."""
     info, folder = dataset.info, dataset.folder
     unit: Report = {"name": dataset.name, "folder": str(folder), "rows": info.get("rows"), "bytes": 0, "hashes": 0,
@@ -130,7 +139,7 @@ def _check_dataset(
         before = len(lines)
         if _same_hash(path, shard.get("sha256"), unit, lines) and shard["rows"]:
             try:
-                fields = next(shards.read_fields(shards.Dataset(folder, {"shards": [shard]}), *names))
+                fields = next(read_fields(Dataset(folder, {"shards": [shard]}), *names))
                 more = _check_labels(fields, shard["rows"], path)
                 found += [] if more else [{name: fields[name] for name in names[:2]}]
                 lines += [*more, *(_check_crops(fields, dataset.size, path) if deep else ())]
@@ -139,10 +148,10 @@ def _check_dataset(
         unit["shards_damaged"] += len(lines) > before
         bar.update()
     if info.get("backgrounds_sha256"):
-        _same_hash(folder / shards.BACKGROUNDS, info["backgrounds_sha256"], unit, lines)
+        _same_hash(folder / BACKGROUNDS, info["backgrounds_sha256"], unit, lines)
     listed = sum(int(shard["rows"]) for shard in info["shards"])
     if listed != info.get("rows"):
-        lines.append(f"{folder / shards.INFO}: says {info.get('rows')} rows, but its shards have {listed}; build again")
+        lines.append(f"{folder / INFO}: says {info.get('rows')} rows, but its shards have {listed}; build again")
     ids = np.concatenate([np.zeros(0, "U1"), *(fields["id"] for fields in found)])
     rotations = np.concatenate([np.zeros((0, 3, 3)), *(fields["label/rotation"] for fields in found)])
     unique, counts = np.unique(ids, return_counts=True)
@@ -154,25 +163,25 @@ def _check_dataset(
     for key, value in unit.get("labels", {}).items():
         said = info.get("labels", {}).get(key)
         if not unit["shards_damaged"] and (said is None or np.abs(np.subtract(said, value)).max() > LABEL_TOLERANCE):
-            lines.append(f"{folder / shards.INFO}: says that the labels' {key} is {said}, but it is "
+            lines.append(f"{folder / INFO}: says that the labels' {key} is {said}, but it is "
                          f"{np.round(value, 4).tolist()} {DEGREES}; build again")  # fmt: skip
     return unit, ids, rotations
 
 
-def _check_union(union: shards.Dataset, units: list[Report], rotations: dict[str, Floats], lines: list[str]) -> Report:
+def _check_union(union: Dataset, units: list[Report], rotations: dict[str, Floats], lines: list[str]) -> Report:
     """Return the row of a dataset that joins others, whose own rows and rotations are given."""
     unit: Report = {"name": union.name, "folder": str(union.folder), "rows": union.info.get("rows"), "bytes": 0,
                     "hashes": 0, "shards": 0, "shards_damaged": 0}  # fmt: skip
     joined = [one for one in units if one["name"] in union.info["joins"]]
     try:
-        rows = sum(part.info["rows"] for part in shards.parts(union))
-    except shards.MissingShardError:  # told with the part
+        rows = sum(part.info["rows"] for part in parts(union))
+    except MissingShardError:  # told with the part
         return unit
     except HeadposeError as error:
         lines.append(str(error))
         return unit
     if rows != unit["rows"]:
-        lines.append(f"{union.folder / shards.INFO}: says {unit['rows']} rows, but its parts have {rows}; build again")
+        lines.append(f"{union.folder / INFO}: says {unit['rows']} rows, but its parts have {rows}; build again")
     if len(joined) == len(union.info["joins"]) and rows and not any(one["shards_damaged"] for one in joined):
         unit["labels"] = statistics(np.concatenate([rotations[one["name"]] for one in joined]))
     return unit

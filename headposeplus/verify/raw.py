@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from headposeplus.build.work import read_camera, read_head
 from headposeplus.errors import HeadposeError, ImageError, RawDataError
-from headposeplus.files import run_tasks
 from headposeplus.images import TruncatedImageError, check_whole, read_image
 from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.raw.biwi import read_camera
 from headposeplus.raw.folders import listing
+from headposeplus.raw.synhead import read_head
 from headposeplus.rotations import geodesic
+from headposeplus.tasks import run_tasks
 from headposeplus.verify.report import COUNTS, Report, begin, compare_labels
 
 # pose.txt has six significant digits: 0.005 mm at a metre and more, and less than 0.001 degrees.

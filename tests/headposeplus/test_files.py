@@ -5,7 +5,8 @@ import signal
 import pytest
 
 from headposeplus.errors import HeadposeError, RawDataError
-from headposeplus.files import read_json, run_tasks, sha256, whole_or_absent, write_text
+from headposeplus.files import read_json, sha256, whole_or_absent, write_text
+from headposeplus.tasks import run_tasks
 
 
 def square(x):

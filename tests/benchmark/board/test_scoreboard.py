@@ -9,7 +9,7 @@ from benchmark.board.published import published
 from benchmark.scoring import labels, schema, submission
 from benchmark.scoring import score as scoring
 from headposeplus import rotations as rot
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_fields, read_labels
 from headposeplus.errors import SubmissionError
 
 ABOUT = {
@@ -21,7 +21,7 @@ ABOUT = {
 @pytest.fixture(scope="module")
 def runs(built, tmp_path_factory):
     """Noisy predictions of three seeds, in a folder each."""
-    ids, rotations = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))
+    ids, rotations = read_labels(open_dataset(built[0] / "biwi+"))
     folder, paths = tmp_path_factory.mktemp("runs"), []
     for seed in range(3):
         angles = rot.from_matrix(rotations) + np.random.default_rng(seed).normal(0, 4 + seed, (len(ids), 3))
@@ -43,13 +43,11 @@ def test_an_entry_fits_the_schema_and_says_what_was_scored(built, runs):
     entry = scoring.score(runs[0], built[0])
     assert schema.fault(json.loads(json.dumps(entry))) == ""
     assert entry["protocol"]["id"].startswith("local-") and entry["seeds"] == [0] and entry["deviation"] is None
-    truth = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))[1]
+    truth = read_labels(open_dataset(built[0] / "biwi+"))[1]
     predicted = submission.read_submission(runs[0]).rotations
     by_hand = np.abs(rot.angle_difference(rot.from_matrix(predicted), rot.from_matrix(truth))).mean(axis=0)
     assert [entry["scores"][name] for name in rot.ANGLES] == pytest.approx(by_hand, abs=0.3)  # a few near yaw 90
-    subjects = np.concatenate(
-        [f["subject"] for f in shards.read_fields(shards.open_dataset(built[0] / "biwi+"), "subject")]
-    )
+    subjects = np.concatenate([f["subject"] for f in read_fields(open_dataset(built[0] / "biwi+"), "subject")])
     assert [row["name"] for row in entry["by"]["subject"]] == sorted(set(subjects))
     assert entry["bootstrap"]["subjects"] == len(set(subjects))
 
@@ -262,7 +260,7 @@ def test_add_build_compare_and_report(built, runs, tmp_path, hpp):
     assert sorted(path.name for path in kept.iterdir()) == [f"0{i}.{end}" for i in range(3) for end in ("csv", "toml")]
     hpp("score", runs[0], "--data", built[0], "--report", report, "--json", tmp_path / "entry.json")
     page = report.read_text()
-    ids = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))[0]
+    ids = read_labels(open_dataset(built[0] / "biwi+"))[0]
     assert page.count("data:image/jpeg;base64,") == 12 and sum(name in page for name in ids.tolist()) == 12
     assert page.count("<svg") >= 4
     compared = hpp("compare", runs[0], f"{runs[1]},{runs[2]}", "--data", built[0], "--json", tmp_path / "c.json").output

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from headposeplus.build.work import visible
+from headposeplus.build.match import visible
 from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.files import sha256
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.raw import biwi, synhead
@@ -36,7 +37,7 @@ def build(raw, tmp_path, hpp):
                      "--jobs", 1, "--manifest", raw / "data_manifest.csv", *more, expect=expect).output  # fmt: skip
         assert "Traceback" not in output
         dataset = tmp_path / "data" / f"{which}+"
-        ids = shards.read_labels(shards.open_dataset(dataset))[0].tolist() if expect != 1 else []
+        ids = read_labels(open_dataset(dataset))[0].tolist() if expect != 1 else []
         return output, set(ids)
 
     return run

@@ -10,15 +10,21 @@ import pytest
 import torch
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
-from benchmark.loaders import compose, stores
+from benchmark.loaders import compose, stores, stream
+from benchmark.loaders import open as opening
+from benchmark.loaders.memory import free_memory
+from benchmark.loaders.open import GPU_SHARE, RAM_SHARE, STORES, choose, open_store
+from benchmark.loaders.stream import StreamStore, _runs
+from benchmark.training import draws as draws_room
+from benchmark.training.draws import cumulative, draw
 from benchmark.upkeep import bench_loader
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_labels, unpack_mask
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.images import encode
 from headposeplus.rotations import from_matrix
 
 CPU = torch.device("cpu")
-KINDS = stores.STORES[1:]
+KINDS = STORES[1:]
 
 
 @pytest.fixture(autouse=True)
@@ -55,14 +61,14 @@ def agree(batches, plan, crops, masks):
 def tiny_windows(monkeypatch, draws=40):
     """Let a stream's windows hold a few draws; return the list that each read one is noted in."""
     read = []
-    reading = stores.StreamStore._read
+    reading = StreamStore._read
 
     def noting(self, batches, stop):
         read.append(sum(len(rows) for rows in batches))
         return reading(self, batches, stop)
 
-    monkeypatch.setattr(stores.StreamStore, "_draws", lambda self: draws)
-    monkeypatch.setattr(stores.StreamStore, "_read", noting)
+    monkeypatch.setattr(StreamStore, "_draws", lambda self: draws)
+    monkeypatch.setattr(StreamStore, "_read", noting)
     return read
 
 
@@ -73,9 +79,9 @@ def test_all_stores_give_the_rows_of_the_plan(built, monkeypatch, name):
     rng = np.random.default_rng(0)
     plan = [rng.integers(0, len(crops), size) for size in (20, 1, 33, 20, 7, 20, 50)]
     plan += [np.array([3, 3, 0, len(crops) - 1, 3]), np.zeros(0, np.int64), np.arange(len(crops))[::-1].copy()]
-    dataset = shards.open_dataset(folder / name)
+    dataset = open_dataset(folder / name)
     for kind in KINDS:
-        store = stores.open_store(dataset, CPU, kind, threads=2)
+        store = open_store(dataset, CPU, kind, threads=2)
         assert (store.kind, store.size, len(store)) == (kind, 32, len(crops))
         agree(store.batches(plan), plan, crops, masks)
         agree(store.batches(iter(plan)), plan, crops, masks)
@@ -89,15 +95,15 @@ def test_all_stores_give_the_rows_of_the_plan(built, monkeypatch, name):
 def test_long_runs_and_gaps_are_read_alike(built, monkeypatch):
     folder, _ = built
     crops, masks = by_h5py(folder, "synhead+")
-    dataset = shards.open_dataset(folder / "synhead+")
+    dataset = open_dataset(folder / "synhead+")
     plan = [np.random.default_rng(i).permutation(len(crops))[:90] for i in range(2)]
-    store = stores.open_store(dataset, CPU, "stream")
+    store = open_store(dataset, CPU, "stream")
     counts = []
     for gap, run in ((0, 1), (0, 1 << 20), (2000, 1 << 20), (1 << 20, 3000), (1 << 20, 1 << 20)):
-        monkeypatch.setattr(stores, "_GAP", gap)
-        monkeypatch.setattr(stores, "_RUN", run)
+        monkeypatch.setattr(stream, "_GAP", gap)
+        monkeypatch.setattr(stream, "_RUN", run)
         agree(store.batches(plan), plan, crops, masks)
-        counts.append(len(stores._runs(np.array([0, 1, 2, 5, 9]), store._offsets[0])))
+        counts.append(len(_runs(np.array([0, 1, 2, 5, 9]), store._offsets[0])))
     assert counts[0] == 5 and counts[1] == 3 and counts[-1] == 1
 
 
@@ -106,7 +112,7 @@ def test_several_iterators_at_once_and_abandoned_ones(built, monkeypatch, kind):
     folder, _ = built
     tiny_windows(monkeypatch)
     crops, masks = by_h5py(folder, "synbiwi+")
-    store = stores.open_store(shards.open_dataset(folder / "synbiwi+"), CPU, kind, threads=2)
+    store = open_store(open_dataset(folder / "synbiwi+"), CPU, kind, threads=2)
     plans = [[np.random.default_rng([i, j]).integers(0, len(crops), 16) for j in range(9)] for i in range(2)]
     first, second = (store.batches(plan) for plan in plans)
     pairs = list(zip(first, second, strict=True))
@@ -114,7 +120,7 @@ def test_several_iterators_at_once_and_abandoned_ones(built, monkeypatch, kind):
         agree(batches, plan, crops, masks)
 
     before = threading.active_count()
-    endless = compose.endless(np.random.default_rng(0), len(store), 16)
+    endless = draws_room.endless(np.random.default_rng(0), len(store), 16)
     abandoned, never_begun = store.batches(endless), store.batches(plans[0])
     next(abandoned), next(abandoned)
     del abandoned, never_begun
@@ -126,7 +132,7 @@ def test_what_is_given_stays_as_it_is(built, monkeypatch):
     folder, _ = built
     tiny_windows(monkeypatch)
     for kind in KINDS:
-        store = stores.open_store(shards.open_dataset(folder / "synbiwi+"), CPU, kind)
+        store = open_store(open_dataset(folder / "synbiwi+"), CPU, kind)
         plan = [np.arange(i, i + 20) for i in range(0, 200, 20)]
         given = [(crops, crops.clone()) for crops, _ in store.batches(plan)]
         assert all(torch.equal(a, b) for a, b in given)
@@ -134,7 +140,7 @@ def test_what_is_given_stays_as_it_is(built, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_that_there_is_not(built, kind):
-    store = stores.open_store(shards.open_dataset(built[0] / "biwi+"), CPU, kind)
+    store = open_store(open_dataset(built[0] / "biwi+"), CPU, kind)
     for row in (48, -1):
         with pytest.raises(IndexError, match=f"rows 0 to 48 of 48|rows {row} to 0 of 48"):
             list(store.batches([np.array([0, row])]))
@@ -167,38 +173,38 @@ def damage(folder, kind):
 def test_a_damaged_shard_is_named_to_whoever_asks(built, tmp_path, monkeypatch, kind, fault):
     tiny_windows(monkeypatch, draws=8)
     folder = shutil.copytree(built[0] / "biwi+", tmp_path / "biwi+")
-    dataset = shards.open_dataset(folder)
+    dataset = open_dataset(folder)
     plan = [np.arange(i, i + 4) for i in range(0, 48, 4)]
     store = None
     if kind == "stream":
-        store = stores.open_store(dataset, CPU, kind, threads=2)
+        store = open_store(dataset, CPU, kind, threads=2)
         assert len(list(store.batches(plan))) == 12
     path = damage(folder, fault)
     given = []
     with pytest.raises(DatasetError, match=r"damaged shard .*delete it and build again") as error:
-        store = store or stores.open_store(dataset, CPU, kind, threads=2)
+        store = store or open_store(dataset, CPU, kind, threads=2)
         if fault == "few rows":  # seen when the store is opened
-            store = stores.open_store(dataset, CPU, kind, threads=2)
+            store = open_store(dataset, CPU, kind, threads=2)
         for crops, _ in store.batches(plan):
             given.append(crops)
     assert str(path) in str(error.value) and len(given) <= 6
 
 
 def test_auto_takes_the_fastest_that_fits(built, monkeypatch):
-    dataset = shards.open_dataset(built[0] / "synbiwi+")
+    dataset = open_dataset(built[0] / "synbiwi+")
     needed = 480 * (32 * 32 * 3 + 32 * 32 // 8)
 
     def chosen(device, memory, gpu=0):
-        monkeypatch.setattr(stores, "free_memory", lambda: int(memory))
-        monkeypatch.setattr(stores, "free_device_memory", lambda device: int(gpu))
-        return stores.choose(dataset, torch.device(device))
+        monkeypatch.setattr(opening, "free_memory", lambda: int(memory))
+        monkeypatch.setattr(opening, "free_device_memory", lambda device: int(gpu))
+        return choose(dataset, torch.device(device))
 
-    enough, too_little = needed / stores.RAM_SHARE + 2, needed / stores.RAM_SHARE - 2
-    gpu_enough, gpu_too_little = needed / stores.GPU_SHARE + 2, needed / stores.GPU_SHARE - 2
+    enough, too_little = needed / RAM_SHARE + 2, needed / RAM_SHARE - 2
+    gpu_enough, gpu_too_little = needed / GPU_SHARE + 2, needed / GPU_SHARE - 2
     assert chosen("cpu", enough) == "device"
-    assert stores.open_store(dataset, CPU).kind == "device"
+    assert open_store(dataset, CPU).kind == "device"
     assert chosen("cpu", too_little, gpu_enough) == "stream"
-    assert stores.open_store(dataset, CPU).kind == "stream"
+    assert open_store(dataset, CPU).kind == "stream"
     assert chosen("cuda", too_little, gpu_enough) == "device"
     assert chosen("cuda", enough, gpu_too_little) == "host"
     assert chosen("cuda", too_little, gpu_too_little) == "stream"
@@ -207,23 +213,23 @@ def test_auto_takes_the_fastest_that_fits(built, monkeypatch):
 def test_free_memory_is_that_of_the_machine_or_its_container():
     with open("/proc/meminfo") as file:
         total = int(file.readline().split()[1]) * 1024
-    assert 1 << 20 < stores.free_memory() < total
+    assert 1 << 20 < free_memory() < total
 
 
 def test_a_long_decode_shows_how_far_it_is(built, monkeypatch, capfd):
-    dataset = shards.open_dataset(built[0] / "biwi+")
-    stores.open_store(dataset, CPU)
+    dataset = open_dataset(built[0] / "biwi+")
+    open_store(dataset, CPU)
     assert "decode" not in capfd.readouterr().err
     monkeypatch.setattr(stores, "PROGRESS_FROM", 48)
-    stores.open_store(dataset, CPU)
+    open_store(dataset, CPU)
     assert "48/48" in capfd.readouterr().err
 
 
 def test_datasets_that_cannot_be_opened(built, tmp_path):
-    dataset = shards.open_dataset(built[0] / "biwi+")
+    dataset = open_dataset(built[0] / "biwi+")
     bare = dataset._replace(info=dataset.info | {"shards": []})
     with pytest.raises(DatasetError, match=r"biwi\+: the dataset is empty"):
-        stores.open_store(bare, CPU)
+        open_store(bare, CPU)
 
 
 def test_a_target_has_no_labels(built, tmp_path):
@@ -232,11 +238,11 @@ def test_a_target_has_no_labels(built, tmp_path):
         with h5py.File(path, "r+") as file:
             del file["label"]
     for kind in KINDS:
-        target = compose.load_target(shards.open_dataset(folder), CPU, kind)
+        target = compose.load_target(open_dataset(folder), CPU, kind)
         assert target._fields == ("store", "ids") and len(target.ids) == len(target.store) == 48
         assert target.ids[0].startswith("biwi/")
     with pytest.raises(DatasetError, match="damaged shard"):
-        compose.load_source(shards.open_dataset(folder), CPU)
+        compose.load_source(open_dataset(folder), CPU)
 
 
 def composed_by_hand(source, seed, rows, epoch):
@@ -261,7 +267,7 @@ def composed_by_hand(source, seed, rows, epoch):
 def test_batches_are_composed_as_by_hand_under_every_store(built, backgrounds, monkeypatch):
     tiny_windows(monkeypatch)
     folder, _ = built
-    dataset = shards.open_dataset(folder / "synhead++")
+    dataset = open_dataset(folder / "synhead++")
     rows = np.array([0, 5, 17, 17, 700, 3])
     found = []
     for kind in KINDS:
@@ -287,14 +293,14 @@ def test_batches_are_composed_as_by_hand_under_every_store(built, backgrounds, m
         assert target.permute(0, 2, 3, 1).numpy() == pytest.approx(expected, abs=1e-5)
         found.append(images)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
-    _, labels = shards.read_labels(dataset)
+    _, labels = read_labels(dataset)
     assert source.angles == pytest.approx(from_matrix(labels), abs=1e-9)
     # Mask and crop are aligned: the colours inside are the head's own, those outside were bled.
     assert 0.2 < np.mean(np.unpackbits(masks[0].numpy())[: 32 * 32]) < 0.95
 
 
 def test_images_stay_as_they_are_when_others_are_made(built):
-    source = compose.load_source(shards.open_dataset(built[0] / "synbiwi+"), CPU)
+    source = compose.load_source(open_dataset(built[0] / "synbiwi+"), CPU)
     composer = compose.Composer(source, CPU, seed=0)
     kept = []
     for start in range(0, 200, 20):
@@ -323,16 +329,16 @@ def test_keyed_random_depends_on_its_keys_alone():
 
 def test_sampler_draws_by_the_stated_probabilities():
     probabilities = np.array([0, 0.5, 0, 0.25, 0.25, 0])
-    summed = compose.cumulative(probabilities)
-    drawn = compose.draw(np.random.default_rng(0), summed, 20_000)
+    summed = cumulative(probabilities)
+    drawn = draw(np.random.default_rng(0), summed, 20_000)
     assert np.bincount(drawn, minlength=6) / 20_000 == pytest.approx(probabilities, abs=0.012)
     assert (drawn == np.random.default_rng(0).choice(6, 20_000, p=probabilities)).all()
-    assert (compose.cumulative(probabilities * 7) == summed).all()
-    batches = compose.endless(np.random.default_rng(0), 7, 3)
+    assert (cumulative(probabilities * 7) == summed).all()
+    batches = draws_room.endless(np.random.default_rng(0), 7, 3)
     seen = np.concatenate([next(batches) for _ in range(7)])
     assert (np.bincount(seen) == 3).all()
     with pytest.raises(TrainingError, match="lower --batch"):
-        next(compose.endless(np.random.default_rng(0), 7, 8))
+        next(draws_room.endless(np.random.default_rng(0), 7, 8))
 
 
 def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch):
@@ -356,7 +362,7 @@ def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch)
 
 def test_the_plain_loader_sees_the_same_images(built, tmp_path):
     folder, _ = built
-    dataset = shards.open_dataset(folder / "synhead++")
+    dataset = open_dataset(folder / "synhead++")
     bench_loader.write_files(dataset, tmp_path, np.random.default_rng(0))
     source = compose.load_source(dataset, CPU, "stream")
     plain = bench_loader.PlainDataset(tmp_path, source.backgrounds)
@@ -364,7 +370,7 @@ def test_the_plain_loader_sees_the_same_images(built, tmp_path):
     for index in (0, len(plain) - 1):
         row = int(plain._paths[index].stem)
         crops, masks = source.store.gather(np.array([row]))
-        head = shards.unpack_mask(masks[0].numpy(), 32)
+        head = unpack_mask(masks[0].numpy(), 32)
         inside = (plain[index].permute(1, 2, 0).numpy() * IMAGE_STD + IMAGE_MEAN)[head] * 255
         assert np.abs(inside - crops[0].numpy()[head]).mean() < 2  # two JPEG decoders
 
@@ -375,7 +381,7 @@ def test_the_plain_loader_sees_the_same_images(built, tmp_path):
 def test_stores_on_a_gpu(built, monkeypatch, kind):
     tiny_windows(monkeypatch)
     folder, _ = built
-    dataset, device = shards.open_dataset(folder / "synhead++"), torch.device("cuda")
+    dataset, device = open_dataset(folder / "synhead++"), torch.device("cuda")
     source, on_cpu = compose.load_source(dataset, device, kind), compose.load_source(dataset, CPU, "device")
     composers = compose.Composer(source, device, 1), compose.Composer(on_cpu, CPU, 1)
     plan = [np.random.default_rng(i).integers(0, len(source.store), 33) for i in range(40)]
@@ -389,7 +395,7 @@ def test_stores_on_a_gpu(built, monkeypatch, kind):
         assert torch.equal(found[0].cpu(), expected[0]) and torch.equal(found[1].cpu(), expected[1])
         assert torch.allclose(images.cpu(), images_on_cpu, atol=1e-5) and torch.equal(angles.cpu(), angles_on_cpu)
     before = threading.active_count()
-    abandoned = source.store.batches(compose.endless(np.random.default_rng(0), len(source.store), 16))
+    abandoned = source.store.batches(draws_room.endless(np.random.default_rng(0), len(source.store), 16))
     next(abandoned)
     del abandoned
     assert threading.active_count() == before

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders import compose, torch_dataset
 from benchmark.loaders.torch_dataset import HeadPoseDataset
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import DatasetError
 from headposeplus.raw import subsets
 
@@ -149,7 +149,7 @@ def test_backgrounds_are_those_of_the_benchmarks_training(built, tmp_path, backg
     if not backgrounds:
         (folder / "synhead+/backgrounds.h5").unlink()
     cpu = torch.device("cpu")
-    source = compose.load_source(shards.open_dataset(folder / "synhead++"), cpu, threads=1)
+    source = compose.load_source(open_dataset(folder / "synhead++"), cpu, threads=1)
     composer = compose.Composer(source, cpu, seed=3)
     dataset = HeadPoseDataset(folder / "synhead++", composite=True, seed=3)
     indices = np.array([0, 700, 5, len(dataset) - 1])

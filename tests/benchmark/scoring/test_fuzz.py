@@ -19,6 +19,7 @@ import tomli_w
 
 from benchmark.board import entries as scoreboard
 from benchmark.board import site
+from benchmark.board.markdown import PAGE
 from benchmark.scoring import labels, protocols
 from benchmark.scoring import score as scoring
 from headposeplus import rotations as rot
@@ -193,5 +194,5 @@ def test_every_mutation_is_a_score_or_a_list_of_faults(truth, tmp_path, monkeypa
     scoreboard.build(board)
     shutil.rmtree(board / site.ENTRIES)
     (board / site.INDEX).unlink()
-    (board / scoreboard.PAGE).unlink()
+    (board / PAGE).unlink()
     assert {path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent != board} == set()

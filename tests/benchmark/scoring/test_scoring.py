@@ -6,9 +6,9 @@ from scipy.spatial.transform import Rotation
 from benchmark.scoring import metrics, protocols, submission
 from benchmark.scoring import score as scoring
 from headposeplus import rotations as rot
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.errors import SubmissionError
-from headposeplus.poses import convert
+from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS, QUATERNION_COLUMNS
 
 ABOUT = {
     "name": "mine", "authors": "me", "link": "", "training_data": "synhead++", "task": "pda", "convention": "pyr",
@@ -19,7 +19,7 @@ ABOUT = {
 @pytest.fixture
 def perfect(built, tmp_path):
     """The true labels as predictions."""
-    ids, rotations = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))
+    ids, rotations = read_labels(open_dataset(built[0] / "biwi+"))
     path = tmp_path / "predictions.csv"
     submission.write_predictions(path, ids, rot.from_matrix(rotations), ABOUT)
     return path
@@ -90,7 +90,7 @@ def test_perfect_predictions_score_zero_in_every_form(perfect, built):
     rotations = submission.read_submission(perfect).rotations
 
     def as_matrix(table):
-        columns = pd.DataFrame(rotations.reshape(-1, 9), columns=convert.MATRIX_COLUMNS)
+        columns = pd.DataFrame(rotations.reshape(-1, 9), columns=MATRIX_COLUMNS)
         return pd.concat((table[["id"]], columns), axis=1).sample(frac=1, random_state=0)
 
     original = perfect.read_text()
@@ -100,13 +100,13 @@ def test_perfect_predictions_score_zero_in_every_form(perfect, built):
     perfect.write_text(original)
     edit(
         perfect,
-        lambda t: pd.concat((t[["id"]], pd.DataFrame(-quaternions, columns=convert.QUATERNION_COLUMNS)), axis=1),
+        lambda t: pd.concat((t[["id"]], pd.DataFrame(-quaternions, columns=QUATERNION_COLUMNS)), axis=1),
     )
     assert scoring.score(perfect, built[0])["scores"]["geodesic"] == pytest.approx(0, abs=1e-3)
     perfect.write_text(original)
     edit(
         perfect,
-        lambda t: t.assign(**dict(zip(convert.ANGLE_COLUMNS, rot.from_matrix(rotations, "ypr").T, strict=True))),
+        lambda t: t.assign(**dict(zip(ANGLE_COLUMNS, rot.from_matrix(rotations, "ypr").T, strict=True))),
     )
     perfect.with_suffix(".toml").write_text(perfect.with_suffix(".toml").read_text().replace('"pyr"', '"ypr"'))
     assert scoring.score(perfect, built[0])["scores"]["mae"] == pytest.approx(0, abs=1e-3)
@@ -168,7 +168,7 @@ def test_faulty_descriptions(perfect, built, old, new, says):
 
 def test_rotations_that_are_none(perfect, built):
     ids = pd.read_csv(perfect)[["id"]]
-    for columns, value in ((convert.MATRIX_COLUMNS, 1.0), (convert.QUATERNION_COLUMNS, 0.9)):
+    for columns, value in ((MATRIX_COLUMNS, 1.0), (QUATERNION_COLUMNS, 0.9)):
         ids.assign(**dict.fromkeys(columns, value)).to_csv(perfect, index=False)
         with pytest.raises(SubmissionError, match="lines 2, 3"):
             scoring.score(perfect, built[0])

@@ -14,7 +14,10 @@ from scipy.spatial.transform import Rotation
 from benchmark.scoring import check, labels, protocols, submission
 from benchmark.scoring import score as scoring
 from headposeplus import rotations as rot
-from headposeplus.poses import convert, tables
+from headposeplus.faults import listed, shown
+from headposeplus.poses import tables
+from headposeplus.poses.columns import MATRIX_COLUMNS, QUATERNION_COLUMNS
+from headposeplus.raw import biwi
 
 ABOUT = {
     "name": "mine", "authors": "me", "training_data": "any", "convention": "pyr", "camera": "rgb",
@@ -99,8 +102,8 @@ def forms(truth):
         frame[["roll", "id", "yaw", "pitch"]].iloc[order].to_csv(index=False).encode(),
     )
     yield "published names", csv([f"{n[5:7]}/frame_{n[8:]}_rgb.png" for n in truth.ids], values)
-    yield "matrices", csv(truth.ids, rotations.reshape(-1, 9), convert.MATRIX_COLUMNS)
-    yield "quaternions", csv(truth.ids, -Rotation.from_matrix(rotations).as_quat(), convert.QUATERNION_COLUMNS)
+    yield "matrices", csv(truth.ids, rotations.reshape(-1, 9), MATRIX_COLUMNS)
+    yield "quaternions", csv(truth.ids, -Rotation.from_matrix(rotations).as_quat(), QUATERNION_COLUMNS)
     yield "Parquet", parquet(frame.iloc[order])
     yield "Parquet of float32", parquet(frame.astype(dict.fromkeys(PLAIN[1:], "float32")))
     yield "npz of columns", saved(id=truth.ids, **dict(zip(PLAIN[1:], values.T, strict=True)))
@@ -192,16 +195,16 @@ def test_faulty_poses(truth, reference):
     matrices = rot.to_matrix(angles_of(truth)).reshape(-1, 9)
     matrices[2] *= 1.1
     matrices[4] = -matrices[4]  # a mirror image
-    faults, _ = said(csv(truth.ids, matrices, convert.MATRIX_COLUMNS), reference)
+    faults, _ = said(csv(truth.ids, matrices, MATRIX_COLUMNS), reference)
     assert len(faults) == 1 and faults[0].startswith("lines 4, 6: r11 to r33 is no rotation")
     quaternions = Rotation.from_matrix(truth.rotations).as_quat()
     quaternions[3] *= 2
-    faults, _ = said(csv(truth.ids, quaternions, convert.QUATERNION_COLUMNS), reference)
+    faults, _ = said(csv(truth.ids, quaternions, QUATERNION_COLUMNS), reference)
     assert faults == ["line 5: qx, qy, qz, qw is not of length 1; divide it by its length"]
     both = np.hstack((angles_of(truth), rot.to_matrix(angles_of(truth)).reshape(-1, 9)))
-    assert said(csv(truth.ids, both, (*PLAIN[1:], *convert.MATRIX_COLUMNS)), reference)[0] == []
+    assert said(csv(truth.ids, both, (*PLAIN[1:], *MATRIX_COLUMNS)), reference)[0] == []
     both[7, 0] += 20
-    faults, _ = said(csv(truth.ids, both, (*PLAIN[1:], *convert.MATRIX_COLUMNS)), reference)
+    faults, _ = said(csv(truth.ids, both, (*PLAIN[1:], *MATRIX_COLUMNS)), reference)
     assert len(faults) == 1 and "line 9: pitch to roll and r11 to r33 are 2" in faults[0]
 
 
@@ -264,7 +267,7 @@ def test_the_labels_themselves_are_suspicious(truth, reference):
 
 def test_nothing_is_proposed_that_is_still_nonsense(truth, reference):
     turned = rot.to_matrix(angles_of(truth)) @ np.diag([-1.0, 1, -1])  # half a turn about the head's axis
-    assert said(csv(truth.ids, turned.reshape(-1, 9), convert.MATRIX_COLUMNS), reference) == ([], [])
+    assert said(csv(truth.ids, turned.reshape(-1, 9), MATRIX_COLUMNS), reference) == ([], [])
 
 
 def test_quaternions_with_w_first(truth, reference):
@@ -277,7 +280,7 @@ def test_quaternions_with_w_first(truth, reference):
             "to qw, qx, qy, qz and turn the signs of qx, qy, qz",
         ),
     ):
-        _, suspicions = said(csv(truth.ids, values, convert.QUATERNION_COLUMNS), reference)
+        _, suspicions = said(csv(truth.ids, values, QUATERNION_COLUMNS), reference)
         assert len(suspicions) == 1 and suspicions[0].startswith(says) and suspicions[0].endswith(mend), suspicions
         assert "the MAE would be 2.3" in suspicions[0]
 
@@ -303,10 +306,10 @@ def test_suspicions_of_rotations_and_cameras(truth, reference):
         ((rotations @ rot.FLIP).transpose(0, 2, 1), "rotations look like the inverse, those from a head with y up"),
     ):
         inverted = "inver" in says
-        _, suspicions = said(csv(truth.ids, change.reshape(-1, 9), convert.MATRIX_COLUMNS), reference)
+        _, suspicions = said(csv(truth.ids, change.reshape(-1, 9), MATRIX_COLUMNS), reference)
         assert len(suspicions) == 1 and suspicions[0].startswith(says), suspicions
         assert ("transpose each" in suspicions[0]) == inverted
-    turn = rot.nearest_rotation(np.array(check.biwi.CALIBRATION_ROTATIONS["A"]))
+    turn = rot.nearest_rotation(np.array(biwi.CALIBRATION_ROTATIONS["A"]))
     in_depth = rot.from_matrix(turn.T @ truth.take(np.arange(200)).rotations)  # sequence 06 is of the other group
     some = protocols.reference(None, truth.take(np.arange(200)), "cross")
     _, suspicions = said(csv(truth.ids[:200], in_depth), some)
@@ -498,8 +501,8 @@ def test_arrays_of_another_shape(truth, reference):
 
 
 def test_texts_of_strangers_are_short_and_plain():
-    assert tables.shown("a\n\x1b[31m" + "b" * 10**6) == repr("a\n\x1b[31m" + "b" * 53) + "..."
-    assert tables.listed([3]) == "line 3" and tables.listed(range(9)) == "lines 0, 1, 2, 3, 4 and 4 more"
+    assert shown("a\n\x1b[31m" + "b" * 10**6) == repr("a\n\x1b[31m" + "b" * 53) + "..."
+    assert listed([3]) == "line 3" and listed(range(9)) == "lines 0, 1, 2, 3, 4 and 4 more"
 
 
 # The commands

@@ -29,8 +29,13 @@ from fastapi.testclient import TestClient
 from benchmark.scoring import protocols
 from benchmark.scoring.labels import Labels, from_arrays, read_labels
 from benchmark.service import app as service
+from benchmark.service import privacy
 from benchmark.service import store as service_store
 from benchmark.service import worker as service_worker
+from benchmark.service.database import ServiceError, open_store
+from benchmark.service.log import Lines
+from benchmark.service.privacy import SMALLEST_GROUP
+from benchmark.service.settings import Settings
 from headposeplus.errors import SubmissionError
 from headposeplus.raw.manifest import ids_sha256
 from headposeplus.rotations import from_matrix, to_matrix
@@ -156,11 +161,11 @@ def lite(tmp_path):
 
 
 def settings(database, **more):
-    return service.Settings(database, (PROTOCOL,), LABELS, **{"daily": 100, "per_minute": 1000, **more})
+    return Settings(database, (PROTOCOL,), LABELS, **{"daily": 100, "per_minute": 1000, **more})
 
 
 def new_token(database, name="lab"):
-    engine = service_store.open_store(database)
+    engine = open_store(database)
     try:
         return service_store.add_token(engine, name)
     finally:
@@ -270,7 +275,7 @@ def test_faults_are_told_and_the_predictions_dropped(database):
 
 @contextmanager
 def closing_engine(database):
-    engine = service_store.open_store(database)
+    engine = open_store(database)
     yield engine
     engine.dispose()
 
@@ -341,7 +346,7 @@ def test_no_label_leaves(lite):
     entry = scored["entry"]
     groups = [group for kind in entry["by"].values() for group in kind]
     assert {group["name"] for group in entry["by"]["sequence"]} == {"a", "b", "c"}  # d has 30 frames
-    assert groups and all(group["frames"] >= service.SMALLEST_GROUP for group in groups)
+    assert groups and all(group["frames"] >= SMALLEST_GROUP for group in groups)
     assert "worst" not in json.dumps(entry)
 
 
@@ -354,7 +359,7 @@ def test_an_error_that_is_one_frames_does_not_leave():
         "distribution": {"mae": {"median": 2.34567, "p95": 3.0, "within_5": 0.98765}},
         "by": {"yaw": [{"frames": 49, "mae": 1.0}, {"frames": 50, "mae": 2.0}]},
     }
-    found = service.shown(entry)
+    found = privacy.shown(entry)
     # 50 of 2000 frames are 2.5 %: beyond that the quantiles stay as they are there.
     assert found["quantiles"]["mae"] == [3, 3, 3, *range(3, 98), 97, 97, 97]
     assert found["scores"]["mae"] == 1.23 and found["by"]["yaw"] == [{"frames": 50, "mae": 2.0}]
@@ -362,10 +367,10 @@ def test_an_error_that_is_one_frames_does_not_leave():
     assert found["protocol"]["label_mean"] == PROTOCOL.label_mean and entry["quantiles"]["mae"] == values
 
     entry["protocol"]["frames"] = 400
-    found = service.shown(entry)
+    found = privacy.shown(entry)
     assert found["quantiles"]["mae"][:14] == [13] * 14 and "p95" not in found["distribution"]["mae"]
     entry["protocol"]["frames"] = 99
-    assert not {"quantiles", "distribution"} & set(service.shown(entry))
+    assert not {"quantiles", "distribution"} & set(privacy.shown(entry))
 
 
 def test_hostile_texts_stay_texts(lite):
@@ -618,7 +623,7 @@ def test_a_scoring_that_goes_wrong_is_a_fault_and_the_service_goes_on(lite, asse
         assert event in [record.message for record in caplog.records]
         health = client.get("/healthz").json()
         assert (health["status"], health["queued"], health["running"]) == ("ok", 0, 0)
-    lines = [service_worker.Lines().format(record) for record in caplog.records]
+    lines = [Lines().format(record) for record in caplog.records]
     shown = "\n".join(lines) + json.dumps(found) + "".join(capfd.readouterr())
     assert "label" not in shown and f"{LABELS.rotations[0, 0, 0]:.4f}" not in shown
 
@@ -905,8 +910,8 @@ def test_tables_of_another_version_are_refused(database):
     new_token(database)
     with closing_engine(database) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE hpp_schema SET version = 99"))
-    with pytest.raises(service_store.ServiceError, match="its tables have version 99, this toolkit's have version 1"):
-        service_store.open_store(database)
+    with pytest.raises(ServiceError, match="its tables have version 99, this toolkit's have version 1"):
+        open_store(database)
 
 
 # Commands.
@@ -979,8 +984,8 @@ class Absent:
         if name.split(".")[0] == "fastapi":
             raise ModuleNotFoundError("No module named 'fastapi'", name=name)
 sys.meta_path.insert(0, Absent())
-from benchmark.cli_common import Commands
-from benchmark.cli_serve import serve
+from benchmark.cli.common import Commands
+from benchmark.cli.serve import serve
 main = Commands("hpp", commands={"serve": serve})
 main(["serve", "token", "list"])
 """

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from benchmark.scoring import selection
-from benchmark.studies import reproduce
+from benchmark.studies import reproduce, runs
+from benchmark.studies.runs import expected_lines, plan, run_side_by_side
 from benchmark.training import run as train
 from benchmark.training.presets import PRESETS
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import HeadposeError, TrainingError
 
 ARGUMENTS = {"scale": "tiny", "preset": "trial", "device": "cpu", "jobs": 2, "threads": 1}
@@ -41,7 +42,7 @@ def test_the_page_has_means_and_deviations_of_the_scores(table, built):
         text = f"{sum(mae) / 2:.2f} ± {abs(mae[0] - mae[1]) / np.sqrt(2):.2f}"
         assert any(line.startswith(f"| {method} ") and text in line for line in page.read_text().splitlines())
     assert "MAE in the paper" not in page.read_text()  # the data are not the paper's
-    source = shards.open_dataset(built[0] / "synhead++").info["rows"]
+    source = open_dataset(built[0] / "synhead++").info["rows"]
     assert about["miniature"] is None and about["data"] == {"source": source, "target": 48}
 
 
@@ -67,14 +68,14 @@ def test_a_second_time_trains_nothing(table, built):
 
 def planned(data, out, method="padaco"):
     options = {"device": "cpu", "threads": 1}
-    return reproduce.plan("pda", [method], {3: data}, out, PRESETS["trial"], options)
+    return plan("pda", [method], {3: data}, out, PRESETS["trial"], options)
 
 
 def test_a_run_that_fails_says_its_last_line(built, tmp_path):
     (run,) = planned(built[0], tmp_path)
     words = [word if word != "padaco" else "padako" for word in run.words]
     with pytest.raises(TrainingError, match=r"padaco, seed 3: unknown method 'padako'"):
-        reproduce.run_side_by_side([run._replace(words=words)], 1, "runs")
+        run_side_by_side([run._replace(words=words)], 1, "runs")
 
 
 def test_a_killed_run_is_told(built, tmp_path, monkeypatch):
@@ -84,9 +85,9 @@ def test_a_killed_run_is_told(built, tmp_path, monkeypatch):
         return popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], **options)
 
     popen = subprocess.Popen
-    monkeypatch.setattr(reproduce.subprocess, "Popen", killing)
+    monkeypatch.setattr(runs.subprocess, "Popen", killing)
     with pytest.raises(TrainingError, match=r"padaco, seed 3: the process was killed \(signal 9\).*lower --jobs or"):
-        reproduce.run_side_by_side(planned(built[0], tmp_path), 1, "runs")
+        run_side_by_side(planned(built[0], tmp_path), 1, "runs")
 
 
 @pytest.mark.slow
@@ -125,16 +126,16 @@ def test_what_cannot_be_reproduced(tmp_path):
 
 def test_options_are_typed_as_they_are_given(tmp_path):
     options = {"highest_lambda": 0.5, "neighbours": 3, "compiled": True, "device": "cpu", "clip": None}
-    (run,) = reproduce.plan("da", ["padaco"], {4: tmp_path}, tmp_path / "runs", PRESETS["trial"], options)
+    (run,) = plan("da", ["padaco"], {4: tmp_path}, tmp_path / "runs", PRESETS["trial"], options)
     assert run.folder == Path(tmp_path / "runs/da-trial-seed4/padaco-neighbours3-highest_lambda0.5")
     text = " ".join(run.words)
     assert "--lambda 0.5 --neighbours 3 --compile --device cpu" in text and "--clip" not in text
-    assert reproduce.expected_lines(run.job) == 3 * (100 // 20 + 1)
-    batched = reproduce.plan("da", ["padaco"], {4: tmp_path}, tmp_path, PRESETS["trial"], options | {"batch": 50})
-    assert reproduce.expected_lines(batched[0].job) == 3 * (100 // 50 + 1)
+    assert expected_lines(run.job) == 3 * (100 // 20 + 1)
+    batched = plan("da", ["padaco"], {4: tmp_path}, tmp_path, PRESETS["trial"], options | {"batch": 50})
+    assert expected_lines(batched[0].job) == 3 * (100 // 50 + 1)
 
 
 def test_a_method_of_ones_own_has_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[3])
-    own = reproduce.plan("pda", ["docs.my_method:MMD"], {0: tmp_path}, tmp_path, PRESETS["trial"], {})
+    own = plan("pda", ["docs.my_method:MMD"], {0: tmp_path}, tmp_path, PRESETS["trial"], {})
     assert own[0].folder == tmp_path / "pda-trial-seed0/mmd"

@@ -24,12 +24,13 @@ from benchmark.scoring import selection
 from benchmark.scoring.submission import read_submission
 from benchmark.training import loop, presets, ranks
 from benchmark.training import run as train
-from headposeplus.datasets import shards
+from benchmark.training.job import PREDICTIONS, RUN, Job, Options, variant
+from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.errors import DatasetError, HeadposeError, SubmissionError, TrainingError
 from headposeplus.rotations import from_matrix, geodesic, to_matrix
 
 FAST = presets.PRESETS["trial"]
-CPU = train.Options(device="cpu", threads=1)
+CPU = Options(device="cpu", threads=1)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def job(built, tmp_path):
     folder, _ = built
-    return train.Job(METHODS["padaco"], "pda", FAST, folder, tmp_path, 0, "none", Settings(), CPU, "hpp ...")
+    return Job(METHODS["padaco"], "pda", FAST, folder, tmp_path, 0, "none", Settings(), CPU, "hpp ...")
 
 
 def records(folder):
@@ -49,7 +50,7 @@ def test_a_run_leaves_predictions_log_and_weights(job, built):
     predictions = train.run(job)
     assert predictions == job.out / "pda-trial-seed0/padaco/predictions.csv"
     submission = read_submission(predictions)
-    ids, _ = shards.read_labels(shards.open_dataset(job.data / "biwi+"))
+    ids, _ = read_labels(open_dataset(job.data / "biwi+"))
     assert submission.ids.tolist() == ids.tolist() and submission.rotations.shape == (48, 3, 3)
     about = submission.about
     assert about["run"]["method"] == "padaco" and about["seed"] == 0 and about["uses_target_images"] is True
@@ -168,7 +169,7 @@ def test_what_stops_a_run(job, tmp_path, monkeypatch):
         with pytest.raises(TrainingError, match="use --device cpu"):
             train.run(job._replace(options=CPU._replace(device="cuda")))
     train.run(job)
-    note = job.out / "pda-trial-seed0/padaco" / train.RUN
+    note = job.out / "pda-trial-seed0/padaco" / RUN
     note.write_text(note.read_text().replace('"weights": "none"', '"weights": "imagenet"'))
     with pytest.raises(TrainingError, match="another preset, weights; choose another --out"):
         train.run(job)
@@ -246,8 +247,8 @@ def test_settings_have_folders_of_their_own(job):
     train.run(job)
     one = train.run(job._replace(settings=Settings(neighbours=1)))
     assert one.parent.name == "padaco-neighbours1"
-    assert one.read_bytes() != (one.parents[1] / "padaco" / train.PREDICTIONS).read_bytes()
-    assert train.variant("my.module:Mine", Settings(highest_lambda=0.5)) == "my.module-Mine-highest_lambda0.5"
+    assert one.read_bytes() != (one.parents[1] / "padaco" / PREDICTIONS).read_bytes()
+    assert variant("my.module:Mine", Settings(highest_lambda=0.5)) == "my.module-Mine-highest_lambda0.5"
 
 
 def test_rules_of_selection_agree_with_the_records(job):
@@ -266,7 +267,7 @@ def test_rules_of_selection_agree_with_the_records(job):
     assert geodesic(official.rotations, to_matrix(epochs.angles[-1])).max() < 1e-3
     with pytest.raises(TrainingError, match="--selection oracle sees the target's labels, training does not"):
         train.run(job._replace(options=CPU._replace(selection="oracle")))
-    truth = shards.read_labels(shards.open_dataset(job.data / "biwi+"))[1]
+    truth = read_labels(open_dataset(job.data / "biwi+"))[1]
     errors = [np.abs(epochs.angles[i] - from_matrix(truth)).mean() for i in range(3)]
     assert selection.find_epoch("oracle", epochs, truth, "pyr") == (int(np.argmin(errors)), selection.ORACLE_TEXT)
     with pytest.raises(SubmissionError, match="expected one of last, source-val, consistency, dev, oracle"):
@@ -427,7 +428,7 @@ def test_a_method_of_ones_own_with_several_seeds(job, tmp_path):
     assert done.returncode == 0, done.stderr
     for seed in (0, 1):
         folder = tmp_path / f"runs/pda-trial-seed{seed}/mean"
-        assert read_submission(folder / train.PREDICTIONS).about["run"]["method"] == "mean"
+        assert read_submission(folder / PREDICTIONS).about["run"]["method"] == "mean"
         assert any("distance" in record for record in records(folder))
 
 
@@ -443,7 +444,7 @@ def test_kill_dash_nine(job, tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    assert not (base / "padaco" / train.PREDICTIONS).exists()
+    assert not (base / "padaco" / PREDICTIONS).exists()
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = tmp_path / "killed/pda-trial-seed0/padaco"
@@ -483,7 +484,7 @@ def test_two_processes_draw_the_same_images_and_end_with_equal_weights(job, tmp_
         if ours == "stage1":  # later draws depend on predictions, which differ a little
             drawn = [[r["drawn"] for r in found if "drawn" in r] for found in (mine, theirs)]
             assert drawn[0] == drawn[1] and len(drawn[0]) == 3
-    assert read_submission(two / "leaving" / train.PREDICTIONS).about["run"]["processes"] == 2
+    assert read_submission(two / "leaving" / PREDICTIONS).about["run"]["processes"] == 2
 
 
 def test_ranks_share_a_batch():
@@ -534,5 +535,5 @@ def test_gradients_and_statistics_are_averages_over_the_ranks(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_run_on_the_gpu(job):
-    about = read_submission(train.run(job._replace(options=train.Options(device="cuda")))).about
+    about = read_submission(train.run(job._replace(options=Options(device="cuda")))).about
     assert about["run"]["device"] == torch.cuda.get_device_name()

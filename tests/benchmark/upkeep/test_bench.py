@@ -3,7 +3,7 @@ import json
 import pytest
 
 from benchmark.upkeep import bench_build, bench_score
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.raw import synhead
 
 
@@ -35,10 +35,10 @@ def test_bench_build_measures_what_it_says(small, tmp_path, hpp):
 def test_the_bare_pass_reads_the_file_of_each_row(built, tiny):
     out, _ = built
     tasks = bench_build._bare_tasks(out, tiny)
-    rows = sum(shards.open_dataset(out / name).info["rows"] for name in ("biwi+", "synhead+", "synbiwi+"))
+    rows = sum(open_dataset(out / name).info["rows"] for name in ("biwi+", "synhead+", "synbiwi+"))
     assert sum(len(task.files) for task in tasks) == rows
     assert all(path.exists() for task in tasks for path in task.files)
-    fields = next(shards.read_fields(shards.open_dataset(out / "synhead+"), "id"))
+    fields = next(read_fields(open_dataset(out / "synhead+"), "id"))
     group, head, track, row = str(fields["id"][3]).split("/")[1:]
     first = next(task for task in tasks if task.shard == out / "synhead+/shard-00000-of-00040.h5")
     assert first.files[3] == tiny / "synhead2_release" / group / head / track / f"{int(row)}.png"

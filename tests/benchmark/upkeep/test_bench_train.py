@@ -13,11 +13,13 @@ from PIL import Image
 
 from baselines.method import Batch, Method, Settings
 from baselines.networks import IMAGE_MEAN, IMAGE_STD, make_network
-from benchmark.loaders import compose, stores
+from benchmark.loaders import compose
+from benchmark.loaders.open import STORES
+from benchmark.training.draws import endless
 from benchmark.training.loop import Step, make_optimizer
 from benchmark.training.presets import find_preset
 from benchmark.upkeep import bench_loader, bench_train
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.images import decode, encode
 
 CPU = torch.device("cpu")
@@ -41,12 +43,12 @@ def small(monkeypatch):
 
 def opened(folder, kind="device"):
     """Source, target and composer of the miniature."""
-    source = compose.load_source(shards.open_dataset(folder / "synhead++"), CPU, kind, 1)
-    target = compose.load_target(shards.open_dataset(folder / "biwi+"), CPU, kind, 1)
+    source = compose.load_source(open_dataset(folder / "synhead++"), CPU, kind, 1)
+    target = compose.load_target(open_dataset(folder / "biwi+"), CPU, kind, 1)
     return bench_train._Data(source, target, compose.Composer(source, CPU, 0))
 
 
-@pytest.mark.parametrize("store", stores.STORES[1:])
+@pytest.mark.parametrize("store", STORES[1:])
 def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
     folder, kept = built[0], tmp_path / "train.json"
     text = hpp("bench", "train", "--data", folder, "--preset", "trial", "--batch", 10, "--seconds", 0.05,
@@ -59,7 +61,7 @@ def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
         ratios = [a / b for a, b in zip(real, resident, strict=True)]
         assert stage["ratio"] == pytest.approx(np.median(ratios), abs=0.01) and 0 < stage["idle"] < 1
         assert f"{np.median(real):,.0f}" in text and f"{stage['ratio']:.2f}" in text
-    totals = {name: sum(1 for _ in shards.read_labels(shards.open_dataset(folder / name))[0])
+    totals = {name: sum(1 for _ in read_labels(open_dataset(folder / name))[0])
               for name in ("synhead++", "biwi+")}  # fmt: skip
     assert record["source"] == {"dataset": "synhead++", "crops": totals["synhead++"], "store": store}
     assert record["target"] == {"dataset": "biwi+", "crops": totals["biwi+"], "store": store}
@@ -70,13 +72,13 @@ def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
     assert bench_train.describe_train(record, "github").startswith("| stage")
 
 
-@pytest.mark.parametrize("kind", stores.STORES[1:])
+@pytest.mark.parametrize("kind", STORES[1:])
 def test_stage_1_is_fed_whole_passes_of_composed_source_images(built, kind):
     made = opened(built[0], kind)
     count = len(made.source.store)
     found = list(itertools.islice(bench_train.batches(made, 1, 20, seed=4), count // 20))
     # Each batch is of the rows that its labels say; the rows are taken from the plan, and composed by hand.
-    plan = list(itertools.islice(compose.endless(np.random.default_rng([4, 1]), count, 20), len(found)))
+    plan = list(itertools.islice(endless(np.random.default_rng([4, 1]), count, 20), len(found)))
     assert len(np.unique(np.concatenate(plan))) == 20 * len(found)
     for rows, batch in list(zip(plan, found, strict=True))[:3]:
         images, _ = made.composer.source(rows, *made.source.store.gather(rows), 0)
@@ -170,7 +172,7 @@ def test_bench_loader_from_the_command_line(built, tmp_path, hpp):
 
 def test_the_plain_loader_composes_the_same_crops_in_the_same_shape(built, tmp_path):
     """Its images are the crop inside of the mask and a window of a background outside of it, as the composer's are."""
-    dataset = shards.open_dataset(built[0] / "synhead++")
+    dataset = open_dataset(built[0] / "synhead++")
     bench_loader.write_files(dataset, tmp_path, np.random.default_rng(0))
     source = compose.load_source(dataset, CPU, "host", 1)
     plain = bench_loader.PlainDataset(tmp_path, source.backgrounds)
@@ -196,7 +198,7 @@ def test_the_plain_loader_composes_the_same_crops_in_the_same_shape(built, tmp_p
 
 
 def test_the_plain_loader_does_without_backgrounds(built, tmp_path):
-    dataset = shards.open_dataset(built[0] / "synbiwi+")
+    dataset = open_dataset(built[0] / "synbiwi+")
     bench_loader.write_files(dataset, tmp_path, np.random.default_rng(0))
     plain = bench_loader.PlainDataset(tmp_path, np.zeros((0, 64, 64, 3), np.uint8))
     mask = np.asarray(Image.open(sorted(tmp_path.glob("*.png"))[0])) > 0
@@ -272,7 +274,7 @@ def test_lossless_crops_train_as_well(lossless, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("store", stores.STORES[1:])
+@pytest.mark.parametrize("store", STORES[1:])
 def test_bench_train_on_a_gpu(built, store):
     record = bench_train.bench_train(built[0], "pda", "trial", 20, 0.05, "cuda", store)
     assert record["precision"] == "bfloat16" and record["device"] != "cpu"

@@ -12,6 +12,7 @@ from headposeplus import images
 from headposeplus.boxes import files as box_files
 from headposeplus.boxes import geometry
 from headposeplus.boxes import review as box_review
+from headposeplus.boxes.suspects import JUMPS, judge, read_sequence
 from headposeplus.errors import DatasetError
 from headposeplus.raw import biwi
 
@@ -32,7 +33,7 @@ def table_of(frames, rows, source="dlib-hog", checked=False):
 
 def raw_frames(root):
     """The frames of a raw copy and their projected boxes."""
-    found = [box_review.read_sequence((root, name)) for name in biwi.sequences(root)]
+    found = [read_sequence((root, name)) for name in biwi.sequences(root)]
     return [frame for one in found for frame in one.frames], np.concatenate([one.projected for one in found])
 
 
@@ -51,7 +52,7 @@ def test_worst_come_first_and_say_why():
     rows[:, 0] += [0, 50, 80, 300, 20, 500]
     table = table_of(frames, rows)
     table.checked[5] = True
-    found = box_review.judge(frames, projected, table.where(np.array([0, 1, 2, 3, 5])), None)
+    found = judge(frames, projected, table.where(np.array([0, 1, 2, 3, 5])), None)
     assert [frames[one.row].number for one in found] == [50, 40, 30, 20, 10, 60]
     assert [one.kinds for one in found] == [
         {"missing"},
@@ -79,19 +80,19 @@ def test_the_other_file_judges_where_its_detector_found_a_face():
     against = table_of(frames[:3], projected[:3], "haar")
     against.boxes[:, 0] += [50, 0, 10]
     against = against._replace(sources=np.array(["haar", box_files.NOT_DETECTED, "haar"]))
-    found = box_review.judge(frames, projected, table, against)
+    found = judge(frames, projected, table, against)
     assert [one.row for one in found] == [0, 1, 2, 3]
     assert words(found[0]) == ["IoU 0.33 with haar"] and found[0].other.tolist() == [50, 0, 100, 100]
     assert words(found[1]) == ["IoU 1.00 with the projection", "the other file's detector found no face"]
     assert found[1].kinds == {"undetected"} and found[1].score == 0.5
     assert words(found[3]) == ["IoU 1.00 with the projection"]
 
-    found = box_review.judge(frames, projected, table.where(np.array([1, 2, 3])), against)
+    found = judge(frames, projected, table.where(np.array([1, 2, 3])), against)
     assert words(found[0]) == ["no box: the projection is proposed", "dashed: haar"]
     assert found[0].box.tolist() == [0, 0, 100, 100] and found[0].other.tolist() == [50, 0, 100, 100]
 
     undetected = table_of(frames, projected, box_files.NOT_DETECTED)
-    found = box_review.judge(frames, projected, undetected, None)
+    found = judge(frames, projected, undetected, None)
     assert words(found[0])[1] == "its detector found no face: this is the projection"
 
 
@@ -99,23 +100,23 @@ def test_a_box_that_jumps_where_the_head_does_not():
     frames = frames_of(11, 12, 13, 14, 15, 30)
     projected = squares((0, 0), (40, 0), (80, 0), (120, 0), (160, 0), (900, 0))  # a fast head, and a gap
     steady = table_of(frames, projected + np.array([8, 4, 0, 0]))
-    assert not [one for one in box_review.judge(frames, projected, steady, None) if one.kinds]
+    assert not [one for one in judge(frames, projected, steady, None) if one.kinds]
 
     rows = steady.boxes.copy()
     rows[2, 1] += 60
-    found = box_review.judge(frames, projected, table_of(frames, rows), None)
-    jumping = [one for one in found if box_review.JUMPS in one.kinds]
+    found = judge(frames, projected, table_of(frames, rows), None)
+    jumping = [one for one in found if JUMPS in one.kinds]
     assert [one.row for one in jumping] == [2] and found[0] == jumping[0]  # its neighbours are not to blame
     assert "jumps 0.6 widths from 00012" in words(jumping[0])
 
     rows = steady.boxes.copy()
     rows[1] += [-35, -35, 70, 70]  # about the same middle
-    jumping = [one for one in box_review.judge(frames, projected, table_of(frames, rows), None) if "jumps" in one.kinds]
+    jumping = [one for one in judge(frames, projected, table_of(frames, rows), None) if "jumps" in one.kinds]
     assert [one.row for one in jumping] == [1] and "1.7 times as wide as in 00011" in words(jumping[0])
 
     rows = steady.boxes.copy()
     rows[:2, 1] += 60  # a step: nothing tells which side is wrong
-    found = box_review.judge(frames, projected, table_of(frames, rows), None)
+    found = judge(frames, projected, table_of(frames, rows), None)
     assert {one.row for one in found if "jumps" in one.kinds} == {1, 2}
 
 

@@ -6,9 +6,18 @@ import pytest
 
 from headposeplus.boxes import files as box_files
 from headposeplus.boxes import sources as box_sources
-from headposeplus.boxes.files import BoxTable, Mapping
+from headposeplus.boxes.compare import (
+    Mapping,
+    apply_mapping,
+    compare,
+    describe,
+    fit_mapping,
+    read_mapping,
+    write_mapping,
+)
+from headposeplus.boxes.files import BoxTable
 from headposeplus.boxes.geometry import iou
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.images import read_image
 from headposeplus.raw import biwi
@@ -152,7 +161,7 @@ def test_compare_is_what_counting_pixels_gives():
     rng = np.random.default_rng(3)
     b = b._replace(sources=np.where(rng.random(len(b.ids)) < 0.2, box_files.NOT_DETECTED, "dlib-hog"))
     angles = {str(name): rng.uniform(-80, 80, 3) for name in a.ids[:30]}
-    table = box_files.compare(a, b, angles)
+    table = compare(a, b, angles)
     both = [name for name in a.ids if name in b.ids]
     for row in table.to_dict("records"):
         names = both
@@ -179,17 +188,17 @@ def test_compare_is_what_counting_pixels_gives():
 
 def test_compare_where_nothing_is_detected():
     a = random_table(3)
-    table = box_files.compare(a, a._replace(sources=np.full(3, box_files.NOT_DETECTED)))
+    table = compare(a, a._replace(sources=np.full(3, box_files.NOT_DETECTED)))
     assert table.to_dict("records") == [{"bin": "all", "frames": 3, "not_detected": 3}]
-    assert "all" in box_files.describe(table)
+    assert "all" in describe(table)
 
 
 def test_compare_without_a_frame_in_common():
     a = random_table(3)
     with pytest.raises(DatasetError, match="hold no frame in common; their ids begin with"):
-        box_files.compare(a, a._replace(ids=np.array(["x", "y", "z"])))
+        compare(a, a._replace(ids=np.array(["x", "y", "z"])))
     with pytest.raises(DatasetError, match="no pose is known for the frames of the two files, such as biwi/01/00000"):
-        box_files.compare(a, a, {"biwi/09/00001": np.zeros(3)})
+        compare(a, a, {"biwi/09/00001": np.zeros(3)})
 
 
 def test_fit_recovers_a_shift_and_a_scale_in_spite_of_outliers():
@@ -204,7 +213,7 @@ def test_fit_recovers_a_shift_and_a_scale_in_spite_of_outliers():
     ids = [f"biwi/01/{number:05d}" for number in range(count)]
     a = box_files.make(ids, np.column_stack((middle - (side - 1) / 2, side)), "projected")
     b = box_files.make(ids, np.column_stack((target - (size - 1) / 2, size)), "dlib-hog")
-    found = box_files.fit_mapping(a, b)
+    found = fit_mapping(a, b)
     assert found.shift == pytest.approx(shift, abs=0.01) and found.scale == pytest.approx(scale, abs=0.01)
     assert found.pairs == count and found.iou_after > found.iou_before + 0.1
     assert found.iou_before == pytest.approx(iou(a.boxes, b.boxes).mean())
@@ -214,21 +223,21 @@ def test_fit_recovers_a_shift_and_a_scale_in_spite_of_outliers():
     mixed = BoxTable(
         a.ids, np.where(half[:, None], b.boxes, a.boxes), np.where(half, "dlib-hog", undetected.sources), a.checked
     )
-    assert box_files.fit_mapping(a, mixed).shift == pytest.approx(box_files.fit_mapping(a, b.where(half)).shift)
+    assert fit_mapping(a, mixed).shift == pytest.approx(fit_mapping(a, b.where(half)).shift)
     with pytest.raises(DatasetError, match="the two files have 19 frames with boxes in common; a fit needs 20"):
-        box_files.fit_mapping(a, b.where(np.arange(19)))
+        fit_mapping(a, b.where(np.arange(19)))
     with pytest.raises(DatasetError, match="no frame in common"):
-        box_files.fit_mapping(a, undetected)
+        fit_mapping(a, undetected)
 
 
 def test_a_mapping_by_hand_and_through_a_file(tmp_path):
     mapping = Mapping(np.array([0.1, -0.2]), np.array([0.5, 0.75]), 40, 0.3, 0.8)
-    box_files.write_mapping(tmp_path / "map.json", mapping)
-    read = box_files.read_mapping(tmp_path / "map.json")
+    write_mapping(tmp_path / "map.json", mapping)
+    read = read_mapping(tmp_path / "map.json")
     assert read.shift.tolist() == [0.1, -0.2] and read.scale.tolist() == [0.5, 0.75] and read[2:] == mapping[2:]
     # A box of 101 x 101 about (60, 70): its middle goes to (70.1, 49.8), its sides become 50.5 and 75.75.
     table = box_files.make(["biwi/01/00003"], np.array([10, 20, 101, 101]), "imported", checked=True)
-    moved = box_files.apply_mapping(read, table)
+    moved = apply_mapping(read, table)
     assert moved.boxes[0] == pytest.approx([70.1 - 49.5 / 2, 49.8 - 74.75 / 2, 50.5, 75.75], abs=0.5)
     assert moved.sources.tolist() == ["imported+transform"] and not moved.checked[0]
 
@@ -246,13 +255,13 @@ def test_a_mapping_by_hand_and_through_a_file(tmp_path):
 )
 def test_a_faulty_mapping_is_told(tmp_path, change, says):
     path = tmp_path / "map.json"
-    box_files.write_mapping(path, Mapping(np.zeros(2), np.ones(2), 40, 0.3, 0.8))
+    write_mapping(path, Mapping(np.zeros(2), np.ones(2), 40, 0.3, 0.8))
     path.write_text(json.dumps(json.loads(path.read_text()) | change) if change else "{")
     with pytest.raises(HeadposeError, match=says) as error:
-        box_files.read_mapping(path)
+        read_mapping(path)
     assert str(path) in str(error.value)
     with pytest.raises(HeadposeError, match=r"none\.json: expected a mapping between boxes.*No such file"):
-        box_files.read_mapping(tmp_path / "none.json")
+        read_mapping(tmp_path / "none.json")
 
 
 # ---- projection and detection
@@ -428,8 +437,8 @@ def test_commands_from_projection_to_build(tiny, tmp_path, hpp, commands):
     box_files.write(tmp_path / "mixed.csv", mixed.where(np.arange(48) != 47))
     hpp("build-datasets", "--biwi", tiny / "hpdb", "--boxes", tmp_path / "mixed.csv", "--out", tmp_path / "data",
         "--size", 16, "--jobs", 1, *manifest)  # fmt: skip
-    dataset = shards.open_dataset(tmp_path / "data/biwi+")
-    fields = list(shards.read_fields(dataset, "id", "box", "box_source"))
+    dataset = open_dataset(tmp_path / "data/biwi+")
+    fields = list(read_fields(dataset, "id", "box", "box_source"))
     sources = dict(zip(*(np.concatenate([f[key] for f in fields]) for key in ("id", "box_source")), strict=True))
     assert sources == {
         str(name): {str(first): "corrected", str(third): "imported"}.get(str(name), "projected") for name in mixed.ids

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from headposeplus import rotations as rot
-from headposeplus.build import build, match
+from headposeplus.build import match
 from headposeplus.build.build import build_datasets
+from headposeplus.build.record import _recorded
 from headposeplus.build.work import Options
 from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import NAMES, Dataset, open_dataset, parts, read_fields, read_labels
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.files import locked
 from headposeplus.images import decode
@@ -27,8 +29,8 @@ OPTIONS = Options(size=32)
 
 def hashes(out):
     return {
-        name: [shard["sha256"] for shard in shards.open_dataset(out / name).info["shards"]]
-        for name in shards.NAMES
+        name: [shard["sha256"] for shard in open_dataset(out / name).info["shards"]]
+        for name in NAMES
         if (out / name / "dataset.json").exists()
     }
 
@@ -41,12 +43,12 @@ def rebuild(raw, out, **more):
 def test_match_is_what_brute_force_finds(built, tiny):
     out, _ = built
     rows = list(
-        shards.read_fields(shards.open_dataset(out / "synbiwi+"), "id", "source", "turn", "label/rotation",
+        read_fields(open_dataset(out / "synbiwi+"), "id", "source", "turn", "label/rotation",
                            "residual/geodesic", "residual/euler")
     )  # fmt: skip
     synbiwi = {key: np.concatenate([shard[key] for shard in rows]) for key in rows[0]}
-    biwi_ids, targets = shards.read_labels(shards.open_dataset(out / "biwi+"))
-    source_ids, sources = shards.read_labels(shards.open_dataset(out / "synhead+"))
+    biwi_ids, targets = read_labels(open_dataset(out / "biwi+"))
+    source_ids, sources = read_labels(open_dataset(out / "synhead+"))
     at = {name: i for i, name in enumerate(source_ids)}
     grid = np.arange(-180, 180, 1.0)
     for i in range(0, len(synbiwi["id"]), 7):
@@ -61,7 +63,7 @@ def test_match_is_what_brute_force_finds(built, tiny):
         assert rot.geodesic(own, target) == pytest.approx(synbiwi["residual/geodesic"][i], abs=1e-6)
         euler = np.abs(rot.angle_difference(rot.from_matrix(own), rot.from_matrix(target))).mean()
         assert euler == pytest.approx(synbiwi["residual/euler"][i], abs=1e-6)
-    info = shards.open_dataset(out / "synbiwi+").info
+    info = open_dataset(out / "synbiwi+").info
     assert info["residual"]["euler"]["after"]["mean"] == pytest.approx(synbiwi["residual/euler"].mean(), abs=1e-4)
     assert len(synbiwi["id"]) == 10 * len(biwi_ids)
 
@@ -85,7 +87,7 @@ def test_match_of_the_real_poses_under_another_order(real, capsys):
 
 def test_labels_are_the_raw_poses_in_the_rgb_camera(built, tiny):
     out, _ = built
-    ids, rotations = shards.read_labels(shards.open_dataset(out / "biwi+"))
+    ids, rotations = read_labels(open_dataset(out / "biwi+"))
     stored = dict(zip(ids.tolist(), rotations, strict=True))
     for name in biwi.sequences(tiny / "hpdb"):
         camera = biwi.read_calibration(tiny / "hpdb" / name / "rgb.cal")
@@ -97,8 +99,8 @@ def test_labels_are_the_raw_poses_in_the_rgb_camera(built, tiny):
 
 def test_synhead_labels_and_visibility(built, tiny):
     out, _ = built
-    dataset = shards.open_dataset(out / "synhead+")
-    ids, rotations = shards.read_labels(dataset)
+    dataset = open_dataset(out / "synhead+")
+    ids, rotations = read_labels(dataset)
     expected = {}
     for track in synhead.tracks(tiny / "synhead2_release"):
         for i, rotation in enumerate(rot.to_matrix(synhead.read_angles(track), hidden_order(0))):
@@ -114,7 +116,7 @@ def test_synhead_labels_and_visibility(built, tiny):
 def test_shards_hold_what_they_say(built):
     out, _ = built
     for name in ("biwi+", "synhead+", "synbiwi+"):
-        dataset = shards.open_dataset(out / name)
+        dataset = open_dataset(out / name)
         assert dataset.info["rows"] == sum(shard["rows"] for shard in dataset.info["shards"])
         for shard in dataset.info["shards"]:
             with h5py.File(out / name / shard["file"]) as file:
@@ -131,9 +133,9 @@ def test_shards_hold_what_they_say(built):
                 assert bytes(data[:4]) == (b"\x89PNG" if name == "biwi+" else b"\xff\xd8\xff\xe0")
                 assert decode(data).shape == (32, 32, 3)
                 assert all("about" in file[key].attrs for key in ("image/bytes", "label/pyr", "box"))
-    union = shards.open_dataset(out / "synhead++").info
+    union = open_dataset(out / "synhead++").info
     assert union["joins"] == ["synhead+", "synbiwi+"] and not union["shards"]
-    assert union["rows"] == sum(shards.open_dataset(out / name).info["rows"] for name in union["joins"])
+    assert union["rows"] == sum(open_dataset(out / name).info["rows"] for name in union["joins"])
 
 
 def test_same_bytes_with_any_number_of_jobs(built, tiny, tmp_path):
@@ -239,7 +241,7 @@ def test_an_interrupted_rebuild_is_no_dataset(tiny_copy, tmp_path):
         rebuild(tiny_copy, tmp_path / "data", options=OPTIONS._replace(strict=True))
     for name in ("biwi+", "synhead++"):
         with pytest.raises(DatasetError, match="build the dataset first"):
-            shards.open_dataset(tmp_path / "data" / name)
+            open_dataset(tmp_path / "data" / name)
 
 
 def test_other_options_are_refused_whatever_the_number_of_shards(tiny_copy, tmp_path):
@@ -258,14 +260,14 @@ def test_other_options_are_refused_whatever_the_number_of_shards(tiny_copy, tmp_
 
 def test_synhead_pp_notices_that_a_part_was_built_again(tiny_copy, tmp_path):
     rebuild(tiny_copy, tmp_path / "data")
-    union = shards.open_dataset(tmp_path / "data/synhead++")
-    assert len(shards.parts(union)) == 2
+    union = open_dataset(tmp_path / "data/synhead++")
+    assert len(parts(union)) == 2
     (tiny_copy / "synhead2_release/background/a00.png").unlink()
     build_datasets(tmp_path / "data", None, tiny_copy, order="xzy---", options=OPTIONS)
     with pytest.raises(DatasetError, match="its parts were built again since"):
-        shards.parts(union)
+        parts(union)
     rebuild(tiny_copy, tmp_path / "data")
-    assert len(shards.parts(shards.open_dataset(tmp_path / "data/synhead++"))) == 2
+    assert len(parts(open_dataset(tmp_path / "data/synhead++"))) == 2
 
 
 def test_two_builds_into_one_folder(tiny, tmp_path):
@@ -281,11 +283,11 @@ def test_groups_and_heads_without_images_are_told(tiny_copy, tmp_path):
     summary = rebuild(tiny_copy, tmp_path / "data")
     assert any("kinect/00.csv has no usable images of any head" in note for note in summary.notes)
     assert any("f02 has no usable images of 4 of 8 tracks" in note for note in summary.notes)
-    dataset = shards.open_dataset(tmp_path / "data/synbiwi+")
-    ids, _ = shards.read_labels(dataset)
+    dataset = open_dataset(tmp_path / "data/synbiwi+")
+    ids, _ = read_labels(dataset)
     assert len(ids) == 48 * 10
     # A head that lacks tracks is matched over those that it has, which are farther off.
-    sources = np.concatenate([fields["source"] for fields in shards.read_fields(dataset, "source")])
+    sources = np.concatenate([fields["source"] for fields in read_fields(dataset, "source")])
     assert not any(name.startswith("synhead/BIWI/f02") for name in sources)
     by_head = dataset.info["residual"]["by_head"]
     assert by_head["f02"]["geodesic"]["mean"] > by_head["f01"]["geodesic"]["mean"]
@@ -301,10 +303,10 @@ def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
     assert f"{root}/BIWI/m02/00: 9 images, but" in lines and "BIWI/00.csv has 10 rows" in lines
     assert f"{root}/kinect/00.csv, line 1: expected a row a frame" in lines
     assert lines.count(f"{tiny_copy}/hpdb/06/rgb.cal: not the calibration of this sequence, whose group is B") == 12
-    ids, _ = shards.read_labels(shards.open_dataset(tmp_path / "data/synhead+"))
+    ids, _ = read_labels(open_dataset(tmp_path / "data/synhead+"))
     assert any("BIWI/m01/00" in name for name in ids) and not any("BIWI/m02/00" in name for name in ids)
     assert not any("kinect" in name for name in ids)
-    assert len(shards.read_labels(shards.open_dataset(tmp_path / "data/biwi+"))[0]) == 36
+    assert len(read_labels(open_dataset(tmp_path / "data/biwi+"))[0]) == 36
     for name in ("biwi+", "synhead+"):  # damage is named by paths that do not depend on where the copy lies
         text = (tmp_path / f"data/{name}/dataset.json").read_text()
         assert str(tiny_copy) not in text and '"left_out": []' not in text
@@ -318,10 +320,7 @@ def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
 def test_neighbours(tiny, built, tmp_path):
     rebuild(tiny, tmp_path / "data", options=OPTIONS._replace(neighbours=3))
     fields = ("id", "source", "residual/geodesic", "image/offset")
-    found, best = (
-        next(shards.read_fields(shards.open_dataset(out / "synbiwi+"), *fields))
-        for out in (tmp_path / "data", built[0])
-    )
+    found, best = (next(read_fields(open_dataset(out / "synbiwi+"), *fields)) for out in (tmp_path / "data", built[0]))
     assert len(found["id"]) == 3 * len(best["id"])
     assert [name for name in found["id"] if name.count("/") == 3] == best["id"].tolist()
     assert found["id"][:3].tolist() == [best["id"][0] + rank for rank in ("", "/2", "/3")]
@@ -353,9 +352,9 @@ def test_given_boxes_are_used_and_the_rest_is_projected(tiny, tmp_path):
         tmp_path / "data", tiny / "hpdb", box_file=tmp_path / "boxes.csv", options=OPTIONS,
         manifest_file=tiny / "data_manifest.csv",
     )  # fmt: skip
-    info = shards.open_dataset(tmp_path / "data/biwi+").info
+    info = open_dataset(tmp_path / "data/biwi+").info
     assert info["boxes"] == {"imported": 1, "projected": 47}
-    fields = next(shards.read_fields(shards.open_dataset(tmp_path / "data/biwi+"), "id", "box"))
+    fields = next(read_fields(open_dataset(tmp_path / "data/biwi+"), "id", "box"))
     assert fields["id"][0] == frames[0].id and fields["box"][0].tolist() == [50, 30, 41, 41]
 
 
@@ -374,25 +373,25 @@ def test_nothing_to_build_and_sizes(tmp_path, tiny):
 
 def test_a_damaged_shard_is_named(built, tmp_path):
     out, _ = built
-    dataset = shards.open_dataset(out / "biwi+")
+    dataset = open_dataset(out / "biwi+")
     file = dataset.info["shards"][0]["file"]
     (tmp_path / file).write_bytes((out / "biwi+" / file).read_bytes()[:500])
-    copy = shards.Dataset(tmp_path, {**dataset.info, "shards": dataset.info["shards"][:1]})
+    copy = Dataset(tmp_path, {**dataset.info, "shards": dataset.info["shards"][:1]})
     with pytest.raises(DatasetError, match=file):
-        list(shards.read_fields(copy, "id"))
+        list(read_fields(copy, "id"))
     with pytest.raises(DatasetError, match=file):
         shards.read_report(tmp_path / file, shards.Origin("", ""))
     (tmp_path / "dataset.json").write_text(json.dumps(dataset.info))
     with pytest.raises(DatasetError, match="the shard is missing"):
-        shards.open_dataset(tmp_path)
+        open_dataset(tmp_path)
     with pytest.raises(DatasetError, match="build the dataset first"):
-        shards.open_dataset(tmp_path / "none")
+        open_dataset(tmp_path / "none")
 
 
 def test_crops_show_the_head_where_the_box_says(built, tiny):
     """A crop, scaled back, is the raw image inside its box."""
     out, _ = built
-    shard = next(shards.read_fields(shards.open_dataset(out / "biwi+"), "id", "box", "image/bytes", "image/offset"))
+    shard = next(read_fields(open_dataset(out / "biwi+"), "id", "box", "image/bytes", "image/offset"))
     name = str(shard["id"][5]).split("/")
     raw = cv2.imread(str(tiny / f"hpdb/{name[1]}/frame_{name[2]}_rgb.png"))[..., ::-1].astype(float)
     x, y, width, height = shard["box"][5]
@@ -408,7 +407,7 @@ def test_a_head_without_images_in_a_group_is_not_an_error(tiny_copy, tmp_path):
         manifest_file=tiny_copy / "data_manifest.csv",
     )  # fmt: skip
     assert [info["name"] for info in summary.datasets] == ["synhead+"]
-    ids, _ = shards.read_labels(shards.open_dataset(tmp_path / "synhead+"))
+    ids, _ = read_labels(open_dataset(tmp_path / "synhead+"))
     assert not any("kinect/m05" in name for name in ids) and any("BIWI/m05" in name for name in ids)
 
 
@@ -416,7 +415,7 @@ def test_a_head_without_images_in_a_group_is_not_an_error(tiny_copy, tmp_path):
 def test_the_real_frame(real, tmp_path):
     summary = build_datasets(tmp_path, real / "hpdb", box_file=real / "Biwi_plus.npz")
     assert summary.notes == ["Biwi: 15,677 of the 15,678 frames of the manifest are absent"]
-    fields = next(shards.read_fields(shards.open_dataset(tmp_path / "biwi+"), "id", "subject", "box", "label/pyr"))
+    fields = next(read_fields(open_dataset(tmp_path / "biwi+"), "id", "subject", "box", "label/pyr"))
     published = np.load(real / "Biwi_plus.npz")
     assert fields["id"].tolist() == ["biwi/01/00003"] and fields["subject"].tolist() == ["F01"]
     assert np.abs(fields["label/pyr"][0] - published["pyr"][0]).max() < 1e-4
@@ -431,7 +430,7 @@ def test_records_are_reused_only_for_the_same_key(tmp_path):
         return value
 
     path = tmp_path / "record.json"
-    assert [build._recorded(path, key, lambda key=key: compute(key)) for key in (1, 1, 2, 2)] == [1, 1, 2, 2]
+    assert [_recorded(path, key, lambda key=key: compute(key)) for key in (1, 1, 2, 2)] == [1, 1, 2, 2]
     assert calls == [1, 2]
 
 

@@ -16,7 +16,7 @@ import pytest
 from headposeplus.build.build import build_datasets
 from headposeplus.build.estimate import estimate_build
 from headposeplus.build.work import Options
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import HeadposeError
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.raw import biwi
@@ -88,7 +88,7 @@ def test_a_trial_says_what_a_build_then_makes(built, tiny, tmp_path):
     assert [one.name for one in estimates] == ["biwi+", "synhead+", "synbiwi+"]
     assert f"SynHead's rendering order: {hidden_order(0)}, set by hand" in notes
     for one in estimates:
-        info = shards.open_dataset(built[0] / one.name).info
+        info = open_dataset(built[0] / one.name).info
         assert (one.shards, one.missing, one.images) == (len(info["shards"]), len(info["shards"]), info["rows"])
         size = sum(path.stat().st_size for path in (built[0] / one.name).glob("shard-*.h5"))
         assert size / 1.5 < one.bytes < size * 1.5 and one.seconds > 0
@@ -168,5 +168,5 @@ def test_memory_does_not_grow_with_a_shard(tiny, tmp_path):
         )
         peaks.append(int(found.stdout) / 1024)
         sizes.append((out / "biwi+/shard-00000-of-00001.h5").stat().st_size / 2**20)
-    assert shards.open_dataset(out / "biwi+").info["rows"] == 3000 and sizes[1] - sizes[0] > 80
+    assert open_dataset(out / "biwi+").info["rows"] == 3000 and sizes[1] - sizes[0] > 80
     assert peaks[1] - peaks[0] < 40, f"{peaks} MiB"

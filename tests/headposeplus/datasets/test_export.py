@@ -11,7 +11,8 @@ from benchmark.scoring.submission import tomllib
 from headposeplus import rotations as rot
 from headposeplus.boxes import files as box_files
 from headposeplus.build.build import Options, build_datasets
-from headposeplus.datasets import export, shards
+from headposeplus.datasets import export
+from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import DatasetError
 from headposeplus.raw import subsets
 
@@ -34,7 +35,7 @@ def by_h5py(folder, field, name):
 def test_npz_holds_what_the_shards_hold(built, tmp_path, name):
     folder, _ = built
     path = tmp_path / "labels.npz"
-    count = export.export_npz(shards.open_dataset(folder / name), path)
+    count = export.export_npz(open_dataset(folder / name), path)
     with np.load(path, allow_pickle=False) as found:
         assert sorted(found) == ["bbox", "images", "pyr", "ypr"]
         ids = by_h5py(folder, "id", name)
@@ -50,7 +51,7 @@ def test_npz_holds_what_the_shards_hold(built, tmp_path, name):
         assert boxes.ids.tolist() == ids.tolist() and (boxes.boxes == by_h5py(folder, "box", name)).all()
     before, made = path.read_bytes(), [info.date_time for info in zipfile.ZipFile(path).infolist()]
     assert set(made) == {(1980, 1, 1, 0, 0, 0)}
-    export.export_npz(shards.open_dataset(folder / name), path)
+    export.export_npz(open_dataset(folder / name), path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["labels.npz"]
 
 
@@ -58,7 +59,7 @@ def test_npz_holds_what_the_shards_hold(built, tmp_path, name):
 def test_npz_of_the_real_frame_is_the_published_row(real, tmp_path):
     build_datasets(tmp_path / "data", real / "hpdb", None, real / "Biwi_plus.npz", options=Options(size=32), jobs=1)
     path = tmp_path / "ours.npz"
-    assert export.export_npz(shards.open_dataset(tmp_path / "data/biwi+"), path) == 1
+    assert export.export_npz(open_dataset(tmp_path / "data/biwi+"), path) == 1
     with np.load(path) as ours, np.load(real / "Biwi_plus.npz") as published:
         assert set(ours) <= set(published) and ours["images"].tolist() == published["images"][:1].tolist()
         for key in ours:
@@ -72,7 +73,7 @@ def test_npz_of_the_real_frame_is_the_published_row(real, tmp_path):
 def test_csv_holds_what_the_shards_hold(built, tmp_path, name):
     folder, _ = built
     path = tmp_path / "labels.csv"
-    count = export.export_csv(shards.open_dataset(folder / name), path)
+    count = export.export_csv(open_dataset(folder / name), path)
     table = pd.read_csv(path)
     assert count == len(table) and table["id"].tolist() == by_h5py(folder, "id", name).tolist()
     assert table["subject"].tolist() == by_h5py(folder, "subject", name).tolist()
@@ -95,7 +96,7 @@ def test_csv_holds_what_the_shards_hold(built, tmp_path, name):
 
 def test_subsets_are_exported_alone_and_whole(built, tiny, tmp_path):
     folder, _ = built
-    dataset = shards.open_dataset(folder / "biwi+")
+    dataset = open_dataset(folder / "biwi+")
     subset = subsets.find("biwi/leave-F03-out/test", tiny / "data_manifest.csv")
     assert export.export_npz(dataset, tmp_path / "a.npz", subset) == 24
     assert export.export_csv(dataset, tmp_path / "a.csv", subset) == 24
@@ -103,7 +104,7 @@ def test_subsets_are_exported_alone_and_whole(built, tiny, tmp_path):
     with np.load(tmp_path / "a.npz") as found:
         assert {image[:2] for image in found["images"]} == {"03", "15"}
     assert tomllib.loads((tmp_path / "a.toml").read_text())["ids_sha256"] == subset.sha256
-    rendered = shards.open_dataset(folder / "synhead+")
+    rendered = open_dataset(folder / "synhead+")
     for where, wanted in ((dataset, subsets.find("biwi/female")), (rendered, subset)):
         with pytest.raises(DatasetError, match="frames are not in the dataset, the first biwi/0"):
             export.export_csv(where, tmp_path / "b.csv", wanted)
@@ -115,7 +116,7 @@ def test_subsets_are_exported_alone_and_whole(built, tiny, tmp_path):
 def test_images_are_the_stored_crops(built, tiny, tmp_path):
     folder, _ = built
     subset = subsets.find("biwi/leave-F01-out/test", tiny / "data_manifest.csv")
-    assert export.export_images(shards.open_dataset(folder / "biwi+"), tmp_path, subset) == 12
+    assert export.export_images(open_dataset(folder / "biwi+"), tmp_path, subset) == 12
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")) == [f"{i}.png" for i in subset.ids]
     with h5py.File(folder / "biwi+/shard-00000-of-00004.h5") as file:
         end = file["image/offset"][1]
@@ -125,7 +126,7 @@ def test_images_are_the_stored_crops(built, tiny, tmp_path):
 
 def test_images_of_a_union_and_their_masks(built, tmp_path):
     folder, _ = built
-    count = export.export_images(shards.open_dataset(folder / "synhead++"), tmp_path)
+    count = export.export_images(open_dataset(folder / "synhead++"), tmp_path)
     ids = by_h5py(folder, "id", "synhead++")
     assert count == len(ids) and len(list(tmp_path.rglob("*.jpg"))) == len(list(tmp_path.rglob("*_mask.png"))) == count
     for index in (0, count // 2, count - 1):
@@ -141,9 +142,9 @@ def test_damaged_shards_are_told(built, tmp_path):
         file["id"][2] = b"../../outside"
         file["image/bytes"][:2] = 0
     with pytest.raises(DatasetError, match="is damaged; delete it and build again"):
-        export.export_images(shards.open_dataset(folder), tmp_path / "out")
+        export.export_images(open_dataset(folder), tmp_path / "out")
     assert not (tmp_path / "outside.png").exists()
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(DatasetError, match=f"{shard.name}: damaged shard"):
-        export.export_npz(shards.open_dataset(folder), tmp_path / "a.npz")
+        export.export_npz(open_dataset(folder), tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()

@@ -7,7 +7,8 @@ import pytest
 
 from headposeplus import rotations as rot
 from headposeplus.datasets import card as inspection
-from headposeplus.datasets import plots, shards
+from headposeplus.datasets import plots
+from headposeplus.datasets.dataset import open_dataset, read_fields, read_labels
 from headposeplus.errors import DatasetError
 from headposeplus.images import read_image
 from headposeplus.miniature.poses import hidden_order
@@ -49,7 +50,7 @@ def test_the_card_counts_what_is_there_and_names_its_sources(inspected, built):
     for name, count in counts.items():
         assert re.search(rf"^\| {re.escape(name)} +\| {count:,} +\| 32 px", card, re.MULTILINE)
         assert re.search(rf"^{re.escape(name)} +{count:,} +32 px", said, re.MULTILINE)
-        assert f"## {name}\n" in card and shards.open_dataset(built[0] / name).info["content_sha256"] in card
+        assert f"## {name}\n" in card and open_dataset(built[0] / name).info["content_sha256"] in card
     for words in ("non-commercial use", "under the terms that come with its download", "Fanelli", "CVPR 2017",
                   "ICCV 2019", "convention `pyr`, in the RGB camera"):  # fmt: skip
         assert words in card
@@ -76,14 +77,14 @@ def test_no_dataset_is_one_line(tmp_path, hpp):
 
 
 def test_residuals_before_the_turn_are_those_of_the_source_poses(built, tiny):
-    synbiwi, biwi_plus = (shards.open_dataset(built[0] / name) for name in ("synbiwi+", "biwi+"))
+    synbiwi, biwi_plus = (open_dataset(built[0] / name) for name in ("synbiwi+", "biwi+"))
     found = inspection.read_residuals(synbiwi, biwi_plus)
-    targets = dict(zip(*shards.read_labels(biwi_plus), strict=True))
+    targets = dict(zip(*read_labels(biwi_plus), strict=True))
     sources = {}
     for track in synhead.tracks(tiny / "synhead2_release"):
         for i, rotation in enumerate(rot.to_matrix(synhead.read_angles(track), hidden_order(0))):
             sources[f"{track.group}/{track.name}/{i:05d}"] = rotation
-    fields = list(shards.read_fields(synbiwi, "id", "source"))
+    fields = list(read_fields(synbiwi, "id", "source"))
     ids, names = (np.concatenate([f[key] for f in fields]) for key in ("id", "source"))
     assert len(ids) == len(found["geodesic_before"]) == 480
     euler, geodesic = [], []

@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 from headposeplus import rotations as rot
 from headposeplus.errors import HeadposeError
 from headposeplus.poses import convert
+from headposeplus.poses.columns import MATRIX_COLUMNS, QUATERNION_COLUMNS
 from headposeplus.raw import biwi
 
 ANGLES = [[5.0, -20, 3], [-41.503, 62.064, 12.802], [0, 0, 0], [30, -75, -40]]
@@ -97,8 +98,8 @@ def test_matrices_and_quaternions_are_turned_and_get_angles(tmp_path):
     matrices = rot.to_matrix(ANGLES)
     quaternions = Rotation.from_matrix(matrices).as_quat()
     forms = {
-        "matrix": dict(zip(convert.MATRIX_COLUMNS, matrices.reshape(-1, 9).T.tolist(), strict=True)),
-        "quaternion": dict(zip(convert.QUATERNION_COLUMNS, quaternions.T.tolist(), strict=True)),
+        "matrix": dict(zip(MATRIX_COLUMNS, matrices.reshape(-1, 9).T.tolist(), strict=True)),
+        "quaternion": dict(zip(QUATERNION_COLUMNS, quaternions.T.tolist(), strict=True)),
     }
     expected = tmp_path / "expected.csv"
     convert.convert_file(
@@ -113,10 +114,10 @@ def test_matrices_and_quaternions_are_turned_and_get_angles(tmp_path):
         assert list(found) == list(dict.fromkeys(["id", *columns, *rot.ANGLES]))
         assert numbers(found, rot.ANGLES) == pytest.approx(expected, abs=1e-5)
         if "r11" in columns:
-            turned = numbers(found, convert.MATRIX_COLUMNS).reshape(-1, 3, 3)
+            turned = numbers(found, MATRIX_COLUMNS).reshape(-1, 3, 3)
             assert rot.geodesic(turned, rot.to_matrix(expected, "ypr")).max() < 1e-5
         if "qx" in columns:
-            turned = Rotation.from_quat(numbers(found, convert.QUATERNION_COLUMNS)).as_matrix()
+            turned = Rotation.from_quat(numbers(found, QUATERNION_COLUMNS)).as_matrix()
             assert rot.geodesic(turned, rot.to_matrix(expected, "ypr")).max() < 1e-5
 
 
@@ -134,8 +135,8 @@ def test_matrices_and_quaternions_are_turned_and_get_angles(tmp_path):
         ({"id": [*IDS[:2], "synhead/BIWI/f01/00/00012", IDS[3]]}, {}, "line 4: expected an id with a Biwi sequence"),
         ({"id": [IDS[0], "biwi/25/00003", *IDS[2:]]}, {}, "line 3: the manifest has no Biwi sequence '25'.*--biwi"),
         ({" pitch": [0] * 4}, {}, "the column pitch comes twice"),
-        (dict.fromkeys(convert.MATRIX_COLUMNS, [1] * 4), {}, "line 2: r11 to r33 are not a rotation"),
-        (dict.fromkeys(convert.QUATERNION_COLUMNS, [0.5] * 4), {}, "line .: qx, qy, qz ... and pitch, yaw, roll are"),
+        (dict.fromkeys(MATRIX_COLUMNS, [1] * 4), {}, "line 2: r11 to r33 are not a rotation"),
+        (dict.fromkeys(QUATERNION_COLUMNS, [0.5] * 4), {}, "line .: qx, qy, qz ... and pitch, yaw, roll are"),
     ],
 )  # fmt: skip
 def test_faulty_files(tmp_path, change, arguments, says):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from headposeplus.errors import OrderError
-from headposeplus.files import workers
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.miniature.write import write_miniature
 from headposeplus.raw import render_order, synhead
 from headposeplus.rotations import ALL_ORDERS, from_matrix, to_matrix
+from headposeplus.tasks import workers
 
 # Flipping the signs of two angles mirrors all poses and all candidates alike, so an order of axes has two cases.
 CASES = ("xyz+++", "xyz++-", "xzy+--", "xzy-++", "yxz-+-", "yxz---", "yzx--+", "yzx+-+", "zxy+++", "zxy++-", "zyx-+-",

@@ -9,7 +9,7 @@ from benchmark.board import entries as scoreboard
 from benchmark.scoring import metrics, submission
 from benchmark.scoring import score as scoring
 from headposeplus import rotations as rot
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.errors import DatasetError, SubmissionError
 from headposeplus.raw import manifest, subsets
 
@@ -137,7 +137,7 @@ def test_select_takes_all_or_raises():
 @pytest.fixture
 def predicted(built, tmp_path):
     """Noisy predictions of the miniature, with the true rotations and ids."""
-    ids, truth = shards.read_labels(shards.open_dataset(built[0] / "biwi+"))
+    ids, truth = read_labels(open_dataset(built[0] / "biwi+"))
     noise = np.random.default_rng(0).normal(0, 5, (len(ids), 3))
     path = tmp_path / "predictions.csv"
     submission.write_predictions(path, ids, rot.from_matrix(truth) + noise, ABOUT)

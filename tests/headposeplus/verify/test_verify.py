@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from headposeplus import rotations as rot
-from headposeplus.build import work
 from headposeplus.errors import HeadposeError, ImageError, RawDataError
 from headposeplus.files import sha256
 from headposeplus.images import check_whole, read_image
 from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.raw.biwi import CALIBRATION_TOLERANCE
 from headposeplus.verify import raw as verify_raw
 from headposeplus.verify.report import LABEL_TOLERANCE, compare_labels, describe_raw, faults
 
@@ -105,7 +105,7 @@ def test_the_calibration_tolerance_is_between_rounding_and_the_other_group():
     rounded = [np.array([[float(f"{value:.6g}") for value in row] for row in matrix]) for matrix in groups]
     rounding = max(rot.geodesic(*map(rot.nearest_rotation, pair)) for pair in zip(groups, rounded, strict=True))
     apart = rot.geodesic(*map(rot.nearest_rotation, groups))
-    assert 100 * rounding < work.CALIBRATION_TOLERANCE < apart / 100
+    assert 100 * rounding < CALIBRATION_TOLERANCE < apart / 100
 
 
 def test_where_the_numbers_begin_is_taken_from_the_images():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headposeplus import rotations as rot
-from headposeplus.datasets import shards
+from headposeplus.datasets.dataset import INFO, NAMES, SCHEMA, open_dataset, read_labels
 from headposeplus.errors import DatasetError
 from headposeplus.files import content_hash, sha256
 from headposeplus.raw import biwi
@@ -25,11 +25,11 @@ def data(built, tmp_path):
 
 
 def info_of(folder):
-    return json.loads((folder / shards.INFO).read_text())
+    return json.loads((folder / INFO).read_text())
 
 
 def edit(folder, **changes):
-    (folder / shards.INFO).write_text(json.dumps(info_of(folder) | changes))
+    (folder / INFO).write_text(json.dumps(info_of(folder) | changes))
 
 
 def edit_shard(folder, index, **fields):
@@ -58,12 +58,12 @@ def test_whole_data(built, tiny, deep):
     out, _ = built
     report = verify_data.verify_data(out, tiny / "data_manifest.csv", deep)
     assert not report["faults"] and not report["warnings"] and json.loads(json.dumps(report)) == report
-    assert [unit["name"] for unit in report["datasets"]] == list(shards.NAMES)
+    assert [unit["name"] for unit in report["datasets"]] == list(NAMES)
     hdf5 = list(out.rglob("*.h5"))
     assert report["hashes_checked"] == len(hdf5)
     assert report["bytes_read"] == sum(path.stat().st_size for path in hdf5)
     assert [entry["state"] for entry in report["statistics"]["biwi+"]] == ["as in the manifest"] * 4
-    angles = rot.from_matrix(shards.read_labels(shards.open_dataset(out / "synhead++"))[1])
+    angles = rot.from_matrix(read_labels(open_dataset(out / "synhead++"))[1])
     found = report["statistics"]["synhead++"]["found"]
     assert np.allclose(found["mean"], angles.mean(0), atol=1e-5) and np.allclose(found["std"], angles.std(0), atol=1e-5)
     text = describe_data(report)
@@ -132,7 +132,7 @@ def test_wrong_descriptions(data):
         report,
         (data / "biwi+/dataset.json", "expected the content_sha256 "),
         (data / "synhead+/dataset.json", "expected the content_sha256 "),
-        (data / "synbiwi+/dataset.json", f"expected a dataset of schema {shards.SCHEMA}"),
+        (data / "synbiwi+/dataset.json", f"expected a dataset of schema {SCHEMA}"),
     )
 
 

@@ -1,0 +1,106 @@
+"""The commands of the scoreboard: add, build, verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark.cli.common import (
+    BOOTSTRAP_SEED,
+    DATA,
+    FAULTS,
+    FILE,
+    FOLDER,
+    LABELS,
+    MANIFEST,
+    PROTOCOL,
+    RESAMPLES,
+    SUBSET,
+    TASK,
+    _labels,
+    _say_protocol,
+    _say_suspicions,
+)
+
+
+@click.group()
+def scoreboard() -> None:
+    """Keep a scoreboard: a folder of one JSON file an entry, its predictions, and its pages."""
+
+
+@scoreboard.command()
+@click.argument("predictions", type=FILE, nargs=-1, required=True)
+@click.option("--scoreboard", "folder", type=FOLDER, default="scoreboard", show_default=True, help="Its folder.")
+@DATA
+@LABELS
+@PROTOCOL
+@TASK
+@MANIFEST
+@SUBSET
+@RESAMPLES
+@BOOTSTRAP_SEED
+def add(predictions: tuple[Path, ...], folder: Path, data: Path | None, labels: Path | None, manifest: Path | None,
+        **options: Any) -> None:  # fmt: skip
+    """Score PREDICTIONS, several files being the seeds of one method, and add them to a scoreboard.
+
+    \b
+    Example:
+      hpp scoreboard add predictions.csv --protocol biwi+/pda@1 --labels Biwi_plus.npz
+    """
+    from benchmark.board import entries as board
+    from benchmark.scoring import score as scoring
+
+    entry = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options)
+    _say_protocol(entry)
+    click.echo(f"{entry['name']}: MAE {entry['scores']['mae']:.2f} degrees")
+    _say_suspicions(entry)
+    click.echo(f"entry {board.add(folder, entry, predictions)}")
+    click.echo(f"page  {board.build(folder)}")
+
+
+@scoreboard.command()
+@click.argument("folder", type=FOLDER)
+def build(folder: Path) -> None:
+    """Build the pages of a scoreboard, Markdown and HTML, and print the first.
+
+    \b
+    Example:
+      hpp scoreboard build scoreboard
+    """
+    from benchmark.board import entries as board
+
+    path = board.build(folder)
+    click.echo(path.read_text(encoding="utf-8"))
+    click.echo(f"page {path}\nsite {folder / board.site.INDEX}")
+
+
+@scoreboard.command()
+@click.argument("folder", type=FOLDER)
+@DATA
+@LABELS
+@click.option("--strict", is_flag=True, help="Fail if any entry could not be scored again.")
+def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -> None:
+    """Check every entry of a scoreboard, and score its predictions again where the labels are at hand.
+
+    The status is 3 if any entry is not what it says, and with --strict also if any was not scored again.
+
+    \b
+    Example:
+      hpp scoreboard verify scoreboard --labels Biwi_plus.npz
+    """
+    from benchmark.board import verify as verify_room
+    from benchmark.board.verify import AGAIN
+
+    found = verify_room.verify(folder, _labels(data, labels) if data or labels else None)
+    for one in found:
+        state = "wrong" if one.faults else "right" if one.scored == AGAIN else "consistent, not scored again"
+        click.echo(f"{one.path.name}: {state}{f': {one.scored}' if one.scored not in ('', AGAIN) else ''}")
+        for fault in one.faults:
+            click.echo(f"  {fault}")
+    wrong, again = sum(bool(one.faults) for one in found), sum(one.scored == AGAIN for one in found)
+    click.echo(f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {wrong} wrong, {again} scored again")
+    if wrong or (strict and again < len(found)):
+        sys.exit(FAULTS)

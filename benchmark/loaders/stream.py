@@ -1,0 +1,140 @@
+"""A store that reads crops from the shards as they are asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from benchmark.loaders.memory import free_memory
+from benchmark.loaders.stores import (
+    AHEAD,
+    Batch,
+    _ahead,
+    _AheadStore,
+    _check,
+    _decode,
+    _Layout,
+    _open,
+    _read_offset,
+    _wait,
+)
+from headposeplus.tasks import processes_here
+
+STREAM_SHARE = 0.2  # of the machine's free memory, for the encoded crops of two windows
+_FIRST_WINDOW = 1 / 16  # of a full window: the first batch waits for all of it
+_GAP, _RUN = 64 << 10, 4 << 20  # bytes of a shard: a smaller gap is read too; a longer run is read in parts
+
+
+class _Window(NamedTuple):
+    """Some batches of a plan, and what they need: row ``rows[i]`` (sorted, each once) is ``encoded[i]``."""
+
+    batches: list[np.ndarray]
+    rows: np.ndarray
+    encoded: list[np.ndarray]
+    masks: np.ndarray | None
+
+
+class StreamStore(_AheadStore):
+    """Crops read from the shards and decoded as they are asked for, for what does not fit into memory decoded.
+
+    A plan is taken in windows of as many draws as memory allows. The rows of a window are read once each, in the
+    order of the files and in long runs, while the window before is decoded.
+    """
+
+    kind = "stream"
+
+    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+        super().__init__(layout, device, threads)
+        self._offsets = []
+        for path, rows in zip(layout.paths, np.diff(layout.starts), strict=True):
+            with _open(path) as file:
+                self._offsets.append(_read_offset(file, rows))
+        stored = sum(int(offset[-1]) for offset in self._offsets)
+        self._row_bytes = stored / len(self) + layout.rendered * layout.mask_bytes + 200
+
+    def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
+        stop = threading.Event()
+        windows = _ahead(self._windows(plan, stop), 1)
+        pool = ThreadPoolExecutor(self._threads)
+        ready: deque[tuple[Batch, list[Future[None]]]] = deque()
+        try:
+            for window in windows:
+                for rows in window.batches:
+                    ready.append(self._start(pool, window, rows))
+                    if len(ready) > AHEAD:
+                        batch, futures = ready.popleft()
+                        _wait(futures)
+                        yield batch
+                del window
+            for batch, futures in ready:
+                _wait(futures)
+                yield batch
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            windows.close()
+
+    def _start(self, pool: ThreadPoolExecutor, window: _Window, rows: np.ndarray) -> tuple[Batch, list[Future[None]]]:
+        """Start to decode a batch."""
+        crops, masks = self._empty(len(rows))
+        slots = np.searchsorted(window.rows, rows)
+        if masks is not None and window.masks is not None:
+            np.take(window.masks, slots, axis=0, out=masks.numpy(), mode="clip")
+        encoded = [window.encoded[slot] for slot in slots]
+        shard = np.searchsorted(self._layout.starts, rows, side="right") - 1
+        return (crops, masks), _decode(pool, crops.numpy(), encoded, [self._layout.paths[i] for i in shard])
+
+    def _draws(self) -> int:
+        """Return how many draws a full window may hold."""
+        return max(int(STREAM_SHARE * free_memory() / processes_here() / 2 / self._row_bytes), 1)
+
+    def _windows(self, plan: Iterable[np.ndarray], stop: threading.Event) -> Generator[_Window, None, None]:
+        most = self._draws()
+        draws = max(int(most * _FIRST_WINDOW), 1)
+        batches: list[np.ndarray] = []
+        held = 0
+        for rows in plan:
+            if batches and held + len(rows) > draws:
+                yield self._read(batches, stop)
+                batches, held, draws = [], 0, min(2 * draws, most)
+            batches.append(np.asarray(rows, np.int64))
+            held += len(rows)
+        if batches:
+            yield self._read(batches, stop)
+
+    def _read(self, batches: list[np.ndarray], stop: threading.Event) -> _Window:
+        """Read a window; once it is no longer wanted, the rest is left out."""
+        rows = np.unique(np.concatenate(batches))
+        _check(rows, len(self))
+        masks = np.empty((len(rows), self._layout.mask_bytes), np.uint8) if self._layout.rendered else None
+        encoded: list[np.ndarray] = []
+        bounds = np.searchsorted(rows, self._layout.starts)
+        for shard in np.flatnonzero(np.diff(bounds)):
+            offset = self._offsets[shard]
+            first, last = bounds[shard : shard + 2]
+            local = rows[first:last] - self._layout.starts[shard]
+            with _open(self._layout.paths[shard]) as file:
+                for run in _runs(local, offset):
+                    if stop.is_set():
+                        return _Window(batches, rows, encoded, masks)
+                    data = file["image/bytes"][offset[run[0]] : offset[run[-1] + 1]]
+                    if masks is not None:
+                        filled = len(encoded)
+                        masks[filled : filled + len(run)] = file["mask/bits"][run[0] : run[-1] + 1][run - run[0]]
+                    begins, ends = offset[run] - offset[run[0]], offset[run + 1] - offset[run[0]]
+                    # Copied, so that the gaps between them do not stay in memory.
+                    encoded += [data[a:b].copy() for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return _Window(batches, rows, encoded, masks)
+
+
+def _runs(rows: np.ndarray, offset: np.ndarray) -> list[np.ndarray]:
+    """Return rows (n,) of a shard, sorted, in runs that are worth reading in one go."""
+    gaps = offset[rows[1:]] - offset[rows[:-1] + 1]
+    parts = offset[rows] // _RUN
+    return np.split(rows, np.flatnonzero((gaps > _GAP) | (parts[1:] != parts[:-1])) + 1)

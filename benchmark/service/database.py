@@ -1,0 +1,169 @@
+"""The service's tables and its connection to the database."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from headposeplus.errors import HeadposeError
+
+SCHEMA = 1
+QUEUED, RUNNING, SCORED, FAULTY = "queued", "running", "scored", "faulty"
+LONGEST_NAME = 80
+_BUSY = 30  # seconds that a writer waits for another one of SQLite
+
+_tables = sa.MetaData()
+_schema = sa.Table("hpp_schema", _tables, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+_submitters = sa.Table(
+    "hpp_submitters",
+    _tables,
+    sa.Column("name", sa.String(LONGEST_NAME), primary_key=True),
+    sa.Column("token_sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("created", sa.String(32), nullable=False),
+    sa.Column("revoked", sa.String(32)),
+)
+_submissions = sa.Table(
+    "hpp_submissions",
+    _tables,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("submitter", sa.ForeignKey(_submitters.c.name), nullable=False),
+    sa.Column("received", sa.String(32), nullable=False),
+    sa.Column("finished", sa.String(32)),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("protocol", sa.Text, nullable=False),  # its id, or empty where the description tells
+    sa.Column("publish", sa.Boolean, nullable=False),
+    sa.Column("predictions", sa.LargeBinary),  # dropped where they are faulty
+    sa.Column("about", sa.LargeBinary, nullable=False),
+    sa.Column("key", sa.Text),
+    sa.Column("verdict", sa.Text),  # JSON: entry, faults and suspicions
+    sa.Index("hpp_submissions_status", "status", "received"),
+    sa.Index("hpp_submissions_submitter", "submitter", "received"),
+)
+
+
+class ServiceError(HeadposeError):
+    """The scoring service cannot start, or its database is not as it should be."""
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds")
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def read_url(database: str) -> URL:
+    """Return the URL of a database, with the driver that the service uses.
+
+    Raises
+    ------
+    ServiceError
+        If it is no URL of SQLite or PostgreSQL.
+    """
+    expected = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
+    try:
+        url = sa.make_url(database)
+        kind = url.get_backend_name() if url.drivername != "postgres" else "postgresql"
+    except SQLAlchemyError as error:
+        # Not the text itself: it may hold a password.
+        raise ServiceError(f"--database is not the URL of a database; {expected}") from error
+    if kind == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if kind != "sqlite":
+        raise ServiceError(f"--database names {kind[:40]!r}; {expected}")
+    if url.database in (None, "", ":memory:"):
+        raise ServiceError(f"--database names no file, and what is in memory is lost; {expected}")
+    return url
+
+
+def _connect(url: URL, wal: bool = True) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        try:
+            return sa.create_engine(url, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5})
+        except ImportError as error:
+            raise ServiceError(f"PostgreSQL needs psycopg: pip install 'headposeplus[serve]' ({error})") from error
+    engine = sa.create_engine(url, pool_size=8, connect_args={"timeout": _BUSY})
+
+    @sa.event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where the next function says so
+        connection.execute("PRAGMA foreign_keys = ON")
+        if wal:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what is acknowledged outlives a power cut
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def shown_url(url: URL) -> str:
+    """Return a database's URL without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def open_store(database: str, create: bool = True, wal: bool = True) -> Engine:
+    """Return the engine of a database; its tables are made where there are none.
+
+    Raises
+    ------
+    ServiceError
+        If it cannot be opened, has tables of another version, or, unless ``create``, has none.
+    """
+    url = read_url(database)
+    file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+    if not create and file is not None and not file.exists():
+        raise ServiceError(f"{file}: no such database; hpp serve token add NAME --database URL makes one")
+    engine = _connect(url, wal)
+    try:
+        with _writing(engine) if create else engine.connect() as connection:
+            if not sa.inspect(connection).has_table(_schema.name):
+                if not create:
+                    raise ServiceError(f"{shown_url(url)}: holds no tables of the scoring service")
+                _tables.create_all(connection)
+                connection.execute(_schema.insert().values(version=SCHEMA))
+            version = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar()
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise ServiceError(f"{shown_url(url)}: cannot be opened: {short(error)}") from error
+    except ServiceError:
+        engine.dispose()
+        raise
+    if version != SCHEMA:
+        engine.dispose()
+        raise ServiceError(
+            f"{shown_url(url)}: its tables have version {version}, this toolkit's have version {SCHEMA}; "
+            "use the release of the toolkit that made them, or another database"
+        )
+    return engine
+
+
+def short(error: Exception) -> str:
+    """Return the first line of what a database driver says, without the statement and its values."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    return said.splitlines()[0][:300] if said else type(error).__name__
+
+
+@contextmanager
+def _writing(engine: Engine) -> Iterator[Connection]:
+    """Yield a connection in a transaction that writes; on SQLite one at a time."""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection

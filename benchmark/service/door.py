@@ -1,0 +1,182 @@
+"""What every request passes first: limits on its rate and size, headers, the log."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import secrets
+import time
+from collections import deque
+
+from fastapi import HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from benchmark.service import store as service_store
+from benchmark.service.log import event, place, short_id
+from benchmark.service.pages import _answer
+
+_READING = 120.0  # seconds in which a request's body has to come
+_MANY = 10_000  # clients whose requests are remembered
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",  # a submission's address is what lets one read it
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class _Rate:
+    """Who has made how many requests in the last minute."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self._times: dict[str, deque[float]] = {}
+
+    def wait(self, who: str) -> float:
+        """Return 0 and count a request, or the seconds until one is allowed."""
+        time_now = time.monotonic()
+        if len(self._times) > _MANY:
+            self._times = {name: times for name, times in self._times.items() if times[-1] > time_now - 60}
+        times = self._times.setdefault(who, deque())
+        while times and times[0] <= time_now - 60:
+            times.popleft()
+        if len(times) >= self.per_minute:
+            return times[0] + 60 - time_now
+        times.append(time_now)
+        return 0.0
+
+
+def _pass(rate: _Rate, who: str) -> None:
+    """Count a request; raises a 429 if there were too many."""
+    wait = rate.wait(who)
+    if wait:
+        seconds = int(wait) + 1
+        detail = f"more than {rate.per_minute} requests in a minute; try again in {seconds} s"
+        raise HTTPException(429, detail, {"Retry-After": str(seconds)})
+
+
+def _address(scope: Scope) -> str:
+    """Return a client's address; of IPv6 the network, since a client has all of it."""
+    host = (scope.get("client") or ("unknown",))[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return str(host)
+    return str(ipaddress.ip_network(f"{address}/64", strict=False)) if address.version == 6 else str(address)
+
+
+class _Body:
+    """A request's body as it comes, with a limit on its size and on its time."""
+
+    def __init__(self, receive: Receive, longest: int) -> None:
+        self._receive = receive
+        self._longest = longest
+        self._end = time.monotonic() + _READING
+        self.read = 0
+        self.ended = False
+
+    async def __call__(self) -> Message:
+        """Return the next message; raises an HTTPException beyond the limits."""
+        if self.ended:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(self._end - time.monotonic(), 0.01))
+        except asyncio.TimeoutError as error:
+            self.ended = True
+            raise HTTPException(408, f"the request did not come within {_READING:g} seconds") from error
+        self.read += len(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        if self.read > self._longest:
+            raise HTTPException(413, f"the request is larger than the {self._longest:,} bytes that are taken")
+        return message
+
+    async def drain(self) -> None:
+        """Read on for a while and forget it: who sends without waiting would not see an answer before the end."""
+        self._longest *= 4
+        try:
+            while not self.ended:
+                await self()
+        except HTTPException:
+            self.ended = True
+
+
+class _Door:
+    """Gives each request an id, security headers, a place in the rate limit and a line in the log."""
+
+    def __init__(self, app: ASGIApp, engine: Engine, rate: _Rate, longest: int) -> None:
+        self._app, self._engine, self._rate, self._longest = app, engine, rate, longest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 500
+        name = secrets.token_hex(8)
+        body = _Body(receive, self._longest)
+        request = Request(scope, body)
+        request.state.submitter, request.state.rate = None, self._rate
+        started = False
+
+        async def send_on(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                waits = "100-continue" in request.headers.get("expect", "") and not body.read
+                if request.method == "POST" and not body.ended and not waits:
+                    await body.drain()
+                status, started = message["status"], True
+                present = {key.lower() for key, _ in message.get("headers", [])}
+                extra = _HEADERS | {"X-Request-Id": name}
+                message["headers"] = [*message.get("headers", []), *(
+                    (key.lower().encode(), value.encode()) for key, value in extra.items()
+                    if key.lower().encode() not in present
+                )]  # fmt: skip
+            await send(message)
+
+        try:
+            refused = await self._refused(request)
+            await (refused or self._app)(scope, body, send_on)
+        except Exception as error:
+            event("error", id=name, detail=place(error))
+            if started:
+                raise
+            detail = f"the service failed; tell the organisers the request's id, {name}"
+            await _answer(request, 500, detail)(scope, body, send_on)
+        finally:
+            event(
+                "request", id=name, method=request.method[:10], path=_logged_path(request.url.path), status=status,
+                ms=round(1000 * (time.monotonic() - began), 1), submitter=request.state.submitter,
+            )  # fmt: skip
+
+    async def _refused(self, request: Request) -> Response | None:
+        """Return an answer to a request that may not pass, else None; find out who makes it."""
+        if request.url.path == "/healthz":
+            return None
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            if kind.lower() == "bearer" and token.strip():
+                found = await run_in_threadpool(service_store.find_submitter, self._engine, token.strip())
+                request.state.submitter = found
+            who = f"token {request.state.submitter}" if request.state.submitter else _address(request.scope)
+            _pass(self._rate, who)
+            length = request.headers.get("content-length", "")
+            if length.isdecimal() and int(length) > self._longest:
+                detail = f"the request has {int(length):,} bytes; at most {self._longest:,} are taken"
+                raise HTTPException(413, detail)
+        except HTTPException as error:
+            return _answer(request, error.status_code, error.detail, error.headers)
+        except SQLAlchemyError as error:
+            event("database", detail=type(error).__name__)
+            return _answer(request, 503, "the database cannot be reached; try again in a moment", {"Retry-After": "5"})
+        return None
+
+
+def _logged_path(path: str) -> str:
+    """Return a path for the log, without what lets one read a submission."""
+    found = re.fullmatch(r"((?:/api)?/submissions/)([^/]+)", path)
+    return f"{found[1]}{short_id(found[2])}" if found else path[:200]

@@ -1,0 +1,81 @@
+"""Where the rendered heads are in their images: a ball fitted to each."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headposeplus.boxes import geometry
+from headposeplus.build.match import visible
+from headposeplus.build.record import _recorded
+from headposeplus.errors import ImageError, RawDataError
+from headposeplus.images import inscribed_circle
+from headposeplus.raw import synhead
+from headposeplus.raw.synhead import read_head
+from headposeplus.rotations import EulerOrder, Floats, to_matrix
+from headposeplus.tasks import run_tasks
+
+
+class BallWork(NamedTuple):
+    """Some images of a head in the copy at ``root``, and their poses (n, 3, 3), from which its ball is fitted."""
+
+    root: Path
+    head: str
+    images: list[Path]
+    poses: Floats
+
+
+def fit_ball(work: BallWork) -> geometry.HeadBall:
+    """Fit the ball of one head; raises RawDataError if too few of its images show it."""
+    if not work.images:
+        raise RawDataError(f"{work.root}: no image of {work.head} shows its face")
+    middles, radii, rotations = [], [], []
+    for path, pose in zip(work.images, work.poses, strict=True):
+        try:
+            middle, radius = inscribed_circle(read_head(path))
+        except ImageError:
+            continue  # the build lists it
+        middles.append(middle)
+        radii.append(radius)
+        rotations.append(pose)
+    if len(middles) < 3:
+        raise RawDataError(f"{work.root}: fewer than three readable images of {work.head}")
+    return geometry.fit_ball(np.array(middles), np.array(radii), np.array(rotations))
+
+
+HEAD_BALLS = "head_balls.json"
+BALL_IMAGES = 48  # images of a head from which its ball is fitted
+
+
+def _ball_work(copy: synhead.Copy, head: str, order: EulerOrder, margin: float) -> BallWork:
+    """Return some of the images of a head that show its face, spread over all its tracks."""
+    tracks = copy.tracks_of(head)
+    poses = np.concatenate([to_matrix(angles, order) for angles in tracks.values()])
+    paths = [path for track in tracks for path in copy.paths(track, head)]
+    seen = np.flatnonzero(visible(poses, margin))
+    chosen = seen[np.unique(np.linspace(0, len(seen) - 1, BALL_IMAGES).astype(int))] if len(seen) else seen
+    return BallWork(copy.root, head, [paths[i] for i in chosen], poses[chosen])
+
+
+def head_balls(
+    copy: synhead.Copy, out: Path, order: EulerOrder, margin: float, executor: int | Executor, keep: bool
+) -> dict[str, geometry.HeadBall]:
+    """Return the ball of each head."""
+
+    def compute() -> dict[str, Any]:
+        work = [_ball_work(copy, head, order, margin) for head in copy.heads]
+        found = run_tasks(fit_ball, work, executor, "where the heads are")
+        return {
+            head: {k: np.round(v, 4).tolist() for k, v in ball._asdict().items()}
+            for head, ball in zip(copy.heads, found, strict=True)
+        }
+
+    key = [copy.fingerprint(copy.tracks, copy.heads), str(order), margin]
+    recorded = _recorded(out / "synhead+" / HEAD_BALLS, key, compute, keep)
+    return {
+        head: geometry.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
+        for head, b in recorded.items()
+    }

@@ -1,0 +1,128 @@
+"""Running tasks in parallel processes, with a progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from headposeplus.errors import HeadposeError
+from headposeplus.files import Result, Task
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def progress(total: int, label: str, unit: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
+    """Return a progress bar on standard error; where that is no terminal, a line now and then."""
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=label,
+        unit=unit,
+        mininterval=interval,
+        dynamic_ncols=True,
+        disable=not (total and shown),
+    )
+
+
+@contextmanager
+def workers(jobs: int, dask: str | None = None) -> Iterator[int | Executor]:
+    """Yield what :func:`run_tasks` takes to run several rounds of tasks in the same processes.
+
+    ``dask`` is the address of a Dask scheduler, such as ``tcp://host:8786``; its workers need this package and see
+    the same folders. Else there are ``jobs`` processes on this machine, and with one job none but this one.
+
+    Raises
+    ------
+    HeadposeError
+        If Dask is not installed, or no scheduler answers.
+    """
+    if dask:
+        try:
+            from distributed import Client
+            from distributed.comm import get_address_host_port
+        except ImportError as error:
+            raise HeadposeError("--dask needs the package distributed: pip install 'headposeplus[dask]'") from error
+        try:
+            # Asked first: a client that fails to connect leaves threads behind.
+            socket.create_connection(get_address_host_port(dask), timeout=10).close()
+            client = Client(dask, timeout="10s")
+        except (OSError, ValueError) as error:
+            raise HeadposeError(f"--dask {dask}: no scheduler answers there: {error}") from error
+        with client, client.get_executor(pure=False) as executor:
+            yield executor
+    elif jobs <= 1:
+        yield 1
+    else:
+        # Fresh processes: a fork would copy the locks of threads that other libraries have started.
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as executor:
+            yield executor
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers_or_jobs: int | Executor, label: str
+) -> list[Result]:
+    """Return ``function`` of each task, in order, with a progress bar.
+
+    ``workers_or_jobs`` is what :func:`workers` yields, or a number of processes for these tasks alone.
+
+    Raises
+    ------
+    HeadposeError
+        If a worker dies; whatever the function raises is raised here.
+    """
+    tasks = list(tasks)
+    if isinstance(workers_or_jobs, int) and min(workers_or_jobs, len(tasks)) > 1:
+        with workers(min(workers_or_jobs, len(tasks))) as executor:
+            return run_tasks(function, tasks, executor, label)
+    with progress(len(tasks), label, "part") as bar:
+        if isinstance(workers_or_jobs, int):
+            results = []
+            for task in tasks:
+                results.append(function(task))
+                bar.update()
+            return results
+        futures: list[Future[Result]] = [workers_or_jobs.submit(function, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+        except BaseException as error:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+            if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":  # Dask's own
+                raise HeadposeError(
+                    f"{label}: a worker process was killed, perhaps for want of memory; "
+                    "run the same command again to go on, with a lower --jobs"
+                ) from error
+            raise
+        return [future.result() for future in futures]
+
+
+def processor() -> str:
+    """Return the name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def processes_here() -> int:
+    """Return how many processes ``torchrun`` has started on this machine, which share its memory and its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
