@@ -1,8 +1,21 @@
-"""Errors that a user can mend. Each message names the file, what was expected and the way out."""
+"""Errors that a user can mend. Each holds a fault: the file, what was expected and the way out."""
+
+from __future__ import annotations
+
+from headposeplus.faults import Fault
 
 
 class HeadposeError(Exception):
     """Base of every error whose cause is in the user's input; shown as one line, without a traceback."""
+
+    def __init__(self, fault: Fault | str) -> None:
+        super().__init__(fault)
+
+    @property
+    def fault(self) -> Fault:
+        """What is wrong, as fields."""
+        fault = self.args[0]
+        return fault if isinstance(fault, Fault) else Fault(str(fault))
 
 
 class RawDataError(HeadposeError):

@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+UNREADABLE = "unreadable"  # the kind of a fault: the system refuses to read the file
 _SHOWN_ROWS = 5
 _SHOWN_TEXT = 60
 
 
 class Fault(NamedTuple):
-    """What is wrong, where, and how to mend it.
+    """What is wrong, how to mend it, and where it is.
 
-    ``rows`` are all lines concerned, as a text editor counts them, or rows of a file that has no lines. ``kind`` names
-    those faults that others depend on.
+    Attributes
+    ----------
+    what, mend
+        In words; ``mend`` is empty where there is nothing to say.
+    file
+        The path of the file or folder; the name of what came without a path; or empty.
+    field
+        The key or column of the file.
+    rows
+        All rows concerned.
+    kind
+        Names those faults on which code depends.
+    unit
+        What ``rows`` count: ``line`` as a text editor does, or ``row`` where a file has no lines.
     """
 
-    where: str
     what: str
-    mend: str
+    mend: str = ""
+    file: Path | str = ""
+    field: str = ""
     rows: tuple[int, ...] = ()
     kind: str = ""
+    unit: str = "line"
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words; empty if that is not known."""
+        rows = listed(self.rows, self.unit) if self.rows else ""
+        return ", ".join(part for part in (str(self.file), self.field, rows) if part)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the fault as plain values; ``where`` is its place in words."""
+        return {"where": self.place, **self._asdict(), "file": str(self.file), "rows": list(self.rows)}
 
     def __str__(self) -> str:
         """Return the fault as one line."""
-        return f"{self.where}: {self.what}; {self.mend}" if self.where else f"{self.what}; {self.mend}"
+        text = f"{self.what}; {self.mend}" if self.mend else self.what
+        return f"{self.place}: {text}" if self.place else text
+
+
+def unreadable(path: Path, error: OSError, expected: str = "") -> Fault:
+    """Return the fault of a file or folder that the system refuses to read."""
+    what = f"cannot be read: {error.strerror}" + (f"; expected {expected}" if expected else "")
+    mend = "give yourself the right to read it" if isinstance(error, PermissionError) else ""
+    return Fault(what, mend, path, kind=UNREADABLE)
 
 
 def shown(text: object) -> str:
@@ -44,16 +78,15 @@ def said(error: object, most: int = 80) -> str:
     return " ".join(str(error)[: 5 * most].split())[:most]
 
 
-def listed(rows: Iterable[int], word: str = "line") -> str:
-    """Return rows as words, such as ``lines 3, 4 and 12 more``."""
+def listed(rows: Iterable[int], unit: str = "line") -> str:
+    """Return rows in words, such as ``lines 3, 4 and 12 more``."""
     rows = list(rows)
     if len(rows) == 1:
-        return f"{word} {rows[0]}"
+        return f"{unit} {rows[0]}"
     first = ", ".join(map(str, rows[:_SHOWN_ROWS]))
-    return f"{word}s {first}" + (f" and {len(rows) - _SHOWN_ROWS:,} more" if len(rows) > _SHOWN_ROWS else "")
+    return f"{unit}s {first}" + (f" and {len(rows) - _SHOWN_ROWS:,} more" if len(rows) > _SHOWN_ROWS else "")
 
 
-def _fault_in(lines: np.ndarray, what: str, mend: str, word: str = "line") -> Fault:
+def fault_in(lines: np.ndarray, what: str, mend: str, unit: str = "line") -> Fault:
     """Return a fault in some lines (k,)."""
-    numbers = tuple(int(line) for line in lines)
-    return Fault(listed(numbers, word), what, mend, numbers)
+    return Fault(what, mend, rows=tuple(int(line) for line in lines), unit=unit)

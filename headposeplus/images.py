@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from headposeplus.errors import ImageError
+from headposeplus.faults import Fault, unreadable
 from headposeplus.rotations import Floats, in_plane
 
 Image = np.ndarray
@@ -21,6 +22,7 @@ JPEG = (
     cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )  # fmt: skip
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+_RESTORE = "restore it from the raw archive"
 _BLOCK = 8  # pixels a side of JPEG's blocks
 # How the kinds of images begin and end.
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -42,9 +44,9 @@ def _check_ends(path: Path, start: bytes, tail: bytes, size: int) -> None:
         whole = tail.rstrip(b"\0").endswith(_JPEG_END)
     else:
         what = "an empty file" if not size else "something else"
-        raise ImageError(f"{path}: expected a PNG or JPEG image, found {what}; restore it from the raw archive")
+        raise ImageError(Fault(f"expected a PNG or JPEG image, found {what}", _RESTORE, path))
     if not whole:
-        raise TruncatedImageError(f"{path}: truncated image ({size} bytes); restore it from the raw archive")
+        raise TruncatedImageError(Fault(f"truncated image ({size} bytes)", _RESTORE, path))
 
 
 def check_whole(path: Path) -> None:
@@ -58,7 +60,7 @@ def check_whole(path: Path) -> None:
                 file.seek(0)
                 tail = file.read()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImageError(unreadable(path, error)) from error
     _check_ends(path, start, tail, size)
 
 
@@ -76,16 +78,16 @@ def read_image(path: Path, bgr: bool = False) -> Image:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImageError(unreadable(path, error)) from error
     _check_ends(path, data, data, len(data))
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a header that promises more pixels than OpenCV takes
         decoded = None
     if decoded is None:
-        raise ImageError(f"{path}: damaged image; restore it from the raw archive")
+        raise ImageError(Fault("damaged image", _RESTORE, path))
     if decoded.dtype != np.uint8:
-        raise ImageError(f"{path}: expected eight bits a channel, found {decoded.dtype}")
+        raise ImageError(Fault(f"expected eight bits a channel, found {decoded.dtype}", file=path))
     if decoded.ndim == 2:
         return cv2.cvtColor(decoded, cv2.COLOR_GRAY2RGB)
     if bgr:
@@ -106,7 +108,8 @@ def decode(data: np.ndarray) -> Image:
     """Return the RGB image of encoded bytes (n,); raises ImageError if they are damaged."""
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise ImageError("a crop in a shard cannot be decoded: the shard is damaged; delete it and build again")
+        what = "a crop in a shard cannot be decoded: the shard is damaged"
+        raise ImageError(Fault(what, "delete it and build again"))
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -11,7 +11,8 @@ import click
 from benchmark.cli.common import BIWI, FAULTS, FILE, JOBS, MANIFEST, NEEDED_BIWI, OUT_FILE
 
 if TYPE_CHECKING:
-    from headposeplus.boxes.files import BoxTable
+    from headposeplus.boxes.geometry import BoxTable
+    from headposeplus.faults import Fault
 
 _TRANSFORM = click.option("--transform", type=FILE, help="Apply this mapping, which hpp boxes fit has written.")
 
@@ -24,7 +25,14 @@ def boxes() -> None:
     """
 
 
-def _write(ctx: click.Context, out: Path, table: BoxTable, faults: list[str]) -> None:
+def _tell(ctx: click.Context, faults: list[Fault], what: str) -> None:
+    """List faults, if there are any, and end with the status that says so."""
+    if faults:
+        click.echo("\n".join([f"{len(faults):,} {what}", *map(str, faults)]))
+        ctx.exit(FAULTS)
+
+
+def _write(ctx: click.Context, out: Path, table: BoxTable, faults: list[Fault]) -> None:
     """Write boxes, and say how many there are of each source and which frames have none."""
     from headposeplus.boxes import files as box_files
 
@@ -32,9 +40,7 @@ def _write(ctx: click.Context, out: Path, table: BoxTable, faults: list[str]) ->
     counts = Counter(table.sources.tolist())
     of_each = ", ".join(f"{count:,} {source}" for source, count in sorted(counts.items()))
     click.echo(f"{len(table.ids):,} boxes ({of_each})\nboxes {out}")
-    if faults:
-        click.echo("\n".join([f"{len(faults):,} damaged frames or files without a box:", *faults]))
-        ctx.exit(FAULTS)
+    _tell(ctx, faults, "damaged frames or files without a box:")
 
 
 @boxes.command()
@@ -136,7 +142,8 @@ def correct(ctx: click.Context, file: Path, corrections: Path, out: Path) -> Non
 @click.argument("b", type=FILE)
 @BIWI
 @MANIFEST
-def compare(a: Path, b: Path, biwi: Path | None, manifest: Path | None) -> None:
+@click.pass_context
+def compare(ctx: click.Context, a: Path, b: Path, biwi: Path | None, manifest: Path | None) -> None:
     """Show how the boxes of the files A and B overlap: over all frames and, with --biwi, by pose.
 
     \b
@@ -148,8 +155,9 @@ def compare(a: Path, b: Path, biwi: Path | None, manifest: Path | None) -> None:
     from headposeplus.boxes import sources as box_sources
     from headposeplus.boxes.compare import describe
 
-    angles = box_sources.read_angles(biwi, manifest) if biwi else None
+    angles, faults = box_sources.read_angles(biwi, manifest) if biwi else (None, [])
     click.echo(describe(compare_room.compare(box_files.read(a), box_files.read(b), angles)))
+    _tell(ctx, faults, "damaged frames or files, whose poses are not in the bins:")
 
 
 @boxes.command()
@@ -181,8 +189,13 @@ def fit(a: Path, b: Path, out: Path) -> None:
 @OUT_FILE
 @click.option("--against", type=FILE, help="Boxes to compare with, such as a detector's.  [default: the projection]")
 @click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="Frames on the page.")
+@MANIFEST
 @JOBS
-def review(file: Path, biwi: Path, out: Path, against: Path | None, limit: int, jobs: int | None) -> None:
+@click.pass_context
+def review(
+    ctx: click.Context, file: Path, biwi: Path, out: Path, against: Path | None, limit: int, manifest: Path | None,
+    jobs: int | None,
+) -> None:  # fmt: skip
     """Write a page, HTML, to look at the boxes of FILE and correct them, the most doubtful first.
 
     Open it in a browser, drag boxes or type numbers, and save the corrections; hpp boxes correct applies them.
@@ -197,11 +210,10 @@ def review(file: Path, biwi: Path, out: Path, against: Path | None, limit: int, 
     from headposeplus.tasks import cores
 
     other = box_files.read(against) if against else None
-    found = box_review.write_review(box_files.read(file), find_root(biwi), out, other, limit, jobs or cores())
+    found = box_review.write_review(box_files.read(file), find_root(biwi), out, other, limit, jobs or cores(), manifest)
     click.echo(
         f"{found.frames:,} frames: {found.missing:,} without a box, {found.disagreeing:,} that disagree, "
         f"{found.jumping:,} jumps, {found.undetected:,} not detected, {found.checked:,} checked before; "
         f"{found.shown:,} are on the page\npage {out}"
     )
-    for line in found.unreadable:
-        click.echo(line)
+    _tell(ctx, found.unreadable, "damaged frames or files that are not on the page:")

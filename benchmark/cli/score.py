@@ -125,20 +125,15 @@ def check(
       hpp check predictions.csv --protocol biwi+/pda@1 --labels Biwi_plus.npz
     """
     from benchmark.scoring import score as scoring
-    from benchmark.scoring.submission import about_path
+    from benchmark.scoring.submission import ABOUT, about_path
     from headposeplus.files import write_json
 
     truth = _labels(data, labels) if data or labels else None
     checked, reference = scoring.check_files(predictions, truth, protocol, task)
     for word, found in (("fault", checked.faults), ("suspicion", checked.suspicions)):
         for fault in found:
-            inside = fault.where.removeprefix("TOML").removeprefix(", ")
-            file = about_path(predictions) if fault.where.startswith("TOML") else predictions
-            click.echo(
-                f"{word}: {file}, {fault._replace(where=inside)}"
-                if inside
-                else f"{word}: {file}: {fault._replace(where='')}"
-            )
+            file = about_path(predictions) if fault.file == ABOUT else predictions
+            click.echo(f"{word}: {fault._replace(file=file)}")
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
     against = f"{reference.protocol.id}, {reference.protocol.frames:,} frames"
     counts = f"{_count(checked.faults, 'fault')}, {_count(checked.suspicions, 'suspicion')}"
@@ -148,7 +143,7 @@ def check(
     if json_file:
         record = {
             "protocol": reference.protocol.id,
-            **{k: [f._asdict() for f in getattr(checked, k)] for k in ("faults", "suspicions")},
+            **{k: [f.to_json() for f in getattr(checked, k)] for k in ("faults", "suspicions")},
         }
         write_json(json_file, record)
     if checked.faults:

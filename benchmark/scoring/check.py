@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmark.scoring.protocols import Reference
-from benchmark.scoring.submission import read_about, repeated
+from benchmark.scoring.submission import about_fault, read_about, repeated
 from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, _suspicions
 from headposeplus.faults import Fault, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS
@@ -39,7 +39,6 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
     a mended file would have, which is for those whose labels are secret.
     """
     fields, faults = read_about(about)
-    faults = [fault._replace(where=f"TOML, {fault.where}" if fault.where else "TOML") for fault in faults]
     faults += _against_protocol(fields, reference)
     poses = read(predictions, fields.get("convention", reference.protocol.convention))
     faults += poses.faults
@@ -69,8 +68,8 @@ def _against_protocol(fields: dict[str, Any], reference: Reference) -> list[Faul
     camera = fields.get("camera", protocol.camera)
     if camera != protocol.camera:
         faults.append(
-            Fault(
-                "TOML, camera",
+            about_fault(
+                "camera",
                 f"poses in the {camera} camera, but {protocol.id} scores those in the {protocol.camera} camera",
                 f"hpp convert --from-camera {camera} --to-camera {protocol.camera} writes those; then say so",
             )
@@ -79,13 +78,13 @@ def _against_protocol(fields: dict[str, Any], reference: Reference) -> list[Faul
     whole = protocol.id.partition(":")[0]
     if fields.get("protocol", whole) not in ("", whole, protocol.id):
         what = f"predictions for {shown(fields['protocol'])}, to be scored under {protocol.id}"
-        faults.append(Fault("TOML, protocol", what, "score them under their own, or change the line if that is wrong"))
+        faults.append(about_fault("protocol", what, "score them under their own, or change the line if that is wrong"))
     if fields.get("task") and "protocol" not in fields and fields["task"] != protocol.task:
         what = f"predictions for the task {fields['task']}, to be scored under {protocol.id}"
-        faults.append(Fault("TOML, task", what, "score them under a protocol of their task, or change the line"))
+        faults.append(about_fault("task", what, "score them under a protocol of their task, or change the line"))
     if fields.get("uses_target_images") and protocol.task == "intra":
         what = f"training saw test images, which {protocol.id} does not allow"
-        faults.append(Fault("TOML, uses_target_images", what, "train without them"))
+        faults.append(about_fault("uses_target_images", what, "train without them"))
     return faults
 
 
@@ -100,7 +99,7 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
     missing = [name for name in wanted if name not in position]
     if len(missing) == len(wanted):
         mend = f"give each frame its id, such as {wanted[0]} (hpp submission template writes them all)"
-        return None, [Fault("", f"no id is one of the test set's, the first {shown(poses.ids[0])}", mend)]
+        return None, [Fault(f"no id is one of the test set's, the first {shown(poses.ids[0])}", mend)]
     if missing:
         some = ", ".join(missing[:3])
         what = f"{len(missing):,} of {len(wanted):,} frames are missing, the first {some}"
@@ -108,7 +107,7 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
         # Who sends predictions to a service has no say in its frames.
         if figures and not reference.protocol.subset:
             mend += "; to score only those of a subset, name it with --subset (hpp subsets lists them)"
-        faults.append(Fault("", what, mend))
+        faults.append(Fault(what, mend))
     extra = np.array([name not in known and name not in reference.beyond for name in poses.ids.tolist()])
     if extra.any():
         what = f"{int(extra.sum()):,} ids are not in the test set, the first {shown(poses.ids[int(extra.argmax())])}"
@@ -132,13 +131,13 @@ def _too_uniform(poses: Poses, fields: dict[str, Any], reference: Reference) -> 
         mend = (
             "write the predictions anew, one for each image; constant_output = true in the TOML says it is on purpose"
         )
-        return [Fault("", "every row holds the same pose", mend, kind=CONSTANT)]
+        return [Fault("every row holds the same pose", mend, kind=CONSTANT)]
     if poses.form == ANGLE_COLUMNS and reference.labels is None and len(good) >= 10:
         values = poses.values[np.isfinite(poses.rotations).all(axis=(1, 2))]
         spread = values.std(axis=0).max() / max(reference.protocol.label_std)
         if np.abs(values).max() <= np.pi and _RADIANS[0] < spread < _RADIANS[1]:
             what = "angles in radians, by their size"
-            return [Fault("", what, "multiply pitch, yaw and roll by 180 / pi", kind=UNITS)]
+            return [Fault(what, "multiply pitch, yaw and roll by 180 / pi", kind=UNITS)]
     return []
 
 
@@ -152,4 +151,4 @@ def _odd_training(fields: dict[str, Any], reference: Reference) -> list[Fault]:
     if not given or reference.protocol.task not in ("da", "pda") or plain(given) == plain(wanted):
         return []
     what = f"training data {shown(given)}, where {reference.protocol.id} is about {wanted}"
-    return [Fault("TOML, training_data", what, "other data belong under biwi+/cross@1")]
+    return [about_fault("training_data", what, "other data belong under biwi+/cross@1")]

@@ -14,7 +14,7 @@ from benchmark.scoring.evaluation import RESAMPLES, Comparison, Evaluation, comp
 from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.metrics import scores
 from benchmark.scoring.protocols import Protocol, Reference
-from benchmark.scoring.submission import about_path, read_about, read_files, stop, template
+from benchmark.scoring.submission import ABOUT, about_fault, about_path, read_about, read_files, stop, template
 from headposeplus import __version__
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
@@ -28,6 +28,7 @@ _ABOUT = (
 )  # fmt: skip
 # What several seeds of one method have in common.
 _SAME = ("name", "authors", "training_data", "selection", "uses_target_images")
+_NAMING = {(ABOUT, "protocol"), (ABOUT, "task")}  # the fields that name a protocol
 _DIGITS, _FEWER = 4, 3
 
 
@@ -197,9 +198,9 @@ def check_files(
         try:
             given = _named_protocol(about)
         except SubmissionError as error:
-            told = [Fault("TOML, protocol", str(error), "hpp protocols lists them")]
+            told = [about_fault("protocol", str(error), "hpp protocols lists them")]
         if truth is not None and wanted == "intra" and not about.get("protocol"):
-            told = [Fault("TOML, task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
+            told = [about_fault("task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
         wanted = "cross" if told else wanted
     if truth is not None:
         reference = protocols.reference(given, truth, wanted or "cross")
@@ -209,7 +210,7 @@ def check_files(
     checked = check(data, toml, reference)
     if told:
         # Frames and labels were not those that are meant.
-        kept = [fault for fault in checked.faults if not fault.where.startswith(("TOML, protocol", "TOML, task"))]
+        kept = [fault for fault in checked.faults if (fault.file, fault.field) not in _NAMING]
         checked = checked._replace(faults=told + kept, rotations=None)
     return checked, reference
 

@@ -31,6 +31,7 @@ TEXTS = {
 }  # fmt: skip
 SWITCHES = ("uses_target_images", "constant_output")
 FIELDS = (*TEXTS, *SWITCHES, "seed", "run")
+ABOUT = "TOML"  # the file of a fault in the description of predictions, which may have come without a path
 MAX_ABOUT = 16 << 10  # bytes of a TOML
 _MAX_DOTS = 50  # in a line: dotted keys cost a parser their square
 _LINK = re.compile(r"https?://[^\s<>\"'\\]+")
@@ -91,24 +92,29 @@ camera = "{protocol.camera}"              # {cameras}; the protocol scores poses
     return rows.getvalue(), about
 
 
+def about_fault(field: str, what: str, mend: str) -> Fault:
+    """Return a fault in a field of the description of predictions."""
+    return Fault(what, mend, ABOUT, field)
+
+
 def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
     """Return the fields of a TOML that are as they should be, and what is wrong with the others."""
     if len(data) > MAX_ABOUT:
         return {}, [
-            Fault("", f"{len(data):,} bytes", f"keep to the fields of the template, {MAX_ABOUT:,} bytes at most")
+            about_fault("", f"{len(data):,} bytes", f"keep to the fields of the template, {MAX_ABOUT:,} bytes at most")
         ]
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return {}, [Fault("", "not UTF-8", "save it as UTF-8")]
+        return {}, [about_fault("", "not UTF-8", "save it as UTF-8")]
     for number, line in enumerate(text.split("\n"), 1):
         if line.count(".") > _MAX_DOTS:
-            return {}, [Fault(f"line {number}", f"more than {_MAX_DOTS} dots", 'part a long text by """', (number,))]
+            return {}, [Fault(f"more than {_MAX_DOTS} dots", 'part a long text by """', ABOUT, rows=(number,))]
     try:
         content = tomllib.loads(text.replace("\r\n", "\n"))
     except (ValueError, RecursionError) as error:
         mend = 'write texts in quotes, name = "text", and true or false in small letters'
-        return {}, [Fault("", f"not TOML: {said(error, 120)}", mend)]
+        return {}, [about_fault("", f"not TOML: {said(error, 120)}", mend)]
     return _checked(content)
 
 
@@ -117,7 +123,7 @@ def _checked(content: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     for key in REQUIRED:
         value = content.get(key, "")
         if isinstance(value, str) and not value.strip():
-            faults.append(Fault(key, "missing" if key not in content else "empty", _expected(key)))
+            faults.append(about_fault(key, "missing" if key not in content else "empty", _expected(key)))
     for key, value in content.items():
         text = " ".join(value.split()) if isinstance(value, str) else value
         fault = _field_fault(key, value)
@@ -143,7 +149,7 @@ def _field_fault(key: str, value: Any) -> Fault | None:
     if key not in FIELDS:
         near = difflib.get_close_matches(key[:80], FIELDS, 1)
         hint = f"did you mean {near[0]}?" if near else "remove it, or move it below [run]"
-        return Fault(shown(key), "an unknown field", hint)
+        return about_fault(shown(key), "an unknown field", hint)
     if key in TEXTS:
         return _text_fault(key, value)
     if key == "run":
@@ -153,7 +159,7 @@ def _field_fault(key: str, value: Any) -> Fault | None:
         wanted, expected = "whole number from 0 on", "write seed = 0, or whichever it was"
     else:
         fine, wanted, expected = isinstance(value, bool), "true or false", _expected(key)
-    return None if fine else Fault(key, f"{shown(value)} is no {wanted}", expected)
+    return None if fine else about_fault(key, f"{shown(value)} is no {wanted}", expected)
 
 
 def _text_fault(key: str, value: Any) -> Fault | None:
@@ -173,7 +179,7 @@ def _text_fault(key: str, value: Any) -> Fault | None:
         what, mend = f"{shown(value)} is no link", "begin it with http:// or https://, or leave it empty"
     else:
         return None
-    return Fault(key, what, mend)
+    return about_fault(key, what, mend)
 
 
 def read_files(path: Path) -> tuple[bytes, bytes]:
@@ -225,14 +231,14 @@ def repeated(poses: Poses) -> list[Fault]:
         return []
     at = int(again.argmax())
     place = poses.lines[first[inverse.ravel()[at]]]
-    what = f"{shown(poses.ids[at])} comes twice, first in {poses.word} {place}"
+    what = f"{shown(poses.ids[at])} comes twice, first in {poses.unit} {place}"
     return [poses.fault(again, what, "keep one row a frame")]
 
 
-def stop(path: object, faults: list[Fault]) -> None:
+def stop(path: Path, faults: list[Fault]) -> None:
     """Raise SubmissionError if there are faults."""
     if faults:
         more = f" ({len(faults) - 1} more faults: hpp check lists them all)" if len(faults) > 1 else ""
         first = faults[0]
-        place = f"{path}, {first.where}" if first.where else f"{path}"
-        raise SubmissionError(f"{place}: {first.what}; {first.mend}{more}")
+        file = about_path(path) if first.file == ABOUT else path
+        raise SubmissionError(first._replace(file=file, mend=first.mend + more))

@@ -49,7 +49,7 @@ def _suspicions(
             best, errors = reading, found
     error = errors.mean()
     if error < SAME and best is None:
-        return [Fault("", "the predictions are the labels themselves", "give what a model predicts")]
+        return [Fault("the predictions are the labels themselves", "give what a model predicts")]
     # No mend is proposed that would still leave more than one pose for all frames would.
     constant = geodesic(truth, Rotation.from_matrix(truth).mean().as_matrix()).mean()
     gain, least = (_CAMERA_GAIN, _CAMERA_LEAST) if best is not None and best.kind == CAMERA else (_GAIN, _LEAST)
@@ -63,7 +63,7 @@ def _suspicions(
         now = scores(poses.rotations[places], labels.rotations, convention)["mae"]
         then = scores(best.rotations(np.arange(len(places))), labels.rotations, convention)["mae"]
         what += f": read so, the MAE would be {then:.2f} degrees instead of {now:.2f}"
-    return [Fault("", what, best.mend, kind=best.kind)]
+    return [Fault(what, best.mend, kind=best.kind)]
 
 
 def _readings(poses: Poses, places: np.ndarray, fields: dict[str, Any], labels: Labels) -> Iterator[_Reading]:

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.service import store as service_store
 from benchmark.service.log import event, place, short_id
+from headposeplus.faults import Fault
 
 if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
@@ -36,7 +37,6 @@ MEMORY = 2 << 30  # bytes that a scoring may take beyond what it starts with
 _LONGEST_ANSWER = 64 << 20  # bytes
 _TOLD = 100  # faults of a submission that are told
 _LONGEST_TEXT = 1000  # characters of a fault
-_FAULT = ("what", "where", "mend")
 _LOOK = 0.1  # seconds between two looks whether the service stops
 _IDLE = 1.0  # seconds after which the queue is looked at without having been told
 _PRELOADED = [f"benchmark.{name}" for name in ("cli.main", "service.worker", "scoring.score", "board.entries")]
@@ -75,8 +75,15 @@ class Stopped(Exception):
     """The service stops, and a scoring with it."""
 
 
-def _fault(what: str, where: str, mend: str) -> dict[str, Any]:
-    return {"entry": None, "faults": [{"what": what, "where": where, "mend": mend}], "suspicions": []}
+def _said(fault: Fault) -> dict[str, str]:
+    """Return a fault as it is told to a submitter."""
+    words = {"where": fault.place, "what": fault.what, "mend": fault.mend}
+    return {name: text[:_LONGEST_TEXT] for name, text in words.items()}
+
+
+def _faulty(fault: Fault) -> dict[str, Any]:
+    """Return the verdict on a submission that cannot be scored."""
+    return {"entry": None, "faults": [_said(fault)], "suspicions": []}
 
 
 def find_protocol(name: str, about: bytes, protocols: Sequence[Protocol]) -> Protocol | None:
@@ -100,7 +107,8 @@ def _assess(task: Task) -> dict[str, Any]:
     protocol = find_protocol(task.protocol, task.about, task.protocols)
     if protocol is None:
         served = ", ".join(protocol.id for protocol in task.protocols)
-        verdict = _fault("the protocol is not one that this service scores", "protocol", f"name one of {served}")
+        unknown = Fault("the protocol is not one that this service scores", f"name one of {served}", field="protocol")
+        verdict = _faulty(unknown)
         return {"verdict": verdict, "key": "", "judged": True}
     assess = task.assess
     if assess is None:
@@ -111,7 +119,7 @@ def _assess(task: Task) -> dict[str, Any]:
     verdict = {"entry": outcome.entry}
     for kind in ("faults", "suspicions"):
         told = getattr(outcome, kind)[:_TOLD]
-        verdict[kind] = [{name: getattr(fault, name)[:_LONGEST_TEXT] for name in _FAULT} for fault in told]
+        verdict[kind] = [_said(fault) for fault in told]
     key = ""
     if outcome.entry is not None:
         from benchmark.board.entries import key as key_of
@@ -183,7 +191,7 @@ def score_apart(task: Task, stop: threading.Event) -> Answer:
             if time.monotonic() > end:
                 mend = "send the plain CSV of the template; if it is that, tell the organisers"
                 what = f"the scoring took more than {task.seconds:g} seconds and was ended"
-                return Answer(_fault(what, "predictions", mend), event="killed", detail="timeout")
+                return Answer(_faulty(Fault(what, mend, "predictions")), event="killed", detail="timeout")
         answer = json.loads(receiver.recv_bytes(_LONGEST_ANSWER))
     except (EOFError, OSError):
         return Answer(None, event="ended", detail="no answer")
@@ -193,7 +201,7 @@ def score_apart(task: Task, stop: threading.Event) -> Answer:
         receiver.close()
     if "failed" in answer:
         mend = "send the plain CSV of the template; if it is that, tell the organisers the id of this submission"
-        return Answer(_fault(answer["failed"], "predictions", mend), event="failed", detail=answer["detail"])
+        return Answer(_faulty(Fault(answer["failed"], mend, "predictions")), event="failed", detail=answer["detail"])
     return Answer(**answer)
 
 
@@ -259,10 +267,11 @@ class Worker:
             self._insist(lambda: service_store.put_back(self._engine, job.id))
             return
         if verdict is None:
-            verdict = _fault(
-                f"the scoring ended {ATTEMPTS} times without an answer", "predictions",
+            verdict = _faulty(Fault(
+                f"the scoring ended {ATTEMPTS} times without an answer",
                 "send the plain CSV of the template; if it is that, tell the organisers the id of this submission",
-            )  # fmt: skip
+                "predictions",
+            ))  # fmt: skip
         scored = verdict["entry"] is not None
         # A submitter's key stays theirs: another's entry with the same name does not take its place.
         key = f"{answer.key}-{service_store.mark(job.submitter)}" if scored else ""

@@ -69,7 +69,7 @@ def bench_score(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
         with progress(repeats, "score", "run") as bar:
             for _ in range(repeats):
                 began = time.perf_counter()
-                subprocess.run([sys.executable, "-c", "import benchmark.cli, benchmark.report"], check=True)
+                subprocess.run([sys.executable, "-c", "import benchmark.cli.main, benchmark.board.report"], check=True)
                 found["start_up"].append(time.perf_counter() - began)
                 began = time.perf_counter()
                 checked = check(data, about, reference)

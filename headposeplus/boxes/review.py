@@ -18,11 +18,12 @@ import numpy as np
 
 from headposeplus.boxes import files as box_files
 from headposeplus.boxes.geometry import BoxTable
-from headposeplus.boxes.suspects import DISAGREES, JUMPS, MISSING, UNDETECTED, Finding, judge, read_sequence
+from headposeplus.boxes.suspects import DISAGREES, JUMPS, MISSING, UNDETECTED, Finding, judge, project
 from headposeplus.errors import DatasetError, ImageError
+from headposeplus.faults import Fault
 from headposeplus.files import write_text
 from headposeplus.images import Image
-from headposeplus.raw import biwi
+from headposeplus.raw import biwi, manifest
 from headposeplus.rotations import Floats
 from headposeplus.tasks import run_tasks
 
@@ -34,7 +35,7 @@ _TOLD = 100  # lines of a list that the page holds; it says how many there are i
 
 
 class Review(NamedTuple):
-    """What a page holds. Counts are of frames; ``unreadable`` has a line for each that cannot be shown.
+    """What a page holds. Counts are of frames; ``unreadable`` says what cannot be shown.
 
     ``disagreeing`` boxes overlap the other file's, or the projection, by less than a half; ``undetected`` are the
     frames on which a detector found no face; ``strays`` are boxes of the table whose frame is not in the raw copy, or
@@ -49,15 +50,14 @@ class Review(NamedTuple):
     undetected: int
     checked: int
     strays: int
-    unreadable: list[str]
+    unreadable: list[Fault]
 
 
 class _Thumbnail(NamedTuple):
-    """A frame's surroundings: their left, top and side in raw pixels, and a JPEG in base64, or what is wrong."""
+    """A frame's surroundings: their left, top and side in raw pixels, and a JPEG in base64."""
 
     region: tuple[int, int, int]
     jpeg: str
-    fault: str = ""
 
 
 class _Picture(NamedTuple):
@@ -68,25 +68,31 @@ class _Picture(NamedTuple):
 
 
 def write_review(
-    table: BoxTable, biwi_root: Path, out: Path, against: BoxTable | None = None, limit: int = 500, jobs: int = 1
+    table: BoxTable,
+    biwi_root: Path,
+    out: Path,
+    against: BoxTable | None = None,
+    limit: int = 500,
+    jobs: int = 1,
+    manifest_file: Path | None = None,
 ) -> Review:
     """Write a page on which the boxes of a raw Biwi copy are reviewed, worst first; return what it holds.
 
     A frame's box is judged by its overlap with ``against``'s, or with the head's projection where that holds none,
     and by how it moves between neighbouring frames. The first ``limit`` frames are shown. Only their images are read.
+    A sequence whose calibration is damaged, or another's, is left out and told.
 
     Raises
     ------
-    RawDataError
-        If a sequence has no readable calibration.
     DatasetError
         If a file of boxes holds none of the frames of the raw copy.
     """
-    names = biwi.sequences(biwi_root)
-    found = run_tasks(read_sequence, [(biwi_root, name) for name in names], jobs, "Poses")
-    frames = [frame for sequence in found for frame in sequence.frames]
-    projected = np.concatenate([np.empty((0, 4)), *(sequence.projected for sequence in found)])
-    faults = [fault for sequence in found for fault in sequence.faults]
+    groups = manifest.calibration_groups(manifest.read(manifest_file))
+    tasks = [(biwi_root, name, groups.get(name, "")) for name in biwi.sequences(biwi_root)]
+    opened = run_tasks(project, tasks, jobs, "Poses")
+    frames = [frame for sequence in opened for frame in sequence.frames]
+    projected = np.concatenate([np.empty((0, 4)), *(sequence.boxes for sequence in opened)])
+    faults = [fault for sequence in opened for fault in sequence.faults]
     for given, what in ((table, "the file under review"), (against, "the file to compare with")):
         if given is not None and len(given.ids) and not {frame.id for frame in frames} & set(given.ids.tolist()):
             raise DatasetError(
@@ -94,7 +100,7 @@ def write_review(
                 f"expected ids such as {frames[0].id if frames else 'biwi/01/00003'}"
             )
     findings = judge(frames, projected, table, against)
-    cameras = {name: biwi.read_calibration(biwi_root / name / "rgb.cal") for name in names}
+    cameras = {sequence.name: sequence.camera for sequence in opened if sequence.camera}
     shown: list[tuple[Finding, _Thumbnail]] = []
     damaged: set[int] = set()
     at = 0
@@ -104,16 +110,19 @@ def write_review(
         at += len(few)
         pictures = [_Picture(frames[f.row], cameras[frames[f.row].sequence], f.box, f.other) for f in few]
         chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
-        thumbnails = [one for chunk in run_tasks(_thumbnails, chunks, jobs, "Thumbnails") for one in chunk]
-        shown += [pair for pair in zip(few, thumbnails, strict=True) if not pair[1].fault]
-        faults += [one.fault for one in thumbnails if one.fault]
-        damaged |= {f.row for f, one in zip(few, thumbnails, strict=True) if one.fault}
+        thumbnails = [made for chunk in run_tasks(_thumbnails, chunks, jobs, "Thumbnails") for made in chunk]
+        for finding, thumbnail in zip(few, thumbnails, strict=True):
+            if isinstance(thumbnail, Fault):
+                faults.append(thumbnail)
+                damaged.add(finding.row)
+            else:
+                shown.append((finding, thumbnail))
     judged = [finding for finding in findings if finding.row not in damaged]
     strays = sorted(set(table.ids.tolist()) - {frame.id for frame in frames})
     kinds = [kind for finding in judged for kind in finding.kinds]
     review = Review(
         len(judged), len(shown), kinds.count(MISSING), kinds.count(DISAGREES), kinds.count(JUMPS),
-        kinds.count(UNDETECTED), sum(finding.checked for finding in judged), len(strays), sorted(faults),
+        kinds.count(UNDETECTED), sum(finding.checked for finding in judged), len(strays), sorted(faults, key=str),
     )  # fmt: skip
     _write_page(out, _content(review, frames, shown, table, strays))
     return review
@@ -134,17 +143,17 @@ def _region(box: Floats, other: Floats | None, size: tuple[int, int]) -> tuple[i
     return int(left), int(top), int(np.ceil(side))
 
 
-def _thumbnails(pictures: list[_Picture]) -> list[_Thumbnail]:
+def _thumbnails(pictures: list[_Picture]) -> list[_Thumbnail | Fault]:
     return [_thumbnail(picture) for picture in pictures]
 
 
-def _thumbnail(picture: _Picture) -> _Thumbnail:
+def _thumbnail(picture: _Picture) -> _Thumbnail | Fault:
     width, height = picture.camera.width, picture.camera.height
     left, top, side = region = _region(picture.box, picture.other, (width, height))
     try:
         image = biwi.read_rgb_image(picture.frame.image, picture.camera)[..., :3]
     except ImageError as error:
-        return _Thumbnail(region, "", str(error))
+        return error.fault
     square: Image = np.full((side, side, 3), 72, np.uint8)  # beyond the image it is grey
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
     if x0 < x1 and y0 < y1:
@@ -192,7 +201,7 @@ def _content(
         "corrected": box_files.CORRECTED,
         "largest": box_files.LARGEST,
         "counts": review._replace(unreadable=[])._asdict() | {"unreadable": len(review.unreadable)},
-        "unreadable": review.unreadable[:_TOLD],
+        "unreadable": [str(fault) for fault in review.unreadable[:_TOLD]],
         "strays": strays[:_TOLD],
         "cards": cards,
     }

@@ -12,9 +12,9 @@ from headposeplus.boxes import files as box_files
 from headposeplus.boxes import geometry
 from headposeplus.boxes.geometry import BoxTable
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
+from headposeplus.faults import Fault
 from headposeplus.images import Image, read_image
 from headposeplus.raw import biwi, manifest
-from headposeplus.raw.biwi import read_biwi_poses, read_camera
 from headposeplus.rotations import Floats, from_matrix
 from headposeplus.tasks import run_tasks
 
@@ -24,10 +24,10 @@ MIN_AGREEMENT = 0.1
 
 
 class Found(NamedTuple):
-    """Boxes, and a line for each frame that has none because its files are damaged."""
+    """Boxes, and what is wrong with the frames that have none."""
 
     table: BoxTable
-    faults: list[str]
+    faults: list[Fault]
 
 
 class _Sequence(NamedTuple):
@@ -68,21 +68,23 @@ def detect(
     return _all_sequences(root, str(model or ""), upsample, jobs, manifest_file)
 
 
-def read_angles(folder: Path, manifest_file: Path | None = None) -> dict[str, Floats]:
-    """Return the ``pyr`` angles (3,), degrees, RGB camera, of each readable frame of a raw Biwi, by id."""
-    poses = read_biwi_poses(biwi.find_root(folder), manifest.read(manifest_file))
-    return {
+def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[str, Floats], list[Fault]]:
+    """Return the ``pyr`` angles (3,), degrees, RGB camera, of a raw Biwi's frames by id, and what cannot be read."""
+    groups = manifest.calibration_groups(manifest.read(manifest_file))
+    rotations, faults = biwi.rgb_rotations(biwi.find_root(folder), groups)
+    angles = {
         biwi.frame_id(name, number): angles
-        for name, (numbers, rotations) in poses.items()
-        for number, angles in zip(numbers, from_matrix(rotations), strict=True)
+        for name, (numbers, of_frames) in rotations.items()
+        for number, angles in zip(numbers, from_matrix(of_frames), strict=True)
     }
+    return angles, faults
 
 
 def _all_sequences(root: Path, detector: str | None, upsample: int, jobs: int, manifest_file: Path | None) -> Found:
     groups = manifest.calibration_groups(manifest.read(manifest_file))
     tasks = [_Sequence(root, name, groups.get(name, ""), detector, upsample) for name in biwi.sequences(root)]
     parts = run_tasks(_sequence, tasks, jobs, "boxes")
-    faults = [line for part in parts for line in part.faults]
+    faults = [fault for part in parts for fault in part.faults]
     if not any(len(part.table.ids) for part in parts):
         raise DatasetError(f"{root}: no frame can be read{f'; the first fault: {faults[0]}' if faults else ''}")
     columns = [np.concatenate(arrays) for arrays in zip(*(part.table for part in parts), strict=True)]
@@ -90,21 +92,22 @@ def _all_sequences(root: Path, detector: str | None, upsample: int, jobs: int, m
 
 
 def _sequence(task: _Sequence) -> Found:
-    frames, faults = biwi.frames(task.root, task.name)
     detector = _load_detector(task.detector) if task.detector is not None else None
-    ids, found, sources = [], [], []
     try:
-        camera = read_camera(task.root, task.name, task.group)
+        sequence = biwi.open_sequence(task.root, task.name, task.group)
     except RawDataError as error:
-        frames, faults = [], [*faults, str(error)]
-    for frame in frames:
+        return Found(box_files.make([], np.zeros((0, 4)), geometry.PROJECTED), [error.fault])
+    ids, found, sources, faults = [], [], [], list(sequence.faults)
+    for frame, pose in sequence.poses():
+        if isinstance(pose, Fault):
+            faults.append(pose)
+            continue
         try:
-            pose = biwi.read_rgb_pose(frame.pose, camera)
             faces = detector(read_image(frame.image)[..., :3], task.upsample) if detector else None
         except RawDataError as error:
-            faults.append(str(error))
+            faults.append(error.fault)
             continue
-        projected = geometry.projected(pose.centre, camera)
+        projected = geometry.projected(pose.centre, sequence.camera)
         source = geometry.PROJECTED
         if faces is not None:
             agreement = geometry.iou(faces, projected)

@@ -11,6 +11,7 @@ from headposeplus.boxes import files as box_files
 from headposeplus.boxes import geometry
 from headposeplus.boxes.geometry import BoxTable
 from headposeplus.errors import RawDataError
+from headposeplus.faults import Fault
 from headposeplus.raw import biwi
 from headposeplus.rotations import Floats
 
@@ -26,12 +27,17 @@ _MISSING_SCORE = 2.0  # above every other
 _SUSPECT_SCORE = 0.5  # where an overlap, a jump or a frame without a detection begins to be suspect
 
 
-class Sequence(NamedTuple):
-    """The frames of a sequence whose pose can be read, their projected boxes (n, 4), and lines on the rest."""
+class Projected(NamedTuple):
+    """The frames of a sequence whose pose can be read, their projected boxes (n, 4), and what is wrong with the rest.
 
+    ``camera`` is None where it cannot be read: there are no frames then.
+    """
+
+    name: str
+    camera: biwi.Calibration | None
     frames: list[biwi.Frame]
-    projected: Floats
-    faults: list[str]
+    boxes: Floats
+    faults: list[Fault]
 
 
 class Finding(NamedTuple):
@@ -56,21 +62,21 @@ class Finding(NamedTuple):
         return {kind for kind, _ in self.reasons if kind}
 
 
-def read_sequence(task: tuple[Path, str]) -> Sequence:
-    """Return the frames of a sequence, given as the root and its name, with their projected boxes."""
-    root, name = task
-    complete, faults = biwi.frames(root, name)
-    camera = biwi.read_calibration(root / name / "rgb.cal")
-    frames, projected = [], []
-    for frame in complete:
-        try:
-            pose = biwi.read_rgb_pose(frame.pose, camera)
-        except RawDataError as error:
-            faults.append(str(error))
-            continue
-        frames.append(frame)
-        projected.append(geometry.projected(pose.centre, camera))
-    return Sequence(frames, np.array(projected).reshape(len(frames), 4), faults)
+def project(task: tuple[Path, str, str]) -> Projected:
+    """Return the projected boxes of a sequence, given as the root, its name and its calibration group."""
+    root, name, group = task
+    try:
+        sequence = biwi.open_sequence(root, name, group)
+    except RawDataError as error:
+        return Projected(name, None, [], np.zeros((0, 4)), [error.fault])
+    frames, projected, faults = [], [], list(sequence.faults)
+    for frame, pose in sequence.poses():
+        if isinstance(pose, Fault):
+            faults.append(pose)
+        else:
+            frames.append(frame)
+            projected.append(geometry.projected(pose.centre, sequence.camera))
+    return Projected(name, sequence.camera, frames, np.array(projected).reshape(-1, 4), faults)
 
 
 def judge(frames: list[biwi.Frame], projected: Floats, table: BoxTable, against: BoxTable | None) -> list[Finding]:

@@ -80,7 +80,7 @@ def _carry_out(plan: Plan, executor: int | Executor) -> tuple[dict[str, Any], in
         path, found = job.task.path, built[job.task.path].sha256
         if job.report is not None and written.get(path.name, found) != found:
             raise DatasetError(f"{path}: changed since it was built; delete it and run the same command again")
-    faults = relative(plan.faults, plan.tasks[0].raw)
+    faults = [relative(fault, plan.tasks[0].raw) for fault in plan.faults]
     in_order = {job.task.path: built[job.task.path] for job in jobs}
     info = _describe(plan.folder, plan.parameters, plan.more, faults, in_order)
     return info, max(one.peak_bytes for one in done)

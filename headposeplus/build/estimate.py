@@ -24,7 +24,6 @@ from headposeplus.build.record import rendering_order
 from headposeplus.build.work import Job, Options, build
 from headposeplus.datasets import shards
 from headposeplus.raw import biwi, manifest, synhead
-from headposeplus.raw.biwi import read_biwi_poses
 from headposeplus.tasks import workers
 
 _SAMPLED, _SAMPLED_SHARDS = 12, 4  # images of a shard, and shards, from which bytes and seconds are estimated
@@ -101,11 +100,12 @@ def estimate_build(
             balls = head_balls(copy, out, order_found, options.visible_margin, executor, keep=False)
             plan = plan_synhead(copy, out, options, order_found, order_source, balls)
             estimates.append(_estimate(plan, jobs))
-            notes += [*plan.notes, *plan.faults, f"SynHead's rendering order: {order_found}, {order_source}"]
+            notes += [*plan.notes, *map(str, plan.faults), f"SynHead's rendering order: {order_found}, {order_source}"]
         if source.biwi and source.synhead:
+            groups = manifest.calibration_groups(manifest.read(source.manifest))
             targets = [
                 ([biwi.frame_id(name, number) for number in numbers], rotations)
-                for name, (numbers, rotations) in read_biwi_poses(source.biwi, manifest.read(source.manifest)).items()
+                for name, (numbers, rotations) in biwi.rgb_rotations(source.biwi, groups)[0].items()
             ]
             if targets:
                 estimates.append(

@@ -10,7 +10,7 @@ import numpy as np
 
 from headposeplus.boxes import geometry
 from headposeplus.build.match import visible
-from headposeplus.build.record import _recorded
+from headposeplus.build.record import recorded
 from headposeplus.errors import ImageError, RawDataError
 from headposeplus.images import inscribed_circle
 from headposeplus.raw import synhead
@@ -74,8 +74,8 @@ def head_balls(
         }
 
     key = [copy.fingerprint(copy.tracks, copy.heads), str(order), margin]
-    recorded = _recorded(out / "synhead+" / HEAD_BALLS, key, compute, keep)
+    found = recorded(out / "synhead+" / HEAD_BALLS, key, compute, keep)
     return {
         head: geometry.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
-        for head, b in recorded.items()
+        for head, b in found.items()
     }

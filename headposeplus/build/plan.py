@@ -27,9 +27,9 @@ from headposeplus.build.work import (
 from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import SCHEMA
 from headposeplus.errors import DatasetError, HeadposeError
+from headposeplus.faults import Fault
 from headposeplus.files import content_hash, sha256
 from headposeplus.raw import biwi, manifest, synhead
-from headposeplus.raw.biwi import _sequence_hash
 from headposeplus.rotations import EulerOrder, Floats, euler_order, to_matrix
 
 
@@ -70,7 +70,7 @@ class Plan(NamedTuple):
     function: Callable[[Task], Report]
     tasks: list[Task]
     notes: list[str]
-    faults: list[str]
+    faults: list[Fault]
     more: dict[str, Any]
 
 
@@ -98,7 +98,7 @@ def plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     table = manifest.read(source.manifest)
     subjects, groups = manifest.biwi_subjects(table), manifest.calibration_groups(table)
     given = box_files.read(source.boxes) if source.boxes else None
-    found = {name: [frame.number for frame in biwi.frames(root, name)[0]] for name in names}
+    found = {name: [frame.number for frame in biwi.list_frames(root, name)[0]] for name in names}
     notes = []
     if given is not None:
         ids = {biwi.frame_id(name, number) for name, numbers in found.items() for number in numbers}
@@ -119,7 +119,7 @@ def plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     for i, name in enumerate(names):
         mine = given.where(np.char.startswith(given.ids, f"biwi/{name}/")) if given is not None else None
         subject, group = subjects.get(name, name), groups.get(name, "")
-        origin = shards.Origin(built_with, content_hash([_sequence_hash(root, name), subject, group]))
+        origin = shards.Origin(built_with, content_hash([biwi.fingerprint(root, name), subject, group]))
         path = folder / shards.shard_name(i, len(names))
         work = BiwiWork(root, name, subject, group, mine)
         tasks.append(Task(path, origin, options, root, len(found[name]), work))

@@ -9,14 +9,13 @@ from typing import Any
 
 from headposeplus.build.plan import Source
 from headposeplus.files import content_hash, read_json, write_json
-from headposeplus.raw import render_order, synhead
-from headposeplus.raw.biwi import read_biwi_poses
+from headposeplus.raw import biwi, render_order, synhead
 from headposeplus.rotations import EulerOrder, euler_order
 
 ORDER_REPORT = "render_order.json"
 
 
-def _recorded(path: Path, key: Any, compute: Callable[[], Any], keep: bool = True) -> Any:
+def recorded(path: Path, key: Any, compute: Callable[[], Any], keep: bool = True) -> Any:
     """Return what was recorded at ``path`` for the same key; else compute it and, to keep, record it."""
     of = content_hash(key)
     if path.exists():
@@ -33,11 +32,11 @@ def _inferred_order(
     copy: synhead.Copy, biwi_root: Path | None, out: Path, seed: int, executor: int | Executor, keep: bool
 ) -> render_order.OrderReport:
     def compute() -> dict[str, Any]:
-        poses = read_biwi_poses(biwi_root) if biwi_root else None
+        poses = biwi.depth_rotations(biwi_root) if biwi_root else None
         return render_order.to_json(render_order.infer(copy, poses, executor, seed))
 
     key = [copy.fingerprint(copy.tracks, copy.heads), biwi_root is not None, seed]
-    return render_order.from_json(_recorded(out / "synhead+" / ORDER_REPORT, key, compute, keep))
+    return render_order.from_json(recorded(out / "synhead+" / ORDER_REPORT, key, compute, keep))
 
 
 def rendering_order(

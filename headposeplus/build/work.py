@@ -21,11 +21,11 @@ from headposeplus.boxes.geometry import PROJECTED, BoxTable
 from headposeplus.build.match import Match, visible
 from headposeplus.datasets import shards
 from headposeplus.errors import ImageError, RawDataError
+from headposeplus.faults import Fault
 from headposeplus.files import sha256
 from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image
 from headposeplus.raw import biwi, synhead
-from headposeplus.raw.biwi import read_camera
-from headposeplus.raw.synhead import _check_head
+from headposeplus.raw.synhead import check_head
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
 
 OUTLINE = "outline"
@@ -108,14 +108,14 @@ class SynBiwiWork(NamedTuple):
 
 
 def _finish(
-    shard: shards.ShardWriter, task: Task, left_out: list[str], box_sources: Counter[str], **more: Any
+    shard: shards.ShardWriter, task: Task, left_out: list[Fault], box_sources: Counter[str], **more: Any
 ) -> Report:
     """Finish a shard and return its report; where the build is strict, raise the first damaged file instead."""
     if task.options.strict and left_out:
         raise RawDataError(left_out[0])
     report = {
         "rows": shard.count,
-        "left_out": relative(left_out, task.raw),
+        "left_out": [relative(fault, task.raw) for fault in left_out],
         "boxes": dict(sorted(box_sources.items())),
         **more,
     }
@@ -123,36 +123,38 @@ def _finish(
     return report
 
 
-def relative(lines: list[str], raw: Path) -> list[str]:
-    """Return lines on files of a raw copy, named relative to its parent: wherever it lies, damage gives one text."""
-    return [line.replace(f"{raw.parent}/", "") for line in lines]
+def relative(fault: Fault, raw: Path) -> str:
+    """Return a fault of a raw copy as a line, with paths relative to its parent: wherever it lies, the text is one."""
+    return str(fault).replace(f"{raw.parent}/", "")
 
 
 def build_biwi(task: Task) -> Report:
     """Build one sequence of Biwi+."""
     work: BiwiWork = task.work
-    frames, left_out = biwi.frames(work.root, work.sequence)
-    given = {}
-    if work.boxes is not None:
-        given = {str(name): i for i, name in enumerate(work.boxes.ids)}
+    left_out: list[Fault] = []
     sources: Counter[str] = Counter()
     with shards.write_shard(task.path, task.origin) as shard:
         try:
-            camera = read_camera(work.root, work.sequence, work.calibration_group)
+            sequence = biwi.open_sequence(work.root, work.sequence, work.calibration_group)
         except RawDataError as error:
-            left_out += [f"{error} ({frame.id} needs it)" for frame in frames]
+            frames, left_out = biwi.list_frames(work.root, work.sequence)
+            left_out += [error.fault._replace(mend=f"{error.fault.mend} ({frame.id} needs it)") for frame in frames]
             return _finish(shard, task, left_out, sources)
-        for frame in frames[: task.limit]:
+        left_out += sequence.faults
+        given = {str(name): i for i, name in enumerate(work.boxes.ids)} if work.boxes is not None else {}
+        for frame, pose in itertools.islice(sequence.poses(), task.limit):
+            if isinstance(pose, Fault):
+                left_out.append(pose)
+                continue
             try:
-                image = biwi.read_rgb_image(frame.image, camera, bgr=True)
-                pose = biwi.read_rgb_pose(frame.pose, camera)
+                image = sequence.read_image(frame, bgr=True)
             except RawDataError as error:
-                left_out.append(str(error))
+                left_out.append(error.fault)
                 continue
             if work.boxes is not None and frame.id in given:
                 box, source = work.boxes.boxes[given[frame.id]], str(work.boxes.sources[given[frame.id]])
             else:
-                box, source = geometry.projected(pose.centre, camera), PROJECTED
+                box, source = geometry.projected(pose.centre, sequence.camera), PROJECTED
             sources[source] += 1
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
             encoded = encode(picture, lossless=True, bgr=True)
@@ -169,14 +171,14 @@ def _synthetic_crop(
     principal = np.array([(width - 1) / 2, (height - 1) / 2])
     box = geometry.of_ball(ball, rotation, turn, principal)
     picture, inside = crop_foreground(image, crop_matrix(box, options.size, turn, principal), options.size)
-    _check_head(path, inside)
+    check_head(path, inside)
     return encode(picture, options.lossless, bgr=True), inside, box
 
 
 def build_synhead(task: Task) -> Report:
     """Build one head and group of SynHead+."""
     work: SynHeadWork = task.work
-    left_out: list[str] = []
+    left_out: list[Fault] = []
     sources: Counter[str] = Counter()
     hidden = 0
     with shards.write_shard(task.path, task.origin) as shard:
@@ -192,7 +194,7 @@ def build_synhead(task: Task) -> Report:
                 try:
                     encoded, mask, box = _synthetic_crop(path, rotations[index], 0.0, work.ball, task.options)
                 except ImageError as error:
-                    left_out.append(str(error))
+                    left_out.append(error.fault)
                     continue
                 sources[OUTLINE] += 1
                 name = synhead.image_id(track.group, work.head, track.name, int(index))
@@ -203,7 +205,7 @@ def build_synhead(task: Task) -> Report:
 def build_synbiwi(task: Task) -> Report:
     """Build SynBiwi+ for one sequence of Biwi+: a row a frame, head and neighbour."""
     work: SynBiwiWork = task.work
-    left_out: list[str] = []
+    left_out: list[Fault] = []
     sources: Counter[str] = Counter()
     with shards.write_shard(task.path, task.origin) as shard:
         for i, frame in enumerate(work.frames):
@@ -216,7 +218,7 @@ def build_synbiwi(task: Task) -> Report:
                 try:
                     encoded, mask, box = _synthetic_crop(path, one.source[i, rank], turn, one.ball, task.options)
                 except ImageError as error:
-                    left_out.append(str(error))
+                    left_out.append(error.fault)
                     continue
                 sources[OUTLINE] += 1
                 extra = {

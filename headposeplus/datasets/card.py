@@ -12,8 +12,7 @@ from headposeplus.datasets import plots
 from headposeplus.datasets.dataset import INFO, NAMES, Dataset, open_dataset, read_fields, read_labels
 from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.files import write_text
-from headposeplus.images import read_image
-from headposeplus.raw import biwi
+from headposeplus.raw import biwi, manifest
 from headposeplus.rotations import ANGLES, Floats, euler_difference, geodesic, in_plane
 
 CARD = "card.md"
@@ -171,28 +170,34 @@ def read_residuals(synbiwi: Dataset, biwi_plus: Dataset) -> dict[str, Floats]:
 
 
 def mesh_frames(root: Path, seed: int = 0) -> tuple[list[plots.MeshFrame], str]:
-    """Return some frames of raw Biwi with the mesh of their subject, and a remark on sequences that have none.
+    """Return some frames of raw Biwi with the mesh of their subject, and a remark on sequences that are not shown.
 
     One random frame each of sequences spread over those that have a mesh, ``NN.obj`` beside the sequence's folder.
     """
     rng = np.random.default_rng(seed)
-    names = biwi.sequences(root)
+    names, groups = biwi.sequences(root), manifest.calibration_groups(manifest.read())
     having = [name for name in names if (root / f"{name}.obj").is_file()]
     chosen = [having[i] for i in np.unique(np.linspace(0, len(having) - 1, _MESHES).astype(int))] if having else []
-    frames = []
+    frames, faults = [], []
     for name in chosen:
         try:
             vertices, triangles = biwi.read_mesh(root / f"{name}.obj")
-            camera = biwi.read_calibration(root / name / "rgb.cal")
-            all_frames = biwi.frames(root, name)[0]
-            frame = all_frames[int(rng.integers(len(all_frames)))]
-            pose = biwi.to_rgb_camera(biwi.read_pose(frame.pose), camera)
-            image = np.ascontiguousarray(read_image(frame.image)[..., :3])
-        except (RawDataError, ValueError):
-            continue  # hpp verify and the build list what is damaged
-        frames.append(plots.MeshFrame(frame.id, image, vertices, triangles, pose, camera))
-    lacking = len(names) - len(having)
-    return frames, f" ({lacking} of {len(names)} sequences have none)" if lacking else ""
+            sequence = biwi.open_sequence(root, name, groups.get(name, ""))
+            if not sequence.frames:
+                continue
+            frame = sequence.frames[int(rng.integers(len(sequence.frames)))]
+            pose = sequence.read_pose(frame.pose)
+            image = np.ascontiguousarray(sequence.read_image(frame)[..., :3])
+        except RawDataError as error:
+            faults.append(error.fault)
+            continue
+        frames.append(plots.MeshFrame(frame.id, image, vertices, triangles, pose, sequence.camera))
+    remarks = []
+    if lacking := len(names) - len(having):
+        remarks.append(f"{lacking} of {len(names)} sequences have none")
+    if faults:
+        remarks.append(f"{len(faults)} left out, the first: {faults[0]}")
+    return frames, f" ({'; '.join(remarks)})" if remarks else ""
 
 
 def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:

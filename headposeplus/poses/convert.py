@@ -54,11 +54,14 @@ def _calibrations(table: pd.DataFrame, path: Path, biwi_folder: Path | None, man
                 f"{path}, line {line}: expected an id with a Biwi sequence, such as biwi/01/00003, found {text[:60]!r}"
             )
     sequences = [str(name)[5:7] for name in ids]
+    groups = manifest.calibration_groups(manifest.read(manifest_file))
     if biwi_folder is not None:
         root = biwi.find_root(biwi_folder)
-        found = {name: biwi.read_calibration(root / name / "rgb.cal").rotation for name in set(sequences)}
+        found = {
+            name: biwi.open_sequence(root, name, groups.get(name, "")).camera.rotation
+            for name in sorted(set(sequences))
+        }
     else:
-        groups = manifest.calibration_groups(manifest.read(manifest_file))
         found = {}
         for name, line in zip(sequences, lines, strict=True):
             if groups.get(name) not in biwi.CALIBRATION_ROTATIONS:

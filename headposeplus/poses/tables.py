@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from scipy.spatial.transform import Rotation
 
-from headposeplus.faults import Fault, _fault_in, said, shown
+from headposeplus.faults import Fault, fault_in, said, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, FORMS, MATRIX_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE
 from headposeplus.raw.subsets import frame_id
 from headposeplus.rotations import CONVENTIONS, Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
@@ -42,7 +42,7 @@ _HEADER = "write the header id,pitch,yaw,roll (or r11 to r33, or qx, qy, qz, qw 
 class Poses(NamedTuple):
     """What a table holds: ids (n,), rotations (n, 3, 3), NaN where a row has none, and the line of each row (n,).
 
-    ``word`` is ``line``, or ``row`` where the file has no lines. ``form`` names the columns that the rotations were
+    ``unit`` is ``line``, or ``row`` where the file has no lines. ``form`` names the columns that the rotations were
     read from, ``values`` (n, k) are theirs. ``subjects`` (n,) is None where there is no such column. If ``faults`` is
     empty, all is well.
     """
@@ -54,30 +54,30 @@ class Poses(NamedTuple):
     values: Floats
     subjects: np.ndarray | None
     kind: str
-    word: str
+    unit: str
     faults: list[Fault]
 
     def fault(self, rows: np.ndarray, what: str, mend: str) -> Fault:
         """Return a fault in some rows, bool (n,)."""
-        return _fault_in(self.lines[rows], what, mend, self.word)
+        return fault_in(self.lines[rows], what, mend, self.unit)
 
 
 class _Faulty(Exception):
     """A fault that ends the reading."""
 
-    def __init__(self, what: str, mend: str, where: str = "", rows: tuple[int, ...] = ()) -> None:
+    def __init__(self, what: str, mend: str, *rows: int) -> None:
         super().__init__(what)
-        self.fault = Fault(where, what, mend, rows)
+        self.fault = Fault(what, mend, rows=rows)
 
 
 class _Columns(NamedTuple):
-    """Columns by name, as texts or numbers, and the line of each row; ``header`` is where the names stand."""
+    """Columns by name, as texts or numbers, and the line of each row; ``header`` is the line of the names."""
 
     columns: dict[str, Sequence[Any] | np.ndarray]
     lines: np.ndarray
     kind: str
-    word: str
-    header: str = ""
+    unit: str
+    header: tuple[int, ...] = ()
     decimal: str = "."
     faults: tuple[Fault, ...] = ()
 
@@ -151,7 +151,7 @@ def _read_csv(data: bytes) -> _Columns:
         if len(line) > MAX_LINE or line.count(delimiter) >= MAX_COLUMNS:
             what = f"{len(line):,} characters, {line.count(delimiter) + 1:,} cells in one line"
             mend = f"give an id and a pose a line, {MAX_COLUMNS} cells at most"
-            raise _Faulty(what, mend, f"line {number}", (number,))
+            raise _Faulty(what, mend, number)
     rows = _rows(lines, delimiter)
     names = [name.strip().strip("'\"").strip().lower() for name in rows[0][0]] if rows else []
     if not any(names):
@@ -164,13 +164,13 @@ def _read_csv(data: bytes) -> _Columns:
     if len(body) < len(rows) - 1:
         wrong = [(row, line) for row, line in rows[1:] if len(row) != len(names)]
         what = f"{len(wrong[0][0])} cells, where the header has {len(names)}"
-        faults.append(_fault_in(np.array([line for _, line in wrong]), what, "give every row a cell a column"))
+        faults.append(fault_in(np.array([line for _, line in wrong]), what, "give every row a cell a column"))
     columns: dict[str, Sequence[Any] | np.ndarray] = {}
     for place, name in enumerate(names):
         columns[name] = [row[place] for row, _ in body]
     numbers = np.array([line for _, line in body], int)
     decimal = "," if delimiter != "," else "."
-    return _Columns(columns, numbers, "CSV", "line", f"line {rows[0][1]}", decimal, tuple(faults))
+    return _Columns(columns, numbers, "CSV", "line", (rows[0][1],), decimal, tuple(faults))
 
 
 def _rows(lines: list[str], delimiter: str) -> list[tuple[list[str], int]]:
@@ -179,13 +179,12 @@ def _rows(lines: list[str], delimiter: str) -> list[tuple[list[str], int]]:
     try:
         for row in reader:
             if reader.line_num > before + 1:
-                where = before + 1
-                raise _Faulty("a quote that is not closed in its line", "close it", f"line {where}", (where,))
+                raise _Faulty("a quote that is not closed in its line", "close it", before + 1)
             before = reader.line_num
             if any(cell.strip() for cell in row):
                 rows.append((row, before))
     except csv.Error as error:
-        raise _Faulty(f"not a CSV file ({said(error)})", _HEADER, f"line {reader.line_num}") from error
+        raise _Faulty(f"not a CSV file ({said(error)})", _HEADER, reader.line_num) from error
     return rows
 
 
@@ -372,10 +371,10 @@ def _poses(table: _Columns, convention: str) -> Poses:
     columns, header = table.columns, table.header
     found = ", ".join(shown(name) for name in list(columns)[:8])
     if "id" not in columns:
-        raise _Faulty(f"no column id, but {found}", f"{_HEADER}, parted by comma, semicolon or tab", header)
+        raise _Faulty(f"no column id, but {found}", f"{_HEADER}, parted by comma, semicolon or tab", *header)
     present = [form for form in FORMS if set(form) <= set(columns)]
     if not present:
-        raise _Faulty(f"no complete pose among the columns {found}", _HEADER, header)
+        raise _Faulty(f"no complete pose among the columns {found}", _HEADER, *header)
     if not len(table.lines):
         raise _Faulty("no row", "give a row a frame of the test set")
     names = [str(name).strip() for name in columns["id"]]
@@ -384,7 +383,7 @@ def _poses(table: _Columns, convention: str) -> Poses:
     subjects = np.array([str(name).strip()[:MAX_ID] for name in columns["subject"]]) if "subject" in columns else None
     blank = np.full((len(ids), 3, 3), np.nan)
     form = present[0]
-    poses = Poses(ids, blank, table.lines, form, values[form[0]], subjects, table.kind, table.word, list(table.faults))
+    poses = Poses(ids, blank, table.lines, form, values[form[0]], subjects, table.kind, table.unit, list(table.faults))
     for wrong, what, mend in (
         ([len(name) > MAX_ID for name in names], f"an id of more than {MAX_ID} characters", "use the template's ids"),
         ([not name.isprintable() for name in names], "hidden characters in an id", "use the template's ids"),

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from headposeplus.errors import ImageError, RawDataError
+from headposeplus.faults import Fault, unreadable
 from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.images import Image, read_image
-from headposeplus.raw import manifest
 from headposeplus.raw.folders import find, listing
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
@@ -33,8 +33,8 @@ CALIBRATION_ROTATIONS = {
     "A": [[0.999947, 0.00432361, 0.00929419], [-0.00446314, 0.999877, 0.0150443], [-0.009228, -0.015085, 0.999844]],
     "B": [[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
 }
+RESTORE = "restore it from the raw archive"
 LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rgb.cal"
-
 # Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
 # and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
 CALIBRATION_TOLERANCE = 0.01
@@ -106,7 +106,7 @@ def sequences(root: Path) -> list[str]:
         if not re.fullmatch(r"\d\d", path.name):
             continue
         if not os.path.isdir(path):
-            raise RawDataError(f"{path}: expected a folder with a Biwi sequence, found a file; move it elsewhere")
+            raise RawDataError(Fault("expected a folder with a Biwi sequence, found a file", "move it elsewhere", path))
         names.append(path.name)
     return names
 
@@ -121,8 +121,8 @@ def head_mask(root: Path, sequence: str, number: int) -> Path:
     return root.parent / "head_pose_masks" / sequence / f"frame_{number:05d}_depth_mask.png"
 
 
-def frames(root: Path, sequence: str) -> tuple[list[Frame], list[str]]:
-    """Return the frames of a sequence by number, and a line for each that lacks its image or pose.
+def list_frames(root: Path, sequence: str) -> tuple[list[Frame], list[Fault]]:
+    """Return the frames of a sequence by number, and the fault of each that lacks its image or pose.
 
     A frame whose ``pose.txt`` is missing takes its pose from the annotations, where those are present.
     """
@@ -137,18 +137,18 @@ def frames(root: Path, sequence: str) -> tuple[list[Frame], list[str]]:
             poses[number] = path
         elif path.suffix == ".png" or number not in images:
             images[number] = path
-    complete, faults = [], []
+    frames, faults = [], []
     for number in sorted(images.keys() | poses.keys()):
         beside = annotation(root, sequence, number)
         if number in images and number not in poses and os.path.exists(beside):
             poses[number] = beside
         if number in images and number in poses:
-            complete.append(Frame(sequence, number, images[number], poses[number]))
+            frames.append(Frame(sequence, number, images[number], poses[number]))
         elif number in images:
-            faults.append(f"{images[number]}: no frame_{number:05d}_pose.txt beside it; restore it")
+            faults.append(Fault(f"no frame_{number:05d}_pose.txt beside it", "restore it", images[number]))
         else:
-            faults.append(f"{poses[number]}: no frame_{number:05d}_rgb.png or .jpg beside it; restore it")
-    return complete, faults
+            faults.append(Fault(f"no frame_{number:05d}_rgb.png or .jpg beside it", "restore it", poses[number]))
+    return frames, faults
 
 
 def _numbers(path: Path, rows: int, columns: int | None, what: str) -> list[Floats]:
@@ -156,19 +156,19 @@ def _numbers(path: Path, rows: int, columns: int | None, what: str) -> list[Floa
     try:
         lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
     except OSError as error:
-        raise RawDataError(f"{path}: cannot be read: {error.strerror}; expected {what}") from error
+        raise RawDataError(unreadable(path, error, what)) from error
     except UnicodeDecodeError as error:
-        raise RawDataError(f"{path}: not a text file; expected {what}") from error
+        raise RawDataError(Fault(f"not a text file; expected {what}", file=path)) from error
     try:
         values = [np.array([float(word) for word in line]) for line in lines]
     except ValueError as error:
-        raise RawDataError(f"{path}: {error}; expected {what}") from error
+        raise RawDataError(Fault(f"{error}; expected {what}", file=path)) from error
     shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
     if shaped and not all(np.isfinite(row).all() for row in values):
-        raise RawDataError(f"{path}: expected {what}, found numbers that are not finite")
+        raise RawDataError(Fault(f"expected {what}, found numbers that are not finite", file=path))
     if not shaped:
         found = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
-        raise RawDataError(f"{path}: expected {what}, found {found}")
+        raise RawDataError(Fault(f"expected {what}, found {found}", file=path))
     return values
 
 
@@ -176,7 +176,7 @@ def _checked_rotation(matrix: Floats, path: Path) -> Floats:
     error = float(orthonormality_error(matrix))
     if error > ROTATION_TOLERANCE:
         why = "its determinant is not positive" if np.isinf(error) else f"R Rᵀ is off the identity by {error:.2g}"
-        raise RawDataError(f"{path}: its matrix is not a rotation: {why}; restore the file from the raw archive")
+        raise RawDataError(Fault(f"its matrix is not a rotation: {why}", RESTORE, path))
     return nearest_rotation(matrix)
 
 
@@ -200,29 +200,39 @@ def read_pose_bin(path: Path) -> tuple[Floats, Floats]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RawDataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RawDataError(unreadable(path, error)) from error
     if len(data) != 24:
-        raise RawDataError(f"{path}: expected six float32 (24 bytes), found {len(data)} bytes")
+        raise RawDataError(Fault(f"expected six float32 (24 bytes), found {len(data)} bytes", file=path))
     values = np.array(struct.unpack("<6f", data))
     if not np.isfinite(values).all():
-        raise RawDataError(f"{path}: expected six finite float32, found {values}")
+        raise RawDataError(Fault(f"expected six finite float32, found {values}", file=path))
     return values[:3], values[3:]
 
 
-def read_calibration(path: Path) -> Calibration:
-    """Return a camera from ``rgb.cal`` or ``depth.cal``.
+def read_depth_camera(root: Path, sequence: str) -> Calibration:
+    """Return the depth camera of a sequence; raises RawDataError if its ``depth.cal`` is missing or damaged."""
+    return _read_calibration(root / sequence / "depth.cal")
 
-    Raises
-    ------
-    RawDataError
-        If the file is missing or not in the calibration's layout.
-    """
+
+def _read_calibration(path: Path) -> Calibration:
+    """Return what a calibration file says, of whichever sequence: :func:`open_sequence` checks that."""
     what = "a calibration: K, distortion, R, T and the image size"
     rows = _numbers(path, 9, None, what)
     if [len(row) for row in rows] != [3, 3, 3, 4, 3, 3, 3, 3, 2]:
-        raise RawDataError(f"{path}: expected {what}, found rows of {[len(row) for row in rows]} numbers")
+        raise RawDataError(Fault(f"expected {what}, found rows of {[len(row) for row in rows]} numbers", file=path))
     rotation = _checked_rotation(np.stack(rows[4:7]), path)
     return Calibration(np.stack(rows[:3]), rows[3], rotation, rows[7], int(rows[8][0]), int(rows[8][1]))
+
+
+def _read_camera(root: Path, sequence: str, group: str) -> Calibration:
+    """Return a sequence's RGB camera; raises RawDataError if its file is damaged, or another sequence's."""
+    path = root / sequence / "rgb.cal"
+    camera = _read_calibration(path)
+    known = CALIBRATION_ROTATIONS.get(group)
+    if known is not None and geodesic(camera.rotation, np.array(known)) > CALIBRATION_TOLERANCE:
+        what = f"not the calibration of this sequence, whose group is {group}"
+        raise RawDataError(Fault(what, RESTORE, path))
+    return camera
 
 
 def to_rgb_camera(pose: Pose, rgb: Calibration) -> Pose:
@@ -230,24 +240,137 @@ def to_rgb_camera(pose: Pose, rgb: Calibration) -> Pose:
     return Pose(nearest_rotation(rgb.rotation @ pose.rotation), rgb.rotation @ pose.centre + rgb.translation)
 
 
-def read_rgb_pose(path: Path, rgb: Calibration) -> Pose:
-    """Return a frame's pose in the RGB camera; raises RawDataError if it is damaged, or too near to be a head's."""
-    pose = to_rgb_camera(read_pose(path), rgb)
-    if pose.centre[2] < NEAREST_MM:
-        raise RawDataError(f"{path}: the head is {pose.centre[2]:.0f} mm before the camera")
-    return pose
-
-
 def read_rgb_image(path: Path, rgb: Calibration, bgr: bool = False) -> Image:
-    """Return a frame's image; raises ImageError if it is damaged, or not of the size that the calibration says.
+    """Return a frame's image; ``bgr`` is that of :func:`headposeplus.images.read_image`.
 
-    ``bgr`` is that of :func:`headposeplus.images.read_image`.
+    Raises
+    ------
+    ImageError
+        If it is damaged, or not of the size that the calibration says.
     """
     image = read_image(path, bgr)
     height, width = image.shape[:2]
     if (width, height) != (rgb.width, rgb.height):
-        raise ImageError(f"{path}: {width} x {height} pixels, but the calibration says {rgb.width} x {rgb.height}")
+        what = f"{width} x {height} pixels, but the calibration says {rgb.width} x {rgb.height}"
+        raise ImageError(Fault(what, file=path))
     return image
+
+
+class Sequence(NamedTuple):
+    """An open sequence of a raw copy.
+
+    Attributes
+    ----------
+    name
+        Such as ``01``.
+    camera
+        The RGB camera, known to be the sequence's own.
+    frames
+        Those that have an image and a pose, by number.
+    faults
+        One for each frame that lacks its image or its pose.
+    """
+
+    name: str
+    camera: Calibration
+    frames: list[Frame]
+    faults: list[Fault]
+
+    def read_pose(self, path: Path) -> Pose:
+        """Return the pose of a ``pose.txt`` or ``pose.bin`` in the RGB camera.
+
+        Raises
+        ------
+        RawDataError
+            If the file is damaged, or the head is too near to the camera to be one.
+        """
+        pose = to_rgb_camera(read_pose(path), self.camera)
+        if pose.centre[2] < NEAREST_MM:
+            raise RawDataError(Fault(f"the head is {pose.centre[2]:.0f} mm before the camera", file=path))
+        return pose
+
+    def poses(self) -> Iterator[tuple[Frame, Pose | Fault]]:
+        """Yield each frame with its pose in the RGB camera, or with what is wrong with it."""
+        return _each_pose(self.frames, self.read_pose)
+
+    def read_image(self, frame: Frame, bgr: bool = False) -> Image:
+        """Return a frame's image, as :func:`read_rgb_image` does."""
+        return read_rgb_image(frame.image, self.camera, bgr)
+
+
+def _each_pose(frames: list[Frame], read: Callable[[Path], Pose]) -> Iterator[tuple[Frame, Pose | Fault]]:
+    for frame in frames:
+        try:
+            yield frame, read(frame.pose)
+        except RawDataError as error:
+            yield frame, error.fault
+
+
+def depth_poses(frames: list[Frame]) -> Iterator[tuple[Frame, Pose | Fault]]:
+    """Yield each frame with its pose in the depth camera, or with what is wrong with it; no calibration is read."""
+    return _each_pose(frames, read_pose)
+
+
+def open_sequence(root: Path, name: str, group: str) -> Sequence:
+    """Open a sequence, its poses in the RGB camera.
+
+    ``group`` is its calibration group by the manifest (:func:`headposeplus.raw.manifest.calibration_groups`), against
+    which ``rgb.cal`` is checked; empty where the manifest does not know the sequence.
+
+    Raises
+    ------
+    RawDataError
+        If the sequence cannot be listed, or its ``rgb.cal`` is missing, damaged or another sequence's.
+    """
+    frames, faults = list_frames(root, name)
+    return Sequence(name, _read_camera(root, name, group), frames, faults)
+
+
+def fingerprint(root: Path, name: str) -> str:
+    """Return a hash that changes when a sequence's frames or its calibration do."""
+    files = [path for frame in list_frames(root, name)[0] for path in (frame.image, frame.pose)]
+    calibration = root / name / "rgb.cal"
+    return content_hash([files_hash(files), sha256(calibration) if calibration.is_file() else ""])
+
+
+Rotations = dict[str, tuple[np.ndarray, Floats]]
+
+
+def _rotations(sequences: Iterable[tuple[str, Iterable[tuple[Frame, Pose | Fault]]]]) -> Rotations:
+    found = {}
+    for name, poses in sequences:
+        readable = [(frame.number, pose.rotation) for frame, pose in poses if isinstance(pose, Pose)]
+        if readable:
+            numbers, rotations = zip(*readable, strict=True)
+            found[name] = np.array(numbers), np.stack(rotations)
+    return found
+
+
+def depth_rotations(root: Path) -> Rotations:
+    """Return the frame numbers (n,) and depth-camera rotations (n, 3, 3) of each sequence, of what can be read."""
+    return _rotations((name, depth_poses(list_frames(root, name)[0])) for name in sequences(root))
+
+
+def rgb_rotations(root: Path, groups: Mapping[str, str]) -> tuple[Rotations, list[Fault]]:
+    """Return the frame numbers (n,) and RGB-camera rotations (n, 3, 3) of each sequence, and what cannot be read.
+
+    ``groups`` is each sequence's calibration group by the manifest.
+    """
+    faults: list[Fault] = []
+
+    def readable(sequence: Sequence) -> Iterator[tuple[Frame, Pose | Fault]]:
+        for frame, pose in sequence.poses():
+            if isinstance(pose, Fault):
+                faults.append(pose)
+            yield frame, pose
+
+    opened = []
+    for name in sequences(root):
+        try:
+            opened.append(open_sequence(root, name, groups.get(name, "")))
+        except RawDataError as error:
+            faults.append(error.fault)
+    return _rotations((sequence.name, readable(sequence)) for sequence in opened), faults
 
 
 def read_depth(path: Path) -> np.ndarray:
@@ -261,22 +384,23 @@ def read_depth(path: Path) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RawDataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RawDataError(unreadable(path, error)) from error
     if len(data) < 8:
-        raise RawDataError(f"{path}: expected a depth image, found {len(data)} bytes")
+        raise RawDataError(Fault(f"expected a depth image, found {len(data)} bytes", file=path))
     width, height = struct.unpack_from("<2i", data)
     if not (0 < width <= 10_000 and 0 < height <= 10_000):
-        raise RawDataError(f"{path}: expected a depth image, found a size of {width} x {height}")
+        raise RawDataError(Fault(f"expected a depth image, found a size of {width} x {height}", file=path))
     depth = np.zeros(width * height, np.int16)
     at, filled = 8, 0
     while filled < depth.size:
         if at + 8 > len(data):
-            raise RawDataError(f"{path}: truncated: {filled} of {depth.size} depth values")
+            raise RawDataError(Fault(f"truncated: {filled} of {depth.size} depth values", file=path))
         zeros, count = struct.unpack_from("<2i", data, at)
         at += 8
         end = filled + zeros + count
         if zeros < 0 or count < 0 or end > depth.size or at + 2 * count > len(data) or zeros + count == 0:
-            raise RawDataError(f"{path}: damaged or truncated after {filled} of {depth.size} depth values")
+            what = f"damaged or truncated after {filled} of {depth.size} depth values"
+            raise RawDataError(Fault(what, file=path))
         depth[filled + zeros : end] = np.frombuffer(data, "<i2", count, at)
         at, filled = at + 2 * count, end
     return depth.reshape(height, width)
@@ -314,52 +438,9 @@ def read_mesh(path: Path) -> tuple[Floats, np.ndarray]:
                 elif kind == "f":
                     faces.append([int(word.split("/")[0]) - 1 for word in words])
     except OSError as error:
-        raise RawDataError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RawDataError(unreadable(path, error)) from error
     except ValueError as error:
-        raise RawDataError(f"{path}: expected a triangle mesh in the OBJ format: {error}") from error
+        raise RawDataError(Fault(f"expected a triangle mesh in the OBJ format: {error}", file=path)) from error
     if not faces or any(len(face) != 3 for face in faces) or max(map(max, faces)) >= len(vertices):
-        raise RawDataError(f"{path}: expected a triangle mesh in the OBJ format")
+        raise RawDataError(Fault("expected a triangle mesh in the OBJ format", file=path))
     return np.array(vertices), np.array(faces)
-
-
-def read_camera(root: Path, sequence: str, group: str) -> Calibration:
-    """Return a sequence's RGB camera; raises RawDataError if its file is damaged, or another sequence's."""
-    path = root / sequence / "rgb.cal"
-    camera = read_calibration(path)
-    known = CALIBRATION_ROTATIONS.get(group)
-    if known is not None and geodesic(camera.rotation, np.array(known)) > CALIBRATION_TOLERANCE:
-        raise RawDataError(
-            f"{path}: not the calibration of this sequence, whose group is {group}; restore it from the raw archive"
-        )
-    return camera
-
-
-def _sequence_hash(root: Path, name: str) -> str:
-    files = [path for frame in frames(root, name)[0] for path in (frame.image, frame.pose)]
-    calibration = root / name / "rgb.cal"
-    return content_hash([files_hash(files), sha256(calibration) if calibration.is_file() else ""])
-
-
-def read_biwi_poses(root: Path, table: pd.DataFrame | None = None) -> dict[str, tuple[np.ndarray, Floats]]:
-    """Return each sequence's readable frames: their numbers (n,) and rotations (n, 3, 3).
-
-    In the depth camera; in the RGB camera where the manifest's ``table`` is given, without the sequences whose
-    calibration is damaged.
-    """
-    groups = manifest.calibration_groups(table) if table is not None else {}
-    found = {}
-    for name in sequences(root):
-        poses = {}
-        try:
-            camera = read_camera(root, name, groups.get(name, "")) if table is not None else None
-        except RawDataError:
-            continue  # the build of Biwi+ lists it
-        for frame in frames(root, name)[0]:
-            try:
-                pose = read_rgb_pose(frame.pose, camera) if camera else read_pose(frame.pose)
-            except RawDataError:
-                continue  # likewise
-            poses[frame.number] = pose.rotation
-        if poses:
-            found[name] = np.array(list(poses)), np.stack(list(poses.values()))
-    return found

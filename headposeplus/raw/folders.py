@@ -7,6 +7,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 
 from headposeplus.errors import RawDataError
+from headposeplus.faults import Fault, unreadable
 
 
 def listing(folder: Path) -> list[Path]:
@@ -14,8 +15,7 @@ def listing(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        mend = "give yourself the right to read it; " if isinstance(error, PermissionError) else ""
-        raise RawDataError(f"{folder}: {mend}expected a folder that can be read: {error.strerror}") from error
+        raise RawDataError(unreadable(folder, error, "a folder")) from error
 
 
 def find(
@@ -37,7 +37,7 @@ def find(
         If there is no such folder, or ``folder`` itself cannot be listed.
     """
     if not os.path.isdir(folder):
-        raise RawDataError(f"{folder}: no such folder; give the one that holds {name}: {layout}")
+        raise RawDataError(Fault("no such folder", f"give the one that holds {name}: {layout}", folder))
     level = {folder: listing(folder)}
     refused = ""
     for _ in range(levels + 1):
@@ -54,4 +54,4 @@ def find(
                 if is_part(child.name, below[child]):
                     return place
         level = below
-    raise RawDataError(f"{folder}: not {name}; expected {layout}, here or up to {levels} folders down{refused}")
+    raise RawDataError(Fault(f"not {name}", f"expected {layout}, here or up to {levels} folders down{refused}", folder))

@@ -22,9 +22,9 @@ from scipy.spatial import cKDTree
 from tabulate import tabulate
 
 from headposeplus.errors import ImageError, OrderError, RawDataError
+from headposeplus.faults import Fault
 from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image, square
 from headposeplus.raw import biwi, synhead
-from headposeplus.raw.biwi import read_biwi_poses
 from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, from_matrix, geodesic, to_matrix
 from headposeplus.tasks import run_tasks
 
@@ -118,7 +118,7 @@ def _patch(path: Path) -> np.ndarray:
     image = read_image(path)
     middle, radius = inscribed_circle(foreground(image) > 127)
     if radius < 4:
-        raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
+        raise ImageError(Fault("expected a head before a transparent or black background, found none", file=path))
     to_grey = cv2.COLOR_RGBA2GRAY if image.shape[2] == 4 else cv2.COLOR_RGB2GRAY
     grey = cv2.cvtColor(image, to_grey).astype(np.float32)
     patch = crop(grey, crop_matrix(square(middle, 2 * radius), SIZE), SIZE)
@@ -320,5 +320,5 @@ def judge_order(
 ) -> tuple[OrderReport, Path]:
     """Return how all rendering orders compare on a raw SynHead, and its root."""
     root = synhead.find_root(synhead_folder)
-    poses = read_biwi_poses(biwi.find_root(biwi_folder)) if biwi_folder else None
+    poses = biwi.depth_rotations(biwi.find_root(biwi_folder)) if biwi_folder else None
     return judge(synhead.look_through(root), poses, jobs, seed), root

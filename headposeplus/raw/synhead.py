@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from headposeplus.errors import ImageError, RawDataError
+from headposeplus.faults import Fault, unreadable
 from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.images import foreground, read_image
 from headposeplus.raw.folders import find, listing
@@ -84,7 +85,7 @@ def heads(root: Path) -> list[str]:
     folders = groups(root).values()
     found = [head for head in HEADS if any(os.path.isdir(folder / head) for folder in folders)]
     if not found:
-        raise RawDataError(f"{root}: no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group")
+        raise RawDataError(Fault(f"no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group", file=root))
     return found
 
 
@@ -99,8 +100,10 @@ def read_angles(track: Track) -> Floats:
     what = "a row a frame: pitch,yaw,roll in degrees, without a header"
     try:
         lines = track.csv.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RawDataError(f"{track.csv}: cannot be read: {error}; expected {what}") from error
+    except OSError as error:
+        raise RawDataError(unreadable(track.csv, error, what)) from error
+    except UnicodeDecodeError as error:
+        raise RawDataError(Fault(f"not a text file; expected {what}", file=track.csv)) from error
     while lines and not lines[-1].strip():
         lines.pop()
     rows = []
@@ -110,10 +113,10 @@ def read_angles(track: Track) -> Floats:
         except ValueError:
             row = []
         if len(row) != 3 or not np.isfinite(row).all():
-            raise RawDataError(f"{track.csv}, line {number}: expected {what}; found {line[:60]!r}")
+            raise RawDataError(Fault(f"expected {what}; found {line[:60]!r}", file=track.csv, rows=(number,)))
         rows.append(row)
     if not rows:
-        raise RawDataError(f"{track.csv}: empty; expected {what}")
+        raise RawDataError(Fault(f"empty; expected {what}", file=track.csv))
     return np.array(rows)
 
 
@@ -133,19 +136,19 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
     """
     folder = track.images_folder(head)
     if not os.path.isdir(folder):
-        raise RawDataError(f"{folder}: missing; expected {rows} images, one for each row of {track.csv}")
+        raise RawDataError(Fault(f"missing; expected {rows} images, one for each row of {track.csv}", file=folder))
     by_number: dict[int, Path] = {}
     for path in listing(folder):
         number = image_number(path)
         if number is None:
             continue
         if number in by_number:
-            raise RawDataError(
-                f"{path} and {by_number[number].name}: two images with the number {number}; keep the right one"
-            )
+            what = f"has the number {number}, as {by_number[number].name} has"
+            raise RawDataError(Fault(what, "keep the right one", path))
         by_number[number] = path
     if len(by_number) != rows:
-        raise RawDataError(f"{folder}: {len(by_number)} images, but {track.csv} has {rows} rows; restore the missing")
+        what = f"{len(by_number)} images, but {track.csv} has {rows} rows"
+        raise RawDataError(Fault(what, "restore the missing", folder))
     return [by_number[number] for number in sorted(by_number)]
 
 
@@ -169,7 +172,7 @@ class Copy(NamedTuple):
     names
         And those names, one for each row of the track's angles.
     faults
-        A line for each track, or images of a head in a track, that cannot be used: the file, and why.
+        One for each track, or images of a head in a track, that cannot be used.
     """
 
     root: Path
@@ -179,7 +182,7 @@ class Copy(NamedTuple):
     tracks_sha256: dict[Track, str]
     folders: dict[tuple[Track, str], str]
     names: dict[tuple[Track, str], list[str]]
-    faults: list[str]
+    faults: list[Fault]
 
     def tracks_of(self, head: str) -> dict[Track, Floats]:
         """Return the tracks in which a head has its images, with their angles (n, 3)."""
@@ -213,7 +216,7 @@ def look_through(root: Path) -> Copy:
         try:
             angles[track] = read_angles(track)
         except RawDataError as error:
-            faults.append(str(error))
+            faults.append(error.fault)
             continue
         for head in found:
             if not os.path.isdir(track.images_folder(head)):
@@ -221,14 +224,14 @@ def look_through(root: Path) -> Copy:
             try:
                 images = list_images(track, head, len(angles[track]))
             except RawDataError as error:
-                faults.append(str(error))
+                faults.append(error.fault)
                 continue
             folders[track, head] = files_hash(images)
             names[track, head] = [path.name for path in images]
     usable = list(dict.fromkeys(track for track, _ in folders))
     if not usable:
         why = f"; the first fault: {faults[0]}" if faults else ""
-        raise RawDataError(f"{root}: no track with images; expected {LAYOUT}{why}")
+        raise RawDataError(Fault(f"no track with images; expected {LAYOUT}{why}", file=root))
     used = [head for head in found if any((track, head) in folders for track in usable)]
     hashes = {track: sha256(track.csv) for track in usable}
     return Copy(root, usable, used, angles, hashes, folders, names, faults)
@@ -240,13 +243,14 @@ def backgrounds(root: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if os.path.isdir(folder) else []
 
 
-def _check_head(path: Path, inside: np.ndarray) -> None:
+def check_head(path: Path, inside: np.ndarray) -> None:
+    """Raise ImageError if a foreground (height, width), 255 or 0, can be no head's."""
     if not 16 <= cv2.countNonZero(inside) < 0.97 * inside.size:
-        raise ImageError(f"{path}: expected a head before a transparent or black background, found none")
+        raise ImageError(Fault("expected a head before a transparent or black background, found none", file=path))
 
 
 def read_head(path: Path) -> np.ndarray:
     """Return where the head is in a rendered image (height, width), 255 or 0; raises ImageError if it shows none."""
     inside = cv2.threshold(foreground(read_image(path, bgr=True)), 127, 255, cv2.THRESH_BINARY)[1]
-    _check_head(path, inside)
+    check_head(path, inside)
     return inside

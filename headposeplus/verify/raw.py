@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from headposeplus.errors import HeadposeError, ImageError, RawDataError
+from headposeplus.faults import Fault
 from headposeplus.images import TruncatedImageError, check_whole, read_image
 from headposeplus.raw import biwi, manifest, synhead
-from headposeplus.raw.biwi import read_camera
 from headposeplus.raw.folders import listing
 from headposeplus.raw.synhead import read_head
 from headposeplus.rotations import geodesic
@@ -31,12 +31,9 @@ SYNHEAD_POSES = 51_096
 RESTORE = "restore it from the raw archive"
 
 
-def _mend(error: RawDataError) -> str:
-    """Return a reader's message with the way out, where it has none."""
-    line = str(error)
-    if "restore" in line or "give yourself" in line:
-        return line
-    return f"{line}; {'give yourself the right to read it' if 'Permission denied' in line else RESTORE}"
+def _mend(fault: Fault) -> Fault:
+    """Return a reader's fault with the way out, where it has none."""
+    return fault if fault.mend else fault._replace(mend=RESTORE)
 
 
 def _image_fault(path: Path, reader: Callable[[Path], Any], lines: list[str]) -> str:
@@ -44,7 +41,7 @@ def _image_fault(path: Path, reader: Callable[[Path], Any], lines: list[str]) ->
     try:
         reader(path)
     except ImageError as error:
-        lines.append(_mend(error))
+        lines.append(str(_mend(error.fault)))
         return "truncated" if isinstance(error, TruncatedImageError) else "unreadable"
     return ""
 
@@ -55,7 +52,7 @@ def _readable(paths: Iterable[Path], reader: Callable[[Path], Any], lines: list[
         try:
             yield path, reader(path)
         except RawDataError as error:
-            lines.append(_mend(error))
+            lines.append(str(_mend(error.fault)))
 
 
 # ---- raw Biwi
@@ -67,17 +64,17 @@ def _check_sequence(task: tuple[str, dict[str, Any] | None], root: Path, deep: b
     folder = root / name
     expected = set(manifest.from_ranges(row["frame_numbers"])) if row else set()
     frames: list[biwi.Frame] = []
-    camera = None
+    sequence = None
     lines: list[str] = []
     try:
-        frames, incomplete = biwi.frames(root, name)
-        lines += incomplete
+        frames, incomplete = biwi.list_frames(root, name)
+        lines += map(str, incomplete)
         if absent := expected - {frame.number for frame in frames}:
             lines.append(f"{folder}: {len(absent)} of {len(expected)} frames missing: {manifest.to_ranges(absent)}; "
                          "restore them from the raw archive")  # fmt: skip
-        camera = read_camera(root, name, row["calibration_group"] if row else "")
+        sequence = biwi.open_sequence(root, name, row["calibration_group"] if row else "")
     except RawDataError as error:
-        lines.append(_mend(error))
+        lines.append(str(_mend(error.fault)))
     found = {frame.number for frame in frames}
     missing, extra = expected - found, found - expected
     if row is None:
@@ -85,14 +82,18 @@ def _check_sequence(task: tuple[str, dict[str, Any] | None], root: Path, deep: b
     elif extra:
         lines.append(f"{folder}: {len(extra)} frames that the manifest does not list: {manifest.to_ranges(extra)}; "
                      "move them away")  # fmt: skip
-    read_pose = partial(biwi.read_rgb_pose, rgb=camera) if camera else biwi.read_pose
-    decode = partial(biwi.read_rgb_image, rgb=camera) if camera else read_image
+    read_pose = sequence.read_pose if sequence else biwi.read_pose
+    decode = partial(biwi.read_rgb_image, rgb=sequence.camera) if sequence else read_image
     image_faults = {f.number: _image_fault(f.image, decode if deep else check_whole, lines) for f in frames}
-    numbers = {frame.pose: frame.number for frame in frames}
-    poses = {numbers[path]: pose for path, pose in _readable(numbers, read_pose, lines)}
+    poses = {}
+    for frame, pose in sequence.poses() if sequence else biwi.depth_poses(frames):
+        if isinstance(pose, Fault):
+            lines.append(str(_mend(pose)))
+        else:
+            poses[frame.number] = pose
     unreadable = {number for number in found if number not in poses or image_faults[number] == "unreadable"}
     labels: Report = {"state": "not comparable: absent or unreadable poses or rgb.cal"}
-    if row and camera and expected and expected <= poses.keys():
+    if row and sequence and expected and expected <= poses.keys():
         labels = compare_labels(np.stack([poses[n].rotation for n in sorted(expected)]), row, str(folder), lines)
     before = len(lines)
     optional = _check_optional(root, name, frames, deep, lines)
@@ -107,7 +108,7 @@ def _check_sequence(task: tuple[str, dict[str, Any] | None], root: Path, deep: b
         "labels": labels, "optional": optional,
     }  # fmt: skip
     words = {
-        "rgb.cal faulty": not camera,
+        "rgb.cal faulty": not sequence,
         "labels deviate": labels["state"] == "deviates",
         "optional files damaged": len(lines) > before,
         "not in the manifest": not row,
@@ -120,7 +121,7 @@ def _check_optional(root: Path, name: str, frames: list[biwi.Frame], deep: bool,
     files: dict[str, tuple[Callable[[Path], Any], list[Path]]] = {
         "depth": (biwi.read_depth, [root / name / f"frame_{frame.number:05d}_depth.bin" for frame in frames]),
         "masks": (biwi.read_mask, [biwi.head_mask(root, name, frame.number) for frame in frames]),
-        "depth_cal": (biwi.read_calibration, [root / name / "depth.cal"]),
+        "depth_cal": (lambda path: biwi.read_depth_camera(root, name), [root / name / "depth.cal"]),
         "meshes": (biwi.read_mesh, [root / f"{name}.obj"]),
         "annotations": (biwi.read_pose, [biwi.annotation(root, name, frame.number) for frame in frames]),
     }
@@ -170,7 +171,7 @@ def _list_images(folder: Path, lines: list[str]) -> dict[int, list[Path]] | None
         # The group and the head first, so that of all that is absent below one, only that is told.
         paths = [listing(place) for place in (folder.parents[1], folder.parent, folder)][-1]
     except RawDataError as error:
-        lines.append(_mend(error))
+        lines.append(str(_mend(error.fault)))
         return None
     for path in paths:
         number = synhead.image_number(path)
@@ -202,7 +203,7 @@ def _check_track(task: tuple[synhead.Track, int | None, bool], deep: bool) -> tu
         listing(track.csv.parent)  # of an absent group, the folder is told
         rows = len(synhead.read_angles(track))
     except RawDataError as error:
-        lines.append(_mend(error))
+        lines.append(str(_mend(error.fault)))
     other_rows = None not in (rows, frames) and rows != frames
     if other_rows:
         lines.append(f"{track.csv}: {rows} rows, but the manifest says {frames}; {RESTORE}")

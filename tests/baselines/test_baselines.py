@@ -165,9 +165,15 @@ def test_the_discriminator_learns_at_its_full_rate_and_the_features_against_it()
     method, network = begin("dann")
     logits = [method.discriminator(network(images).features) for images in (batch.images, batch.target)]
     losses.domain_loss(*logits).backward()
-    assert torch.allclose(features[0.5] - features[0.0], -0.5 * network.features[0].weight.grad, atol=1e-6)
+    # A gradient sums some thousand products in single precision, in an order that the number of threads decides.
+    precision = 100 * torch.finfo(torch.float32).eps
+    wanted = -0.5 * network.features[0].weight.grad
+    within = precision * features[0.5].abs().max()  # the difference is of two larger gradients
+    assert wanted.abs().max() > 10 * within
+    assert (features[0.5] - features[0.0] - wanted).abs().max() < within
+    wanted = method.discriminator[0].weight.grad
     for gradient in discriminator.values():
-        assert torch.allclose(gradient, method.discriminator[0].weight.grad, atol=1e-6)
+        assert (gradient - wanted).abs().max() < precision * wanted.abs().max()
 
 
 def test_schedules():

@@ -143,7 +143,7 @@ def test_faulty_predictions(perfect, built, change, says):
         (
             'camera = "rgb"',
             'camera = "depth"',
-            "TOML, camera: poses in the depth camera, but local-.* --from-camera depth",
+            "predictions.toml, camera: poses in the depth camera, but local-.* --from-camera depth",
         ),
         ('camera = "rgb"', 'camera = "left"', "camera: 'left' is unknown; write one of rgb, depth"),
         ('"pyr"', '"rpy"', "convention: 'rpy' is unknown; write one of pyr, biwi, ypr"),

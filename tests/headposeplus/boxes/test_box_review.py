@@ -12,7 +12,7 @@ from headposeplus import images
 from headposeplus.boxes import files as box_files
 from headposeplus.boxes import geometry
 from headposeplus.boxes import review as box_review
-from headposeplus.boxes.suspects import JUMPS, judge, read_sequence
+from headposeplus.boxes.suspects import JUMPS, judge, project
 from headposeplus.errors import DatasetError
 from headposeplus.raw import biwi
 
@@ -33,8 +33,8 @@ def table_of(frames, rows, source="dlib-hog", checked=False):
 
 def raw_frames(root):
     """The frames of a raw copy and their projected boxes."""
-    found = [read_sequence((root, name)) for name in biwi.sequences(root)]
-    return [frame for one in found for frame in one.frames], np.concatenate([one.projected for one in found])
+    found = [project((root, name, "")) for name in biwi.sequences(root)]
+    return [frame for one in found for frame in one.frames], np.concatenate([one.boxes for one in found])
 
 
 def content(page):
@@ -177,11 +177,13 @@ def test_unreadable_frames_are_told_and_make_room(tiny_copy, tmp_path):
     frames[6].pose.unlink()
     review = box_review.write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=10)
     assert (review.frames, review.shown, review.disagreeing) == (len(frames) - 3, 10, 0)
-    told = "\n".join(review.unreadable)
+    told = "\n".join(map(str, review.unreadable))
     assert (len(review.unreadable), review.strays) == (3, 2)
     assert all(words in told for words in ("truncated image", "no frame_", "expected three rows"))
     held = content(tmp_path / "a.html")
-    assert held["unreadable"] == review.unreadable and frames[4].id not in [card["id"] for card in held["cards"]]
+    assert held["unreadable"] == list(map(str, review.unreadable)) and frames[4].id not in [
+        card["id"] for card in held["cards"]
+    ]
 
 
 def test_boxes_of_other_frames(tiny, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from headposeplus import rotations as rot
 from headposeplus.build import match
 from headposeplus.build.build import build_datasets
-from headposeplus.build.record import _recorded
+from headposeplus.build.record import recorded
 from headposeplus.build.work import Options
 from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import NAMES, Dataset, open_dataset, parts, read_fields, read_labels
@@ -90,8 +90,8 @@ def test_labels_are_the_raw_poses_in_the_rgb_camera(built, tiny):
     ids, rotations = read_labels(open_dataset(out / "biwi+"))
     stored = dict(zip(ids.tolist(), rotations, strict=True))
     for name in biwi.sequences(tiny / "hpdb"):
-        camera = biwi.read_calibration(tiny / "hpdb" / name / "rgb.cal")
-        for frame in biwi.frames(tiny / "hpdb", name)[0]:
+        camera = biwi._read_calibration(tiny / "hpdb" / name / "rgb.cal")
+        for frame in biwi.list_frames(tiny / "hpdb", name)[0]:
             raw = camera.rotation @ biwi.read_pose(frame.pose).rotation
             assert rot.geodesic(stored.pop(frame.id), raw) < 1e-4
     assert not stored
@@ -346,7 +346,7 @@ def test_boxes_of_other_frames(tiny, tmp_path):
 
 
 def test_given_boxes_are_used_and_the_rest_is_projected(tiny, tmp_path):
-    frames = biwi.frames(tiny / "hpdb", "01")[0]
+    frames = biwi.list_frames(tiny / "hpdb", "01")[0]
     (tmp_path / "boxes.csv").write_text(f"id,x,y,width,height\n{frames[0].id},50,30,41,41\n")
     build_datasets(
         tmp_path / "data", tiny / "hpdb", box_file=tmp_path / "boxes.csv", options=OPTIONS,
@@ -430,7 +430,7 @@ def test_records_are_reused_only_for_the_same_key(tmp_path):
         return value
 
     path = tmp_path / "record.json"
-    assert [_recorded(path, key, lambda key=key: compute(key)) for key in (1, 1, 2, 2)] == [1, 1, 2, 2]
+    assert [recorded(path, key, lambda key=key: compute(key)) for key in (1, 1, 2, 2)] == [1, 1, 2, 2]
     assert calls == [1, 2]
 
 

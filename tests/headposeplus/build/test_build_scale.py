@@ -153,7 +153,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
 def test_memory_does_not_grow_with_a_shard(tiny, tmp_path):
     """Its crops take 100 MiB and more, so that a build that held a shard in memory would be found out."""
-    frame = biwi.frames(tiny / "hpdb", "01")[0][0]
+    frame = biwi.list_frames(tiny / "hpdb", "01")[0][0]
     peaks, sizes = [], []
     for rows in (300, 3000):
         folder = tmp_path / f"{rows}/raw/01"

@@ -47,7 +47,7 @@ def test_its_manifest_is_its_own(tiny):
     table = manifest.read(tiny / "data_manifest.csv")
     found = {}
     for name in biwi.sequences(tiny / "hpdb"):
-        found[name] = [frame.number for frame in biwi.frames(tiny / "hpdb", name)[0]]
+        found[name] = [frame.number for frame in biwi.list_frames(tiny / "hpdb", name)[0]]
     assert manifest.absent_frames(table, found) == (48, 0)
     found["03"] = found["03"][:-2]
     found["15"] = [found["15"][0] + 1000, *found["15"][1:]]
@@ -75,7 +75,7 @@ def test_biwi_tracks_hold_the_smoothed_motion_and_are_rendered_in_the_hidden_ord
     track = synhead.tracks(tiny / "synhead2_release")[1]  # 02: sequence 03
     row = manifest.read().set_index("unit", drop=False).loc["03"]
     motion = poses.biwi_motion(row.iloc[0] if row.ndim > 1 else row, 12, 0)
-    camera = biwi.read_calibration(tiny / "hpdb/03/rgb.cal")
+    camera = biwi._read_calibration(tiny / "hpdb/03/rgb.cal")
     in_depth = from_matrix(camera.rotation.T @ to_matrix(motion.smoothed))
     rows = np.linspace(0, len(in_depth) - 1, 10).round().astype(int)
     expected = in_depth[rows] * poses.hidden_order(0).signs

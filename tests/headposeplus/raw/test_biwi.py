@@ -12,10 +12,10 @@ from headposeplus.rotations import from_matrix, geodesic, to_matrix
 
 @pytest.mark.real
 def test_real_frame_has_the_golden_values(real):
-    frames, faults = biwi.frames(biwi.find_root(real), "01")
+    frames, faults = biwi.list_frames(biwi.find_root(real), "01")
     assert [frame.id for frame in frames] == ["biwi/01/00003"] and not faults
     pose = biwi.read_pose(frames[0].pose)
-    camera = biwi.read_calibration(real / "hpdb/01/rgb.cal")
+    camera = biwi._read_calibration(real / "hpdb/01/rgb.cal")
     seen = biwi.to_rgb_camera(pose, camera)
     assert from_matrix(pose.rotation) == pytest.approx([-7.70527, -3.05309, 1.99114], abs=1e-4)
     assert from_matrix(seen.rotation) == pytest.approx([-8.58916, -3.55111, 2.29379], abs=1e-4)
@@ -27,7 +27,7 @@ def test_real_frame_has_the_golden_values(real):
 def test_real_depth_and_mesh_meet_in_the_depth_camera(real):
     depth = biwi.read_depth(real / "hpdb/01/frame_00003_depth.bin")
     pose = biwi.read_pose(real / "hpdb/01/frame_00003_pose.txt")
-    camera = biwi.read_calibration(real / "hpdb/01/depth.cal")
+    camera = biwi._read_calibration(real / "hpdb/01/depth.cal")
     vertices, _ = biwi.read_mesh(real / "hpdb/01.obj")
     assert depth.shape == (480, 640) and 500 < depth[depth > 0].min() < depth.max() < 2000
     points = vertices @ pose.rotation.T + pose.centre
@@ -75,7 +75,7 @@ def test_truncated_depth(tmp_path, cut):
 
 def test_pose_txt_and_pose_bin_agree(tiny):
     root = biwi.find_root(tiny)
-    frames, _ = biwi.frames(root, "06")
+    frames, _ = biwi.list_frames(root, "06")
     for frame in frames:
         pose = biwi.read_pose(frame.pose)
         by_annotation = biwi.read_pose(biwi.annotation(root, "06", frame.number))
@@ -87,8 +87,8 @@ def test_pose_txt_and_pose_bin_agree(tiny):
 
 def test_mask_is_where_the_head_is(tiny):
     root = biwi.find_root(tiny)
-    camera = biwi.read_calibration(root / "03/depth.cal")
-    for frame in biwi.frames(root, "03")[0]:
+    camera = biwi._read_calibration(root / "03/depth.cal")
+    for frame in biwi.list_frames(root, "03")[0]:
         mask = biwi.read_mask(biwi.head_mask(root, "03", frame.number))
         depth = biwi.read_depth(frame.pose.with_name(f"frame_{frame.number:05d}_depth.bin"))
         x, y = np.rint(camera.project(biwi.read_pose(frame.pose).centre)).astype(int)
@@ -110,7 +110,7 @@ def test_a_mirror_with_jpeg_and_without_depth(tiny_copy):
         path.rename(path.with_suffix(".jpg"))
     for path in (root / "01").glob("*_depth.bin"):
         path.unlink()
-    frames, faults = biwi.frames(root, "01")
+    frames, faults = biwi.list_frames(root, "01")
     assert len(frames) == 12 and not faults and frames[0].image.suffix == ".jpg"
 
 
@@ -118,7 +118,7 @@ def test_a_pose_that_only_the_annotations_have(tiny_copy):
     path = sorted((tiny_copy / "hpdb/06").glob("*_pose.txt"))[0]
     before = biwi.read_pose(path)
     path.unlink()
-    frames, faults = biwi.frames(tiny_copy / "hpdb", "06")
+    frames, faults = biwi.list_frames(tiny_copy / "hpdb", "06")
     assert not faults and geodesic(biwi.read_pose(frames[0].pose).rotation, before.rotation) < 1e-3
 
 
@@ -148,7 +148,7 @@ def test_faulty_calibration_and_folders(tiny_copy, tmp_path):
     path = tiny_copy / "hpdb/01/rgb.cal"
     path.write_text(path.read_text().replace("160 120", "160"))
     with pytest.raises(RawDataError, match=r"rgb\.cal: expected a calibration"):
-        biwi.read_calibration(path)
+        biwi._read_calibration(path)
     with pytest.raises(RawDataError, match="no such folder"):
         biwi.find_root(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -160,7 +160,7 @@ def test_faulty_calibration_and_folders(tiny_copy, tmp_path):
 
 
 def test_calibration_groups_differ(tiny):
-    a, b = (biwi.read_calibration(tiny / f"hpdb/{name}/rgb.cal") for name in ("01", "06"))
+    a, b = (biwi._read_calibration(tiny / f"hpdb/{name}/rgb.cal") for name in ("01", "06"))
     assert (a.width, a.height) == (160, 120)
     assert geodesic(a.rotation, b.rotation) > 0.5
 
@@ -187,29 +187,29 @@ def test_folders_that_cannot_be_listed(tiny, tmp_path, refuse):
     (tmp_path / "b").symlink_to(tiny)
     refuse(tmp_path / "a", tmp_path / "b/hpdb/01")
     assert biwi.find_root(tmp_path) == tmp_path / "b/hpdb"
-    told = "01: give yourself the right to read it; expected a folder that can be read: Permission denied"
+    told = "01: cannot be read: Permission denied; expected a folder; give yourself the right to read it"
     with pytest.raises(RawDataError, match=told):
-        biwi.frames(tmp_path / "b/hpdb", "01")
+        biwi.list_frames(tmp_path / "b/hpdb", "01")
 
 
 def test_roots_that_cannot_be_listed(tiny, tmp_path, refuse):
     (tmp_path / "a").mkdir()
     refuse(tiny / "hpdb", tmp_path / "a")
     for find in (biwi.find_root, biwi.sequences):
-        with pytest.raises(RawDataError, match="hpdb: give yourself the right to read it"):
+        with pytest.raises(RawDataError, match=r"hpdb: cannot be read: .*give yourself the right to read it"):
             find(tiny / "hpdb")
-    with pytest.raises(RawDataError, match=r"not raw Biwi; .*; not looked into: .*a: give yourself the right"):
+    with pytest.raises(RawDataError, match=r"not raw Biwi; .*; not looked into: .*a: cannot be read: .* give yourself"):
         biwi.find_root(tmp_path)
 
 
 def test_poses_and_images_in_the_rgb_camera(tiny_copy):
     root = tiny_copy / "hpdb"
-    camera = biwi.read_calibration(root / "01/rgb.cal")
-    frame = biwi.frames(root, "01")[0][0]
-    pose = biwi.read_rgb_pose(frame.pose, camera)
+    sequence = biwi.open_sequence(root, "01", "A")
+    camera, frame = sequence.camera, sequence.frames[0]
+    pose = sequence.read_pose(frame.pose)
     assert pose.rotation == pytest.approx(camera.rotation @ biwi.read_pose(frame.pose).rotation, abs=1e-9)
     assert biwi.read_rgb_image(frame.image, camera).shape == (120, 160, 3)
     with pytest.raises(RawDataError, match="160 x 120 pixels, but the calibration says 640 x 120"):
         biwi.read_rgb_image(frame.image, camera._replace(width=640))
     with pytest.raises(RawDataError, match="mm before the camera"):
-        biwi.read_rgb_pose(frame.pose, camera._replace(translation=-pose.centre))
+        sequence._replace(camera=camera._replace(translation=-pose.centre)).read_pose(frame.pose)

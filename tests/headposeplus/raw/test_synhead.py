@@ -72,7 +72,7 @@ def test_a_missing_image_names_both(root):
 def test_two_images_with_one_number(root):
     track = synhead.tracks(root)[0]
     (track.images_folder("f02") / "004.png").write_bytes(b"")
-    with pytest.raises(RawDataError, match="two images with the number 4"):
+    with pytest.raises(RawDataError, match=r"has the number 4, as .* has; keep the right one"):
         synhead.list_images(track, "f02", 10)
 
 
@@ -112,7 +112,7 @@ def test_folders_that_cannot_be_listed(tiny, tmp_path, monkeypatch):
     refused |= {tmp_path / "a", root / "BIWI", track.images_folder("f01")}
     assert synhead.find_root(tmp_path) == root
     assert synhead.heads(root) == list(synhead.HEADS)
-    told = "give yourself the right to read it; expected a folder that can be read: Permission denied"
+    told = "cannot be read: Permission denied; expected a folder; give yourself the right to read it"
     with pytest.raises(RawDataError, match=f"BIWI: {told}"):
         synhead.tracks(root)
     with pytest.raises(RawDataError, match=f"f01/{track.name}: {told}"):

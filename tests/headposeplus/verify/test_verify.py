@@ -191,8 +191,8 @@ def damage_biwi(raw):
         path.unlink()
     quick = [
         (root / "30", "the manifest has no sequence 30; move"),
-        (root / "31", "expected a folder that can be read: No such file or directory; restore"),
-        (root / "32", "expected a folder that can be read: Not a directory; restore"),
+        (root / "31", "cannot be read: No such file or directory; expected a folder; restore"),
+        (root / "32", "cannot be read: Not a directory; expected a folder; restore"),
         (root / "33", "12 of 12 frames missing: "),
         (root / "40/rgb.cal", "No such file"),
         (root / "41/rgb.cal", "expected a calibration"),
@@ -266,9 +266,9 @@ def damage_synhead(root):
         (absent.with_suffix(".csv"), "No such file"),
         (garbled.with_suffix(".csv"), "line 1: expected a row a frame"),
         (second, f"{rows - 1} rows, but the manifest says {rows}; restore"),
-        (root / "breitenstein/m01" / first.stem, "expected a folder that can be read"),
-        (root / "kinect", "expected a folder that can be read: No such file or directory; restore"),
-        (root / "softkinetic/f04", "expected a folder that can be read"),
+        (root / "breitenstein/m01" / first.stem, "cannot be read: No such file or directory; expected a folder"),
+        (root / "kinect", "cannot be read: No such file or directory; expected a folder; restore"),
+        (root / "softkinetic/f04", "cannot be read: No such file or directory; expected a folder"),
         (root / "softkinetic/55.csv", "the manifest has no track softkinetic/55; move"),
         (background, "empty file"),
     ]

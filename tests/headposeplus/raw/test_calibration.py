@@ -1,0 +1,81 @@
+"""Every command that takes ``--biwi`` notices a calibration that is another sequence's."""
+
+import shutil
+
+import click
+import pytest
+
+from benchmark.cli.main import main
+
+# Sequence 06 is of the other calibration group: with its rgb.cal, 01's poses are about a degree off.
+SAYS = "not the calibration of this sequence, whose group is A; restore it from the raw archive"
+
+
+@pytest.fixture
+def swapped(tiny_copy):
+    shutil.copy(tiny_copy / "hpdb/06/rgb.cal", tiny_copy / "hpdb/01/rgb.cal")
+    return tiny_copy
+
+
+@pytest.fixture
+def inputs(built, tiny, swapped, hpp, tmp_path):
+    """What the commands need beside the raw copy, made from one that is whole."""
+    hpp("boxes", "project", "--biwi", tiny / "hpdb", "--manifest", tiny / "data_manifest.csv", "--out",
+        tmp_path / "boxes.csv")  # fmt: skip
+    poses = tmp_path / "poses.csv"
+    poses.write_text("id,pitch,yaw,roll\nbiwi/01/00003,-7.70527,-3.05309,1.99114\n")
+    return {
+        "BIWI": swapped / "hpdb", "SYNHEAD": swapped / "synhead2_release", "MANIFEST": swapped / "data_manifest.csv",
+        "BOXES": tmp_path / "boxes.csv", "POSES": poses, "DATA": built[0], "OUT": tmp_path / "out",
+    }  # fmt: skip
+
+
+# Each command as it is typed, and its exit status. None of them may use the calibration.
+COMMANDS = {
+    "verify": ("verify --biwi BIWI --manifest MANIFEST", 3),
+    "boxes project": ("boxes project --biwi BIWI --manifest MANIFEST --out OUT.csv", 3),
+    "boxes detect": ("boxes detect --biwi BIWI --manifest MANIFEST --out OUT.csv", 3),
+    "boxes compare": ("boxes compare BOXES BOXES --biwi BIWI --manifest MANIFEST", 3),
+    "boxes review": ("boxes review BOXES --biwi BIWI --manifest MANIFEST --out OUT.html", 3),
+    "build-datasets": ("build-datasets --biwi BIWI --manifest MANIFEST --out OUT --size 16 --jobs 1", 3),
+    "inspect": ("inspect DATA --biwi BIWI --out OUT", 0),
+    "convert": (
+        "convert POSES OUT.csv --from pyr --to pyr --from-camera depth --to-camera rgb --biwi BIWI", 1,
+    ),
+}  # fmt: skip
+# Its poses stay in the depth camera, so no calibration is read.
+WITHOUT = {"render-order"}
+
+
+def commands(group, name=""):
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name}{word} ")
+        else:
+            yield f"{name}{word}", {option for parameter in command.params for option in parameter.opts}
+
+
+def test_every_command_with_biwi_is_tried():
+    assert {name for name, options in commands(main) if "--biwi" in options} == COMMANDS.keys() | WITHOUT
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_calibration_of_another_sequence_is_told(name, inputs, hpp, tmp_path):
+    if name == "boxes detect":
+        pytest.importorskip("dlib")
+    words, status = COMMANDS[name]
+    typed = words
+    for key, path in inputs.items():
+        typed = typed.replace(key, str(path))
+    output = hpp(*typed.split(), expect=status).output
+    if name == "inspect":  # the remark stands below the picture
+        output = (tmp_path / "out/card.md").read_text()
+    assert f"{inputs['BIWI'] / '01/rgb.cal'}: {SAYS}" in " ".join(output.split()), output
+    if name == "convert":
+        assert not (tmp_path / "out.csv").exists()
+
+
+def test_poses_in_the_depth_camera_need_no_calibration(inputs, hpp):
+    before = hpp("render-order", "--synhead", inputs["SYNHEAD"]).output
+    after = hpp("render-order", "--synhead", inputs["SYNHEAD"], "--biwi", inputs["BIWI"]).output
+    assert before.splitlines()[0] == after.splitlines()[0]
