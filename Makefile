@@ -13,7 +13,7 @@ FINDINGS ?= findings
 help:
 	@echo "make demo      a miniature Biwi and SynHead, the four datasets, trained baselines, a scoreboard"
 	@echo "make test      the tests"
-	@echo "make lint      ruff and mypy"
+	@echo "make lint      ruff, mypy, and which room may import which"
 	@echo "make readme    write the tables of the README and of docs/ from results/"
 	@echo "make walk      run the commands that the pages in docs/ show, and write down what they print and draw"
 	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
@@ -42,6 +42,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 readme: $(VENV)/.ready
 	$(BIN)/python -m benchmark.upkeep.readme

@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
+
 from headposeplus.errors import HeadposeError
+from headposeplus.faults import Fault
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -48,22 +51,18 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 def locked(folder: Path, wait: bool) -> Iterator[None]:
     """Keep other processes out of a folder while it is written to; wait for them, or raise HeadposeError.
 
-    The lock ends with the process, however that ends. Where the system has none, nothing is locked.
+    The lock ends with the process, however that ends.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if not wait:
-                raise HeadposeError(f"{folder}: another process is writing here; wait for it to end") from error
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise HeadposeError(Fault("another process is writing here", "wait for it to end", folder)) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,35 @@ TASK = click.option(
 )
 
 
+_WORDS = "headposeplus.words"  # of the command line, in the context
+_PARAMETER = re.compile(r"`(\w+)`")
+
+
+def _flags(command: click.Command) -> dict[str, str]:
+    """Return how each parameter of a command, or of those below it, is typed: as an option, or in capitals."""
+    flags: dict[str, str] = {}
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        flags |= _flags(below)
+    for parameter in command.params:
+        option = isinstance(parameter, click.Option)
+        flags[str(parameter.name)] = max(parameter.opts, key=len) if option else str(parameter.name).upper()
+    return flags
+
+
+def as_typed(text: str, command: click.Command, words: Sequence[str] = ()) -> str:
+    """Return a library's text, which names its parameters between backticks, with the flags of the command line.
+
+    ``words`` are those that were typed: where two commands have a parameter of one name, theirs counts.
+    """
+    flags = _flags(command)
+    for word in words:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]
+        flags |= _flags(command)
+    return _PARAMETER.sub(lambda match: flags.get(match[1], match[1]), text)
+
+
 class Commands(click.Group):
     """Shows what a user can mend as one line, without a traceback; ``--seeds`` takes several values."""
 
@@ -67,6 +97,7 @@ class Commands(click.Group):
             if word.isdecimal() and spread[-2:-1] == ["--seeds"]:
                 spread.append("--seeds")
             spread.append(word)
+        ctx.meta[_WORDS] = list(spread)
         return super().parse_args(ctx, spread)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -75,7 +106,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except HeadposeError as error:
             rank = os.environ.get("RANK", "0")  # of several processes; it may be the only one that has the error
-            raise click.ClickException(f"process {rank}: " * (rank != "0") + " ".join(str(error).split())) from error
+            text = as_typed(" ".join(str(error).split()), self, ctx.meta[_WORDS])
+            raise click.ClickException(f"process {rank}: " * (rank != "0") + text) from error
         except MemoryError as error:
             raise click.ClickException("out of memory; lower --jobs or --batch") from error
         except OSError as error:
