@@ -1,5 +1,7 @@
 """Fixtures that several test files use."""
 
+import os
+import pickle
 import random
 import shutil
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from benchmark.cli.main import main
 from headposeplus.build.build import build_datasets
@@ -35,11 +38,26 @@ def real():
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def once(tmp_path_factory):
+    """Make a folder once for all processes of a test run; return it, and what making it returned."""
+    own = tmp_path_factory.getbasetemp()
+    base = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make_once(name, make):
+        folder, result = base / name, base / f"{name}.pickle"
+        with FileLock(base / f"{name}.lock"):
+            if not result.exists():
+                made = make(folder)
+                result.write_bytes(pickle.dumps(made))
+        return folder, pickle.loads(result.read_bytes())
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def tiny(once):
     """A tiny miniature; tests that damage it take ``tiny_copy``."""
-    out = tmp_path_factory.mktemp("tiny") / "raw"
-    write_miniature(out, "tiny", seed=0, jobs=2)
-    return out
+    return once("tiny", lambda out: write_miniature(out, "tiny", seed=0, jobs=1))[0]
 
 
 @pytest.fixture
@@ -49,14 +67,11 @@ def tiny_copy(tiny, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def built(tiny, tmp_path_factory):
+def built(tiny, once):
     """The datasets built from the tiny miniature, and the build's summary."""
-    out = tmp_path_factory.mktemp("built") / "data"
-    summary = build_datasets(
-        out, tiny / "hpdb", tiny / "synhead2_release", options=Options(size=32), jobs=2,
-        manifest_file=tiny / "data_manifest.csv",
-    )  # fmt: skip
-    return out, summary
+    raw = tiny / "hpdb", tiny / "synhead2_release"
+    manifest = tiny / "data_manifest.csv"
+    return once("built", lambda out: build_datasets(out, *raw, options=Options(size=32), manifest_file=manifest))
 
 
 @pytest.fixture
