@@ -27,7 +27,7 @@ from benchmark.service import store
 from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database
 from benchmark.service.door import Door, RateLimit
 from benchmark.service.log import event, log_to_stderr
-from benchmark.service.pages import add_pages, answer, answer_no_database
+from benchmark.service.pages import add_pages, error_response, no_database_response
 from benchmark.service.privacy import shown
 from benchmark.service.settings import MAX_ABOUT, ServiceSettings
 from benchmark.service.submissions import add_submissions
@@ -109,18 +109,18 @@ def _handle_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: AnyHTTPException) -> Response:
         detail = str(error.detail)
         if isinstance(error, HTTPException):
-            return answer(request, error.status_code, detail, error.headers)
-        return answer(request, error.status_code, _PLAIN.get(error.status_code, detail), error.headers)
+            return error_response(request, error.status_code, detail, error.headers)
+        return error_response(request, error.status_code, _PLAIN.get(error.status_code, detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def unfit(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return answer(request, 422, f"{first['loc'][-1]}: {str(first['msg']).lower()}")
+        return error_response(request, 422, f"{first['loc'][-1]}: {str(first['msg']).lower()}")
 
     @app.exception_handler(SQLAlchemyError)
     async def away(request: Request, error: SQLAlchemyError) -> Response:
         event("database", detail=type(error).__name__)
-        return answer_no_database(request)
+        return no_database_response(request)
 
 
 def _add_api(app: FastAPI, engine: Engine, served: Sequence[Protocol], ids: Mapping[str, np.ndarray]) -> None:

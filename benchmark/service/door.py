@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from benchmark.service import store
 from benchmark.service.log import event, place, short_id
-from benchmark.service.pages import answer, answer_no_database
+from benchmark.service.pages import error_response, no_database_response
 
 _READING = 120.0  # seconds in which a request's body has to come
 _MANY = 10_000  # clients whose requests are remembered
@@ -149,7 +149,7 @@ class Door:
             if started:
                 raise
             detail = f"the service failed; tell the organisers the request's id, {name}"
-            await answer(request, 500, detail)(scope, body, send_on)
+            await error_response(request, 500, detail)(scope, body, send_on)
         finally:
             _log_request(request, name, status, time.monotonic() - began)
 
@@ -169,10 +169,10 @@ class Door:
                 detail = f"the request has {int(length):,} bytes; at most {self._longest:,} are taken"
                 raise HTTPException(413, detail)
         except HTTPException as error:
-            return answer(request, error.status_code, error.detail, error.headers)
+            return error_response(request, error.status_code, error.detail, error.headers)
         except SQLAlchemyError as error:
             event("database", detail=type(error).__name__)
-            return answer_no_database(request)
+            return no_database_response(request)
         return None
 
 

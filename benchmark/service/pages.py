@@ -82,7 +82,7 @@ def _submission_page(submission: ShownSubmission) -> Response:
     return _page(text, 200, {"Cache-Control": "no-store"})
 
 
-def answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def error_response(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as one line: of JSON, or on a page where a browser asks."""
     if not wants_page(request):
         return JSONResponse({"detail": detail}, status, dict(headers or {}))
@@ -94,9 +94,9 @@ def answer(request: Request, status: int, detail: str, headers: Mapping[str, str
     return _page(text, status, headers)
 
 
-def answer_no_database(request: Request) -> Response:
+def no_database_response(request: Request) -> Response:
     """Return the answer while the database is away."""
-    return answer(request, 503, "the database cannot be reached; try again in a moment", {"Retry-After": "5"})
+    return error_response(request, 503, "the database cannot be reached; try again in a moment", {"Retry-After": "5"})
 
 
 class _KeptPages:

@@ -55,10 +55,10 @@ def predictions(error=2.0, seed=0, labels=LABELS):
     return ("id,pitch,yaw,roll\n" + "\n".join(rows) + "\n").encode()
 
 
-def about(name="My method", protocol=PROTOCOL.id, **more):
+def about(name="My method", protocol=PROTOCOL.id, **others):
     fields = {
         "protocol": protocol, "name": name, "authors": "A. Author", "training_data": "SynHead++",
-        "selection": "last epoch", "uses_target_images": True, "convention": "pyr", "camera": "rgb", **more,
+        "selection": "last epoch", "uses_target_images": True, "convention": "pyr", "camera": "rgb", **others,
     }  # fmt: skip
     return "\n".join(f"{key} = {json.dumps(value)}" for key, value in fields.items()).encode()
 
@@ -87,10 +87,10 @@ def fail_with_a_label(_predictions, _about, _protocol, labels, **_kwargs):
 
 def find_program(name):
     """A program of PostgreSQL's server, which stands in the PATH or where the system's packages put it."""
-    found = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
-    if found is None:
+    program = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
+    if program is None:
         pytest.skip(f"no PostgreSQL server is installed: {name} is not in the PATH nor in /usr/lib/postgresql")
-    return found
+    return program
 
 
 def new_database(request, kind, file):
@@ -108,8 +108,8 @@ def administer(folder, statement):
         connection.execute(statement)
 
 
-def settings(database, **more):
-    return ServiceSettings(database, (PROTOCOL,), LABELS, **{"daily": 100, "per_minute": 1000, **more})
+def settings(database, **others):
+    return ServiceSettings(database, (PROTOCOL,), LABELS, **{"daily": 100, "per_minute": 1000, **others})
 
 
 def new_token(database, name="lab"):
@@ -121,9 +121,9 @@ def new_token(database, name="lab"):
 
 
 @contextmanager
-def serving(database, assess=None, **more):
+def serving(database, assess=None, **others):
     """A client of a service whose worker runs."""
-    with TestClient(create_app(settings(database, **more), assess), follow_redirects=False) as client:
+    with TestClient(create_app(settings(database, **others), assess), follow_redirects=False) as client:
         yield client
 
 
@@ -144,9 +144,9 @@ def send(client, token, parts=None, **fields):
 
 def outcome(client, sent, wait=60):
     assert sent.status_code == 202, sent.text
-    found = client.get(f"/api/submissions/{sent.json()['id']}?wait={wait}", timeout=wait + 10)
-    assert found.status_code == 200, found.text
-    return found.json()
+    response = client.get(f"/api/submissions/{sent.json()['id']}?wait={wait}", timeout=wait + 10)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def upload(length):

@@ -140,8 +140,10 @@ def test_what_cannot_be_backed_up_or_restored_is_said(lite, tmp_path, hpp):
         connection.execute("CREATE TABLE x (y)")
     assert "holds no tables" in hpp("serve", "restore", other, "--database", "sqlite:///new.db", expect=1).output
     (tmp_path / "text.db").write_text("no database at all, but long enough to be one" * 50)
-    said = hpp("serve", "backup", tmp_path / "x.db", "--database", f"sqlite:///{tmp_path / 'text.db'}", expect=1).output
-    assert "cannot be opened: file is not a database" in said and not (tmp_path / "x.db").exists()
+    output = hpp(
+        "serve", "backup", tmp_path / "x.db", "--database", f"sqlite:///{tmp_path / 'text.db'}", expect=1
+    ).output
+    assert "cannot be opened: file is not a database" in output and not (tmp_path / "x.db").exists()
     missing = f"sqlite:///{tmp_path / 'none.db'}"
     assert "no such database" in hpp("serve", "backup", tmp_path / "x.db", "--database", missing, expect=1).output
     assert not (tmp_path / "none.db").exists()

@@ -40,13 +40,13 @@ def test_a_scoring_that_goes_wrong_is_a_fault_and_the_service_goes_on(lite, asse
     token = new_token(lite)
     caplog.set_level("INFO", "hpp.serve")
     with serving(lite, assess, seconds=1.5 if assess is hang else 30) as client:
-        found = outcome(client, send(client, token))
-        assert found["status"] == "faulty" and says in found["faults"][0]["what"]
+        submission = outcome(client, send(client, token))
+        assert submission["status"] == "faulty" and says in submission["faults"][0]["what"]
         assert event in [record.message for record in caplog.records]
         health = client.get("/healthz").json()
         assert (health["status"], health["queued"], health["running"]) == ("ok", 0, 0)
     lines = [Lines().format(record) for record in caplog.records]
-    shown = "\n".join(lines) + json.dumps(found) + "".join(capfd.readouterr())
+    shown = "\n".join(lines) + json.dumps(submission) + "".join(capfd.readouterr())
     assert "label" not in shown and f"{LABELS.rotations[0, 0, 0]:.4f}" not in shown
 
 

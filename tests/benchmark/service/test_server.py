@@ -43,10 +43,10 @@ class Server:
                 [sys.executable, "-m", "benchmark", "serve", *map(str, arguments)], stderr=log, stdout=log
             )
         deadline = time.monotonic() + 60
-        while not (found := re.search(r'"url": "(http:[^"]+)/"', self.log.read_text())):
+        while not (match := re.search(r'"url": "(http:[^"]+)/"', self.log.read_text())):
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.05)
-        self.url = found[1]
+        self.url = match[1]
 
     def lines(self):
         return [json.loads(line) for line in self.log.read_text().splitlines()]

@@ -34,15 +34,15 @@ def test_a_submission_is_scored_and_stands_on_the_board(database):
     with serving(database) as client:
         sent = send(client, token)
         assert sent.json()["status"] == "queued" and sent.headers["location"] == f"/api/submissions/{sent.json()['id']}"
-        found = outcome(client, sent)
-        assert (found["status"], found["faults"]) == ("scored", []) and found["publish"] is True
+        submission = outcome(client, sent)
+        assert (submission["status"], submission["faults"]) == ("scored", []) and submission["publish"] is True
         # An independent way: noise of a normal distribution has the mean size sigma * sqrt(2 / pi).
-        assert found["entry"]["scores"]["mae"] == pytest.approx(2 * np.sqrt(2 / np.pi), rel=0.05)
+        assert submission["entry"]["scores"]["mae"] == pytest.approx(2 * np.sqrt(2 / np.pi), rel=0.05)
         assert "My method" in client.get("/").text
-        assert "My method" in client.get(found["entry_url"]).text
+        assert "My method" in client.get(submission["entry_url"]).text
         board = client.get("/api/entries").json()["entries"]
         assert [entry["name"] for entry in board] == ["My method"]
-        assert f"/entries/{board[0]['key']}" == found["entry_url"]
+        assert f"/entries/{board[0]['key']}" == submission["entry_url"]
 
         again = outcome(client, send(client, token, files(predictions(error=1, seed=1), about("Better"))))
         assert again["status"] == "scored"
@@ -67,23 +67,23 @@ def test_the_same_predictions_again_take_the_place_of_the_older_entry(lite):
 def test_what_is_not_published_is_seen_by_those_who_know_its_address_alone(lite):
     token = new_token(lite)
     with serving(lite) as client:
-        found = outcome(client, send(client, token, publish="false"))
-        assert found["status"] == "scored" and found["entry"]["scores"] and found["entry_url"] is None
+        submission = outcome(client, send(client, token, publish="false"))
+        assert submission["status"] == "scored" and submission["entry"]["scores"] and submission["entry_url"] is None
         assert client.get("/api/entries").json() == {"entries": []}
         assert "My method" not in client.get("/").text
-        assert "not published" in client.get(found["url"]).text
+        assert "not published" in client.get(submission["url"]).text
 
 
 def test_an_entry_is_taken_off_the_board(database, hpp):
     token = new_token(database)
     with serving(database) as client:
-        found = outcome(client, send(client, token))
-        key = found["entry_url"].rpartition("/")[2]
+        submission = outcome(client, send(client, token))
+        key = submission["entry_url"].rpartition("/")[2]
         assert "My method" in client.get("/").text and client.get(f"/entries/{key}").status_code == 200
         assert f"{key} is off the board" in hpp("serve", "withdraw", key, "--database", database).output
         assert "My method" not in client.get("/").text and client.get(f"/entries/{key}").status_code == 404
         assert client.get("/api/entries").json() == {"entries": []}
-        assert client.get(f"/api/submissions/{found['id']}").json()["status"] == "scored"
+        assert client.get(f"/api/submissions/{submission['id']}").json()["status"] == "scored"
         again = hpp("serve", "withdraw", key, "--database", database, expect=1).output
         assert "no published entry has this key" in again
 
@@ -93,11 +93,11 @@ def test_faults_are_told_and_the_predictions_dropped(database):
     lines = predictions().decode().splitlines()
     lines[3] = lines[3].partition(",")[0] + ",x,1,2"
     with serving(database) as client:
-        found = outcome(client, send(client, token, files("\n".join([*lines[:-1]]).encode())))
-        assert found["status"] == "faulty" and found["entry"] is None and len(found["faults"]) >= 2
-        assert all(set(fault) == {"what", "where", "mend"} for fault in found["faults"])
-        assert any("missing" in fault["what"] for fault in found["faults"])
-        page = client.get(found["url"]).text
+        submission = outcome(client, send(client, token, files("\n".join([*lines[:-1]]).encode())))
+        assert submission["status"] == "faulty" and submission["entry"] is None and len(submission["faults"]) >= 2
+        assert all(set(fault) == {"what", "where", "mend"} for fault in submission["faults"])
+        assert any("missing" in fault["what"] for fault in submission["faults"])
+        page = client.get(submission["url"]).text
         assert "missing" in page and 'http-equiv="refresh"' not in page
         assert client.get("/api/entries").json() == {"entries": []}
     with closing_engine(database) as engine, engine.connect() as connection:
@@ -110,10 +110,10 @@ def test_a_suspicion_is_told_without_a_figure(lite):
     head, *rows = predictions().decode().splitlines()
     swapped = "\n".join([head.replace("pitch,yaw", "yaw,pitch"), *rows]).encode()
     with serving(lite) as client:
-        found = outcome(client, send(client, token, files(swapped)))
-        assert found["status"] == "scored" and "swapped" in found["suspicions"][0]["what"]
-        assert not re.search(r"\d\.\d", json.dumps([found["suspicions"], found["entry"]["suspicions"]]))
-        assert "swapped" in client.get(found["url"]).text
+        submission = outcome(client, send(client, token, files(swapped)))
+        assert submission["status"] == "scored" and "swapped" in submission["suspicions"][0]["what"]
+        assert not re.search(r"\d\.\d", json.dumps([submission["suspicions"], submission["entry"]["suspicions"]]))
+        assert "swapped" in client.get(submission["url"]).text
 
 
 def test_several_protocols_on_the_same_labels(lite):
@@ -121,10 +121,10 @@ def test_several_protocols_on_the_same_labels(lite):
     token = new_token(lite)
     app = create_app(settings(lite)._replace(protocols=(PROTOCOL, other)))
     with TestClient(app) as client:
-        said = outcome(client, send(client, token, files(text=about(protocol=other.id))))
+        described = outcome(client, send(client, token, files(text=about(protocol=other.id))))
         named = outcome(client, send(client, token, files(text=about(protocol="")), protocol=PROTOCOL.id))
         unsaid = outcome(client, send(client, token, files(text=about(protocol=""))))
-        assert said["entry"]["protocol"]["id"] == other.id and named["entry"]["protocol"]["id"] == PROTOCOL.id
+        assert described["entry"]["protocol"]["id"] == other.id and named["entry"]["protocol"]["id"] == PROTOCOL.id
         assert unsaid["status"] == "faulty" and f"{PROTOCOL.id}, {other.id}" in unsaid["faults"][0]["mend"]
         listed = client.get("/api/protocols").json()["protocols"]
         assert [protocol["id"] for protocol in listed] == [PROTOCOL.id, other.id]
@@ -143,8 +143,8 @@ def test_the_template_can_be_filled_in_and_sent(lite):
         filled = re.sub(r'^(name|authors|training_data|selection) = ""', r'\1 = "SynHead++"', toml.text, flags=re.M)
         rows = [line.replace(",,,", ",1,2,3") for line in csv.text.splitlines()]
         rows[1] = rows[1].replace("1,2,3", "3,2,1")
-        found = outcome(client, send(client, token, files("\n".join(rows).encode(), filled.encode())))
-        assert found["status"] == "scored", found["faults"]
+        submission = outcome(client, send(client, token, files("\n".join(rows).encode(), filled.encode())))
+        assert submission["status"] == "scored", submission["faults"]
         assert client.get("/api/template/none@1").status_code == 404
         assert client.get(f"{url}?format=exe").status_code == 422
 
@@ -205,16 +205,16 @@ def test_hostile_texts_stay_texts(lite):
     )
     with serving(lite) as client:
         parts = {"predictions": (f"../../etc/{HOSTILE}\x00.csv", predictions()), "about": ("/etc/passwd", texts)}
-        found = outcome(client, send(client, token, parts))
-        if found["status"] == "faulty":  # the link may be refused
-            assert "link" in json.dumps(found["faults"])
+        submission = outcome(client, send(client, token, parts))
+        if submission["status"] == "faulty":  # the link may be refused
+            assert "link" in json.dumps(submission["faults"])
             parts["about"] = ("x", texts.replace(b"javascript:alert(1)", b""))
-            pages = [client.get(found["url"]).text]
-            found = outcome(client, send(client, token, parts))
+            pages = [client.get(submission["url"]).text]
+            submission = outcome(client, send(client, token, parts))
         else:
             pages = []
-        assert found["status"] == "scored", found["faults"]
-        pages += [client.get(path).text for path in ("/", found["entry_url"], found["url"])]
+        assert submission["status"] == "scored", submission["faults"]
+        pages += [client.get(path).text for path in ("/", submission["entry_url"], submission["url"])]
         bad = outcome(client, send(client, token, files(f"id,{HOSTILE}\n{HOSTILE},1\n".encode(), about(HOSTILE))))
         pages.append(client.get(bad["url"]).text)
     for page in pages:
@@ -225,11 +225,14 @@ def test_every_answer_has_an_id_and_the_headers_of_security(lite):
     with serving(lite) as client:
         for path in ("/", "/submit", "/api/entries", "/healthz", "/entries/none", "/none", "/api/submissions/none"):
             for accept in ("text/html", "*/*"):
-                found = client.get(path, headers={"Accept": accept})
-                assert re.fullmatch("[0-9a-f]{16}", found.headers["x-request-id"])
-                assert found.headers["x-content-type-options"] == "nosniff"
-                assert found.headers["x-frame-options"] == "DENY" and found.headers["referrer-policy"] == "no-referrer"
-                if found.headers["content-type"].startswith("text/html"):
-                    policy = found.headers["content-security-policy"]
+                response = client.get(path, headers={"Accept": accept})
+                assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
+                assert response.headers["x-content-type-options"] == "nosniff"
+                assert (
+                    response.headers["x-frame-options"] == "DENY"
+                    and response.headers["referrer-policy"] == "no-referrer"
+                )
+                if response.headers["content-type"].startswith("text/html"):
+                    policy = response.headers["content-security-policy"]
                     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
                     assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]

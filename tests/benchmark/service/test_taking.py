@@ -83,9 +83,9 @@ def test_the_form_works_without_a_script(lite):
 def test_what_is_no_submission_is_refused_in_one_line(lite, request_of, status, says):
     token = new_token(lite)
     with serving(lite) as client:
-        given = request_of()
-        given["headers"] = given.get("headers", {}) | bearer(token)
-        refused = client.post("/api/submissions", **given)
+        request = request_of()
+        request["headers"] = request.get("headers", {}) | bearer(token)
+        refused = client.post("/api/submissions", **request)
         assert refused.status_code == status and says in refused.json()["detail"], refused.text
         assert "\n" not in refused.json()["detail"]
         with closing_engine(lite) as engine:
@@ -107,9 +107,9 @@ def test_other_errors_are_one_line(lite):
             ("GET", "/api/submissions/none?wait=x", 422), ("GET", "/api/submissions/none?wait=1e9", 422),
             ("GET", "/docs", 404), ("GET", "/openapi.json", 404), ("GET", "/entries/..%2f..%2fetc%2fpasswd", 404),
         ):  # fmt: skip
-            found = client.request(method, path)
-            assert found.status_code == status and list(found.json()) == ["detail"], path
-            assert found.json()["detail"] and "\n" not in found.json()["detail"]
+            response = client.request(method, path)
+            assert response.status_code == status and list(response.json()) == ["detail"], path
+            assert response.json()["detail"] and "\n" not in response.json()["detail"]
             page = client.request(method, path, headers={"Accept": "text/html"})
             assert page.status_code == status and "<h1>" in page.text
 
@@ -145,22 +145,22 @@ def test_the_rate_limit_holds_under_concurrency(lite):
             return client.get("/api/protocols", headers=bearer(token)).status_code
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(ask, range(50)))
-        assert found.count(200) == 20 and found.count(429) == 30
+            codes = list(pool.map(ask, range(50)))
+        assert codes.count(200) == 20 and codes.count(429) == 30
         refused = client.get("/api/protocols", headers=bearer(token))
         assert "more than 20 requests in a minute" in refused.json()["detail"]
         assert 0 < int(refused.headers["retry-after"]) <= 61
         assert client.get("/api/protocols", headers=bearer(other)).status_code == 200
         # Without a token it is the address, and a token that is none is no way around.
-        found = [client.get("/api/protocols", headers=bearer(f"wrong{i}")).status_code for i in range(25)]
-        assert found == [200] * 20 + [429] * 5
+        codes = [client.get("/api/protocols", headers=bearer(f"wrong{i}")).status_code for i in range(25)]
+        assert codes == [200] * 20 + [429] * 5
         assert client.get("/healthz").status_code == 200
 
 
 def test_a_form_counts_for_the_token_too(lite):
     token = new_token(lite)
     with serving(lite, per_minute=3) as client:
-        found = [send(client, token).status_code for _ in range(2)]
+        codes = [send(client, token).status_code for _ in range(2)]
         sent = client.post("/api/submissions", files=files(), data={"token": token})
         late = client.post("/api/submissions", files=files(), data={"token": token})
-        assert [*found, sent.status_code, late.status_code] == [202, 202, 202, 429]
+        assert [*codes, sent.status_code, late.status_code] == [202, 202, 202, 429]
