@@ -6,6 +6,9 @@ PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 BIN := $(VENV)/bin
 DEMO ?= demo
 FINDINGS ?= findings
+# The generated tables of these pages; cog's options are these in the tests too.
+PAGES := README.md $(wildcard docs/*.md)
+COG := $(BIN)/python -m cogapp --verbosity=1 -P -p "from benchmark.upkeep.readme import show"
 
 .PHONY: demo test lint lock readme walk bench fuzz findings clean
 .DEFAULT_GOAL := help
@@ -13,7 +16,7 @@ FINDINGS ?= findings
 help:
 	@echo "make demo      a miniature Biwi and SynHead, the four datasets, trained baselines, a scoreboard"
 	@echo "make test      the tests"
-	@echo "make lint      ruff, mypy, and which room may import which"
+	@echo "make lint      ruff, mypy, which room may import which, and whether the pages' tables are what results/ gives"
 	@echo "make readme    write the tables of the README and of docs/ from results/"
 	@echo "make walk      run the commands that the pages in docs/ show, and write down what they print and draw"
 	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
@@ -43,9 +46,10 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(COG) --check --diff $(PAGES)
 
 readme: $(VENV)/.ready
-	$(BIN)/python -m benchmark.upkeep.readme
+	$(COG) -r $(PAGES)
 
 walk: $(VENV)/.ready
 	$(BIN)/python -m benchmark.upkeep.walk

@@ -2,9 +2,12 @@ import doctest
 import importlib
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import click
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,14 +17,45 @@ from benchmark.upkeep import readme, walk
 from headposeplus.errors import HeadposeError
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in readme.PAGES}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 WITH_COMMANDS = [page for page in PAGES if page != "docs/findings.md"]
+WALKED = [f"docs/{name}" for name in walk.PAGES]
+
+
+def check_tables(path):
+    """Return cog's exit status where it checks a page with the options of the Makefile."""
+    cogapp = pytest.importorskip("cogapp", reason="cog is not installed: pip install -e .[dev]")
+    options = re.search(r"^COG := .* -m cogapp (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    return cogapp.Cog().main(["cog", *shlex.split(options), "--check", str(path)])
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_tables_are_what_the_records_give(page):
-    assert readme.generate(page, PAGES[page]) == PAGES[page], "run make readme"
+    assert check_tables(ROOT / page) == 0, "run make readme"
+
+
+def test_every_table_is_generated():
+    marks = r'<!-- \[\[\[cog show\("(.+?)"\) \]\]\] -->\n.*?<!-- \[\[\[end\]\]\] -->'
+    assert {name for page in PAGES.values() for name in re.findall(marks, page, re.DOTALL)} == set(readme.TABLES)
+    for page, text in PAGES.items():  # tables that are typed have |---| below their heads
+        assert "|----" not in re.sub(marks, "", text, flags=re.DOTALL), page
+
+
+def test_a_changed_table_and_a_lost_mark_are_told(tmp_path, capsys):
+    block = PAGES["docs/training.md"].partition("<!-- [[[cog")[2].partition("<!-- [[[end]]] -->")[0]
+    begin, end = "<!-- [[[cog", "<!-- [[[end]]] -->\n"
+    for text, says in (
+        (f"{begin}{block}{end}", ""),
+        (f"{begin}{block.replace('source-only', 'source')}{end}", "Check failed"),
+        (f"{begin}{block}", "Missing '[[[end]]]'"),
+        (f"{block.partition('-->')[2]}{end}", "Unexpected '[[[end]]]'"),
+    ):
+        (tmp_path / "page.md").write_text(text)
+        assert (check_tables(tmp_path / "page.md") == 0) == (says == "")
+        assert says in "".join(capsys.readouterr())
 
 
 def test_python_examples_hold():
@@ -42,7 +76,8 @@ def known(words):
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_commands_and_options_exist(page):
     text = PAGES[page]
-    lines = re.findall(r"^    (hpp .*)$", text, re.MULTILINE) + re.findall(r"`(hpp [^`]*)`", text) + walk.commands(text)
+    lines = re.findall(r"^    (hpp .*)$", text, re.MULTILINE) + re.findall(r"`(hpp [^`]*)`", text)
+    lines += [step.words for step in walk.steps(text) if step.kind == "run"]
     used = [part for line in lines for part in re.split(r"&&|\|", line) if part.strip().startswith("hpp ")]
     assert len(used) >= 3
     for command in used:
@@ -84,21 +119,52 @@ def test_the_discrepancy_of_the_page_against_a_loop(monkeypatch):
     assert mmd(a, b).item() == pytest.approx(kernel(a, a) + kernel(b, b) - 2 * kernel(a, b), abs=1e-5)
 
 
-@pytest.mark.slow
-def test_the_walk_works(tmp_path):
-    """Every command of the page ends as the page says, on the smallest miniature, and draws its pictures."""
-    page = PAGES["docs/datasets.md"].replace("--scale small", "--scale tiny").replace("of-00024", "of-00004")
-    walked = walk.walk(page, tmp_path, pictures=tmp_path / "pictures")
-    shown = [command for command in walk.commands(page) if command.startswith("hpp ")]
-    assert len(shown) > 15 and walked.count("\n$ hpp ") == len(shown) and "rgb.cal" in walked
-    names = [name.split("/")[-1] for name in re.findall(r"<!-- picture: (\S+) -->", page)]
-    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == sorted(names)
+@pytest.mark.parametrize("page", WALKED)
+def test_a_page_is_what_its_commands_printed(page):
+    assert walk.seal(PAGES[page]) == PAGES[page], "a step, an output or a file was changed: run make walk"
+
+
+@pytest.mark.parametrize("page", WALKED)
+def test_pictures_of_a_page_are_kept_and_shown(page):
+    pictures = [step.words.split("/")[-1] for step in walk.steps(PAGES[page]) if step.kind == "picture"]
+    pictures += [step.words.split()[2] for step in walk.steps(PAGES[page]) if step.kind == "page"]
+    assert len(pictures) >= 4
+    for name in pictures:
+        assert f"](pictures/{name})" in PAGES[page] and (ROOT / "docs/pictures" / name).exists(), name
+
+
+def test_a_seal_breaks_with_a_command_an_output_and_a_file(monkeypatch, tmp_path):
+    (tmp_path / "a.py").write_text("print(1)\n")
+    monkeypatch.setattr(walk, "DOCS", tmp_path)
+    page = "<!-- file: a.py -->\n<!-- end -->\n\ntext\n\n<!-- run: python a.py -->\nold\n<!-- end -->\n"
+    (tmp_path / "here").mkdir()
+    walked = walk.walk(page, tmp_path / "here", tmp_path / "pictures")
+    assert "\n$ python a.py\n1\n```\n" in walked and "```python\nprint(1)\n```\n" in walked
+    assert walk.seal(walked) == walked == walk.seal(walk.seal(walked))
+    assert walk.seal(walked.replace("text", "words")) == walked.replace("text", "words")
+    for old, new in (("run: python", "run exit 0: python"), ("$ python", "$ python3"), ("\n1\n", "\n2\n")):
+        assert walk.seal(walked.replace(old, new)) != walked.replace(old, new)
+    (tmp_path / "a.py").write_text("print(2)\n")
+    assert walk.seal(walked) != walked
+
+
+def test_a_walk_keeps_its_pictures(tmp_path):
+    page = "<!-- run: mkdir made; echo png > made/a.png -->\n<!-- end -->\n<!-- picture: made/a.png -->\n"
+    walk.walk(page, tmp_path, tmp_path / "pictures")
+    assert (tmp_path / "pictures/a.png").read_text() == "png\n"
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium")
+def test_a_walk_photographs_a_page(tmp_path):
+    page = "<!-- run: echo '<h1>Here</h1>' > a.html -->\n<!-- end -->\n<!-- page: a.html 300x200 a.png -->\n"
+    walk.walk(page, tmp_path, tmp_path / "pictures")
+    assert cv2.imread(str(tmp_path / "pictures/a.png")).shape == (200, 300, 3)
 
 
 def test_a_walk_tells_what_went_otherwise(tmp_path):
-    assert walk.walk("<!-- run: echo one; echo two -->\n<!-- end -->", tmp_path) == (
-        "<!-- run: echo one; echo two -->\n```console\n$ echo one; echo two\none\ntwo\n```\n<!-- end -->"
-    )
+    walked = walk.walk("<!-- run: echo one; echo two -->\n<!-- end -->\n", tmp_path)
+    console = "```console\n$ echo one; echo two\none\ntwo\n```"
+    assert walked.startswith(f"<!-- run: echo one; echo two -->\n{console}\n<!-- end -->\n\n<!-- walked: ")
     assert "... (7 more lines)" in walk.walk("<!-- run lines 3: seq 10 -->\nold\n<!-- end -->", tmp_path)
     for page, says in (
         ("<!-- run: echo no >&2; exit 4 -->\n<!-- end -->", "exit status 4 instead of 0: no"),
@@ -106,8 +172,3 @@ def test_a_walk_tells_what_went_otherwise(tmp_path):
     ):
         with pytest.raises(HeadposeError, match=says):
             walk.walk(page, tmp_path)
-
-
-def test_a_lost_mark_is_told():
-    with pytest.raises(HeadposeError, match="expected the marks <!-- published -->"):
-        readme.generate("README.md", TEXT.replace("<!-- published -->", ""))

@@ -11,9 +11,13 @@ from benchmark.cli.common import FILE, FOLDER
 from headposeplus.errors import HeadposeError
 
 DATABASE = click.option(
-    "--database", default="sqlite:///hpp-serve.db", show_default=True, envvar="HPP_DATABASE", show_envvar=True,
+    "--database",
+    default="sqlite:///hpp-serve.db",
+    show_default=True,
+    envvar="HPP_DATABASE",
+    show_envvar=True,
     help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
-)  # fmt: skip
+)
 _NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart", "jinja2")
 
 
@@ -29,24 +33,47 @@ def _check_installed() -> None:
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
-@click.option("--protocol", "names", multiple=True,
-              help="Id of a frozen protocol, or a TOML file of one's own; may be given several times.")  # fmt: skip
+@click.option(
+    "--protocol",
+    "names",
+    multiple=True,
+    help="Id of a frozen protocol, or a TOML file of one's own; may be given several times.",
+)
 @click.option("--labels", type=FILE, help="File of the labels: Biwi_plus.npz, or a CSV.")
 @click.option("--data", type=FOLDER, help="Folder of the built datasets, whose labels are taken.")
 @DATABASE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--daily", type=click.IntRange(1), default=5, show_default=True,
-              help="Submissions of one submitter that are scored on a UTC day; faulty ones do not count.")  # fmt: skip
-@click.option("--per-minute", type=click.IntRange(1), default=30, show_default=True,
-              help="Requests of one submitter, or of one address without a token.")  # fmt: skip
-@click.option("--max-mib", type=click.IntRange(1, 64), default=16, show_default=True,
-              help="Largest file of predictions.")  # fmt: skip
+@click.option(
+    "--daily",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Submissions of one submitter that are scored on a UTC day; faulty ones do not count.",
+)
+@click.option(
+    "--per-minute",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Requests of one submitter, or of one address without a token.",
+)
+@click.option(
+    "--max-mib", type=click.IntRange(1, 64), default=16, show_default=True, help="Largest file of predictions."
+)
 @click.pass_context
 def serve(
-    ctx: click.Context, names: tuple[str, ...], labels: Path | None, data: Path | None, database: str, host: str,
-    port: int, daily: int, per_minute: int, max_mib: int,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    names: tuple[str, ...],
+    labels: Path | None,
+    data: Path | None,
+    database: str,
+    host: str,
+    port: int,
+    daily: int,
+    per_minute: int,
+    max_mib: int,
+) -> None:
     """Score predictions that are sent by HTTP against labels that stay here, with a live board.
 
     Submitters need a token: hpp serve token add NAME. Put a server with TLS in front where others can listen.
@@ -58,13 +85,13 @@ def serve(
       hpp serve --protocol challenge.toml --labels secret.csv --database postgresql://hpp@localhost/hpp
     """
     if ctx.invoked_subcommand is not None:
-        given = [
+        typed = [
             option.opts[0]
             for option in ctx.command.params
             if ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
         ]
-        if given:
-            raise click.UsageError(f"put {', '.join(given)} after {ctx.invoked_subcommand}, not before it")
+        if typed:
+            raise click.UsageError(f"put {', '.join(typed)} after {ctx.invoked_subcommand}, not before it")
         return
     if not names:
         raise click.UsageError("name a protocol with --protocol, such as biwi+/pda@1 (hpp serve --help)")
@@ -74,14 +101,12 @@ def serve(
     _check_installed()
     from benchmark.scoring import protocols
     from benchmark.scoring.labels import read_labels
-    from benchmark.service import app as service
-    from benchmark.service.settings import Settings
+    from benchmark.service import app
+    from benchmark.service.settings import ServiceSettings
 
-    settings = Settings(
-        database, tuple(protocols.find(name) for name in dict.fromkeys(names)), read_labels(source),
-        daily, per_minute, max_mib << 20,
-    )  # fmt: skip
-    service.run(settings, host, port)
+    served = tuple(protocols.find(name) for name in dict.fromkeys(names))
+    settings = ServiceSettings(database, served, read_labels(source), daily, per_minute, max_mib << 20)
+    app.run(settings, host, port)
 
 
 @serve.group()
@@ -93,17 +118,17 @@ def token() -> None:
 @click.argument("name")
 @DATABASE
 def add(name: str, database: str) -> None:
-    """Print a new token for NAME, which is kept as a hash only: it cannot be shown again.
+    """Print a new token for NAME. Only its hash is kept: it cannot be shown again.
 
     \b
     Example:
       hpp serve token add "Lab A"
     """
     _check_installed()
-    from benchmark.service import store as service_store
-    from benchmark.service.database import open_store
+    from benchmark.service import store
+    from benchmark.service.database import open_database
 
-    click.echo(service_store.add_token(open_store(database), name))
+    click.echo(store.add_token(open_database(database), name))
 
 
 @token.command()
@@ -117,17 +142,17 @@ def revoke(name: str, database: str) -> None:
       hpp serve token revoke "Lab A"
     """
     _check_installed()
-    from benchmark.service import store as service_store
-    from benchmark.service.database import open_store
+    from benchmark.service import store
+    from benchmark.service.database import open_database
 
-    service_store.revoke(open_store(database, create=False), name)
+    store.revoke(open_database(database, create=False), name)
     click.echo(f"the token of {name} is revoked")
 
 
 @token.command(name="list")
 @DATABASE
 def list_(database: str) -> None:
-    """List who has a token, since when, and what came of their submissions.
+    """List who has a token, since when, and how many submissions were scored or faulty.
 
     \b
     Example:
@@ -136,37 +161,32 @@ def list_(database: str) -> None:
     _check_installed()
     from tabulate import tabulate
 
-    from benchmark.service import store as service_store
-    from benchmark.service.database import open_store
+    from benchmark.service import store
+    from benchmark.service.database import open_database
 
     rows = [
-        {
-            "name": s.name,
-            "since": s.created[:10],
-            "revoked": (s.revoked or "")[:10],
-            "scored": s.scored,
-            "faulty": s.faulty,
-        }
-        for s in service_store.list_submitters(open_store(database, create=False))
+        (who.name, who.created[:10], (who.revoked or "")[:10], who.scored, who.faulty)
+        for who in store.list_submitters(open_database(database, create=False))
     ]
-    click.echo(tabulate(rows, headers="keys", disable_numparse=True) if rows else "nobody has a token")
+    headers = ("name", "since", "revoked", "scored", "faulty")
+    click.echo(tabulate(rows, headers, disable_numparse=True) if rows else "nobody has a token")
 
 
 @serve.command()
 @click.argument("key")
 @DATABASE
 def withdraw(key: str, database: str) -> None:
-    """Take the entry KEY, what the address of its page ends in, off the board; its submission stays.
+    """Take the entry KEY off the board; its submission stays. The address of the entry's page ends in KEY.
 
     \b
     Example:
       hpp serve withdraw lab-faces-1-my-method-1a2b3c4d-5e6f70
     """
     _check_installed()
-    from benchmark.service import store as service_store
-    from benchmark.service.database import open_store
+    from benchmark.service import store
+    from benchmark.service.database import open_database
 
-    service_store.withdraw(open_store(database, create=False), key)
+    store.withdraw(open_database(database, create=False), key)
     click.echo(f"{key} is off the board")
 
 
@@ -181,9 +201,9 @@ def backup(file: Path, database: str) -> None:
       hpp serve backup hpp-serve-backup.db
     """
     _check_installed()
-    from benchmark.service import backup as backup_room
+    from benchmark.service.backup import write_backup
 
-    click.echo(f"{backup_room.backup(database, file):,} submissions\nbackup {file}")
+    click.echo(f"{write_backup(database, file):,} submissions\nbackup {file}")
 
 
 @serve.command()
@@ -197,6 +217,6 @@ def restore(file: Path, database: str) -> None:
       hpp serve restore hpp-serve-backup.db --database sqlite:///hpp-serve.db
     """
     _check_installed()
-    from benchmark.service import backup as backup_room
+    from benchmark.service.backup import restore_backup
 
-    click.echo(f"{backup_room.restore(file, database):,} submissions restored")
+    click.echo(f"{restore_backup(file, database):,} submissions restored")

@@ -9,23 +9,24 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.service.database import (
+    SUBMISSIONS,
+    TABLES,
+    VERSIONS,
     ServiceError,
-    _connect,
-    _schema,
-    _submissions,
-    _tables,
-    _writing,
-    open_store,
+    connect,
+    driver_words,
+    open_database,
     read_url,
-    short,
     shown_url,
+    writing,
 )
+from headposeplus.faults import Fault
 from headposeplus.files import whole_or_absent
 
 _ROWS = 8  # rows that a copy holds at a time: each may have predictions of many MiB
 
 
-def backup(database: str, file: Path) -> int:
+def write_backup(database: str, file: Path) -> int:
     """Write all of a database, as it is at one moment, into a new SQLite file; return the number of submissions.
 
     Raises
@@ -34,14 +35,14 @@ def backup(database: str, file: Path) -> int:
         If the file exists, or the database cannot be read.
     """
     if file.exists():
-        raise ServiceError(f"{file}: exists already; name a new file")
-    source = open_store(database, create=False)
+        raise ServiceError(Fault("exists already", "name a new file", file))
+    source = open_database(database, create=False)
     with whole_or_absent(file) as temporary:
-        target = _connect(URL.create("sqlite", database=str(temporary)), wal=False)
+        target = connect(URL.create("sqlite", database=str(temporary)), wal=False)
         return _copy(source, target)
 
 
-def restore(file: Path, database: str) -> int:
+def restore_backup(file: Path, database: str) -> int:
     """Copy a backup into a database that is empty, or not yet there; return the number of submissions.
 
     Raises
@@ -50,13 +51,13 @@ def restore(file: Path, database: str) -> int:
         If the file is no backup, or the database holds anything of a service.
     """
     if not file.exists():
-        raise ServiceError(f"{file}: no such backup; hpp serve backup FILE writes one")
-    source = open_store(f"sqlite:///{file}", create=False, wal=False)
-    target = open_store(database)
+        raise ServiceError(Fault("no such backup", "hpp serve backup FILE writes one", file))
+    source = open_database(f"sqlite:///{file}", create=False, wal=False)
+    target = open_database(database)
     with target.connect() as connection:
-        held = [connection.execute(sa.select(sa.func.count()).select_from(t)).scalar() for t in _tables.sorted_tables]
-    if held != [1 if table is _schema else 0 for table in _tables.sorted_tables]:
-        raise ServiceError(f"{shown_url(read_url(database))}: is not empty; restore into a new database")
+        rows = [connection.execute(sa.select(sa.func.count()).select_from(t)).scalar() for t in TABLES.sorted_tables]
+    if rows != [1 if table is VERSIONS else 0 for table in TABLES.sorted_tables]:
+        raise ServiceError(Fault("is not empty", "restore into a new database", shown_url(read_url(database))))
     return _copy(source, target)
 
 
@@ -66,16 +67,16 @@ def _copy(source: Engine, target: Engine) -> int:
     try:
         # One snapshot for all tables; SQLite's transactions always are.
         level = {"isolation_level": "REPEATABLE READ"} if source.dialect.name == "postgresql" else {}
-        with source.connect().execution_options(**level) as reading, reading.begin(), _writing(target) as writing:
-            _tables.create_all(writing)
-            writing.execute(_schema.delete())
-            for table in _tables.sorted_tables:
+        with source.connect().execution_options(**level) as reading, reading.begin(), writing(target) as connection:
+            TABLES.create_all(connection)
+            connection.execute(VERSIONS.delete())
+            for table in TABLES.sorted_tables:
                 rows = reading.execution_options(yield_per=_ROWS).execute(sa.select(table)).mappings()
                 for some in rows.partitions():
-                    writing.execute(table.insert(), [dict(row) for row in some])
-                    copied += len(some) if table is _submissions else 0
+                    connection.execute(table.insert(), [dict(row) for row in some])
+                    copied += len(some) if table is SUBMISSIONS else 0
     except SQLAlchemyError as error:
-        raise ServiceError(f"{shown_url(target.url)}: the copy failed: {short(error)}") from error
+        raise ServiceError(Fault(f"the copy failed: {driver_words(error)}", file=shown_url(target.url))) from error
     finally:
         source.dispose()
         target.dispose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -14,32 +13,34 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from headposeplus.errors import HeadposeError
+from headposeplus.faults import Fault
+from headposeplus.files import bytes_sha256
 
 SCHEMA = 1
 QUEUED, RUNNING, SCORED, FAULTY = "queued", "running", "scored", "faulty"
 LONGEST_NAME = 80
 _BUSY = 30  # seconds that a writer waits for another one of SQLite
 
-_tables = sa.MetaData()
-_schema = sa.Table("hpp_schema", _tables, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
-_submitters = sa.Table(
+TABLES = sa.MetaData()
+VERSIONS = sa.Table("hpp_schema", TABLES, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+SUBMITTERS = sa.Table(
     "hpp_submitters",
-    _tables,
+    TABLES,
     sa.Column("name", sa.String(LONGEST_NAME), primary_key=True),
     sa.Column("token_sha256", sa.String(64), nullable=False, unique=True),
     sa.Column("created", sa.String(32), nullable=False),
     sa.Column("revoked", sa.String(32)),
 )
-_submissions = sa.Table(
+SUBMISSIONS = sa.Table(
     "hpp_submissions",
-    _tables,
+    TABLES,
     sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("submitter", sa.ForeignKey(_submitters.c.name), nullable=False),
+    sa.Column("submitter", sa.ForeignKey(SUBMITTERS.c.name), nullable=False),
     sa.Column("received", sa.String(32), nullable=False),
     sa.Column("finished", sa.String(32)),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("protocol", sa.Text, nullable=False),  # its id, or empty where the description tells
+    sa.Column("protocol", sa.Text, nullable=False),  # its id, or empty where the description names it
     sa.Column("publish", sa.Boolean, nullable=False),
     sa.Column("predictions", sa.LargeBinary),  # dropped where they are faulty
     sa.Column("about", sa.LargeBinary, nullable=False),
@@ -59,12 +60,14 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _text(time: datetime) -> str:
+def timestamp(time: datetime) -> str:
+    """Return a time as the tables hold it."""
     return time.isoformat(timespec="microseconds")
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+def text_sha256(text: str) -> str:
+    """Return the SHA-256 of a text, such as a token, in hexadecimal."""
+    return bytes_sha256(text.encode("utf-8", "replace"))
 
 
 def read_url(database: str) -> URL:
@@ -81,17 +84,24 @@ def read_url(database: str) -> URL:
         kind = url.get_backend_name() if url.drivername != "postgres" else "postgresql"
     except SQLAlchemyError as error:
         # Not the text itself: it may hold a password.
-        raise ServiceError(f"--database is not the URL of a database; {expected}") from error
+        raise ServiceError(Fault("`database` is not the URL of a database", expected)) from error
     if kind == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if kind != "sqlite":
-        raise ServiceError(f"--database names {kind[:40]!r}; {expected}")
+        raise ServiceError(Fault(f"`database` names {kind[:40]!r}", expected))
     if url.database in (None, "", ":memory:"):
-        raise ServiceError(f"--database names no file, and what is in memory is lost; {expected}")
+        raise ServiceError(Fault("`database` names no file, and what is in memory is lost", expected))
     return url
 
 
-def _connect(url: URL, wal: bool = True) -> Engine:
+def connect(url: URL, wal: bool = True) -> Engine:
+    """Return the engine of a database; ``wal`` is whether SQLite writes ahead into a file of its own.
+
+    Raises
+    ------
+    ServiceError
+        If the driver of PostgreSQL is not installed.
+    """
     if url.get_backend_name() == "postgresql":
         try:
             return sa.create_engine(url, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5})
@@ -120,8 +130,8 @@ def shown_url(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def open_store(database: str, create: bool = True, wal: bool = True) -> Engine:
-    """Return the engine of a database; its tables are made where there are none.
+def open_database(database: str, create: bool = True, wal: bool = True) -> Engine:
+    """Return the engine of a database; make its tables where there are none.
 
     Raises
     ------
@@ -131,39 +141,42 @@ def open_store(database: str, create: bool = True, wal: bool = True) -> Engine:
     url = read_url(database)
     file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
     if not create and file is not None and not file.exists():
-        raise ServiceError(f"{file}: no such database; hpp serve token add NAME --database URL makes one")
-    engine = _connect(url, wal)
+        raise ServiceError(Fault("no such database", "hpp serve token add NAME --database URL makes one", file))
+    engine = connect(url, wal)
     try:
-        with _writing(engine) if create else engine.connect() as connection:
-            if not sa.inspect(connection).has_table(_schema.name):
-                if not create:
-                    raise ServiceError(f"{shown_url(url)}: holds no tables of the scoring service")
-                _tables.create_all(connection)
-                connection.execute(_schema.insert().values(version=SCHEMA))
-            version = connection.execute(sa.select(sa.func.max(_schema.c.version))).scalar()
+        _check_version(engine, create)
     except SQLAlchemyError as error:
         engine.dispose()
-        raise ServiceError(f"{shown_url(url)}: cannot be opened: {short(error)}") from error
+        raise ServiceError(Fault(f"cannot be opened: {driver_words(error)}", file=shown_url(url))) from error
     except ServiceError:
         engine.dispose()
         raise
-    if version != SCHEMA:
-        engine.dispose()
-        raise ServiceError(
-            f"{shown_url(url)}: its tables have version {version}, this toolkit's have version {SCHEMA}; "
-            "use the release of the toolkit that made them, or another database"
-        )
     return engine
 
 
-def short(error: Exception) -> str:
+def _check_version(engine: Engine, create: bool) -> None:
+    """Raise a ServiceError if the tables are not of this version; with ``create`` make them where there are none."""
+    place = shown_url(engine.url)
+    with writing(engine) if create else engine.connect() as connection:
+        if not sa.inspect(connection).has_table(VERSIONS.name):
+            if not create:
+                raise ServiceError(Fault("holds no tables of the scoring service", file=place))
+            TABLES.create_all(connection)
+            connection.execute(VERSIONS.insert().values(version=SCHEMA))
+        version = connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar()
+    if version != SCHEMA:
+        what = f"its tables have version {version}, this toolkit's have version {SCHEMA}"
+        raise ServiceError(Fault(what, "use the release of the toolkit that made them, or another database", place))
+
+
+def driver_words(error: Exception) -> str:
     """Return the first line of what a database driver says, without the statement and its values."""
-    said = str(getattr(error, "orig", None) or error).strip()
-    return said.splitlines()[0][:300] if said else type(error).__name__
+    words = str(getattr(error, "orig", None) or error).strip()
+    return words.splitlines()[0][:300] if words else type(error).__name__
 
 
 @contextmanager
-def _writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine) -> Iterator[Connection]:
     """Yield a connection in a transaction that writes; on SQLite one at a time."""
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection

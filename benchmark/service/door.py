@@ -1,4 +1,4 @@
-"""What every request passes first: limits on its rate and size, headers, the log."""
+"""The door that every request passes first: limits on its rate and size, headers, the log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections import deque
+from collections.abc import Iterable
 
 from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -15,9 +16,9 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from benchmark.service import store as service_store
+from benchmark.service import store
 from benchmark.service.log import event, place, short_id
-from benchmark.service.pages import _answer
+from benchmark.service.pages import error_response, no_database_response
 
 _READING = 120.0  # seconds in which a request's body has to come
 _MANY = 10_000  # clients whose requests are remembered
@@ -30,14 +31,22 @@ _HEADERS = {
 }
 
 
-class _Rate:
+class RateLimit:
     """Who has made how many requests in the last minute."""
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
         self._times: dict[str, deque[float]] = {}
 
-    def wait(self, who: str) -> float:
+    def count(self, who: str) -> None:
+        """Count a request; raise a 429 if there were too many."""
+        wait = self._wait(who)
+        if wait:
+            seconds = int(wait) + 1
+            detail = f"more than {self.per_minute} requests in a minute; try again in {seconds} s"
+            raise HTTPException(429, detail, {"Retry-After": str(seconds)})
+
+    def _wait(self, who: str) -> float:
         """Return 0 and count a request, or the seconds until one is allowed."""
         time_now = time.monotonic()
         if len(self._times) > _MANY:
@@ -51,17 +60,8 @@ class _Rate:
         return 0.0
 
 
-def _pass(rate: _Rate, who: str) -> None:
-    """Count a request; raises a 429 if there were too many."""
-    wait = rate.wait(who)
-    if wait:
-        seconds = int(wait) + 1
-        detail = f"more than {rate.per_minute} requests in a minute; try again in {seconds} s"
-        raise HTTPException(429, detail, {"Retry-After": str(seconds)})
-
-
 def _address(scope: Scope) -> str:
-    """Return a client's address; of IPv6 the network, since a client has all of it."""
+    """Return a client's address; of IPv6 the network, since one client owns all of it."""
     host = (scope.get("client") or ("unknown",))[0]
     try:
         address = ipaddress.ip_address(host)
@@ -81,7 +81,7 @@ class _Body:
         self.ended = False
 
     async def __call__(self) -> Message:
-        """Return the next message; raises an HTTPException beyond the limits."""
+        """Return the next message; raise an HTTPException beyond the limits."""
         if self.ended:
             return await self._receive()
         try:
@@ -96,7 +96,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Read on for a while and forget it: who sends without waiting would not see an answer before the end."""
+        """Read on for a while and forget it: a client that sends without waiting sees no answer before the end."""
         self._longest *= 4
         try:
             while not self.ended:
@@ -105,10 +105,18 @@ class _Body:
             self.ended = True
 
 
-class _Door:
+def _with_headers(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer with those that it lacks: of security, and the request's id."""
+    headers = list(headers)
+    present = {key.lower() for key, _ in headers}
+    extra = {key.lower().encode(): value.encode() for key, value in (_HEADERS | {"X-Request-Id": name}).items()}
+    return headers + [(key, value) for key, value in extra.items() if key not in present]
+
+
+class Door:
     """Gives each request an id, security headers, a place in the rate limit and a line in the log."""
 
-    def __init__(self, app: ASGIApp, engine: Engine, rate: _Rate, longest: int) -> None:
+    def __init__(self, app: ASGIApp, engine: Engine, rate: RateLimit, longest: int) -> None:
         self._app, self._engine, self._rate, self._longest = app, engine, rate, longest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,12 +138,7 @@ class _Door:
                 if request.method == "POST" and not body.ended and not waits:
                     await body.drain()
                 status, started = message["status"], True
-                present = {key.lower() for key, _ in message.get("headers", [])}
-                extra = _HEADERS | {"X-Request-Id": name}
-                message["headers"] = [*message.get("headers", []), *(
-                    (key.lower().encode(), value.encode()) for key, value in extra.items()
-                    if key.lower().encode() not in present
-                )]  # fmt: skip
+                message["headers"] = _with_headers(message.get("headers", []), name)
             await send(message)
 
         try:
@@ -146,37 +149,47 @@ class _Door:
             if started:
                 raise
             detail = f"the service failed; tell the organisers the request's id, {name}"
-            await _answer(request, 500, detail)(scope, body, send_on)
+            await error_response(request, 500, detail)(scope, body, send_on)
         finally:
-            event(
-                "request", id=name, method=request.method[:10], path=_logged_path(request.url.path), status=status,
-                ms=round(1000 * (time.monotonic() - began), 1), submitter=request.state.submitter,
-            )  # fmt: skip
+            _log_request(request, name, status, time.monotonic() - began)
 
     async def _refused(self, request: Request) -> Response | None:
-        """Return an answer to a request that may not pass, else None; find out who makes it."""
+        """Return the answer to a request that may not pass, else None; find out who makes it."""
         if request.url.path == "/healthz":
             return None
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             if kind.lower() == "bearer" and token.strip():
-                found = await run_in_threadpool(service_store.find_submitter, self._engine, token.strip())
-                request.state.submitter = found
+                submitter = await run_in_threadpool(store.find_submitter, self._engine, token.strip())
+                request.state.submitter = submitter
             who = f"token {request.state.submitter}" if request.state.submitter else _address(request.scope)
-            _pass(self._rate, who)
+            self._rate.count(who)
             length = request.headers.get("content-length", "")
             if length.isdecimal() and int(length) > self._longest:
                 detail = f"the request has {int(length):,} bytes; at most {self._longest:,} are taken"
                 raise HTTPException(413, detail)
         except HTTPException as error:
-            return _answer(request, error.status_code, error.detail, error.headers)
+            return error_response(request, error.status_code, error.detail, error.headers)
         except SQLAlchemyError as error:
             event("database", detail=type(error).__name__)
-            return _answer(request, 503, "the database cannot be reached; try again in a moment", {"Retry-After": "5"})
+            return no_database_response(request)
         return None
 
 
+def _log_request(request: Request, name: str, status: int, seconds: float) -> None:
+    """Log a request that was answered."""
+    event(
+        "request",
+        id=name,
+        method=request.method[:10],
+        path=_logged_path(request.url.path),
+        status=status,
+        ms=round(1000 * seconds, 1),
+        submitter=request.state.submitter,
+    )
+
+
 def _logged_path(path: str) -> str:
-    """Return a path for the log, without what lets one read a submission."""
-    found = re.fullmatch(r"((?:/api)?/submissions/)([^/]+)", path)
-    return f"{found[1]}{short_id(found[2])}" if found else path[:200]
+    """Return a path for the log, without the id that lets one read a submission."""
+    match = re.fullmatch(r"((?:/api)?/submissions/)([^/]+)", path)
+    return f"{match[1]}{short_id(match[2])}" if match else path[:200]

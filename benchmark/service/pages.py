@@ -1,4 +1,4 @@
-"""The pages that the service shows a person."""
+"""The pages that the service shows a person, and its answers where something is wrong."""
 
 from __future__ import annotations
 
@@ -8,28 +8,45 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy.engine import Engine
 
 from benchmark.board import site
-from benchmark.service import store as service_store
+from benchmark.service import store
 from benchmark.service.database import QUEUED, RUNNING, SCORED
 from benchmark.service.privacy import shown
-from benchmark.service.settings import _SUBMISSIONS, MAX_ABOUT, Settings
+from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings
+from benchmark.service.verdict import ToldFault
 
-_PAGES = 200  # of entries that are kept drawn
-_PLAIN = {404: "there is nothing at this address", 405: "this address does not answer this method"}
+_KEPT = 200  # pages of entries that are not drawn again
 
 
-def _wants_page(request: Request) -> bool:
+class ShownSubmission(msgspec.Struct, frozen=True):
+    """A submission as the JSON API and its page show it; ``entry`` holds no figure of a single frame."""
+
+    id: str
+    status: str
+    received: str
+    finished: str | None
+    publish: bool
+    url: str
+    entry_url: str | None
+    faults: tuple[ToldFault, ...]
+    suspicions: tuple[ToldFault, ...]
+    entry: dict[str, Any] | None
+
+
+def wants_page(request: Request) -> bool:
+    """Return whether a browser asks, rather than a program."""
     return "text/html" in request.headers.get("accept", "")
 
 
 def _page(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
     """Return a page under the policy that it holds itself, which names its script, if it has one."""
-    found = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
-    policy = html.unescape(found[1]) if found else "default-src 'none'"
+    match = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    policy = html.unescape(match[1]) if match else "default-src 'none'"
     framed = {"Content-Security-Policy": f"{policy}; frame-ancestors 'none'"}
     return HTMLResponse(text, status, framed | dict(headers or {}))
 
@@ -37,28 +54,39 @@ def _page(text: str, status: int = 200, headers: Mapping[str, str] | None = None
 def _submit_page(
     request: Request, problem: str = "", status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    settings: Settings = request.app.state.settings
+    settings: ServiceSettings = request.app.state.settings
     text = site.render(
-        "submit.html", live=True, problem=problem, protocols=settings.protocols, daily=settings.daily,
-        max_mib=settings.max_bytes / (1 << 20), max_about_kib=MAX_ABOUT >> 10, address=str(request.base_url),
-    )  # fmt: skip
+        "submit.html",
+        live=True,
+        problem=problem,
+        protocols=settings.protocols,
+        daily=settings.daily,
+        max_mib=settings.max_bytes / (1 << 20),
+        max_about_kib=MAX_ABOUT >> 10,
+        address=str(request.base_url),
+    )
     return _page(text, status, headers)
 
 
-def _submission_page(found: dict[str, Any]) -> Response:
-    entry = found["entry"]
+def _submission_page(submission: ShownSubmission) -> Response:
+    entry = submission.entry
     text = site.render(
-        "submission.html", live=True, submission=found, waiting=found["status"] in (QUEUED, RUNNING),
-        entry=entry, tiles=site.tiles(entry) if entry else [], intervals=bool(entry and entry.get("intervals")),
-    )  # fmt: skip
+        "submission.html",
+        live=True,
+        submission=submission,
+        waiting=submission.status in (QUEUED, RUNNING),
+        entry=entry,
+        tiles=site.tiles(entry) if entry else [],
+        intervals=bool(entry and entry.get("intervals")),
+    )
     return _page(text, 200, {"Cache-Control": "no-store"})
 
 
-def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def error_response(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as one line: of JSON, or on a page where a browser asks."""
-    if not _wants_page(request):
+    if not wants_page(request):
         return JSONResponse({"detail": detail}, status, dict(headers or {}))
-    if request.url.path == _SUBMISSIONS:
+    if request.url.path == SUBMIT:
         return _submit_page(request, detail, status, headers)
     text = site.render(
         "submission.html", live=True, submission=None, entry=None, waiting=False, problem=detail, status=status
@@ -66,7 +94,12 @@ def _answer(request: Request, status: int, detail: str, headers: Mapping[str, st
     return _page(text, status, headers)
 
 
-class _Pages:
+def no_database_response(request: Request) -> Response:
+    """Return the answer while the database is away."""
+    return error_response(request, 503, "the database cannot be reached; try again in a moment", {"Retry-After": "5"})
+
+
+class _KeptPages:
     """Pages that take long to draw, kept until what they show changes: the newest ``most`` of them."""
 
     def __init__(self, most: int) -> None:
@@ -86,23 +119,23 @@ class _Pages:
             return text
 
 
-def _add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
+def add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
     """Add the pages for people; with ``biwi`` the board has the published rows on Biwi+ as well."""
-    boards, pages = _Pages(1), _Pages(_PAGES)
+    boards, pages = _KeptPages(1), _KeptPages(_KEPT)
 
     @app.get("/")
     def board_page() -> Response:
         def draw() -> str:
-            return site.board_page([shown(entry) for entry in service_store.board(engine)], live=True, published=biwi)
+            return site.board_page([shown(entry) for entry in store.board(engine)], live=True, published=biwi)
 
-        return _page(boards.find("", service_store.board_state(engine), draw))
+        return _page(boards.find("", store.board_state(engine), draw))
 
     @app.get("/entries/{key}")
     def entry_page(key: str) -> Response:
-        found = service_store.published_entry(engine, key)
-        if found is None:
+        published = store.published_entry(engine, key)
+        if published is None:
             raise HTTPException(404, "there is no published entry with this key")
-        finished, entry = found
+        finished, entry = published
         return _page(pages.find(key, finished, lambda: site.entry_page(shown(entry), live=True)))
 
     @app.get("/submit")
@@ -111,24 +144,25 @@ def _add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:
-        return _submission_page(_described(engine, name))
+        return _submission_page(show_submission(engine, name))
 
 
-def _described(engine: Engine, name: str) -> dict[str, Any]:
-    """Return a submission as it may leave; raises a 404 if there is none."""
-    found = service_store.find_submission(engine, name)
-    if found is None:
+def show_submission(engine: Engine, name: str) -> ShownSubmission:
+    """Return a submission without what must stay here; raises a 404 if there is none of this id."""
+    submission = store.find_submission(engine, name)
+    if submission is None:
         raise HTTPException(404, "there is no submission with this id")
-    on_board = found.status == SCORED and found.publish
-    return {
-        "id": found.id,
-        "status": found.status,
-        "received": found.received,
-        "finished": found.finished,
-        "publish": found.publish,
-        "url": f"/submissions/{found.id}",
-        "entry_url": f"/entries/{found.key}" if on_board else None,
-        "faults": found.faults,
-        "suspicions": found.suspicions,
-        "entry": None if found.entry is None else shown(found.entry),
-    }
+    verdict = submission.verdict
+    on_board = submission.status == SCORED and submission.publish
+    return ShownSubmission(
+        id=submission.id,
+        status=submission.status,
+        received=submission.received,
+        finished=submission.finished,
+        publish=submission.publish,
+        url=f"/submissions/{submission.id}",
+        entry_url=f"/entries/{submission.key}" if on_board else None,
+        faults=verdict.faults,
+        suspicions=verdict.suspicions,
+        entry=None if verdict.entry is None else shown(verdict.entry),
+    )

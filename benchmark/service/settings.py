@@ -8,12 +8,11 @@ if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
     from benchmark.scoring.protocols import Protocol
 
-
 MAX_ABOUT = 64 << 10  # bytes of a description
-_SUBMISSIONS = "/api/submissions"
+SUBMIT = "/api/submissions"  # where submissions are sent
 
 
-class Settings(NamedTuple):
+class ServiceSettings(NamedTuple):
     """What a service scores and how much it takes.
 
     All ``protocols`` are on the same ``labels``. ``daily`` submissions a submitter may have scored on a UTC day;

@@ -1,12 +1,11 @@
-"""The database of the scoring service: who may submit, what they sent, and what came of it.
+"""What the database of the scoring service holds: who may submit, what they sent, and what came of it.
 
 SQLite or PostgreSQL, with the same three tables. Times are text, ISO 8601 in UTC, so that they sort and a copy from one
-database to the other is plain. What is queued is committed before it is acknowledged.
+database to the other is plain. A submission is committed before it is acknowledged.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -20,14 +19,16 @@ from benchmark.service.database import (
     QUEUED,
     RUNNING,
     SCORED,
+    SUBMISSIONS,
+    SUBMITTERS,
     ServiceError,
-    _hash,
-    _submissions,
-    _submitters,
-    _text,
-    _writing,
     now,
+    text_sha256,
+    timestamp,
+    writing,
 )
+from benchmark.service.verdict import Verdict, read_verdict, write_verdict
+from headposeplus.faults import Fault
 
 
 class DailyLimitError(Exception):
@@ -60,7 +61,7 @@ class Job(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """What is known of a submission. ``entry`` is None and ``key`` empty until it is scored."""
+    """A submission and its state. ``verdict`` and ``key`` are empty until it is scored."""
 
     id: str
     submitter: str
@@ -69,18 +70,16 @@ class Submission(NamedTuple):
     finished: str | None
     publish: bool
     key: str
-    entry: dict[str, Any] | None
-    faults: list[dict[str, str]]
-    suspicions: list[dict[str, str]]
+    verdict: Verdict
 
 
 def mark(submitter: str) -> str:
-    """Return a few letters that stand for a submitter in the keys of their entries."""
-    return _hash(submitter)[:6]
+    """Return the few letters that stand for a submitter in the keys of their entries."""
+    return text_sha256(submitter)[:6]
 
 
 def add_token(engine: Engine, name: str) -> str:
-    """Return a new token for a submitter, of which only the hash is kept.
+    """Return a new token for a submitter; the database keeps its hash only.
 
     Raises
     ------
@@ -90,36 +89,37 @@ def add_token(engine: Engine, name: str) -> str:
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise ServiceError(f"{name[:40]!r}: expected a name of 1 to {LONGEST_NAME} printable characters")
     token = secrets.token_urlsafe(32)
-    with _writing(engine) as connection:
-        row = connection.execute(sa.select(_submitters.c.revoked).where(_submitters.c.name == name)).first()
+    with writing(engine) as connection:
+        row = connection.execute(sa.select(SUBMITTERS.c.revoked).where(SUBMITTERS.c.name == name)).first()
         if row is None:
-            values = {"name": name, "token_sha256": _hash(token), "created": _text(now())}
-            connection.execute(_submitters.insert().values(values))
+            values = {"name": name, "token_sha256": text_sha256(token), "created": timestamp(now())}
+            connection.execute(SUBMITTERS.insert().values(values))
         elif row.revoked is None:
-            raise ServiceError(f"{name!r} has a token already; revoke it first: hpp serve token revoke {name!r}")
+            mend = f"revoke it first: hpp serve token revoke {name!r}"
+            raise ServiceError(Fault(f"{name!r} has a token already", mend))
         else:
-            fresh = {"token_sha256": _hash(token), "revoked": None}
-            connection.execute(_submitters.update().where(_submitters.c.name == name).values(fresh))
+            fresh = {"token_sha256": text_sha256(token), "revoked": None}
+            connection.execute(SUBMITTERS.update().where(SUBMITTERS.c.name == name).values(fresh))
     return token
 
 
 def revoke(engine: Engine, name: str) -> None:
     """Make a submitter's token invalid; raises ServiceError if there is none that is valid."""
-    with _writing(engine) as connection:
-        valid = (_submitters.c.name == name) & _submitters.c.revoked.is_(None)
-        done = connection.execute(_submitters.update().where(valid).values(revoked=_text(now())))
+    with writing(engine) as connection:
+        valid = (SUBMITTERS.c.name == name) & SUBMITTERS.c.revoked.is_(None)
+        done = connection.execute(SUBMITTERS.update().where(valid).values(revoked=timestamp(now())))
         if not done.rowcount:
-            raise ServiceError(f"{name!r} has no valid token; hpp serve token list names those that have")
+            raise ServiceError(Fault(f"{name!r} has no valid token", "hpp serve token list names those that have"))
 
 
 def list_submitters(engine: Engine) -> list[Submitter]:
     """Return all submitters by name."""
-    amounts = [sa.func.count().filter(_submissions.c.status == status) for status in (SCORED, FAULTY)]
+    amounts = [sa.func.count().filter(SUBMISSIONS.c.status == status) for status in (SCORED, FAULTY)]
     query = (
-        sa.select(_submitters.c.name, _submitters.c.created, _submitters.c.revoked, *amounts)
-        .select_from(_submitters.outerjoin(_submissions))
-        .group_by(_submitters.c.name, _submitters.c.created, _submitters.c.revoked)
-        .order_by(_submitters.c.name)
+        sa.select(SUBMITTERS.c.name, SUBMITTERS.c.created, SUBMITTERS.c.revoked, *amounts)
+        .select_from(SUBMITTERS.outerjoin(SUBMISSIONS))
+        .group_by(SUBMITTERS.c.name, SUBMITTERS.c.created, SUBMITTERS.c.revoked)
+        .order_by(SUBMITTERS.c.name)
     )
     with engine.connect() as connection:
         return [Submitter(*row) for row in connection.execute(query)]
@@ -127,9 +127,9 @@ def list_submitters(engine: Engine) -> list[Submitter]:
 
 def find_submitter(engine: Engine, token: str) -> str | None:
     """Return whose valid token this is, or None."""
-    valid = (_submitters.c.token_sha256 == _hash(token)) & _submitters.c.revoked.is_(None)
+    valid = (SUBMITTERS.c.token_sha256 == text_sha256(token)) & SUBMITTERS.c.revoked.is_(None)
     with engine.connect() as connection:
-        return connection.execute(sa.select(_submitters.c.name).where(valid)).scalar()
+        return connection.execute(sa.select(SUBMITTERS.c.name).where(valid)).scalar()
 
 
 def add_submission(
@@ -137,7 +137,7 @@ def add_submission(
 ) -> str:
     """Queue a submission and return its id, which nobody can guess.
 
-    Those of the UTC day that are queued, running or scored count against ``daily``, faulty ones do not.
+    Submissions of the UTC day that are queued, running or scored count against ``daily``, faulty ones do not.
 
     Raises
     ------
@@ -145,86 +145,87 @@ def add_submission(
         If there are as many already.
     """
     name, time = secrets.token_urlsafe(24), now()
-    today = _text(time)[:10]
+    today = timestamp(time)[:10]
     mine = sa.select(sa.func.count()).where(
-        _submissions.c.submitter == submitter, _submissions.c.received >= today, _submissions.c.status != FAULTY
+        SUBMISSIONS.c.submitter == submitter, SUBMISSIONS.c.received >= today, SUBMISSIONS.c.status != FAULTY
     )
-    row = {
-        "id": name, "submitter": submitter, "received": _text(time), "status": QUEUED, "attempts": 0,
-        "protocol": protocol, "publish": publish, "predictions": predictions, "about": about,
-    }  # fmt: skip
-    with _writing(engine) as connection:
-        # PostgreSQL: those of one submitter come one after another. SQLite has but one writer, and ignores this.
-        connection.execute(sa.select(_submitters.c.name).where(_submitters.c.name == submitter).with_for_update())
+    row = {"id": name, "submitter": submitter, "received": timestamp(time), "status": QUEUED, "attempts": 0}
+    row |= {"protocol": protocol, "publish": publish, "predictions": predictions, "about": about}
+    with writing(engine) as connection:
+        # PostgreSQL: one submitter's come one after another. SQLite has but one writer, and ignores this.
+        connection.execute(sa.select(SUBMITTERS.c.name).where(SUBMITTERS.c.name == submitter).with_for_update())
         if (connection.execute(mine).scalar() or 0) >= daily:
             midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
             raise DailyLimitError(int((midnight - time).total_seconds()) + 1)
-        connection.execute(_submissions.insert().values(row))
+        connection.execute(SUBMISSIONS.insert().values(row))
     return name
 
 
 def claim(engine: Engine) -> Job | None:
-    """Return the oldest queued submission, which is then running, or None where nothing is queued."""
-    columns = _submissions.c
+    """Return the oldest queued submission, and mark it as running; None where nothing is queued."""
+    columns = SUBMISSIONS.c
     oldest = sa.select(columns.id).where(columns.status == QUEUED).order_by(columns.received, columns.id).limit(1)
     while True:
         with engine.connect() as connection:
             name = connection.execute(oldest).scalar()
         if name is None:
             return None
-        with _writing(engine) as connection:
+        with writing(engine) as connection:
             free = (columns.id == name) & (columns.status == QUEUED)
-            taken = _submissions.update().where(free).values(status=RUNNING, attempts=columns.attempts + 1)
+            taken = SUBMISSIONS.update().where(free).values(status=RUNNING, attempts=columns.attempts + 1)
             if connection.execute(taken).rowcount:
-                row = connection.execute(sa.select(_submissions).where(columns.id == name)).one()
+                row = connection.execute(sa.select(SUBMISSIONS).where(columns.id == name)).one()
                 return Job(row.id, row.submitter, row.attempts, row.protocol, row.predictions, row.about)
 
 
-def finish(engine: Engine, job: Job, verdict: dict[str, Any], key: str = "", keep: bool = True) -> None:
-    """Write what came of a submission that is running: scored if the verdict holds an entry, else faulty.
+def finish(engine: Engine, job: Job, verdict: Verdict, key: str = "", keep: bool = True) -> None:
+    """Write the verdict on a submission that is running: it is scored if that holds an entry, else faulty.
 
-    ``keep`` is whether the predictions are kept.
+    Unless ``keep``, its predictions are dropped.
     """
-    status = FAULTY if verdict["entry"] is None else SCORED
-    values = {"status": status, "finished": _text(now()), "verdict": json.dumps(verdict), "key": key or None}
+    status = FAULTY if verdict.entry is None else SCORED
+    values = {
+        "status": status,
+        "finished": timestamp(now()),
+        "verdict": write_verdict(verdict),
+        "key": key or None,
+    }
     if not keep:
         values["predictions"] = None
-    running = (_submissions.c.id == job.id) & (_submissions.c.status == RUNNING)
-    with _writing(engine) as connection:
-        connection.execute(_submissions.update().where(running).values(values))
+    running = (SUBMISSIONS.c.id == job.id) & (SUBMISSIONS.c.status == RUNNING)
+    with writing(engine) as connection:
+        connection.execute(SUBMISSIONS.update().where(running).values(values))
 
 
 def put_back(engine: Engine, name: str | None = None, unspent: bool = False) -> int:
     """Queue a running submission again, or all of them; return how many. ``unspent``: the attempt does not count."""
-    columns = _submissions.c
+    columns = SUBMISSIONS.c
     running = columns.status == RUNNING if name is None else (columns.status == RUNNING) & (columns.id == name)
     attempts = columns.attempts - 1 if unspent else columns.attempts
-    with _writing(engine) as connection:
-        queued = _submissions.update().where(running).values(status=QUEUED, attempts=attempts)
+    with writing(engine) as connection:
+        queued = SUBMISSIONS.update().where(running).values(status=QUEUED, attempts=attempts)
         return connection.execute(queued).rowcount
 
 
 def find_submission(engine: Engine, name: str) -> Submission | None:
     """Return the submission of this id, or None."""
-    columns = [column for column in _submissions.c if column.name not in ("predictions", "about")]
+    columns = [column for column in SUBMISSIONS.c if column.name not in ("predictions", "about")]
     with engine.connect() as connection:
-        row = connection.execute(sa.select(*columns).where(_submissions.c.id == name)).first()
+        row = connection.execute(sa.select(*columns).where(SUBMISSIONS.c.id == name)).first()
     if row is None:
         return None
-    verdict = json.loads(row.verdict) if row.verdict else {"entry": None, "faults": [], "suspicions": []}
-    return Submission(
-        row.id, row.submitter, row.status, row.received, row.finished, row.publish, row.key or "",
-        verdict["entry"], verdict["faults"], verdict["suspicions"],
-    )  # fmt: skip
+    verdict = read_verdict(row.verdict) if row.verdict else Verdict()
+    times = (row.received, row.finished)
+    return Submission(row.id, row.submitter, row.status, *times, row.publish, row.key or "", verdict)
 
 
 def _published() -> sa.ColumnElement[bool]:
-    return (_submissions.c.status == SCORED) & _submissions.c.publish.is_(True)
+    return (SUBMISSIONS.c.status == SCORED) & SUBMISSIONS.c.publish.is_(True)
 
 
 def board_state(engine: Engine) -> tuple[int, str]:
-    """Return what changes whenever the board does: how many entries there are, and when the last came."""
-    query = sa.select(sa.func.count(), sa.func.max(_submissions.c.finished)).where(_published())
+    """Return how many published entries there are and when the last came, which changes whenever the board does."""
+    query = sa.select(sa.func.count(), sa.func.max(SUBMISSIONS.c.finished)).where(_published())
     with engine.connect() as connection:
         count, last = connection.execute(query).one()
     return count, last or ""
@@ -233,37 +234,41 @@ def board_state(engine: Engine) -> tuple[int, str]:
 def board(engine: Engine) -> list[dict[str, Any]]:
     """Return the published entries with their ``key``, best first within a protocol.
 
-    Of those with one key, which are the same predictions under the same name sent again, the newest counts.
+    Predictions that were sent again under the same name have the same key; the newest entry counts.
     """
-    query = sa.select(_submissions.c.key, _submissions.c.verdict).where(_published()).order_by(_submissions.c.finished)
+    query = sa.select(SUBMISSIONS.c.key, SUBMISSIONS.c.verdict).where(_published()).order_by(SUBMISSIONS.c.finished)
     with engine.connect() as connection:
-        found = {row.key: json.loads(row.verdict)["entry"] | {"key": row.key} for row in connection.execute(query)}
-    return sorted(found.values(), key=lambda entry: (entry["protocol"]["id"], entry["scores"]["mae"], entry["key"]))
+        entries = {row.key: _keyed(row.verdict, row.key) for row in connection.execute(query)}
+    return sorted(entries.values(), key=lambda entry: (entry["protocol"]["id"], entry["scores"]["mae"], entry["key"]))
 
 
 def published_entry(engine: Engine, key: str) -> tuple[str, dict[str, Any]] | None:
     """Return when the published entry of a key was finished, and the entry, or None."""
-    query = sa.select(_submissions.c.finished, _submissions.c.verdict).where(_published(), _submissions.c.key == key)
+    query = sa.select(SUBMISSIONS.c.finished, SUBMISSIONS.c.verdict).where(_published(), SUBMISSIONS.c.key == key)
     with engine.connect() as connection:
-        row = connection.execute(query.order_by(_submissions.c.finished.desc()).limit(1)).first()
-    return None if row is None else (row.finished, json.loads(row.verdict)["entry"] | {"key": key})
+        row = connection.execute(query.order_by(SUBMISSIONS.c.finished.desc()).limit(1)).first()
+    return None if row is None else (row.finished, _keyed(row.verdict, key))
+
+
+def _keyed(verdict: str, key: str) -> dict[str, Any]:
+    """Return the entry of a stored verdict, with its key."""
+    return (read_verdict(verdict).entry or {}) | {"key": key}
 
 
 def withdraw(engine: Engine, key: str) -> None:
     """Take an entry off the board; its submission stays. Raises ServiceError if no published entry has this key."""
-    with _writing(engine) as connection:
+    with writing(engine) as connection:
         done = connection.execute(
-            _submissions.update().where(_published(), _submissions.c.key == key).values(publish=False)
+            SUBMISSIONS.update().where(_published(), SUBMISSIONS.c.key == key).values(publish=False)
         )
         if not done.rowcount:
-            raise ServiceError(
-                f"{key[:80]!r}: no published entry has this key; the address of an entry's page ends in it"
-            )
+            what = f"{key[:80]!r}: no published entry has this key"
+            raise ServiceError(Fault(what, "the address of an entry's page ends in it"))
 
 
 def counts(engine: Engine) -> dict[str, int]:
     """Return how many submissions have each status."""
-    query = sa.select(_submissions.c.status, sa.func.count()).group_by(_submissions.c.status)
+    query = sa.select(SUBMISSIONS.c.status, sa.func.count()).group_by(SUBMISSIONS.c.status)
     with engine.connect() as connection:
-        found = {row[0]: row[1] for row in connection.execute(query)}
-    return {status: found.get(status, 0) for status in (QUEUED, RUNNING, SCORED, FAULTY)}
+        present = {row[0]: row[1] for row in connection.execute(query)}
+    return {status: present.get(status, 0) for status in (QUEUED, RUNNING, SCORED, FAULTY)}

@@ -1,6 +1,6 @@
 """Scoring in child processes, so that no submission can bring the service down.
 
-A child gets the bytes of one submission and the labels, and answers with one line of JSON. It has a limit on its time
+A child gets the bytes of one submission and the labels, and sends back an answer as JSON. It has a limit on its time
 and, where the system has them, on its memory and its processor time.
 """
 
@@ -20,11 +20,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from benchmark.service import store as service_store
+from benchmark.service import store
 from benchmark.service.log import event, place, short_id
+from benchmark.service.verdict import Verdict, faulty, tell
 from headposeplus.faults import Fault
 
 if TYPE_CHECKING:
@@ -35,13 +37,12 @@ AT_ONCE = 2  # scorings
 ATTEMPTS = 3  # of a scoring that ends without an answer, for instance with the service
 MEMORY = 2 << 30  # bytes that a scoring may take beyond what it starts with
 _LONGEST_ANSWER = 64 << 20  # bytes
-_TOLD = 100  # faults of a submission that are told
-_LONGEST_TEXT = 1000  # characters of a fault
 _LOOK = 0.1  # seconds between two looks whether the service stops
-_IDLE = 1.0  # seconds after which the queue is looked at without having been told
+_IDLE = 1.0  # seconds after which a thread looks at the queue unasked
+_PLAIN_CSV = "send the plain CSV of the template; if it is that, tell the organisers the id of this submission"
 _PRELOADED = [f"benchmark.{name}" for name in ("cli.main", "service.worker", "scoring.score", "board.entries")]
 
-# What scores: benchmark.scoring.assess, or in its place another function that a child process can import.
+# What scores: benchmark.scoring.score.assess, or in its place another function that a child process can import.
 Assess = Callable[..., Any]
 
 
@@ -57,14 +58,14 @@ class Task(NamedTuple):
     assess: Assess | None
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """What came of a task.
 
-    ``verdict`` holds ``entry``, ``faults`` and ``suspicions``; it is None where the child ended without one.
-    ``judged`` is whether the submission was assessed to the end. ``event`` and ``detail`` are for the log.
+    ``verdict`` is None where the child ended without one. ``judged`` is whether the submission was assessed to the
+    end. ``event`` and ``detail`` are for the log.
     """
 
-    verdict: dict[str, Any] | None
+    verdict: Verdict | None
     key: str = ""
     judged: bool = False
     event: str = ""
@@ -75,26 +76,16 @@ class Stopped(Exception):
     """The service stops, and a scoring with it."""
 
 
-def _said(fault: Fault) -> dict[str, str]:
-    """Return a fault as it is told to a submitter."""
-    words = {"where": fault.place, "what": fault.what, "mend": fault.mend}
-    return {name: text[:_LONGEST_TEXT] for name, text in words.items()}
-
-
-def _faulty(fault: Fault) -> dict[str, Any]:
-    """Return the verdict on a submission that cannot be scored."""
-    return {"entry": None, "faults": [_said(fault)], "suspicions": []}
-
-
 def find_protocol(name: str, about: bytes, protocols: Sequence[Protocol]) -> Protocol | None:
-    """Return the protocol of a submission: the named one, else that or the task which its description names.
+    """Return the protocol of a submission: the one of this name, else the one that its description names.
 
-    Where there is but one, it is that one, unless the name is another's.
+    The description may name a protocol or a task. Where neither names any, the only protocol is meant, if there is
+    but one.
     """
     from benchmark.scoring.submission import read_about
 
-    said = read_about(about)[0]  # what is wrong with it is told later
-    for wanted, field in ((name, "id"), (said.get("protocol"), "id"), (said.get("task"), "task")):
+    fields = read_about(about)[0]  # the scoring tells what is wrong with it
+    for wanted, field in ((name, "id"), (fields.get("protocol"), "id"), (fields.get("task"), "task")):
         if wanted:
             fitting = [protocol for protocol in protocols if getattr(protocol, field) == wanted]
             if len(fitting) == 1 or field == "id":
@@ -102,30 +93,36 @@ def find_protocol(name: str, about: bytes, protocols: Sequence[Protocol]) -> Pro
     return protocols[0] if len(protocols) == 1 else None
 
 
-def _assess(task: Task) -> dict[str, Any]:
-    """Return the answer of a child, as JSON holds it."""
+def _assess(task: Task) -> Answer:
+    """Return the answer to a task, whatever the submission holds."""
     protocol = find_protocol(task.protocol, task.about, task.protocols)
     if protocol is None:
         served = ", ".join(protocol.id for protocol in task.protocols)
         unknown = Fault("the protocol is not one that this service scores", f"name one of {served}", field="protocol")
-        verdict = _faulty(unknown)
-        return {"verdict": verdict, "key": "", "judged": True}
+        return Answer(faulty(unknown), judged=True)
     assess = task.assess
     if assess is None:
         from benchmark.scoring import score as scoring
 
         assess = scoring.assess
     outcome = assess(task.predictions, task.about, protocol, task.labels, figures=False)
-    verdict = {"entry": outcome.entry}
-    for kind in ("faults", "suspicions"):
-        told = getattr(outcome, kind)[:_TOLD]
-        verdict[kind] = [_said(fault) for fault in told]
-    key = ""
-    if outcome.entry is not None:
-        from benchmark.board.entries import key as key_of
+    verdict = Verdict(outcome.entry, tell(outcome.faults), tell(outcome.suspicions))
+    if outcome.entry is None:
+        return Answer(verdict, judged=True)
+    from benchmark.board.entries import key
 
-        key = key_of(outcome.entry)
-    return {"verdict": verdict, "key": key, "judged": True}
+    return Answer(verdict, key(outcome.entry), judged=True)
+
+
+def _failed(what: str, detail: str) -> Answer:
+    """Return the answer where a scoring broke off; ``detail`` is for the log."""
+    return Answer(faulty(Fault(what, _PLAIN_CSV, "predictions")), event="failed", detail=detail)
+
+
+def _as_json(answer: Answer) -> bytes:
+    """Return an answer as it goes from a child to the service; raises ValueError if the entry holds a NaN."""
+    text = json.dumps(answer, default=msgspec.structs.asdict, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace")
 
 
 def _limit(seconds: float) -> None:
@@ -138,26 +135,25 @@ def _limit(seconds: float) -> None:
     with suppress(OSError):  # elsewhere than on Linux the memory in use is not known this way
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         wanted.append((resource.RLIMIT_AS, used + MEMORY))
-    for what, most in wanted:
+    for limit, most in wanted:
         with suppress(OSError, ValueError):  # a lower limit is there already
-            resource.setrlimit(what, (most, most))
+            resource.setrlimit(limit, (most, most))
 
 
 def _child(sender: Connection, task: Task) -> None:
-    """Assess a submission and send the answer: what runs in a child process."""
+    """Assess a submission in a child process and send the answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the service, which ends its children
     with open(os.devnull, "w") as nowhere:  # a library's warning may quote a label
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
     _limit(task.seconds)
     try:
-        answer = _assess(task)
-        text = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+        data = _as_json(_assess(task))
     except MemoryError:
-        text = json.dumps({"failed": f"it needed more than {MEMORY >> 30} GiB of memory", "detail": "MemoryError"})
+        data = _as_json(_failed(f"it needed more than {MEMORY >> 30} GiB of memory", "MemoryError"))
     except Exception as error:
-        text = json.dumps({"failed": "the scoring itself failed", "detail": place(error)})
-    sender.send_bytes(text.encode("utf-8", "replace"))
+        data = _as_json(_failed("the scoring itself failed", place(error)))
+    sender.send_bytes(data)
     sender.close()
 
 
@@ -191,18 +187,14 @@ def score_apart(task: Task, stop: threading.Event) -> Answer:
             if time.monotonic() > end:
                 mend = "send the plain CSV of the template; if it is that, tell the organisers"
                 what = f"the scoring took more than {task.seconds:g} seconds and was ended"
-                return Answer(_faulty(Fault(what, mend, "predictions")), event="killed", detail="timeout")
-        answer = json.loads(receiver.recv_bytes(_LONGEST_ANSWER))
+                return Answer(faulty(Fault(what, mend, "predictions")), event="killed", detail="timeout")
+        return msgspec.convert(json.loads(receiver.recv_bytes(_LONGEST_ANSWER)), Answer)
     except (EOFError, OSError):
         return Answer(None, event="ended", detail="no answer")
     finally:
         process.kill()
         process.join()
         receiver.close()
-    if "failed" in answer:
-        mend = "send the plain CSV of the template; if it is that, tell the organisers the id of this submission"
-        return Answer(_faulty(Fault(answer["failed"], mend, "predictions")), event="failed", detail=answer["detail"])
-    return Answer(**answer)
 
 
 class Worker:
@@ -219,9 +211,9 @@ class Worker:
 
     def start(self) -> None:
         """Begin, with what an earlier service left running or queued."""
-        found = service_store.put_back(self._engine)
-        if found:
-            event("put back", submissions=found)
+        left = store.put_back(self._engine)
+        if left:
+            event("put back", submissions=left)
         for thread in self._threads:
             thread.start()
 
@@ -240,7 +232,7 @@ class Worker:
     def _work(self) -> None:
         while not self._stop.is_set():
             try:
-                job = service_store.claim(self._engine)
+                job = store.claim(self._engine)
                 if job is not None:
                     self._score(job)
                     continue
@@ -250,39 +242,39 @@ class Worker:
             with suppress(queue.Empty):
                 self._news.get(timeout=_IDLE)
 
-    def _score(self, job: service_store.Job) -> None:
+    def _score(self, job: store.Job) -> None:
         began = time.monotonic()
         task = self._blank._replace(predictions=job.predictions, about=job.about, protocol=job.protocol)
         try:
             answer = score_apart(task, self._stop)
         except Stopped:
-            self._insist(lambda: service_store.put_back(self._engine, job.id, unspent=True))
+            self._insist(lambda: store.put_back(self._engine, job.id, unspent=True))
             event("put back", submission=short_id(job.id), submitter=job.submitter)
             return
         except Exception as error:  # whatever it is: a thread that ended would leave the queue standing
             answer = Answer(None, event="ended", detail=type(error).__name__)
-        verdict = answer.verdict
-        if verdict is None and job.attempt < ATTEMPTS:
+        if answer.verdict is None and job.attempt < ATTEMPTS:
             event(answer.event, submission=short_id(job.id), submitter=job.submitter, detail=answer.detail)
-            self._insist(lambda: service_store.put_back(self._engine, job.id))
+            self._insist(lambda: store.put_back(self._engine, job.id))
             return
+        self._finish(job, answer, round(1000 * (time.monotonic() - began)))
+
+    def _finish(self, job: store.Job, answer: Answer, milliseconds: int) -> None:
+        """Write the verdict on a submission, or that there is none after the last attempt."""
+        verdict = answer.verdict
         if verdict is None:
-            verdict = _faulty(Fault(
-                f"the scoring ended {ATTEMPTS} times without an answer",
-                "send the plain CSV of the template; if it is that, tell the organisers the id of this submission",
-                "predictions",
-            ))  # fmt: skip
-        scored = verdict["entry"] is not None
+            what = f"the scoring ended {ATTEMPTS} times without an answer"
+            verdict = faulty(Fault(what, _PLAIN_CSV, "predictions"))
+        scored = verdict.entry is not None
         # A submitter's key stays theirs: another's entry with the same name does not take its place.
-        key = f"{answer.key}-{service_store.mark(job.submitter)}" if scored else ""
-        self._insist(lambda: service_store.finish(self._engine, job, verdict, key, keep=scored or not answer.judged))
-        event(
-            answer.event or ("scored" if scored else "faulty"), submission=short_id(job.id), submitter=job.submitter,
-            ms=round(1000 * (time.monotonic() - began)), **({"detail": answer.detail} if answer.detail else {}),
-        )  # fmt: skip
+        key = f"{answer.key}-{store.mark(job.submitter)}" if scored else ""
+        self._insist(lambda: store.finish(self._engine, job, verdict, key, keep=scored or not answer.judged))
+        name = answer.event or ("scored" if scored else "faulty")
+        fields = {"submission": short_id(job.id), "submitter": job.submitter, "ms": milliseconds}
+        event(name, **fields, **({"detail": answer.detail} if answer.detail else {}))
 
     def _insist(self, write: Callable[[], object]) -> None:
-        """Write to the database, again while it is away; given up when the service stops, whose next start mends it."""
+        """Write to the database, again while it is away, until the service stops: its next start mends the rest."""
         while True:
             try:
                 write()

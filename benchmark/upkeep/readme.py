@@ -1,15 +1,17 @@
-"""Writes the generated tables of README.md and of the pages in ``docs/``.
+"""The generated tables of README.md and of the pages in ``docs/``.
 
-They stand between ``<!-- NAME -->`` and ``<!-- end NAME -->``; their figures come from ``results/``, where runs of the
-demo and of the benchmarks are kept, and from the published results.
+Cog writes them where a page says ``[[[cog show("NAME") ]]]`` (``make readme``), and the linters check that they are
+what the records give (``make lint``). Their figures come from ``results/``, where runs of the demo and of the
+benchmarks are kept, and from the published results.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
@@ -18,13 +20,15 @@ from benchmark.board import entries as scoreboard
 from benchmark.board import site
 from benchmark.board.markdown import published_table, table
 from benchmark.studies import findings
-from benchmark.upkeep import bench_build as bench
-from benchmark.upkeep import bench_loader, bench_score, bench_train
-from benchmark.upkeep.walk import photograph
+from benchmark.upkeep.bench_build import describe_build
+from benchmark.upkeep.bench_loader import describe_loader
+from benchmark.upkeep.bench_score import describe_score
+from benchmark.upkeep.bench_train import describe_train
+from benchmark.upkeep.walk import ROOT, photograph
 from headposeplus.errors import HeadposeError
-from headposeplus.files import read_json, write_text
+from headposeplus.faults import Fault
+from headposeplus.files import read_json
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "results" / "demo"
 BENCH = ROOT / "results" / "bench"
 FINDINGS = ROOT / "results" / "findings"
@@ -33,7 +37,7 @@ FINDINGS = ROOT / "results" / "findings"
 def keep_demo(folder: Path) -> None:
     """Copy what the README shows of a finished demo into ``results/demo``."""
     if not (folder / "times.json").exists():
-        raise HeadposeError(f"{folder}: no times.json; run the demo from nothing first: make clean demo")
+        raise HeadposeError(Fault("no times.json", "run the demo from nothing first: make clean demo", folder))
     shutil.rmtree(DEMO, ignore_errors=True)
     shutil.copytree(folder / "scoreboard", DEMO / "scoreboard")
     for name in ("times.json", "crops.png", "label_spaces.png"):
@@ -55,63 +59,30 @@ def demo_times() -> str:
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-def bench_build() -> str:
-    """Return the figures of the kept benchmark of the build."""
-    return bench.describe_build(read_json(BENCH / "build.json", "the figures of hpp bench build"), "github")
-
-
-def bench_loaders() -> str:
-    """Return the figures of the kept benchmark of the loaders."""
-    return bench_loader.describe_loader(read_json(BENCH / "loader.json", "the figures of hpp bench loader"), "github")
-
-
-def bench_training() -> str:
-    """Return the figures of the kept benchmark of training."""
-    return bench_train.describe_train(read_json(BENCH / "train.json", "the figures of hpp bench train"), "github")
-
-
-def bench_scoring() -> str:
-    """Return the figures of the kept benchmark of scoring."""
-    return bench_score.describe_score(read_json(BENCH / "score.json", "the figures of hpp bench score"))
-
-
 def methods() -> str:
     """Return all methods, a row each."""
     rows = [{"method": f"`{method.name}`", "what it does": method.summary} for method in METHODS.values()]
     return tabulate(rows, headers="keys", tablefmt="github")
 
 
-def _finding(part: str) -> Callable[[], str]:
-    return lambda: findings.PARTS[part](FINDINGS)
+def _bench(name: str) -> Any:
+    """Return the kept figures of a benchmark."""
+    return read_json(BENCH / f"{name}.json", f"the figures of hpp bench {name}")
 
 
-# The generated parts of each page.
-PAGES = {
-    "README.md": {
-        "demo results": demo_results,
-        "demo times": demo_times,
-        "published": published_table,
-        "bench score": bench_scoring,
-        "bench build": bench_build,
-        "findings": _finding("claims"),
-    },
-    "docs/datasets.md": {"bench build": bench_build},
-    "docs/training.md": {"methods": methods, "bench loader": bench_loaders, "bench train": bench_training},
-    "docs/submitting.md": {"bench score": bench_scoring},
-    "docs/findings.md": {part: _finding(part) for part in findings.PARTS},
+TABLES: dict[str, Callable[[], str]] = {
+    "demo results": demo_results,
+    "demo times": demo_times,
+    "published": published_table,
+    "methods": methods,
+    "bench build": lambda: describe_build(_bench("build"), "github"),
+    "bench loader": lambda: describe_loader(_bench("loader"), "github"),
+    "bench train": lambda: describe_train(_bench("train"), "github"),
+    "bench score": lambda: describe_score(_bench("score")),
+    **{part: partial(describe, FINDINGS) for part, describe in findings.PARTS.items()},
 }
 
 
-def generate(page: str, text: str) -> str:
-    """Return a page's text with its generated parts made anew; raises HeadposeError if a mark is missing."""
-    for name, make in PAGES[page].items():
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if len(pattern.findall(text)) != 1:
-            raise HeadposeError(f"{page}: expected the marks <!-- {name} --> and <!-- end {name} --> once")
-        text = pattern.sub(r"\1\n@\n\n\2", text).replace("\n@\n", f"\n{make()}\n")
-    return text
-
-
-if __name__ == "__main__":
-    for page in PAGES:
-        write_text(ROOT / page, generate(page, (ROOT / page).read_text(encoding="utf-8")))
+def show(name: str) -> None:
+    """Print a table for cog, with the empty lines that Markdown needs around it."""
+    print(f"\n{TABLES[name]()}\n")

@@ -1,10 +1,18 @@
 """Makes the pages of ``docs/`` true: runs the commands that a page shows, in order, and writes down what they print.
 
-Between ``<!-- run: COMMAND -->`` and ``<!-- end -->`` stands the command with its output; ``<!-- run exit 3: ... -->``
-expects that exit status, and ``<!-- run lines 9: ... -->`` shows no more lines than that. ``<!-- picture: FILE -->``
-copies a picture that the commands have made into ``docs/pictures``, for the line below it to show, and
-``<!-- page: FILE WIDTHxHEIGHT PICTURE -->`` takes one of an HTML page, in a headless Chromium. Between
-``<!-- file: NAME -->`` and ``<!-- end -->`` stands a file of ``docs/``, which is put where the commands run.
+The steps of a page stand in comments:
+
+``<!-- run: COMMAND -->`` to ``<!-- end -->``
+    the command with its output; ``run exit 3`` expects that exit status, ``run lines 9`` shows no more lines than that;
+``<!-- file: NAME -->`` to ``<!-- end -->``
+    a file of ``docs/``, which is put where the commands run;
+``<!-- picture: FILE -->``
+    a picture that the commands have made, which goes into ``docs/pictures`` for the line below to show;
+``<!-- page: FILE WIDTHxHEIGHT PICTURE -->``
+    a picture of an HTML page, taken in a headless Chromium.
+
+The last line of a page holds a hash of its steps, their outputs and its files: a test fails when one was changed and
+the commands were not run again.
 """
 
 from __future__ import annotations
@@ -15,31 +23,47 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from headposeplus.errors import HeadposeError
-from headposeplus.files import write_text
+from headposeplus.faults import Fault
+from headposeplus.files import content_hash, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PICTURES = DOCS / "pictures"
 PAGES = ("datasets.md", "submitting.md")
 _STEP = re.compile(
-    r"<!-- run(?: exit (?P<exit>\d+))?(?: lines (?P<lines>\d+))?: (?P<command>.*?) -->\n.*?<!-- end -->"
-    r"|<!-- picture: (?P<picture>\S+) -->"
-    r"|<!-- page: (?P<page>\S+) (?P<size>\d+x\d+) (?P<photo>\S+\.png) -->"
-    r"|<!-- file: (?P<file>[\w.]+) -->\n.*?<!-- end -->",
+    r"(?P<mark><!-- (?P<kind>(?P<block>run|file)|picture|page)(?P<options>(?: \w+ \d+)*): (?P<words>.*?) -->)"
+    r"(?(block)\n.*?<!-- end -->)",
     re.DOTALL,
 )
+_SEAL = re.compile(r"\n<!-- walked: \w+ -->\n\Z")
 
 
-def commands(text: str) -> list[str]:
-    """Return the commands of a page, in order."""
-    return [match["command"] for match in _STEP.finditer(text) if match["command"]]
+class Step(NamedTuple):
+    """A step of a page: its kind, what stands behind the colon, the exit status and the most lines of a command."""
+
+    kind: str
+    words: str
+    exit: int
+    lines: int
 
 
-def walk(text: str, folder: Path, pictures: Path | None = PICTURES) -> str:
-    """Run a page's commands in ``folder`` and return the page with their output; copy its pictures, where wanted.
+def _step(match: re.Match[str]) -> Step:
+    options = dict(re.findall(r"(\w+) (\d+)", match["options"]))
+    return Step(match["kind"], match["words"], int(options.get("exit", 0)), int(options.get("lines", 60)))
+
+
+def steps(text: str) -> Iterator[Step]:
+    """Yield the steps of a page, in order."""
+    return map(_step, _STEP.finditer(text))
+
+
+def walk(text: str, folder: Path, pictures: Path = PICTURES) -> str:
+    """Run a page's commands in ``folder`` and return the page with their output; keep its pictures.
 
     Raises
     ------
@@ -47,30 +71,45 @@ def walk(text: str, folder: Path, pictures: Path | None = PICTURES) -> str:
         If a command ends with another exit status than the page says, or a picture is not there.
     """
 
-    def step(match: re.Match[str]) -> str:
-        mark = match[0][: match[0].index("-->") + 3]
-        if match["picture"]:
-            source = folder / match["picture"]
-            if not source.exists():
-                raise HeadposeError(f"{match['picture']}: the commands before it have made no such picture")
-            if pictures is not None:
-                pictures.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, pictures / source.name)
+    def written(match: re.Match[str]) -> str:
+        step = _step(match)
+        if step.kind == "picture":
+            _keep_picture(step.words, folder, pictures)
+        elif step.kind == "page":
+            page, size, picture = step.words.split()
+            photograph(folder / page, size, pictures / picture)
+        if not match["block"]:
             return match[0]
-        if match["page"]:
-            if pictures is not None:
-                photograph(folder / match["page"], match["size"], pictures / match["photo"])
-            return match[0]
-        if match["file"]:
-            shutil.copy(DOCS / match["file"], folder / match["file"])
-            text = (DOCS / match["file"]).read_text(encoding="utf-8")
-            return f"{mark}\n```python\n{text}```\n<!-- end -->"
-        output = _run(match["command"], folder, int(match["exit"] or 0))
-        shown = _shortened(output.splitlines(), int(match["lines"] or 60))
-        block = "\n".join(["```console", f"$ {match['command']}", *shown, "```"])
-        return f"{mark}\n{block}\n<!-- end -->"
+        block = _console(step, folder) if step.kind == "run" else _listing(step.words, folder)
+        return f"{match['mark']}\n{block}\n<!-- end -->"
 
-    return _STEP.sub(step, text)
+    return seal(_STEP.sub(written, text))
+
+
+def seal(text: str) -> str:
+    """Return a page whose last line holds the hash of its steps, their outputs and the files that it shows."""
+    shown = [match[0] for match in _STEP.finditer(text)]
+    files = [(DOCS / step.words).read_text(encoding="utf-8") for step in steps(text) if step.kind == "file"]
+    return _SEAL.sub("", text) + f"\n<!-- walked: {content_hash([shown, files])[:16]} -->\n"
+
+
+def _console(step: Step, folder: Path) -> str:
+    """Run a command and return it with its output."""
+    lines = _shortened(_run(step.words, folder, step.exit).splitlines(), step.lines)
+    return "\n".join(["```console", f"$ {step.words}", *lines, "```"])
+
+
+def _listing(name: str, folder: Path) -> str:
+    """Put a file of ``docs/`` where the commands run, and return its text."""
+    shutil.copy(DOCS / name, folder / name)
+    return f"```python\n{(DOCS / name).read_text(encoding='utf-8')}```"
+
+
+def _keep_picture(name: str, folder: Path, pictures: Path) -> None:
+    if not (folder / name).exists():
+        raise HeadposeError(Fault("the commands before it have made no such picture", file=name))
+    pictures.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / name, pictures)
 
 
 def photograph(page: Path, size: str, picture: Path) -> None:
@@ -81,17 +120,20 @@ def photograph(page: Path, size: str, picture: Path) -> None:
     HeadposeError
         If the page is not there, or no Chromium or Chrome is.
     """
+    if not page.exists():
+        raise HeadposeError(Fault("no such page", file=page))
     browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
-    if not page.exists() or browser is None:
-        raise HeadposeError(f"{page}: " + ("no Chromium to show it in" if page.exists() else "no such page"))
+    if browser is None:
+        raise HeadposeError(Fault("no Chromium to show it in", file=page))
     picture.parent.mkdir(parents=True, exist_ok=True)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+    options += ["--disable-background-networking", "--disable-component-update"]
+    options += [f"--window-size={size.replace('x', ',')}", f"--screenshot={picture}"]
     with tempfile.TemporaryDirectory() as profile:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
-                   "--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}",
-                   f"--window-size={size.replace('x', ',')}", f"--screenshot={picture}"]  # fmt: skip
-        subprocess.run([browser, *options, page.resolve().as_uri()], capture_output=True, check=False, timeout=120)
+        command = [browser, *options, f"--user-data-dir={profile}", page.resolve().as_uri()]
+        subprocess.run(command, capture_output=True, check=False, timeout=120)
     if not picture.exists():
-        raise HeadposeError(f"{page}: {browser} took no picture of it")
+        raise HeadposeError(Fault(f"{browser} took no picture of it", file=page))
 
 
 def _run(command: str, folder: Path, status: int) -> str:

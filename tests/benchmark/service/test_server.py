@@ -1,0 +1,181 @@
+"""The service as a server of its own, which is killed and loaded."""
+
+import concurrent.futures
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from benchmark.scoring import protocols
+from benchmark.scoring.labels import read_labels
+from benchmark.service import store
+from tests.benchmark.service.cases import (
+    HOSTILE,
+    PROTOCOL,
+    about,
+    bearer,
+    closing_engine,
+    files,
+    new_token,
+    outcome,
+    predictions,
+    send,
+    upload,
+)
+
+
+class Server:
+    """``hpp serve`` in a process of its own, on a free port."""
+
+    def __init__(self, database, folder, *options):
+        self.log = folder / f"log-{time.monotonic_ns()}.jsonl"
+        arguments = ["--database", database, "--port", "0", "--daily", "1000", "--per-minute", "100000", *options]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "benchmark", "serve", *map(str, arguments)], stderr=log, stdout=log
+            )
+        deadline = time.monotonic() + 60
+        while not (match := re.search(r'"url": "(http:[^"]+)/"', self.log.read_text())):
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+        self.url = match[1]
+
+    def lines(self):
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start servers, and end those that still run."""
+    servers = []
+    labels, protocol = tmp_path / "labels.csv", tmp_path / "protocol.toml"
+    labels.write_bytes(predictions(0))
+    made = protocols.write(protocol, PROTOCOL.id, "pda", read_labels(labels), PROTOCOL.title, "rgb")
+    assert made.id == PROTOCOL.id
+
+    def run(database, *options):
+        servers.append(Server(database, tmp_path, "--protocol", protocol, "--labels", labels, *options))
+        return servers[-1]
+
+    yield run
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)
+
+
+def send_at_once(url, token, numbers):
+    """Send a submission for each number, all at once; return their ids."""
+
+    def send_one(number):
+        with httpx.Client(base_url=url, timeout=60) as client:
+            sent = send(client, token, files(predictions(seed=number), about(f"Method {number}")))
+            assert sent.status_code == 202, sent.text
+            return sent.json()["id"]
+
+    with concurrent.futures.ThreadPoolExecutor(len(numbers)) as pool:
+        return list(pool.map(send_one, numbers))
+
+
+def statuses(url, names, wait):
+    with httpx.Client(base_url=url, timeout=90) as client:
+        return [client.get(f"/api/submissions/{name}?wait={wait}").json()["status"] for name in names]
+
+
+@pytest.mark.slow
+def test_fifty_in_flight_outlive_sigterm_and_a_kill(database, start):
+    token = new_token(database)
+    server = start(database)
+    names = send_at_once(server.url, token, range(50))
+    assert server.stop() in (0, -signal.SIGTERM)
+    lines = server.lines()
+    assert {line["status"] for line in lines if line["event"] == "request"} == {202}
+    with closing_engine(database) as engine, engine.connect() as connection:
+        counts = store.counts(engine)
+        assert counts["running"] == 0 and sum(counts.values()) == 50 and counts["queued"] > 0
+        assert [sum(line["event"] == kind for line in lines) for kind in ("queued", "scored")] == [50, counts["scored"]]
+        attempts = sa.text("SELECT max(attempts) FROM hpp_submissions WHERE status = 'queued'")
+        assert connection.execute(attempts).scalar() == 0  # being stopped does not count as one
+
+    again = start(database)
+    names += send_at_once(again.url, token, range(50, 58))
+    again.stop(signal.SIGKILL)
+    with closing_engine(database) as engine:
+        counts = store.counts(engine)
+        assert sum(counts.values()) == 58 and counts["queued"] + counts["running"] > 0
+
+    last = start(database)
+    assert len(set(names)) == 58 and statuses(last.url, names, 60) == ["scored"] * 58
+    board = httpx.get(f"{last.url}/api/entries").json()["entries"]
+    assert {entry["name"] for entry in board} == {f"Method {number}" for number in range(58)}
+    assert last.stop() in (0, -signal.SIGTERM)
+    assert {line["status"] for line in last.lines() if line["event"] == "request"} == {200}
+
+
+@pytest.mark.slow
+def test_logs_are_lines_of_json_without_a_secret(lite, start):
+    token = new_token(lite)
+    server = start(lite, "--max-mib", "1")
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        sent = send(client, token)
+        name = outcome(client, sent)["id"]
+        client.get(f"/submissions/{name}")
+        client.get('/none"%0a{}', headers=bearer("wrong-token"))
+        # As a real upload: the answer is read although the whole of it was not.
+        late = send(client, token, files(b"x" * (3 << 20)))
+        assert late.status_code == 413 and "bytes; at most" in late.json()["detail"]
+        kind = bearer(token) | {"Content-Type": "multipart/form-data; boundary=b"}
+        chunked = client.post("/api/submissions", content=upload(1 << 22), headers=kind)
+        assert chunked.status_code == 413 and "larger than" in chunked.json()["detail"]
+    with closing(socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))) as raw:
+        raw.sendall(b"\x00\xff nonsense\r\n\r\n")
+        raw.recv(1000)
+    server.stop()
+    text = server.log.read_text()
+    lines = server.lines()  # every line is JSON
+    assert token not in text and name not in text and "wrong-token" not in text and name[:8] in text
+    requests = [line for line in lines if line["event"] == "request"]
+    assert all({"time", "id", "method", "path", "status", "ms", "submitter"} <= set(line) for line in requests)
+    assert requests[0]["submitter"] == "lab" and requests[0]["id"] == sent.headers["x-request-id"]
+    assert {"queued", "scored", "listening"} <= {line["event"] for line in lines}
+    assert not re.findall(r"\d\.\d{4}", text.replace("127.0.0.1", ""))
+
+
+@pytest.mark.slow
+def test_a_person_sends_predictions_with_a_browser(lite, start, browser, tmp_path):
+    token = new_token(lite)
+    server = start(lite)
+    (tmp_path / "p.csv").write_bytes(predictions())
+    (tmp_path / "p.toml").write_bytes(about(HOSTILE))
+
+    def fill(word):
+        browser.get(f"{server.url}/submit")
+        browser.find_element("name", "token").send_keys(word)
+        browser.find_element("name", "predictions").send_keys(str(tmp_path / "p.csv"))
+        browser.find_element("name", "about").send_keys(str(tmp_path / "p.toml"))
+        browser.find_element("css selector", "form button").click()
+
+    fill("wrong")
+    assert "no valid token" in browser.find_element("css selector", "[role=alert]").text
+    fill(token)
+    deadline = time.monotonic() + 60
+    while browser.title != "Submission: scored":  # the page looks again by itself
+        assert time.monotonic() < deadline, browser.page_source
+        time.sleep(0.2)
+    assert browser.find_element("css selector", "h1 bdi").text.startswith("</script><script>")
+    browser.find_element("link text", "All figures of the entry").click()
+    assert browser.find_element("css selector", "h1").text.startswith("</script><script>")
+    assert browser.execute_script("return window.hacked") is None
+    problems = [line["message"] for line in browser.get_log("browser") if "401 (Unauthorized)" not in line["message"]]
+    assert problems == []

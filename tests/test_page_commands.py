@@ -1,0 +1,118 @@
+"""The commands of the walked pages, in order, on the smallest miniature: ``hpp`` in this process, the rest in a shell.
+
+``make walk`` runs them as a reader would; these tests find a command that no longer works before that.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark.scoring import protocols
+from benchmark.scoring.labels import read_labels
+from benchmark.upkeep import walk
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+@pytest.fixture
+def run_part(hpp, monkeypatch):
+    """Run a part of a command, in this process where it is ``hpp`` or a script of the page; return what it prints."""
+
+    def run(part, status):
+        if part.startswith("hpp "):
+            return hpp(*shlex.split(part)[1:], expect=status).output
+        if part.startswith("python "):
+            monkeypatch.setattr(sys, "argv", shlex.split(part)[1:])
+            runpy.run_path(sys.argv[0])
+            return ""
+        done = subprocess.run(["bash", "-c", part], capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def run_page(tiny, built, tmp_path, run_part, monkeypatch):
+    """Run a page's steps in an empty folder, where RAW and DATA lie; return the commands and all that they print."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)  # one job: no process is started
+    shutil.copytree(tiny, "RAW")
+    shutil.copytree(built[0], "DATA")
+
+    def run(text, skipped):
+        commands, output = [], ""
+        for step in walk.steps(text):
+            if re.search(skipped, step.words):
+                continue
+            if step.kind == "file":
+                shutil.copy(DOCS / step.words, step.words)
+            elif step.kind == "run":
+                commands.append(step.words)
+                *first, last = re.split(r" && |(?<=\nEND)\n", step.words) if "hpp " in step.words else [step.words]
+                output += "".join([*(run_part(part, 0) for part in first), run_part(last, step.exit)])
+            else:
+                assert Path(step.words.split()[0]).exists(), step.words
+        return commands, output
+
+    return run
+
+
+def test_the_walk_through_the_datasets(run_page):
+    text = (DOCS / "datasets.md").read_text(encoding="utf-8").replace("of-00024", "of-00004")
+    commands, output = run_page(text, "hpp miniature|hpp build-datasets|render.order")
+    assert len(commands) >= 17 and sum("hpp " in command for command in commands) >= 15
+    for words in ("rgb.cal: not the calibration", "its SHA-256 is not that in dataset.json", "1 checked by hand"):
+        assert words in output, words
+
+
+def test_the_walk_to_the_board(run_page):
+    labels = read_labels(Path("DATA"))
+    protocols.write(Path("tiny.toml"), "tiny/pda@1", "pda", labels, "The smallest miniature", "rgb")
+    text = (DOCS / "submitting.md").read_text(encoding="utf-8").replace("show miniature/pda@1", "show tiny.toml")
+    text = text.replace("--protocol miniature/pda@1", "--protocol tiny.toml").replace("miniature/pda@1", "tiny/pda@1")
+    text = re.sub(r"(hpp (?:check|score|compare|scoreboard add) [^&>\n]*--data DATA)", r"\1 --protocol tiny.toml", text)
+    text = text.replace("mine.csv 15", "mine.csv 5")  # neighbours
+    commands, output = run_page(text, "hpp miniature|hpp build-datasets|hpp serve|curl|submit.html")
+    assert len(commands) >= 13
+    for words in (
+        "4 faults, 0 suspicions",
+        "0 faults, 0 suspicions; tiny/pda@1, 48 frames",
+        "1 suspicion; tiny/pda@1",
+        "lower MAE in",
+        "2 entries, 0 wrong, 2 scored again",
+        "faces.toml: lab/faces@1, 48 frames",
+    ):
+        assert words in output, words
+
+
+def test_built_datasets_are_served(built, tmp_path, hpp, monkeypatch):
+    """``hpp serve --data``, whose server tests/benchmark/service starts: here it is a client of the same app."""
+    for name in ("fastapi", "httpx", "sqlalchemy"):
+        pytest.importorskip(name, reason="the service is not installed: pip install -e .[serve,dev]")
+    from fastapi.testclient import TestClient
+
+    from benchmark.service import app
+    from tests.benchmark.service import cases
+
+    data, database = built[0], f"sqlite:///{tmp_path / 'serve.db'}"
+    labels = read_labels(data)
+    protocols.write(tmp_path / "mini.toml", "lab/mini@1", "pda", labels, "Miniature", "rgb")
+    token = cases.new_token(database)
+    calls = []
+    monkeypatch.setattr(app, "run", lambda *arguments: calls.append(arguments))
+    hpp("serve", "--protocol", tmp_path / "mini.toml", "--data", data, "--database", database, "--port", 0)
+    [(settings, host, port)] = calls
+    assert (host, port, settings.daily, settings.max_bytes) == ("127.0.0.1", 0, 5, 16 << 20)
+    with TestClient(app.create_app(settings)) as client:
+        parts = cases.files(cases.predictions(labels=labels), cases.about(protocol="lab/mini@1"))
+        submission = cases.outcome(client, cases.send(client, token, parts))
+        assert submission["status"] == "scored", submission["faults"]
+        assert client.get(submission["entry_url"]).status_code == 200
