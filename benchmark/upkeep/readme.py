@@ -20,6 +20,7 @@ from benchmark.board import entries as scoreboard
 from benchmark.board import site
 from benchmark.board.markdown import published_table, table
 from benchmark.studies import findings
+from benchmark.upkeep import house
 from benchmark.upkeep.bench_build import describe_build
 from benchmark.upkeep.bench_loader import describe_loader
 from benchmark.upkeep.bench_score import describe_score
@@ -75,6 +76,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo times": demo_times,
     "published": published_table,
     "methods": methods,
+    "rooms": house.table,
     "bench build": lambda: describe_build(_bench("build"), "github"),
     "bench loader": lambda: describe_loader(_bench("loader"), "github"),
     "bench train": lambda: describe_train(_bench("train"), "github"),
