@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from benchmark.cli.main import main
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
-from headposeplus.miniature.write import write_miniature
+from headposeplus.miniature.write import source_of, write_miniature
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -52,11 +52,7 @@ def tiny_copy(tiny, tmp_path):
 def built(tiny, tmp_path_factory):
     """The datasets built from the tiny miniature, and the build's summary."""
     out = tmp_path_factory.mktemp("built") / "data"
-    summary = build_datasets(
-        out, tiny / "hpdb", tiny / "synhead2_release", options=Options(size=32), jobs=2,
-        manifest_file=tiny / "data_manifest.csv",
-    )  # fmt: skip
-    return out, summary
+    return out, build_datasets(source_of(tiny), out, Options(size=32), jobs=2)
 
 
 @pytest.fixture

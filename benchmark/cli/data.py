@@ -29,10 +29,8 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
     from headposeplus.miniature.write import write_miniature
     from headposeplus.tasks import cores
 
-    write_miniature(out, scale, seed, jobs or cores())
-    click.echo(
-        f"raw Biwi    {out / 'hpdb'}\nraw SynHead {out / 'synhead2_release'}\nmanifest    {out / 'data_manifest.csv'}"
-    )
+    source = write_miniature(out, scale, seed, jobs or cores())
+    click.echo(f"raw Biwi    {source.biwi}\nraw SynHead {source.synhead}\nmanifest    {source.manifest}")
 
 
 @click.command()
@@ -133,7 +131,9 @@ def render_order(
 @SEED
 @JOBS
 @click.pass_context
-def build_datasets(ctx: click.Context, **options: Any) -> None:
+def build_datasets(
+    ctx: click.Context, out: Path, dry_run: bool, jobs: int | None, dask: str | None, **options: Any
+) -> None:
     """Build Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead.
 
     With only one of the two, what it allows is built. A build that was stopped goes on where it was. Damaged
@@ -145,19 +145,16 @@ def build_datasets(ctx: click.Context, **options: Any) -> None:
     """
     from headposeplus.build import build, estimate, summary
     from headposeplus.build.work import Options
+    from headposeplus.raw.source import Source
     from headposeplus.tasks import cores
 
-    dry_run, dask, out = options.pop("dry_run"), options.pop("dask"), options["out"]
-    how = Options(*(options.pop(name) for name in Options._fields))
-    arguments = {
-        "out": out, "biwi_folder": options["biwi"], "synhead_folder": options["synhead"], "box_file": options["boxes"],
-        "order": options["render_order"], "options": how, "jobs": options["jobs"] or cores(),
-        "manifest_file": options["manifest"], "seed": options["seed"],
-    }  # fmt: skip
+    source = Source(**{name: options[name] for name in Source._fields})
+    asked = Options(**{name: options[name] for name in Options._fields})
     if dry_run:
-        click.echo(summary.describe_estimates(*estimate.estimate_build(**arguments), out))
+        estimates, notes = estimate.estimate_build(source, out, asked, jobs or cores())
+        click.echo(summary.describe_estimates(estimates, notes, out))
         return
-    built = build.build_datasets(**arguments, dask=dask)
+    built = build.build_datasets(source, out, asked, jobs or cores(), dask)
     click.echo(summary.describe(built, out))
     if built.left_out:
         ctx.exit(FAULTS)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headposeplus.errors import HeadposeError
-from headposeplus.miniature.heads import Mesh
+from headposeplus.miniature.solids import Mesh
 
 try:
     from embreex.mesh_construction import TriangleMesh

@@ -5,6 +5,7 @@ import threading
 
 import cv2
 import h5py
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -227,7 +228,7 @@ def test_a_long_decode_shows_how_far_it_is(built, monkeypatch, capfd):
 
 def test_datasets_that_cannot_be_opened(built, tmp_path):
     dataset = open_dataset(built[0] / "biwi+")
-    bare = dataset._replace(info=dataset.info | {"shards": []})
+    bare = dataset._replace(info=msgspec.structs.replace(dataset.info, shards=[]))
     with pytest.raises(DatasetError, match=r"biwi\+: the dataset is empty"):
         open_store(bare, CPU)
 

@@ -444,7 +444,7 @@ def test_commands_from_projection_to_build(tiny, tmp_path, hpp, commands):
         str(name): {str(first): "corrected", str(third): "imported"}.get(str(name), "projected") for name in mixed.ids
     }
     assert fields[0]["box"][0].tolist() == [x + 4, y, width, height]
-    assert dataset.info["boxes"] == {"corrected": 1, "imported": 1, "projected": 46}
+    assert dataset.info.boxes == {"corrected": 1, "imported": 1, "projected": 46}
 
     text = commands("review", "=checked.csv", "--out", "=page.html", "--against", "=t.csv", "--limit", 5, biwi=True)
     assert (

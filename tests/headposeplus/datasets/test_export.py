@@ -15,6 +15,7 @@ from headposeplus.datasets import export
 from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import DatasetError
 from headposeplus.raw import subsets
+from headposeplus.raw.source import Source
 
 NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
 
@@ -57,7 +58,8 @@ def test_npz_holds_what_the_shards_hold(built, tmp_path, name):
 
 @pytest.mark.real
 def test_npz_of_the_real_frame_is_the_published_row(real, tmp_path):
-    build_datasets(tmp_path / "data", real / "hpdb", None, real / "Biwi_plus.npz", options=Options(size=32), jobs=1)
+    source = Source(real / "hpdb", boxes=real / "Biwi_plus.npz")
+    build_datasets(source, tmp_path / "data", Options(size=32))
     path = tmp_path / "ours.npz"
     assert export.export_npz(open_dataset(tmp_path / "data/biwi+"), path) == 1
     with np.load(path) as ours, np.load(real / "Biwi_plus.npz") as published:

@@ -50,7 +50,7 @@ def test_the_card_counts_what_is_there_and_names_its_sources(inspected, built):
     for name, count in counts.items():
         assert re.search(rf"^\| {re.escape(name)} +\| {count:,} +\| 32 px", card, re.MULTILINE)
         assert re.search(rf"^{re.escape(name)} +{count:,} +32 px", said, re.MULTILINE)
-        assert f"## {name}\n" in card and open_dataset(built[0] / name).info["content_sha256"] in card
+        assert f"## {name}\n" in card and open_dataset(built[0] / name).info.content_sha256 in card
     for words in ("non-commercial use", "under the terms that come with its download", "Fanelli", "CVPR 2017",
                   "ICCV 2019", "convention `pyr`, in the RGB camera"):  # fmt: skip
         assert words in card
@@ -99,9 +99,9 @@ def test_residuals_before_the_turn_are_those_of_the_source_poses(built, tiny):
     same = np.abs(found["euler_before"] - euler) < 1e-3
     assert same.mean() > 0.9 and (found["euler_before"] <= np.array(euler) + 1e-3).all()
     for measure in ("euler", "geodesic"):
-        report = synbiwi.info["residual"][measure]
-        assert report["before"]["mean"] == pytest.approx(found[f"{measure}_before"].mean(), abs=1e-3)
-        assert report["after"]["p95"] == pytest.approx(np.percentile(found[measure], 95), abs=1e-3)
+        report = getattr(synbiwi.info.residual, measure)
+        assert report.before.mean == pytest.approx(found[f"{measure}_before"].mean(), abs=1e-3)
+        assert report.after.p95 == pytest.approx(np.percentile(found[measure], 95), abs=1e-3)
     assert (found["geodesic"] <= found["geodesic_before"] + 1e-6).all()
 
 
