@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.boxes import files as box_files
 from headposeplus.boxes import geometry
+from headposeplus.boxes.files import read_boxes
 from headposeplus.boxes.geometry import HeadBall
 from headposeplus.build.heads import head_balls
 from headposeplus.build.match import Match, match, residuals, visible
@@ -144,7 +144,7 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     names = biwi.sequences(root)
     table = manifest.read(source.manifest)
     subjects, groups = manifest.biwi_subjects(table), manifest.calibration_groups(table)
-    boxes = box_files.read(source.boxes) if source.boxes else None
+    boxes = read_boxes(source.boxes) if source.boxes else None
     numbers = {name: [frame.number for frame in biwi.list_frames(root, name)[0]] for name in names}
     notes = []
     if boxes is not None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from headposeplus import images
-from headposeplus.boxes import files as box_files
-from headposeplus.boxes import geometry
-from headposeplus.boxes import review as box_review
-from headposeplus.boxes.suspects import JUMPS, judge, project
+from headposeplus.boxes.files import FIRST_LINE, NOT_DETECTED, correct_boxes, read_boxes
+from headposeplus.boxes.geometry import iou, make_boxes
+from headposeplus.boxes.review import write_review
+from headposeplus.boxes.suspects import JUMPS, judge, project_sequence
 from headposeplus.errors import DatasetError
 from headposeplus.raw import biwi
 
@@ -28,12 +28,12 @@ def squares(*corners, side=100):
 
 
 def table_of(frames, rows, source="dlib-hog", checked=False):
-    return box_files.make([frame.id for frame in frames], np.array(rows), source, checked)
+    return make_boxes([frame.id for frame in frames], np.array(rows), source, checked)
 
 
 def raw_frames(root):
     """The frames of a raw copy and their projected boxes."""
-    found = [project((root, name, "")) for name in biwi.sequences(root)]
+    found = [project_sequence((root, name, "")) for name in biwi.sequences(root)]
     return [frame for one in found for frame in one.frames], np.concatenate([one.boxes for one in found])
 
 
@@ -79,7 +79,7 @@ def test_the_other_file_judges_where_its_detector_found_a_face():
     table = table_of(frames, projected)
     against = table_of(frames[:3], projected[:3], "haar")
     against.boxes[:, 0] += [50, 0, 10]
-    against = against._replace(sources=np.array(["haar", box_files.NOT_DETECTED, "haar"]))
+    against = against._replace(sources=np.array(["haar", NOT_DETECTED, "haar"]))
     found = judge(frames, projected, table, against)
     assert [one.row for one in found] == [0, 1, 2, 3]
     assert words(found[0]) == ["IoU 0.33 with haar"] and found[0].other.tolist() == [50, 0, 100, 100]
@@ -91,7 +91,7 @@ def test_the_other_file_judges_where_its_detector_found_a_face():
     assert words(found[0]) == ["no box: the projection is proposed", "dashed: haar"]
     assert found[0].box.tolist() == [0, 0, 100, 100] and found[0].other.tolist() == [50, 0, 100, 100]
 
-    undetected = table_of(frames, projected, box_files.NOT_DETECTED)
+    undetected = table_of(frames, projected, NOT_DETECTED)
     found = judge(frames, projected, undetected, None)
     assert words(found[0])[1] == "its detector found no face: this is the projection"
 
@@ -129,7 +129,7 @@ def test_page_holds_the_worst_and_counts_the_rest(tiny, tmp_path):
     table.checked[20:25] = True
     table = table.where(np.arange(len(frames)) != 30)
     page = tmp_path / "review.html"
-    review = box_review.write_review(table, root, page, limit=5)
+    review = write_review(table, root, page, limit=5)
     assert (review.frames, review.shown, review.missing, review.checked) == (len(frames), 5, 1, 5)
     assert review.disagreeing == 1 and not review.unreadable and not review.strays
     held = content(page)
@@ -138,7 +138,7 @@ def test_page_holds_the_worst_and_counts_the_rest(tiny, tmp_path):
     assert held["cards"][0]["box"] == projected[30].tolist() and held["cards"][0]["source"] == "projected"
     assert not any(card["checked"] for card in held["cards"])
 
-    review = box_review.write_review(table, root, page, limit=1000)
+    review = write_review(table, root, page, limit=1000)
     assert review.shown == len(frames)
     assert [card["checked"] for card in content(page)["cards"]] == [False] * (len(frames) - 5) + [True] * 5
     assert "://" not in page.read_text()  # nothing from outside
@@ -150,7 +150,7 @@ def test_thumbnails_show_the_raw_pixels_of_their_region(tiny, tmp_path):
     rows = projected.copy()
     rows[0] = [-30, -20, 40, 40]  # partly outside
     rows[1] = [5000, 5000, 10, 10]
-    box_review.write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=1000)
+    write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=1000)
     for card in content(tmp_path / "a.html")["cards"]:
         left, top, side = card["region"]
         data = np.frombuffer(base64.b64decode(card["jpeg"]), np.uint8)
@@ -175,7 +175,7 @@ def test_unreadable_frames_are_told_and_make_room(tiny_copy, tmp_path):
     frames[5].pose.write_text("damaged\n")
     shutil.rmtree(tiny_copy / "db_annotations")
     frames[6].pose.unlink()
-    review = box_review.write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=10)
+    review = write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=10)
     assert (review.frames, review.shown, review.disagreeing) == (len(frames) - 3, 10, 0)
     told = "\n".join(map(str, review.unreadable))
     assert (len(review.unreadable), review.strays) == (3, 2)
@@ -189,22 +189,22 @@ def test_unreadable_frames_are_told_and_make_room(tiny_copy, tmp_path):
 def test_boxes_of_other_frames(tiny, tmp_path):
     root = tiny / "hpdb"
     frames, projected = raw_frames(root)
-    other = box_files.make(["biwi/99/00001"], projected[:1], "imported")
+    other = make_boxes(["biwi/99/00001"], projected[:1], "imported")
     with pytest.raises(DatasetError, match=r"the file under review holds no box .* 'biwi/99/00001'; expected ids such"):
-        box_review.write_review(other, root, tmp_path / "a.html")
+        write_review(other, root, tmp_path / "a.html")
     with pytest.raises(DatasetError, match="the file to compare with holds no box"):
-        box_review.write_review(table_of(frames, projected), root, tmp_path / "a.html", against=other)
+        write_review(table_of(frames, projected), root, tmp_path / "a.html", against=other)
     assert not (tmp_path / "a.html").exists()
-    none = box_files.make([], np.empty((0, 4)), "imported")
-    assert box_review.write_review(none, root, tmp_path / "a.html").missing == len(frames)
+    none = make_boxes([], np.empty((0, 4)), "imported")
+    assert write_review(none, root, tmp_path / "a.html").missing == len(frames)
 
 
 def test_same_input_same_bytes_and_nothing_hostile(tiny, tmp_path):
     root = tiny / "hpdb"
     frames, projected = raw_frames(root)
-    table = box_files.make([*(frame.id for frame in frames), HOSTILE], np.vstack((projected, projected[:1])), HOSTILE)
+    table = make_boxes([*(frame.id for frame in frames), HOSTILE], np.vstack((projected, projected[:1])), HOSTILE)
     for jobs in (1, 2):
-        review = box_review.write_review(table, root, tmp_path / f"{jobs}.html", limit=40, jobs=jobs)
+        review = write_review(table, root, tmp_path / f"{jobs}.html", limit=40, jobs=jobs)
     page = (tmp_path / "1.html").read_bytes()
     assert page == (tmp_path / "2.html").read_bytes() and review.strays == 1
     text = page.decode()
@@ -214,7 +214,7 @@ def test_same_input_same_bytes_and_nothing_hostile(tiny, tmp_path):
     held = content(tmp_path / "1.html")
     assert held["strays"] == [HOSTILE] and held["cards"][0]["source"] == HOSTILE
     moved = table._replace(boxes=table.boxes + np.array([1, 0, 0, 0]))
-    box_review.write_review(moved, root, tmp_path / "b.html", limit=40)
+    write_review(moved, root, tmp_path / "b.html", limit=40)
     assert content(tmp_path / "b.html")["key"] != held["key"]  # other boxes, other work to keep
 
 
@@ -285,7 +285,7 @@ def review(tiny, tmp_path):
     rows = projected + np.array([3, 2, 0, -4])
     table = table_of(frames, rows, "imported").where(np.arange(len(frames)) != 5)
     page = tmp_path / "review.html"
-    box_review.write_review(table, tiny / "hpdb", page, against=table_of(frames, projected))
+    write_review(table, tiny / "hpdb", page, against=table_of(frames, projected))
     return page, table, [frame.id for frame in frames], rows.astype(int), projected.astype(int)
 
 
@@ -323,18 +323,18 @@ def test_a_person_drags_types_confirms_and_saves(review, tmp_path, browser):
         (projected[5], "projected"),
     ]
     lines = [f"{ids[i]},{','.join(map(str, box))},{source},yes" for i, (box, source) in enumerate(expected)]
-    assert path.read_text().splitlines() == [box_files.FIRST_LINE, "id,x,y,width,height,source,checked", *lines]
+    assert path.read_text().splitlines() == [FIRST_LINE, "id,x,y,width,height,source,checked", *lines]
 
-    result, moved, added = box_files.correct(table, box_files.read(path))
-    assert (moved, added, result.checked.sum()) == (4, 1, 6)
-    at = box_files.positions(result, np.array(ids[:6]))
+    result, changed, added = correct_boxes(table, read_boxes(path))
+    assert (changed, added, result.checked.sum()) == (4, 1, 6)
+    at = result.positions(np.array(ids[:6]))
     assert result.boxes[at].tolist() == [list(box) for box, _ in expected]
     assert result.sources[at].tolist() == ["corrected"] * 3 + ["imported"] + ["corrected"] * 2
 
     part(browser, ids[7], ".confirm").click()
     assert unsaved(browser)
     browser.find_element("id", "save").click()
-    assert len(box_files.read(saved_file(tmp_path / "saved", 2)).ids) == 7
+    assert len(read_boxes(saved_file(tmp_path / "saved", 2)).ids) == 7
     assert browser.get_log("browser") == []
 
 
@@ -376,9 +376,9 @@ def test_a_box_is_drawn_where_it_is_and_keeps_its_area(review, browser):
 def test_a_hostile_file_is_shown_as_text_and_a_phone_needs_no_sideways_scrolling(tiny, tmp_path, browser):
     frames, projected = raw_frames(tiny / "hpdb")
     ids = [*(frame.id for frame in frames), HOSTILE]
-    table = box_files.make(ids, np.vstack((projected, projected[:1])), HOSTILE)
+    table = make_boxes(ids, np.vstack((projected, projected[:1])), HOSTILE)
     page = tmp_path / "review.html"
-    box_review.write_review(table, tiny / "hpdb", page)
+    write_review(table, tiny / "hpdb", page)
     browser.get(page.as_uri())
     assert HOSTILE in card(browser, ids[0]).get_attribute("textContent")
     assert HOSTILE in browser.find_element("id", "footer").get_attribute("textContent")
@@ -405,14 +405,14 @@ def test_a_hostile_file_is_shown_as_text_and_a_phone_needs_no_sideways_scrolling
 def test_a_page_that_may_keep_nothing_still_works(tiny, tmp_path, browser):
     frames, projected = raw_frames(tiny / "hpdb")
     page = tmp_path / "review.html"
-    box_review.write_review(table_of(frames, projected), tiny / "hpdb", page, limit=3)
+    write_review(table_of(frames, projected), tiny / "hpdb", page, limit=3)
     denied = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied'); }})"
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": denied})
     browser.get(page.as_uri())
     assert browser.find_element("id", "unkept").is_displayed()
     browser.find_element("class name", "confirm").click()
     browser.find_element("id", "save").click()
-    saved = box_files.read(saved_file(tmp_path / "saved", 1))
+    saved = read_boxes(saved_file(tmp_path / "saved", 1))
     assert saved.ids.tolist() == [content(page)["cards"][0]["id"]] and saved.checked.all()
-    assert geometry.iou(saved.boxes, projected[box_files.positions(table_of(frames, projected), saved.ids)]) == 1
+    assert iou(saved.boxes, projected[table_of(frames, projected).positions(saved.ids)]) == 1
     assert browser.get_log("browser") == []

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.scoring.submission import tomllib
 from headposeplus import rotations as rot
-from headposeplus.boxes import files as box_files
+from headposeplus.boxes.files import read_boxes
 from headposeplus.build.build import Options, build_datasets
 from headposeplus.datasets import export
 from headposeplus.datasets.dataset import open_dataset
@@ -48,7 +48,7 @@ def test_npz_holds_what_the_shards_hold(built, tmp_path, name):
         pitch_first = found["ypr"][:, [1, 0, 2]]
         assert rot.geodesic(rot.to_matrix(pitch_first, "ypr"), by_h5py(folder, "label/rotation", name)).max() < 1e-6
     if name == "biwi+":
-        boxes = box_files.read(path)
+        boxes = read_boxes(path)
         assert boxes.ids.tolist() == ids.tolist() and (boxes.boxes == by_h5py(folder, "box", name)).all()
     before, made = path.read_bytes(), [info.date_time for info in zipfile.ZipFile(path).infolist()]
     assert set(made) == {(1980, 1, 1, 0, 0, 0)}
