@@ -66,7 +66,7 @@ def test_no_dask_scheduler_is_one_clear_error(tiny, tmp_path, hpp, address):
     pytest.importorskip("distributed")
     output = hpp("build-datasets", "--biwi", tiny / "hpdb", "--out", tmp_path / "data", "--dask", address, expect=1)
     lines = [line for line in output.output.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and f"--dask {address}: no scheduler answers there" in lines[0]
+    assert len(lines) == 1 and f"{address}: no Dask scheduler answers there" in lines[0]
 
 
 def test_without_distributed_the_package_is_named(tiny, tmp_path, monkeypatch):
