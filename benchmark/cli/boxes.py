@@ -72,15 +72,25 @@ def project(
 @NEEDED_BIWI
 @OUT_FILE
 @click.option("--model", type=FILE, help="A CNN face detector of dlib, .dat.  [default: dlib's HOG detector]")
-@click.option("--upsample", type=click.IntRange(0, 4), default=1, show_default=True,
-              help="Times that an image is doubled first, for small faces.")  # fmt: skip
+@click.option(
+    "--upsample",
+    type=click.IntRange(0, 4),
+    default=1,
+    show_default=True,
+    help="Times that an image is doubled first, for small faces.",
+)
 @MANIFEST
 @JOBS
 @click.pass_context
 def detect(
-    ctx: click.Context, biwi: Path, out: Path, model: Path | None, upsample: int, manifest: Path | None,
+    ctx: click.Context,
+    biwi: Path,
+    out: Path,
+    model: Path | None,
+    upsample: int,
+    manifest: Path | None,
     jobs: int | None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the boxes of dlib's face detector.
 
     Of several faces the one that agrees best with the projected head is taken. Where no face is found near it, the
@@ -191,9 +201,15 @@ def fit(a: Path, b: Path, out: Path) -> None:
 @JOBS
 @click.pass_context
 def review(
-    ctx: click.Context, file: Path, biwi: Path, out: Path, against: Path | None, limit: int, manifest: Path | None,
+    ctx: click.Context,
+    file: Path,
+    biwi: Path,
+    out: Path,
+    against: Path | None,
+    limit: int,
+    manifest: Path | None,
     jobs: int | None,
-) -> None:  # fmt: skip
+) -> None:
     """Write a page, HTML, to look at the boxes of FILE and correct them, the most doubtful first.
 
     Open it in a browser, drag boxes or type numbers, and save the corrections; hpp boxes correct applies them.

@@ -9,11 +9,12 @@ import click
 
 from benchmark.cli.common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEED, SUBSET, SYNHEAD
 
+SCALE = click.Choice(["tiny", "small", "study", "full"])
+
 
 @click.command()
 @click.argument("out", type=FOLDER)
-@click.option("--scale", type=click.Choice(["tiny", "small", "study", "full"]), default="small", show_default=True,
-              help="How many images, and how large.")  # fmt: skip
+@click.option("--scale", type=SCALE, default="small", show_default=True, help="How many images, and how large.")
 @SEED
 @JOBS
 def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
@@ -119,10 +120,20 @@ def render_order(
 @click.option("--out", type=FOLDER, required=True, help="Folder of the datasets.")
 @click.option("--size", type=click.IntRange(8, 1024), default=224, show_default=True, help="Pixels a side of a crop.")
 @click.option("--render-order", help="SynHead's order of axes, such as xyz+++.  [default: inferred from the images]")
-@click.option("--visible-margin", type=click.FloatRange(-1, 1), default=0.1, show_default=True,
-              help="Keep a SynHead frame if the cosine from face to camera is above.")  # fmt: skip
-@click.option("--neighbours", type=click.IntRange(1, 100), default=1, show_default=True,
-              help="SynHead images that SynBiwi+ holds for each Biwi frame and head, the best first.")  # fmt: skip
+@click.option(
+    "--visible-margin",
+    type=click.FloatRange(-1, 1),
+    default=0.1,
+    show_default=True,
+    help="Keep a SynHead frame if the cosine from face to camera is above.",
+)
+@click.option(
+    "--neighbours",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="SynHead images that SynBiwi+ holds for each Biwi frame and head, the best first.",
+)
 @click.option("--lossless", is_flag=True, help="Store SynHead's crops as PNG, not JPEG.")
 @click.option("--strict", is_flag=True, help="Stop at the first damaged file.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built, how many bytes and about how long; build none.")

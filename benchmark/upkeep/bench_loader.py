@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
@@ -24,8 +24,7 @@ from benchmark.loaders.compose import Composer, Source, load_source
 from benchmark.loaders.open import STORES, choose
 from benchmark.loaders.stores import AHEAD, Batch
 from benchmark.upkeep.machine import describe_machine, machine, wait_for
-from headposeplus.datasets import dataset as built
-from headposeplus.datasets.dataset import layout_of, open_dataset, read_backgrounds, read_crops
+from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset, read_backgrounds, read_crops
 from headposeplus.errors import DatasetError
 from headposeplus.tasks import cores
 
@@ -35,7 +34,7 @@ WARM = AHEAD + 1  # batches before a measurement: by then those that were made r
 LEAST_RATIO = 10  # of a store to the plain loader
 
 
-class PlainDataset(Dataset[Tensor]):
+class PlainDataset(torch.utils.data.Dataset[Tensor]):
     """Images the usual way: one JPEG and one PNG a sample, decoded, composed and normalised by PIL and torchvision.
 
     The backgrounds (b, 2 s, 2 s, 3) are in memory: a file for each would make it slower still.
@@ -62,7 +61,7 @@ class PlainDataset(Dataset[Tensor]):
         return image
 
 
-def write_files(dataset: built.Dataset, folder: Path, rng: np.random.Generator) -> None:
+def write_files(dataset: Dataset, folder: Path, rng: np.random.Generator) -> None:
     """Write the crops and masks of some rows of a dataset, drawn at random, as files."""
     chosen = np.sort(rng.permutation(layout_of(dataset).rows)[:FILES])
     for row, crop in zip(chosen, read_crops(dataset, chosen), strict=True):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from headposeplus.datasets.info import BeforeAfter, Measures, Residuals, Statistics
+from headposeplus.datasets.info import BeforeAfter, Measures, Residuals, Spread
 from headposeplus.errors import DatasetError
 from headposeplus.rotations import Floats, best_in_plane, euler_difference, geodesic, in_plane
 
@@ -76,15 +76,15 @@ def _euler(rotations: Floats, targets: Floats) -> Floats:
     return np.abs(euler_difference(rotations, np.broadcast_to(targets, rotations.shape))).mean(axis=-1)
 
 
-def _statistics(errors: list[Floats]) -> Statistics:
+def _spread(errors: list[Floats]) -> Spread:
     """Return mean, median and 95th percentile of the best sources' errors, each (n, k)."""
     best = np.concatenate([of_sources[:, 0] for of_sources in errors])
     numbers = (best.mean(), np.median(best), np.percentile(best, 95))
-    return Statistics(*(round(float(number), 4) for number in numbers))
+    return Spread(*(round(float(number), 4) for number in numbers))
 
 
 def _measures(matches: list[Match]) -> Measures:
-    return Measures(_statistics([m.euler for m in matches]), _statistics([m.geodesic for m in matches]))
+    return Measures(_spread([m.euler for m in matches]), _spread([m.geodesic for m in matches]))
 
 
 def residuals(matches: Mapping[tuple[str, str], Match]) -> Residuals:
@@ -94,8 +94,8 @@ def residuals(matches: Mapping[tuple[str, str], Match]) -> Residuals:
     sequence.
     """
     before = Measures(
-        _statistics([m.euler_before for m in matches.values()]),
-        _statistics([m.geodesic_before for m in matches.values()]),
+        _spread([m.euler_before for m in matches.values()]),
+        _spread([m.geodesic_before for m in matches.values()]),
     )
     after = _measures(list(matches.values()))
     sequences, heads = (dict.fromkeys(key[position] for key in matches) for position in (0, 1))

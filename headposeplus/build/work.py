@@ -19,7 +19,7 @@ from headposeplus.boxes import geometry
 from headposeplus.boxes.geometry import PROJECTED, BoxTable
 from headposeplus.build.match import Match, visible
 from headposeplus.datasets import shards
-from headposeplus.datasets.shards import Report, Turned
+from headposeplus.datasets.shards import ShardReport, Turned
 from headposeplus.errors import ImageError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.files import sha256
@@ -117,16 +117,16 @@ class Task(NamedTuple):
 
 def _finish(
     shard: shards.ShardWriter, task: Task, left_out: list[Fault], box_sources: Counter[str], hidden: int | None = None
-) -> Report:
+) -> ShardReport:
     """Finish a shard and return its report; where the build is strict, raise the first damaged file instead."""
     if task.options.strict and left_out:
         raise RawDataError(left_out[0])
-    report = Report(shard.count, dict(sorted(box_sources.items())), left_out, hidden)
+    report = ShardReport(shard.count, dict(sorted(box_sources.items())), left_out, hidden)
     shard.finish(report, task.raw)
     return report
 
 
-def _build_biwi(task: Task, work: BiwiWork) -> Report:
+def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
     """Build one sequence of Biwi+."""
     left_out: list[Fault] = []
     sources: Counter[str] = Counter()
@@ -172,7 +172,7 @@ def _synthetic_crop(
     return encode(picture, options.lossless, bgr=True), inside, box
 
 
-def _build_synhead(task: Task, work: SynHeadWork) -> Report:
+def _build_synhead(task: Task, work: SynHeadWork) -> ShardReport:
     """Build one head and group of SynHead+."""
     left_out: list[Fault] = []
     sources: Counter[str] = Counter()
@@ -198,7 +198,7 @@ def _build_synhead(task: Task, work: SynHeadWork) -> Report:
         return _finish(shard, task, left_out, sources, hidden)
 
 
-def _build_synbiwi(task: Task, work: SynBiwiWork) -> Report:
+def _build_synbiwi(task: Task, work: SynBiwiWork) -> ShardReport:
     """Build SynBiwi+ for one sequence of Biwi+: a row a frame, head and neighbour."""
     left_out: list[Fault] = []
     sources: Counter[str] = Counter()
@@ -228,7 +228,7 @@ def _build_synbiwi(task: Task, work: SynBiwiWork) -> Report:
 class Built(NamedTuple):
     """A finished shard: its report and SHA-256, the seconds that it took, and its process's peak memory in bytes."""
 
-    report: Report
+    report: ShardReport
     sha256: str
     seconds: float
     peak_bytes: int
@@ -238,7 +238,7 @@ class Job(NamedTuple):
     """A shard to see to, and the report of the one that is there, if it need not be built."""
 
     task: Task
-    report: Report | None = None
+    report: ShardReport | None = None
 
 
 def see_to(job: Job) -> Built:
@@ -248,7 +248,7 @@ def see_to(job: Job) -> Built:
     return Built(report, sha256(job.task.path), time.perf_counter() - start, _peak_bytes())
 
 
-def _build(task: Task) -> Report:
+def _build(task: Task) -> ShardReport:
     if isinstance(task.work, BiwiWork):
         return _build_biwi(task, task.work)
     if isinstance(task.work, SynHeadWork):

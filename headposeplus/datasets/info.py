@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, said, shown
 from headposeplus.files import content_hash, read_json, write_json
 
 SCHEMA = 2
@@ -16,7 +16,7 @@ INFO = "dataset.json"
 NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
 
 
-class Statistics(msgspec.Struct, frozen=True):
+class Spread(msgspec.Struct, frozen=True):
     """Mean, median and 95th percentile of some residuals, in degrees."""
 
     mean: float
@@ -25,17 +25,17 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class BeforeAfter(msgspec.Struct, frozen=True):
-    """Statistics before and after the turn in the image plane."""
+    """What remains before and after the turn in the image plane."""
 
-    before: Statistics
-    after: Statistics
+    before: Spread
+    after: Spread
 
 
 class Measures(msgspec.Struct, frozen=True):
-    """Statistics of a part: of the mean Euler error and of the geodesic error."""
+    """What remains in a part of the data: the mean Euler error and the geodesic error."""
 
-    euler: Statistics
-    geodesic: Statistics
+    euler: Spread
+    geodesic: Spread
 
 
 class Residuals(msgspec.Struct, frozen=True):
@@ -156,11 +156,11 @@ def read_info(folder: Path) -> Info:
     content = read_json(path, "the description of a dataset")
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
-        raise DatasetError(_other_schema(path, f"found {schema!r:.20}" if schema else "found none"))
+        raise DatasetError(_other_schema(path, f"found {shown(schema)}" if schema else "found none"))
     try:
         return msgspec.convert(content, Info)
     except msgspec.ValidationError as error:
-        raise DatasetError(_other_schema(path, f"but: {error}")) from error
+        raise DatasetError(_other_schema(path, f"but: {said(error)}")) from error
 
 
 def _other_schema(path: Path, difference: str) -> Fault:

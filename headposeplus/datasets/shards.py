@@ -82,7 +82,7 @@ class Row(NamedTuple):
     turned: Turned | None = None
 
 
-class Report(NamedTuple):
+class ShardReport(NamedTuple):
     """What became of a shard: its rows, how many boxes come from each source, and the raw files left out.
 
     ``hidden`` is the number of SynHead frames that show no face; None in the other datasets.
@@ -128,7 +128,7 @@ class ShardWriter:
         if len(self._rows) == CHUNK_ROWS:
             self._flush()
 
-    def finish(self, report: Report, raw: Path) -> None:
+    def finish(self, report: ShardReport, raw: Path) -> None:
         """Write the last rows and the shard's report, which a resumed build reads back; ``raw`` is the raw copy."""
         self._flush()
         self._append("image/offset", self._offset)
@@ -196,7 +196,7 @@ def write_backgrounds(path: Path, encoded: list[np.ndarray]) -> None:
         file["image/offset"] = np.concatenate(([0], np.cumsum([len(data) for data in encoded])))
 
 
-def read_report(path: Path, origin: Origin) -> Report | None:
+def read_report(path: Path, origin: Origin) -> ShardReport | None:
     """Return the report of a finished shard; None if it has to be built.
 
     That is where there is none, where the raw data have changed, and where files were left out: they may
@@ -221,4 +221,4 @@ def read_report(path: Path, origin: Origin) -> Report | None:
         raise DatasetError(Fault(what, mend, path.parent))
     if built_from.raw != origin.raw or stored.left_out:
         return None
-    return Report(stored.rows, stored.boxes, [], stored.face_not_visible)
+    return ShardReport(stored.rows, stored.boxes, [], stored.face_not_visible)

@@ -16,8 +16,7 @@ from benchmark.loaders import open as opening
 from benchmark.loaders.memory import free_memory
 from benchmark.loaders.open import GPU_SHARE, RAM_SHARE, STORES, choose, open_store
 from benchmark.loaders.stream import StreamStore, _runs
-from benchmark.training import draws as draws_room
-from benchmark.training.draws import cumulative, draw
+from benchmark.training.draws import cumulative, draw, endless
 from benchmark.upkeep import bench_loader
 from headposeplus.datasets.dataset import open_dataset, read_labels, unpack_mask
 from headposeplus.errors import DatasetError, TrainingError
@@ -121,8 +120,8 @@ def test_several_iterators_at_once_and_abandoned_ones(built, monkeypatch, kind):
         agree(batches, plan, crops, masks)
 
     before = threading.active_count()
-    endless = draws_room.endless(np.random.default_rng(0), len(store), 16)
-    abandoned, never_begun = store.batches(endless), store.batches(plans[0])
+    unending = endless(np.random.default_rng(0), len(store), 16)
+    abandoned, never_begun = store.batches(unending), store.batches(plans[0])
     next(abandoned), next(abandoned)
     del abandoned, never_begun
     assert threading.active_count() == before
@@ -335,11 +334,11 @@ def test_sampler_draws_by_the_stated_probabilities():
     assert np.bincount(drawn, minlength=6) / 20_000 == pytest.approx(probabilities, abs=0.012)
     assert (drawn == np.random.default_rng(0).choice(6, 20_000, p=probabilities)).all()
     assert (cumulative(probabilities * 7) == summed).all()
-    batches = draws_room.endless(np.random.default_rng(0), 7, 3)
+    batches = endless(np.random.default_rng(0), 7, 3)
     seen = np.concatenate([next(batches) for _ in range(7)])
     assert (np.bincount(seen) == 3).all()
     with pytest.raises(TrainingError, match="lower --batch"):
-        next(draws_room.endless(np.random.default_rng(0), 7, 8))
+        next(endless(np.random.default_rng(0), 7, 8))
 
 
 def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch):
@@ -396,7 +395,7 @@ def test_stores_on_a_gpu(built, monkeypatch, kind):
         assert torch.equal(found[0].cpu(), expected[0]) and torch.equal(found[1].cpu(), expected[1])
         assert torch.allclose(images.cpu(), images_on_cpu, atol=1e-5) and torch.equal(angles.cpu(), angles_on_cpu)
     before = threading.active_count()
-    abandoned = source.store.batches(draws_room.endless(np.random.default_rng(0), len(source.store), 16))
+    abandoned = source.store.batches(endless(np.random.default_rng(0), len(source.store), 16))
     next(abandoned)
     del abandoned
     assert threading.active_count() == before
