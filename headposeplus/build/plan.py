@@ -57,14 +57,25 @@ class Plan(NamedTuple):
     order: OrderReport | None = None
 
 
-class Targets(NamedTuple):
-    """The Biwi poses that SynBiwi+ is matched with.
+class TargetPoses(NamedTuple):
+    """The ids (n,) and RGB-camera rotations (n, 3, 3) of a Biwi sequence's frames."""
 
-    ``sequences`` holds the ids (n,) and RGB-camera rotations (n, 3, 3) of each sequence's frames, ``content_sha256``
-    is that of the Biwi+ they are read from; None where they are read from the raw copy.
+    ids: list[str]
+    rotations: Floats
+
+    @property
+    def sequence(self) -> str:
+        """The sequence's name."""
+        return self.ids[0].split("/")[1]
+
+
+class Targets(NamedTuple):
+    """The Biwi poses that SynBiwi+ is matched with, and the content of the Biwi+ that they are read from.
+
+    ``content_sha256`` is None where they are read from the raw copy.
     """
 
-    sequences: list[tuple[list[str], Floats]]
+    sequences: list[TargetPoses]
     content_sha256: str | None = None
 
 
@@ -104,7 +115,7 @@ def _raw_targets(root: Path, manifest_file: Path | None) -> Targets:
     rotations, _ = biwi.rgb_rotations(root, groups)
     return Targets(
         [
-            ([biwi.frame_id(name, number) for number in numbers], of_frames)
+            TargetPoses([biwi.frame_id(name, number) for number in numbers], of_frames)
             for name, (numbers, of_frames) in rotations.items()
         ]
     )
@@ -113,7 +124,7 @@ def _raw_targets(root: Path, manifest_file: Path | None) -> Targets:
 def _built_targets(out: Path) -> Targets:
     biwi_plus = open_dataset(out / "biwi+")
     shards_of = read_fields(biwi_plus, "id", "label/rotation")
-    sequences = [(fields["id"].tolist(), fields["label/rotation"]) for fields in shards_of]
+    sequences = [TargetPoses(fields["id"].tolist(), fields["label/rotation"]) for fields in shards_of]
     return Targets(sequences, biwi_plus.info.content_sha256)
 
 
@@ -251,8 +262,8 @@ def _plan_synbiwi(
     by_sequence = _match_heads(copy, options, order, balls, targets)
     matches: dict[tuple[str, str], Match] = {}
     for column, head in enumerate(copy.heads):
-        for (ids, _), heads in zip(targets.sequences, by_sequence, strict=True):
-            matches[ids[0].split("/")[1], head] = heads[column].nearest.match
+        for poses, heads in zip(targets.sequences, by_sequence, strict=True):
+            matches[poses.sequence, head] = heads[column].nearest.match
     images = [copy.fingerprint(copy.tracks_of(head), [head]) for head in copy.heads]
     tasks = []
     for i, ((ids, rotations), heads) in enumerate(zip(targets.sequences, by_sequence, strict=True)):
@@ -273,7 +284,7 @@ def _match_heads(
     for head in copy.heads:
         tracks = copy.tracks_of(head)
         if tuple(tracks) not in of_tracks:  # most heads have the same tracks, hence the same matches
-            rotations = [of_frames for _, of_frames in targets.sequences]
+            rotations = [poses.rotations for poses in targets.sequences]
             of_tracks[tuple(tracks)] = _nearest(tracks, order, options, rotations)
         for heads, nearest in zip(by_sequence, of_tracks[tuple(tracks)], strict=True):
             heads.append(HeadMatch(head, balls[head], _image_names(copy, head, nearest), nearest))
