@@ -50,9 +50,9 @@ def by_h5py(folder, *names):
 
 def agree(batches, plan, crops, masks):
     """Check batches against the rows of a plan."""
-    found = list(batches)
-    assert len(found) == len(plan)
-    for rows, (a, b) in zip(plan, found, strict=True):
+    received = list(batches)
+    assert len(received) == len(plan)
+    for rows, (a, b) in zip(plan, received, strict=True):
         assert a.dtype == torch.uint8 and (a.numpy() == crops[rows]).all()
         assert (b is None) == (masks is None)
         assert b is None or (b.dtype == torch.uint8 and (b.numpy() == masks[rows]).all())
@@ -269,7 +269,7 @@ def test_batches_are_composed_as_by_hand_under_every_store(built, backgrounds, m
     folder, _ = built
     dataset = open_dataset(folder / "synhead++")
     rows = np.array([0, 5, 17, 17, 700, 3])
-    found = []
+    composed = []
     for kind in KINDS:
         source = compose.load_source(dataset, CPU, kind)
         rows[-1] = len(source.store) - 1
@@ -291,8 +291,8 @@ def test_batches_are_composed_as_by_hand_under_every_store(built, backgrounds, m
         target = composer.target(crops)
         expected = (crops.numpy() / 255 - IMAGE_MEAN) / IMAGE_STD
         assert target.permute(0, 2, 3, 1).numpy() == pytest.approx(expected, abs=1e-5)
-        found.append(images)
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+        composed.append(images)
+    assert torch.equal(composed[0], composed[1]) and torch.equal(composed[0], composed[2])
     _, labels = read_labels(dataset)
     assert source.angles == pytest.approx(from_matrix(labels), abs=1e-9)
     # Mask and crop are aligned: the colours inside are the head's own, those outside were bled.
@@ -386,13 +386,13 @@ def test_stores_on_a_gpu(built, monkeypatch, kind):
     composers = compose.Composer(source, device, 1), compose.Composer(on_cpu, CPU, 1)
     plan = [np.random.default_rng(i).integers(0, len(source.store), 33) for i in range(40)]
     kept = []
-    for rows, found, expected in zip(plan, source.store.batches(plan), on_cpu.store.batches(plan), strict=True):
-        assert found[0].device.type == found[1].device.type == "cuda"
+    for rows, batch, expected in zip(plan, source.store.batches(plan), on_cpu.store.batches(plan), strict=True):
+        assert batch[0].device.type == batch[1].device.type == "cuda"
         torch.cuda._sleep(1_000_000)  # the device falls behind, so a buffer used again too early would show
-        images, angles = composers[0].source(rows, *found, 3)
-        kept.append((found, expected, images, angles, *composers[1].source(rows, *expected, 3)))
-    for found, expected, images, angles, images_on_cpu, angles_on_cpu in kept:
-        assert torch.equal(found[0].cpu(), expected[0]) and torch.equal(found[1].cpu(), expected[1])
+        images, angles = composers[0].source(rows, *batch, 3)
+        kept.append((batch, expected, images, angles, *composers[1].source(rows, *expected, 3)))
+    for batch, expected, images, angles, images_on_cpu, angles_on_cpu in kept:
+        assert torch.equal(batch[0].cpu(), expected[0]) and torch.equal(batch[1].cpu(), expected[1])
         assert torch.allclose(images.cpu(), images_on_cpu, atol=1e-5) and torch.equal(angles.cpu(), angles_on_cpu)
     before = threading.active_count()
     abandoned = source.store.batches(endless(np.random.default_rng(0), len(source.store), 16))

@@ -33,8 +33,9 @@ def table_of(frames, rows, source="dlib-hog", checked=False):
 
 def raw_frames(root):
     """The frames of a raw copy and their projected boxes."""
-    found = [project_sequence((root, name, "")) for name in biwi.sequences(root)]
-    return [frame for one in found for frame in one.frames], np.concatenate([one.boxes for one in found])
+    sequences = [project_sequence((root, name, "")) for name in biwi.sequences(root)]
+    frames = [frame for sequence in sequences for frame in sequence.frames]
+    return frames, np.concatenate([sequence.boxes for sequence in sequences])
 
 
 def content(page):
@@ -52,9 +53,9 @@ def test_worst_come_first_and_say_why():
     rows[:, 0] += [0, 50, 80, 300, 20, 500]
     table = table_of(frames, rows)
     table.checked[5] = True
-    found = judge(frames, projected, table.where(np.array([0, 1, 2, 3, 5])), None)
-    assert [frames[one.row].number for one in found] == [50, 40, 30, 20, 10, 60]
-    assert [one.kinds for one in found] == [
+    suspicions = judge(frames, projected, table.where(np.array([0, 1, 2, 3, 5])), None)
+    assert [frames[suspicion.row].number for suspicion in suspicions] == [50, 40, 30, 20, 10, 60]
+    assert [suspicion.kinds for suspicion in suspicions] == [
         {"missing"},
         {"disagrees"},
         {"disagrees"},
@@ -62,15 +63,15 @@ def test_worst_come_first_and_say_why():
         set(),
         {"disagrees"},
     ]
-    assert [words(one) for one in found[:5]] == [
+    assert [words(suspicion) for suspicion in suspicions[:5]] == [
         ["no box: the projection is proposed"],
         ["IoU 0.00 with the projection"],
         ["IoU 0.11 with the projection"],  # 20 of 180 columns
         ["IoU 0.33 with the projection"],
         ["IoU 1.00 with the projection"],
     ]
-    assert found[0].box.tolist() == [200, 200, 100, 100] and found[0].other is None
-    assert (found[0].source, found[-1].checked) == ("projected", True)
+    assert suspicions[0].box.tolist() == [200, 200, 100, 100] and suspicions[0].other is None
+    assert (suspicions[0].source, suspicions[-1].checked) == ("projected", True)
 
 
 def test_the_other_file_judges_where_its_detector_found_a_face():
@@ -80,44 +81,46 @@ def test_the_other_file_judges_where_its_detector_found_a_face():
     against = table_of(frames[:3], projected[:3], "haar")
     against.boxes[:, 0] += [50, 0, 10]
     against = against._replace(sources=np.array(["haar", NOT_DETECTED, "haar"]))
-    found = judge(frames, projected, table, against)
-    assert [one.row for one in found] == [0, 1, 2, 3]
-    assert words(found[0]) == ["IoU 0.33 with haar"] and found[0].other.tolist() == [50, 0, 100, 100]
-    assert words(found[1]) == ["IoU 1.00 with the projection", "the other file's detector found no face"]
-    assert found[1].kinds == {"undetected"} and found[1].score == 0.5
-    assert words(found[3]) == ["IoU 1.00 with the projection"]
+    suspicions = judge(frames, projected, table, against)
+    assert [suspicion.row for suspicion in suspicions] == [0, 1, 2, 3]
+    assert words(suspicions[0]) == ["IoU 0.33 with haar"] and suspicions[0].other.tolist() == [50, 0, 100, 100]
+    assert words(suspicions[1]) == ["IoU 1.00 with the projection", "the other file's detector found no face"]
+    assert suspicions[1].kinds == {"undetected"} and suspicions[1].score == 0.5
+    assert words(suspicions[3]) == ["IoU 1.00 with the projection"]
 
-    found = judge(frames, projected, table.where(np.array([1, 2, 3])), against)
-    assert words(found[0]) == ["no box: the projection is proposed", "dashed: haar"]
-    assert found[0].box.tolist() == [0, 0, 100, 100] and found[0].other.tolist() == [50, 0, 100, 100]
+    suspicions = judge(frames, projected, table.where(np.array([1, 2, 3])), against)
+    assert words(suspicions[0]) == ["no box: the projection is proposed", "dashed: haar"]
+    assert suspicions[0].box.tolist() == [0, 0, 100, 100] and suspicions[0].other.tolist() == [50, 0, 100, 100]
 
     undetected = table_of(frames, projected, NOT_DETECTED)
-    found = judge(frames, projected, undetected, None)
-    assert words(found[0])[1] == "its detector found no face: this is the projection"
+    suspicions = judge(frames, projected, undetected, None)
+    assert words(suspicions[0])[1] == "its detector found no face: this is the projection"
 
 
 def test_a_box_that_jumps_where_the_head_does_not():
     frames = frames_of(11, 12, 13, 14, 15, 30)
     projected = squares((0, 0), (40, 0), (80, 0), (120, 0), (160, 0), (900, 0))  # a fast head, and a gap
     steady = table_of(frames, projected + np.array([8, 4, 0, 0]))
-    assert not [one for one in judge(frames, projected, steady, None) if one.kinds]
+    assert not [suspicion for suspicion in judge(frames, projected, steady, None) if suspicion.kinds]
 
     rows = steady.boxes.copy()
     rows[2, 1] += 60
-    found = judge(frames, projected, table_of(frames, rows), None)
-    jumping = [one for one in found if JUMPS in one.kinds]
-    assert [one.row for one in jumping] == [2] and found[0] == jumping[0]  # its neighbours are not to blame
+    suspicions = judge(frames, projected, table_of(frames, rows), None)
+    jumping = [suspicion for suspicion in suspicions if JUMPS in suspicion.kinds]
+    assert [suspicion.row for suspicion in jumping] == [2]  # its neighbours are not to blame
+    assert suspicions[0] == jumping[0]
     assert "jumps 0.6 widths from 00012" in words(jumping[0])
 
     rows = steady.boxes.copy()
     rows[1] += [-35, -35, 70, 70]  # about the same middle
-    jumping = [one for one in judge(frames, projected, table_of(frames, rows), None) if "jumps" in one.kinds]
-    assert [one.row for one in jumping] == [1] and "1.7 times as wide as in 00011" in words(jumping[0])
+    suspicions = judge(frames, projected, table_of(frames, rows), None)
+    jumping = [suspicion for suspicion in suspicions if "jumps" in suspicion.kinds]
+    assert [suspicion.row for suspicion in jumping] == [1] and "1.7 times as wide as in 00011" in words(jumping[0])
 
     rows = steady.boxes.copy()
     rows[:2, 1] += 60  # a step: nothing tells which side is wrong
-    found = judge(frames, projected, table_of(frames, rows), None)
-    assert {one.row for one in found if "jumps" in one.kinds} == {1, 2}
+    suspicions = judge(frames, projected, table_of(frames, rows), None)
+    assert {suspicion.row for suspicion in suspicions if "jumps" in suspicion.kinds} == {1, 2}
 
 
 def test_page_holds_the_worst_and_counts_the_rest(tiny, tmp_path):
@@ -234,13 +237,13 @@ def card(browser, name):
 
 def part(browser, name, selector):
     """An element of a card, brought into sight."""
-    found = card(browser, name).find_element("css selector", selector)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-    return found
+    element = card(browser, name).find_element("css selector", selector)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    return element
 
 
 def numbers(browser, name):
-    return [int(one.get_attribute("value")) for one in card(browser, name).find_elements("tag name", "input")]
+    return [int(field.get_attribute("value")) for field in card(browser, name).find_elements("tag name", "input")]
 
 
 def fill(browser, name, column, text):
@@ -258,7 +261,7 @@ def drag(browser, page, name, selector, x, y):
     from selenium.webdriver.common.action_chains import ActionChains
 
     grip, picture = part(browser, name, selector), card(browser, name).find_element("class name", "picture")
-    side = next(one["region"][2] for one in content(page)["cards"] if one["id"] == name)
+    side = next(stored["region"][2] for stored in content(page)["cards"] if stored["id"] == name)
     scale = browser.execute_script("return arguments[0].getBoundingClientRect().width", picture) / side
     moves = ActionChains(browser).move_to_element(grip).click_and_hold()
     moves.move_by_offset(round(x * scale), round(y * scale)).release().perform()
@@ -275,7 +278,7 @@ def text_of(browser, name):
 def visible(browser, choice):
     """The ids of the cards that a filter leaves."""
     browser.find_element("css selector", f"[data-filter={choice}]").click()
-    return {one.get_attribute("data-id") for one in browser.find_elements("css selector", ".card:not([hidden])")}
+    return {shown.get_attribute("data-id") for shown in browser.find_elements("css selector", ".card:not([hidden])")}
 
 
 @pytest.fixture
@@ -344,15 +347,15 @@ def test_a_box_is_drawn_where_it_is_and_keeps_its_area(review, browser):
 
     page, _, ids, rows, _ = review
     browser.get(page.as_uri())
-    for one in content(page)["cards"][:6]:
-        found = browser.execute_script(
+    for stored in content(page)["cards"][:6]:
+        drawn = browser.execute_script(
             "const [p, b] = ['.picture', '.box'].map((name) => arguments[0].querySelector(name))"
             "  .map((part) => part.getBoundingClientRect());"
             "return [(b.x - p.x) / p.width, (b.y - p.y) / p.height, b.width / p.width, b.height / p.height]",
-            part(browser, one["id"], ".picture").find_element("xpath", ".."),
+            part(browser, stored["id"], ".picture").find_element("xpath", ".."),
         )
-        left, top, side = one["region"]
-        assert np.array(found) * side == pytest.approx(np.array(one["box"]) - [left, top, 0, 0], abs=0.05)
+        left, top, side = stored["region"]
+        assert np.array(drawn) * side == pytest.approx(np.array(stored["box"]) - [left, top, 0, 0], abs=0.05)
 
     drag(browser, page, ids[0], ".handle[data-side=nw]", 45, 45)  # past the other corner
     assert numbers(browser, ids[0]) == [*(rows[0, :2] + rows[0, 2:] - 1), 1, 1]

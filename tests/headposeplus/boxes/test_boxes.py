@@ -39,9 +39,9 @@ def test_a_file_comes_back_as_it_was(tmp_path):
     table = random_table(9)
     table = BoxTable(table.ids[::-1], table.boxes, np.array(["imported", "dlib-cnn", "a+b"] * 3), np.arange(9) % 2 == 0)
     write_boxes(tmp_path / "boxes.csv", table)
-    found = read_boxes(tmp_path / "boxes.csv")
+    again = read_boxes(tmp_path / "boxes.csv")
     order = np.argsort(table.ids)
-    assert all((mine[order] == theirs).all() for mine, theirs in zip(table, found, strict=True))
+    assert all((mine[order] == theirs).all() for mine, theirs in zip(table, again, strict=True))
     lines = (tmp_path / "boxes.csv").read_text().splitlines()
     assert lines[:2] == ["# headposeplus boxes 1", "id,x,y,width,height,source,checked"]
     x, y, width, height = table.boxes[-1]
@@ -142,12 +142,12 @@ def test_corrections_move_confirm_and_add():
     new = np.array([1, 2, 30, 30])
     ids = ["biwi/01/00001", "biwi/01/00003", "biwi/02/00007"]
     corrections = make_boxes(ids, np.stack((moved, table.boxes[3], new)), "imported")
-    found, changed, added = correct_boxes(table, corrections)
+    corrected, changed, added = correct_boxes(table, corrections)
     assert (changed, added) == (1, 1)
-    assert found.ids.tolist() == [*table.ids, "biwi/02/00007"]
-    assert found.sources.tolist() == ["dlib-hog", "corrected", "dlib-hog", "dlib-hog", "dlib-hog", "corrected"]
-    assert found.checked.tolist() == [False, True, False, True, False, True]
-    assert (found.boxes == np.stack((table.boxes[0], moved, *table.boxes[2:], new))).all()
+    assert corrected.ids.tolist() == [*table.ids, "biwi/02/00007"]
+    assert corrected.sources.tolist() == ["dlib-hog", "corrected", "dlib-hog", "dlib-hog", "dlib-hog", "corrected"]
+    assert corrected.checked.tolist() == [False, True, False, True, False, True]
+    assert (corrected.boxes == np.stack((table.boxes[0], moved, *table.boxes[2:], new))).all()
     assert table.checked.sum() == 0 and (table.sources == "dlib-hog").all()  # the table itself is as it was
 
 
@@ -173,9 +173,9 @@ def test_compare_is_what_counting_pixels_gives():
         overlaps, moves = [], []
         for name in detected:
             first, second = a.boxes[a.ids == name][0], b.boxes[b.ids == name][0]
-            one, two = pixels(first), pixels(second)
-            overlaps.append(len(one & two) / len(one | two))
-            middle = np.mean(list(two), axis=0) - np.mean(list(one), axis=0)
+            mine, theirs = pixels(first), pixels(second)
+            overlaps.append(len(mine & theirs) / len(mine | theirs))
+            middle = np.mean(list(theirs), axis=0) - np.mean(list(mine), axis=0)
             moves.append([*middle / first[2], second[2] / first[2]])
         assert row["frames"] == len(names) and row["not_detected"] == len(names) - len(detected)
         assert row["mean_iou"] == pytest.approx(np.mean(overlaps)) and row["median_iou"] == np.median(overlaps)
@@ -213,10 +213,10 @@ def test_fit_recovers_a_shift_and_a_scale_in_spite_of_outliers():
     ids = [f"biwi/01/{number:05d}" for number in range(count)]
     a = make_boxes(ids, np.column_stack((middle - (side - 1) / 2, side)), "projected")
     b = make_boxes(ids, np.column_stack((target - (size - 1) / 2, size)), "dlib-hog")
-    found = fit_mapping(a, b)
-    assert found.shift == pytest.approx(shift, abs=0.01) and found.scale == pytest.approx(scale, abs=0.01)
-    assert found.pairs == count and found.iou_after > found.iou_before + 0.1
-    assert found.iou_before == pytest.approx(iou(a.boxes, b.boxes).mean())
+    mapping = fit_mapping(a, b)
+    assert mapping.shift == pytest.approx(shift, abs=0.01) and mapping.scale == pytest.approx(scale, abs=0.01)
+    assert mapping.pairs == count and mapping.iou_after > mapping.iou_before + 0.1
+    assert mapping.iou_before == pytest.approx(iou(a.boxes, b.boxes).mean())
     # Frames that the detector did not find have the projection's box, and do not count.
     undetected = a._replace(sources=np.full(count, NOT_DETECTED))
     half = np.arange(count) < count // 2
@@ -298,9 +298,9 @@ def test_projection_of_the_real_frame(real):
 @pytest.mark.real
 def test_detection_on_the_real_frame(real):
     pytest.importorskip("dlib")
-    found = detect_faces(real / "hpdb").table
-    x, y, width, height = found.boxes[0]
-    assert found.sources.tolist() == ["dlib-hog"]
+    detections = detect_faces(real / "hpdb").table
+    x, y, width, height = detections.boxes[0]
+    assert detections.sources.tolist() == ["dlib-hog"]
     middle, side = by_hand(real / "hpdb", biwi.list_frames(real / "hpdb", "01")[0][0])
     assert (np.abs(np.array([x + width / 2, y + height / 2]) - middle) < side / 2).all()
 
@@ -309,20 +309,20 @@ def test_detection_on_the_real_frame(real):
 def test_every_frame_has_a_box_and_detections_agree_with_the_projection(tiny):
     dlib = pytest.importorskip("dlib")
     projected = project_heads(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
-    found, faults = detect_faces(tiny / "hpdb", upsample=2, manifest_file=tiny / "data_manifest.csv")
-    assert found.ids.tolist() == projected.ids.tolist() and not faults
-    detected = found.sources == "dlib-hog"
-    assert set(found.sources[~detected]) <= {NOT_DETECTED}
-    assert (found.boxes[~detected] == projected.boxes[~detected]).all()
-    assert detected.sum() > 10 and iou(found.boxes, projected.boxes)[detected].min() >= MIN_AGREEMENT
+    detections, faults = detect_faces(tiny / "hpdb", upsample=2, manifest_file=tiny / "data_manifest.csv")
+    assert detections.ids.tolist() == projected.ids.tolist() and not faults
+    detected = detections.sources == "dlib-hog"
+    assert set(detections.sources[~detected]) <= {NOT_DETECTED}
+    assert (detections.boxes[~detected] == projected.boxes[~detected]).all()
+    assert detected.sum() > 10 and iou(detections.boxes, projected.boxes)[detected].min() >= MIN_AGREEMENT
     # dlib itself, asked of one frame of each kind.
     for index in (int(detected.argmax()), int((~detected).argmax())):
-        name = found.ids[index].split("/")
+        name = detections.ids[index].split("/")
         image = read_image(tiny / f"hpdb/{name[1]}/frame_{name[2]}_rgb.png")
         faces = [
             (f.left(), f.top(), f.width(), f.height()) for f in dlib.get_frontal_face_detector()(image[..., :3], 2)
         ]
-        assert (tuple(found.boxes[index]) in faces) == detected[index]
+        assert (tuple(detections.boxes[index]) in faces) == detected[index]
 
 
 def detecting(monkeypatch, faces):
@@ -335,20 +335,20 @@ def test_of_several_faces_the_one_that_agrees_counts(real, tiny, monkeypatch):
     middle = np.median(truth.boxes, axis=0)
     faces = np.stack((middle - [60, 0, 0, 0], middle, [0, 0, 12, 12]))
     detecting(monkeypatch, lambda image: faces)
-    found = detect_faces(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
+    detections = detect_faces(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
     overlaps = np.array([[len(pixels(f) & pixels(t)) / len(pixels(f) | pixels(t)) for f in faces] for t in truth.boxes])
     near = overlaps.max(axis=1) >= MIN_AGREEMENT
     expected = np.where(near[:, None], faces[overlaps.argmax(axis=1)], truth.boxes)
-    assert (found.boxes == expected).all() and near.any()
-    assert (found.sources == np.where(near, "dlib-hog", NOT_DETECTED)).all()
+    assert (detections.boxes == expected).all() and near.any()
+    assert (detections.sources == np.where(near, "dlib-hog", NOT_DETECTED)).all()
 
 
 @pytest.mark.parametrize("faces", [np.zeros((0, 4)), np.array([[0.0, 0, 9, 9]])])
 def test_no_face_near_the_head_leaves_the_projection(tiny, monkeypatch, faces):
     detecting(monkeypatch, lambda image: faces)
     truth = project_heads(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
-    found = detect_faces(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
-    assert set(found.sources) == {NOT_DETECTED} and (found.boxes == truth.boxes).all()
+    detections = detect_faces(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
+    assert set(detections.sources) == {NOT_DETECTED} and (detections.boxes == truth.boxes).all()
 
 
 def test_a_model_that_is_none(tiny, tmp_path):

@@ -84,12 +84,11 @@ def test_match_without_a_source():
 def test_match_of_the_real_poses_under_another_order(real, capsys):
     angles = np.load(real / "Biwi_plus.npz")["pyr"]
     targets, sources = rot.to_matrix(angles), rot.to_matrix(angles, "zyx+++")
-    found = match.match(targets, sources)
+    matched = match.match(targets, sources)
     with capsys.disabled():
-        print(
-            f"\nreal poses against themselves as zyx+++: mean Euler {found.euler.mean():.3f} (published: 0.15) degrees"
-        )
-    assert found.geodesic.mean() < 1
+        euler = matched.euler.mean()
+        print(f"\nreal poses against themselves as zyx+++: mean Euler {euler:.3f} (published: 0.15) degrees")
+    assert matched.geodesic.mean() < 1
 
 
 def test_labels_are_the_raw_poses_in_the_rgb_camera(built, tiny):
@@ -320,13 +319,14 @@ def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
 def test_neighbours(tiny, built, tmp_path):
     rebuild(tiny, tmp_path / "data", options=OPTIONS._replace(neighbours=3))
     fields = ("id", "source", "residual/geodesic", "image/offset")
-    found, best = (next(read_fields(open_dataset(out / "synbiwi+"), *fields)) for out in (tmp_path / "data", built[0]))
-    assert len(found["id"]) == 3 * len(best["id"])
-    assert [name for name in found["id"] if name.count("/") == 3] == best["id"].tolist()
-    assert found["id"][:3].tolist() == [best["id"][0] + rank for rank in ("", "/2", "/3")]
-    residual = found["residual/geodesic"].reshape(-1, 3)
+    folders = (tmp_path / "data", built[0])
+    several, best = (next(read_fields(open_dataset(out / "synbiwi+"), *fields)) for out in folders)
+    assert len(several["id"]) == 3 * len(best["id"])
+    assert [name for name in several["id"] if name.count("/") == 3] == best["id"].tolist()
+    assert several["id"][:3].tolist() == [best["id"][0] + rank for rank in ("", "/2", "/3")]
+    residual = several["residual/geodesic"].reshape(-1, 3)
     assert (np.diff(residual, axis=1) >= 0).all() and np.allclose(residual[:, 0], best["residual/geodesic"])
-    sources = found["source"].reshape(-1, 3)
+    sources = several["source"].reshape(-1, 3)
     assert all(len(set(row)) == 3 for row in sources)
     with pytest.raises(DatasetError, match="`neighbours` 5000"):
         rebuild(tiny, tmp_path / "other", options=OPTIONS._replace(neighbours=5000))

@@ -79,19 +79,19 @@ def test_a_trial_says_what_a_build_then_makes(built, tiny, tmp_path):
     source = source_of(tiny)._replace(render_order=str(hidden_order(0)))
     estimates, notes = estimate_build(source, tmp_path / "none/data", OPTIONS)
     assert not list(tmp_path.iterdir())
-    assert [one.name for one in estimates] == ["biwi+", "synhead+", "synbiwi+"]
+    assert [estimate.name for estimate in estimates] == ["biwi+", "synhead+", "synbiwi+"]
     assert f"SynHead's rendering order: {hidden_order(0)}, set by hand" in notes
-    for one in estimates:
-        info = open_dataset(built[0] / one.name).info
-        assert (one.shards, one.missing, one.images) == (len(info.shards), len(info.shards), info.rows)
-        size = sum(path.stat().st_size for path in (built[0] / one.name).glob("shard-*.h5"))
-        assert size / 1.5 < one.bytes < size * 1.5 and one.seconds > 0
+    for estimate in estimates:
+        info = open_dataset(built[0] / estimate.name).info
+        assert (estimate.shards, estimate.missing, estimate.images) == (len(info.shards), len(info.shards), info.rows)
+        size = sum(path.stat().st_size for path in (built[0] / estimate.name).glob("shard-*.h5"))
+        assert size / 1.5 < estimate.bytes < size * 1.5 and estimate.seconds > 0
 
 
 def test_after_a_build_a_trial_finds_nothing_to_do(built, tiny):
     before = {path: path.stat().st_mtime_ns for path in built[0].rglob("*")}
     estimates, _ = estimate_build(source_of(tiny), built[0], OPTIONS)
-    assert [(one.missing, one.images, one.bytes) for one in estimates] == [(0, 0, 0)] * 3
+    assert [(estimate.missing, estimate.images, estimate.bytes) for estimate in estimates] == [(0, 0, 0)] * 3
     assert {path: path.stat().st_mtime_ns for path in built[0].rglob("*")} == before
 
 
@@ -158,10 +158,10 @@ def test_memory_does_not_grow_with_a_shard(tiny, tmp_path):
             (folder / f"frame_{number:05d}_rgb.png").symlink_to(frame.image)
             (folder / f"frame_{number:05d}_pose.txt").symlink_to(frame.pose)
         out = tmp_path / f"{rows}/data"
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", BUILD_AND_PRINT_PEAK, folder.parent, out], check=True, capture_output=True, text=True
         )
-        peaks.append(int(found.stdout) / 1024)
+        peaks.append(int(process.stdout) / 1024)
         sizes.append((out / "biwi+/shard-00000-of-00001.h5").stat().st_size / 2**20)
     assert open_dataset(out / "biwi+").info.rows == 3000 and sizes[1] - sizes[0] > 80
     assert peaks[1] - peaks[0] < 40, f"{peaks} MiB"
