@@ -15,7 +15,7 @@ from tabulate import tabulate
 from headposeplus.boxes.files import NOT_DETECTED, TRANSFORMED, VERSION
 from headposeplus.boxes.geometry import BoxTable, iou
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, said
 from headposeplus.files import read_json, write_json
 from headposeplus.rotations import ANGLES, Floats
 
@@ -171,7 +171,8 @@ def read_mapping(path: Path) -> BoxMapping:
     try:
         stored = msgspec.convert(read_json(path, expected), _MappingFile)
     except msgspec.ValidationError as error:
-        raise DatasetError(Fault(f"expected {expected}: {error}", file=path)) from error
+        why = said(error).replace("`", "")  # backticks are kept for the names of parameters
+        raise DatasetError(Fault(f"expected {expected}: {why}", file=path)) from error
     shift, scale = np.array(stored.shift), np.array(stored.scale)
     finite = bool(np.isfinite(shift).all() and np.isfinite(scale).all())
     if not (shift.shape == scale.shape == (2,) and finite and (scale > 0).all()):
