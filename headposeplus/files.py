@@ -1,4 +1,4 @@
-"""Writing files so that a killed run leaves none half-written, and running tasks in parallel processes."""
+"""Writing files so that a killed run leaves none half-written; reading JSON; hashes of files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 
 
 @contextmanager
@@ -40,8 +37,9 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         # HDF5 reports a full disk in its own words.
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise HeadposeError(f"{path}: the disk is full; make room and run the same command again") from error
-        raise HeadposeError(f"{path}: cannot be written: {error.strerror or error}") from error
+            mend = "make room and run the same command again"
+            raise HeadposeError(Fault("the disk is full", mend, path)) from error
+        raise HeadposeError(Fault(f"cannot be written: {error.strerror or error}", file=path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -81,14 +79,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Return the content of a JSON file; raises HeadposeError, which says that ``what`` was expected."""
+def read_json(path: Path, expected: str) -> Any:
+    """Return the content of a JSON file; raises HeadposeError, which says that ``expected`` was expected."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise HeadposeError(f"{path}: expected {what}: {error.strerror}") from error
+        raise HeadposeError(Fault(f"expected {expected}: {error.strerror}", file=path)) from error
     except ValueError as error:
-        raise HeadposeError(f"{path}: expected {what}, which is JSON: {error}") from error
+        raise HeadposeError(Fault(f"expected {expected}, which is JSON: {error}", file=path)) from error
 
 
 def sha256(path: Path) -> str:

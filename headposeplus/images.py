@@ -18,9 +18,8 @@ from headposeplus.faults import Fault, unreadable
 from headposeplus.rotations import Floats, in_plane
 
 Image = np.ndarray
-JPEG = (
-    cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-)  # fmt: skip
+_FULL_COLOUR = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, *_FULL_COLOUR)
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _RESTORE = "restore it from the raw archive"
 _BLOCK = 8  # pixels a side of JPEG's blocks

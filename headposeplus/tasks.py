@@ -12,12 +12,15 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_complet
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
 from headposeplus.errors import HeadposeError
-from headposeplus.files import Result, Task
+from headposeplus.faults import Fault
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 
 def cores() -> int:
@@ -56,13 +59,13 @@ def workers(jobs: int, dask: str | None = None) -> Iterator[int | Executor]:
             from distributed import Client
             from distributed.comm import get_address_host_port
         except ImportError as error:
-            raise HeadposeError("--dask needs the package distributed: pip install 'headposeplus[dask]'") from error
+            raise HeadposeError("`dask` needs the package distributed: pip install 'headposeplus[dask]'") from error
         try:
             # Asked first: a client that fails to connect leaves threads behind.
             socket.create_connection(get_address_host_port(dask), timeout=10).close()
             client = Client(dask, timeout="10s")
         except (OSError, ValueError) as error:
-            raise HeadposeError(f"--dask {dask}: no scheduler answers there: {error}") from error
+            raise HeadposeError(Fault(f"no Dask scheduler answers there: {error}", file=dask)) from error
         with client, client.get_executor(pure=False) as executor:
             yield executor
     elif jobs <= 1:
@@ -74,11 +77,11 @@ def workers(jobs: int, dask: str | None = None) -> Iterator[int | Executor]:
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Iterable[Task], workers_or_jobs: int | Executor, label: str
+    function: Callable[[Task], Result], tasks: Iterable[Task], executor: int | Executor, label: str
 ) -> list[Result]:
     """Return ``function`` of each task, in order, with a progress bar.
 
-    ``workers_or_jobs`` is what :func:`workers` yields, or a number of processes for these tasks alone.
+    ``executor`` is what :func:`workers` yields, or a number of processes for these tasks alone.
 
     Raises
     ------
@@ -86,32 +89,38 @@ def run_tasks(
         If a worker dies; whatever the function raises is raised here.
     """
     tasks = list(tasks)
-    if isinstance(workers_or_jobs, int) and min(workers_or_jobs, len(tasks)) > 1:
-        with workers(min(workers_or_jobs, len(tasks))) as executor:
-            return run_tasks(function, tasks, executor, label)
+    if isinstance(executor, int) and min(executor, len(tasks)) > 1:
+        with workers(min(executor, len(tasks))) as processes:
+            return run_tasks(function, tasks, processes, label)
     with progress(len(tasks), label, "part") as bar:
-        if isinstance(workers_or_jobs, int):
+        if isinstance(executor, int):
             results = []
             for task in tasks:
                 results.append(function(task))
                 bar.update()
             return results
-        futures: list[Future[Result]] = [workers_or_jobs.submit(function, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                bar.update()
-        except BaseException as error:
-            for future in futures:
-                future.cancel()
-            wait(futures)
-            if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":  # Dask's own
-                raise HeadposeError(
-                    f"{label}: a worker process was killed, perhaps for want of memory; "
-                    "run the same command again to go on, with a lower --jobs"
-                ) from error
-            raise
-        return [future.result() for future in futures]
+        return _run_in(executor, function, tasks, label, bar)
+
+
+def _run_in(
+    executor: Executor, function: Callable[[Task], Result], tasks: list[Task], label: str, bar: tqdm[NoReturn]
+) -> list[Result]:
+    futures: list[Future[Result]] = [executor.submit(function, task) for task in tasks]
+    try:
+        for future in as_completed(futures):
+            future.result()
+            bar.update()
+    except BaseException as error:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":  # Dask's own
+            raise HeadposeError(
+                f"{label}: a worker process was killed, perhaps for want of memory; "
+                "run the same command again to go on, with lower `jobs`"
+            ) from error
+        raise
+    return [future.result() for future in futures]
 
 
 def processor() -> str:

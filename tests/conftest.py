@@ -15,7 +15,7 @@ from filelock import FileLock
 from benchmark.cli.main import main
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
-from headposeplus.miniature.write import write_miniature
+from headposeplus.miniature.write import source_of, write_miniature
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -69,9 +69,7 @@ def tiny_copy(tiny, tmp_path):
 @pytest.fixture(scope="session")
 def built(tiny, once):
     """The datasets built from the tiny miniature, and the build's summary."""
-    raw = tiny / "hpdb", tiny / "synhead2_release"
-    manifest = tiny / "data_manifest.csv"
-    return once("built", lambda out: build_datasets(out, *raw, options=Options(size=32), manifest_file=manifest))
+    return once("built", lambda out: build_datasets(source_of(tiny), out, Options(size=32)))
 
 
 @pytest.fixture

@@ -25,18 +25,18 @@ def boxes() -> None:
     """
 
 
-def _tell(ctx: click.Context, faults: list[Fault], what: str) -> None:
+def _tell(ctx: click.Context, faults: list[Fault], heading: str) -> None:
     """List faults, if there are any, and end with the status that says so."""
     if faults:
-        click.echo("\n".join([f"{len(faults):,} {what}", *map(str, faults)]))
+        click.echo("\n".join([f"{len(faults):,} {heading}", *map(str, faults)]))
         ctx.exit(FAULTS)
 
 
 def _write(ctx: click.Context, out: Path, table: BoxTable, faults: list[Fault]) -> None:
     """Write boxes, and say how many there are of each source and which frames have none."""
-    from headposeplus.boxes import files as box_files
+    from headposeplus.boxes.files import write_boxes
 
-    box_files.write(out, table)
+    write_boxes(out, table)
     counts = Counter(table.sources.tolist())
     of_each = ", ".join(f"{count:,} {source}" for source, count in sorted(counts.items()))
     click.echo(f"{len(table.ids):,} boxes ({of_each})\nboxes {out}")
@@ -59,29 +59,38 @@ def project(
     Example:
       hpp boxes project --biwi RAW/hpdb --out projected.csv
     """
-    from headposeplus.boxes import sources as box_sources
     from headposeplus.boxes.compare import apply_mapping, read_mapping
+    from headposeplus.boxes.sources import project_heads
     from headposeplus.raw.biwi import find_root
     from headposeplus.tasks import cores
 
-    found = box_sources.project(find_root(biwi), jobs or cores(), manifest)
-    table = apply_mapping(read_mapping(transform), found.table) if transform else found.table
-    _write(ctx, out, table, found.faults)
+    table, faults = project_heads(find_root(biwi), jobs or cores(), manifest)
+    _write(ctx, out, apply_mapping(read_mapping(transform), table) if transform else table, faults)
 
 
 @boxes.command()
 @NEEDED_BIWI
 @OUT_FILE
 @click.option("--model", type=FILE, help="A CNN face detector of dlib, .dat.  [default: dlib's HOG detector]")
-@click.option("--upsample", type=click.IntRange(0, 4), default=1, show_default=True,
-              help="Times that an image is doubled first, for small faces.")  # fmt: skip
+@click.option(
+    "--upsample",
+    type=click.IntRange(0, 4),
+    default=1,
+    show_default=True,
+    help="Times that an image is doubled first, for small faces.",
+)
 @MANIFEST
 @JOBS
 @click.pass_context
 def detect(
-    ctx: click.Context, biwi: Path, out: Path, model: Path | None, upsample: int, manifest: Path | None,
+    ctx: click.Context,
+    biwi: Path,
+    out: Path,
+    model: Path | None,
+    upsample: int,
+    manifest: Path | None,
     jobs: int | None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the boxes of dlib's face detector.
 
     Of several faces the one that agrees best with the projected head is taken. Where no face is found near it, the
@@ -91,12 +100,12 @@ def detect(
     Example:
       hpp boxes detect --biwi RAW/hpdb --out detected.csv
     """
-    from headposeplus.boxes import sources as box_sources
+    from headposeplus.boxes.sources import detect_faces
     from headposeplus.raw.biwi import find_root
     from headposeplus.tasks import cores
 
-    found = box_sources.detect(find_root(biwi), model, upsample, jobs or cores(), manifest)
-    _write(ctx, out, found.table, found.faults)
+    table, faults = detect_faces(find_root(biwi), model, upsample, jobs or cores(), manifest)
+    _write(ctx, out, table, faults)
 
 
 @boxes.command("import")
@@ -111,10 +120,10 @@ def import_(ctx: click.Context, file: Path, out: Path, transform: Path | None) -
     Example:
       hpp boxes import Biwi_plus.npz --out boxes.csv
     """
-    from headposeplus.boxes import files as box_files
     from headposeplus.boxes.compare import apply_mapping, read_mapping
+    from headposeplus.boxes.files import read_boxes
 
-    table = box_files.read(file)
+    table = read_boxes(file)
     _write(ctx, out, apply_mapping(read_mapping(transform), table) if transform else table, [])
 
 
@@ -130,10 +139,10 @@ def correct(ctx: click.Context, file: Path, corrections: Path, out: Path) -> Non
     Example:
       hpp boxes correct boxes.csv corrections.csv --out checked.csv
     """
-    from headposeplus.boxes import files as box_files
+    from headposeplus.boxes.files import correct_boxes, read_boxes
 
-    table, moved, added = box_files.correct(box_files.read(file), box_files.read(corrections))
-    click.echo(f"{moved:,} boxes changed, {added:,} added, {int(table.checked.sum()):,} checked by hand in all")
+    table, changed, added = correct_boxes(read_boxes(file), read_boxes(corrections))
+    click.echo(f"{changed:,} boxes changed, {added:,} added, {int(table.checked.sum()):,} checked by hand in all")
     _write(ctx, out, table, [])
 
 
@@ -150,13 +159,12 @@ def compare(ctx: click.Context, a: Path, b: Path, biwi: Path | None, manifest: P
     Example:
       hpp boxes compare boxes.csv detected.csv --biwi RAW/hpdb
     """
-    from headposeplus.boxes import compare as compare_room
-    from headposeplus.boxes import files as box_files
-    from headposeplus.boxes import sources as box_sources
-    from headposeplus.boxes.compare import describe
+    from headposeplus.boxes.compare import compare_boxes, describe_comparison
+    from headposeplus.boxes.files import read_boxes
+    from headposeplus.boxes.sources import read_angles
 
-    angles, faults = box_sources.read_angles(biwi, manifest) if biwi else (None, [])
-    click.echo(describe(compare_room.compare(box_files.read(a), box_files.read(b), angles)))
+    angles, faults = read_angles(biwi, manifest) if biwi else (None, [])
+    click.echo(describe_comparison(compare_boxes(read_boxes(a), read_boxes(b), angles)))
     _tell(ctx, faults, "damaged frames or files, whose poses are not in the bins:")
 
 
@@ -171,10 +179,10 @@ def fit(a: Path, b: Path, out: Path) -> None:
     Example:
       hpp boxes fit boxes.csv detected.csv --out to_dlib.json
     """
-    from headposeplus.boxes import files as box_files
     from headposeplus.boxes.compare import fit_mapping, write_mapping
+    from headposeplus.boxes.files import read_boxes
 
-    mapping = fit_mapping(box_files.read(a), box_files.read(b))
+    mapping = fit_mapping(read_boxes(a), read_boxes(b))
     write_mapping(out, mapping)
     click.echo(
         f"fitted to {mapping.pairs:,} boxes: shift {mapping.shift.round(3).tolist()} in widths and heights, "
@@ -193,9 +201,15 @@ def fit(a: Path, b: Path, out: Path) -> None:
 @JOBS
 @click.pass_context
 def review(
-    ctx: click.Context, file: Path, biwi: Path, out: Path, against: Path | None, limit: int, manifest: Path | None,
+    ctx: click.Context,
+    file: Path,
+    biwi: Path,
+    out: Path,
+    against: Path | None,
+    limit: int,
+    manifest: Path | None,
     jobs: int | None,
-) -> None:  # fmt: skip
+) -> None:
     """Write a page, HTML, to look at the boxes of FILE and correct them, the most doubtful first.
 
     Open it in a browser, drag boxes or type numbers, and save the corrections; hpp boxes correct applies them.
@@ -204,16 +218,16 @@ def review(
     Example:
       hpp boxes review boxes.csv --biwi RAW/hpdb --against detected.csv --out review.html
     """
-    from headposeplus.boxes import files as box_files
-    from headposeplus.boxes import review as box_review
+    from headposeplus.boxes.files import read_boxes
+    from headposeplus.boxes.review import write_review
     from headposeplus.raw.biwi import find_root
     from headposeplus.tasks import cores
 
-    other = box_files.read(against) if against else None
-    found = box_review.write_review(box_files.read(file), find_root(biwi), out, other, limit, jobs or cores(), manifest)
+    other = read_boxes(against) if against else None
+    on_page = write_review(read_boxes(file), find_root(biwi), out, other, limit, jobs or cores(), manifest)
     click.echo(
-        f"{found.frames:,} frames: {found.missing:,} without a box, {found.disagreeing:,} that disagree, "
-        f"{found.jumping:,} jumps, {found.undetected:,} not detected, {found.checked:,} checked before; "
-        f"{found.shown:,} are on the page\npage {out}"
+        f"{on_page.frames:,} frames: {on_page.missing:,} without a box, {on_page.disagreeing:,} that disagree, "
+        f"{on_page.jumping:,} jumps, {on_page.undetected:,} not detected, {on_page.checked:,} checked before; "
+        f"{on_page.shown:,} are on the page\npage {out}"
     )
-    _tell(ctx, found.unreadable, "damaged frames or files that are not on the page:")
+    _tell(ctx, on_page.unreadable, "damaged frames or files that are not on the page:")

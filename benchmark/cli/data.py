@@ -9,11 +9,12 @@ import click
 
 from benchmark.cli.common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEED, SUBSET, SYNHEAD
 
+SCALE = click.Choice(["tiny", "small", "study", "full"])
+
 
 @click.command()
 @click.argument("out", type=FOLDER)
-@click.option("--scale", type=click.Choice(["tiny", "small", "study", "full"]), default="small", show_default=True,
-              help="How many images, and how large.")  # fmt: skip
+@click.option("--scale", type=SCALE, default="small", show_default=True, help="How many images, and how large.")
 @SEED
 @JOBS
 def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
@@ -29,10 +30,8 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
     from headposeplus.miniature.write import write_miniature
     from headposeplus.tasks import cores
 
-    write_miniature(out, scale, seed, jobs or cores())
-    click.echo(
-        f"raw Biwi    {out / 'hpdb'}\nraw SynHead {out / 'synhead2_release'}\nmanifest    {out / 'data_manifest.csv'}"
-    )
+    source = write_miniature(out, scale, seed, jobs or cores())
+    click.echo(f"raw Biwi    {source.biwi}\nraw SynHead {source.synhead}\nmanifest    {source.manifest}")
 
 
 @click.command()
@@ -121,10 +120,20 @@ def render_order(
 @click.option("--out", type=FOLDER, required=True, help="Folder of the datasets.")
 @click.option("--size", type=click.IntRange(8, 1024), default=224, show_default=True, help="Pixels a side of a crop.")
 @click.option("--render-order", help="SynHead's order of axes, such as xyz+++.  [default: inferred from the images]")
-@click.option("--visible-margin", type=click.FloatRange(-1, 1), default=0.1, show_default=True,
-              help="Keep a SynHead frame if the cosine from face to camera is above.")  # fmt: skip
-@click.option("--neighbours", type=click.IntRange(1, 100), default=1, show_default=True,
-              help="SynHead images that SynBiwi+ holds for each Biwi frame and head, the best first.")  # fmt: skip
+@click.option(
+    "--visible-margin",
+    type=click.FloatRange(-1, 1),
+    default=0.1,
+    show_default=True,
+    help="Keep a SynHead frame if the cosine from face to camera is above.",
+)
+@click.option(
+    "--neighbours",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="SynHead images that SynBiwi+ holds for each Biwi frame and head, the best first.",
+)
 @click.option("--lossless", is_flag=True, help="Store SynHead's crops as PNG, not JPEG.")
 @click.option("--strict", is_flag=True, help="Stop at the first damaged file.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built, how many bytes and about how long; build none.")
@@ -133,7 +142,9 @@ def render_order(
 @SEED
 @JOBS
 @click.pass_context
-def build_datasets(ctx: click.Context, **options: Any) -> None:
+def build_datasets(
+    ctx: click.Context, out: Path, dry_run: bool, jobs: int | None, dask: str | None, **options: Any
+) -> None:
     """Build Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead.
 
     With only one of the two, what it allows is built. A build that was stopped goes on where it was. Damaged
@@ -145,19 +156,16 @@ def build_datasets(ctx: click.Context, **options: Any) -> None:
     """
     from headposeplus.build import build, estimate, summary
     from headposeplus.build.work import Options
+    from headposeplus.raw.source import Source
     from headposeplus.tasks import cores
 
-    dry_run, dask, out = options.pop("dry_run"), options.pop("dask"), options["out"]
-    how = Options(*(options.pop(name) for name in Options._fields))
-    arguments = {
-        "out": out, "biwi_folder": options["biwi"], "synhead_folder": options["synhead"], "box_file": options["boxes"],
-        "order": options["render_order"], "options": how, "jobs": options["jobs"] or cores(),
-        "manifest_file": options["manifest"], "seed": options["seed"],
-    }  # fmt: skip
+    source = Source(**{name: options[name] for name in Source._fields})
+    asked = Options(**{name: options[name] for name in Options._fields})
     if dry_run:
-        click.echo(summary.describe_estimates(*estimate.estimate_build(**arguments), out))
+        estimates, notes = estimate.estimate_build(source, out, asked, jobs or cores())
+        click.echo(summary.describe_estimates(estimates, notes, out))
         return
-    built = build.build_datasets(**arguments, dask=dask)
+    built = build.build_datasets(source, out, asked, jobs or cores(), dask)
     click.echo(summary.describe(built, out))
     if built.left_out:
         ctx.exit(FAULTS)

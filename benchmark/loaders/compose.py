@@ -6,13 +6,10 @@ them.
 
 from __future__ import annotations
 
-import itertools
 import weakref
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,9 +17,7 @@ from torch import Tensor
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders.open import open_store
 from benchmark.loaders.stores import Store
-from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, read_fields
-from headposeplus.errors import DatasetError
-from headposeplus.images import decode
+from headposeplus.datasets.dataset import Dataset, read_backgrounds, read_fields
 from headposeplus.rotations import Floats
 
 
@@ -54,26 +49,13 @@ def load_source(dataset: Dataset, device: torch.device, kind: str = "auto", thre
     """
     store = open_store(dataset, device, kind, threads)
     angles = np.concatenate([fields["label/pyr"] for fields in read_fields(dataset, "label/pyr")])
-    path = dataset.folder.parent / "synhead+" / BACKGROUNDS
-    return Source(store, angles, load_backgrounds(path, store.size))
+    return Source(store, angles, read_backgrounds(dataset))
 
 
 def load_target(dataset: Dataset, device: torch.device, kind: str = "auto", threads: int | None = None) -> Target:
     """Return a target dataset for a device, its labels unread; raises DatasetError if it is empty or damaged."""
     store = open_store(dataset, device, kind, threads)
     return Target(store, np.concatenate([fields["id"] for fields in read_fields(dataset, "id")]))
-
-
-def load_backgrounds(path: Path, size: int) -> np.ndarray:
-    """Return the decoded backgrounds (b, 2 size, 2 size, 3) of a file; none where there is no file."""
-    if not path.exists():
-        return np.zeros((0, 2 * size, 2 * size, 3), np.uint8)
-    try:
-        with h5py.File(path, "r") as file:
-            data, offset = file["image/bytes"][...], file["image/offset"][...]
-    except (OSError, KeyError) as error:
-        raise DatasetError(f"{path}: damaged backgrounds ({error}); delete the file and build again") from error
-    return np.stack([decode(data[start:end]) for start, end in itertools.pairwise(offset)])
 
 
 def keyed_random(seed: int, epoch: int, samples: np.ndarray, count: int) -> np.ndarray:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 
 from benchmark.loaders.memory import free_device_memory, free_memory
-from benchmark.loaders.stores import DeviceStore, HostStore, Store, _layout
+from benchmark.loaders.stores import DeviceStore, HostStore, Store
 from benchmark.loaders.stream import StreamStore
-from headposeplus.datasets.dataset import Dataset
+from headposeplus.datasets.dataset import Dataset, layout_of
+from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault
 from headposeplus.tasks import cores, processes_here
 
 STORES = ("auto", "device", "host", "stream")
@@ -25,15 +27,17 @@ def open_store(dataset: Dataset, device: torch.device, kind: str = "auto", threa
     DatasetError
         If the dataset is empty or damaged, or joins crops of different sizes.
     """
-    layout = _layout(dataset)
-    kind = choose(dataset, device) if kind == "auto" else kind
-    found: type[Store] = {"device": DeviceStore, "host": HostStore, "stream": StreamStore}[kind]
-    return found(layout, device, threads or max(cores() // processes_here(), 1))
+    layout = layout_of(dataset)
+    if not layout.rows:
+        raise DatasetError(Fault("the dataset is empty", file=dataset.folder))
+    kinds: dict[str, type[Store]] = {"device": DeviceStore, "host": HostStore, "stream": StreamStore}
+    store = kinds[choose(dataset, device) if kind == "auto" else kind]
+    return store(layout, device, threads or max(cores() // processes_here(), 1))
 
 
 def choose(dataset: Dataset, device: torch.device) -> str:
     """Return the kind of store that ``auto`` stands for at present."""
-    needed = _layout(dataset).decoded_bytes
+    needed = layout_of(dataset).decoded_bytes
     fits_memory = needed < RAM_SHARE * free_memory() / processes_here()
     if fits_memory if device.type == "cpu" else needed < GPU_SHARE * free_device_memory(device):
         return "device"

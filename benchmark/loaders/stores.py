@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from headposeplus.datasets import dataset as dataset_room
-from headposeplus.datasets.dataset import Dataset, damaged
-from headposeplus.errors import DatasetError, ImageError
+from headposeplus.datasets.dataset import Layout, damaged, open_shard, read_offset
+from headposeplus.errors import ImageError
 from headposeplus.images import decode
 from headposeplus.tasks import progress
 
@@ -33,58 +30,6 @@ _TASK = 16  # crops that a thread decodes at a time
 
 Batch = tuple[Tensor, Tensor | None]
 Item = TypeVar("Item")
-
-
-class _Layout(NamedTuple):
-    """Where the rows of a dataset lie: row ``starts[i]`` is the first of shard ``paths[i]``."""
-
-    paths: list[Path]
-    starts: np.ndarray
-    size: int
-    rendered: bool
-
-    @property
-    def mask_bytes(self) -> int:
-        return (self.size**2 + 7) // 8
-
-    @property
-    def decoded_bytes(self) -> int:
-        """Return what all rows take, decoded, with their masks."""
-        return int(self.starts[-1]) * (3 * self.size**2 + self.rendered * self.mask_bytes)
-
-
-def _layout(dataset: Dataset) -> _Layout:
-    parts = dataset_room.parts(dataset)
-    sizes = {part.size for part in parts}
-    if len(sizes) != 1:
-        raise DatasetError(f"{dataset.folder}: joins datasets with crops of {sizes} pixels; build them with one --size")
-    listed = [(part.folder / shard["file"], int(shard["rows"])) for part in parts for shard in part.info["shards"]]
-    filled = [(path, rows) for path, rows in listed if rows]
-    if not filled:
-        raise DatasetError(f"{dataset.folder}: the dataset is empty")
-    starts = np.cumsum([0] + [rows for _, rows in filled])
-    return _Layout([path for path, _ in filled], starts, sizes.pop(), all(part.name != "biwi+" for part in parts))
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    """Yield an open shard; whatever cannot be read of it is a DatasetError.
-
-    It is closed again after each visit, so no process inherits it. It has no chunk cache: that would read a megabyte
-    for each crop.
-    """
-    try:
-        with h5py.File(path, "r", rdcc_nbytes=0) as file:
-            yield file
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise damaged(path, error) from error
-
-
-def _read_offset(file: h5py.File, rows: int) -> np.ndarray:
-    offset: np.ndarray = file["image/offset"][...]
-    if offset.shape != (rows + 1,):
-        raise ValueError(f"{len(offset) - 1} rows where {rows} were expected")
-    return offset
 
 
 def _decode_into(out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) -> None:
@@ -99,7 +44,7 @@ def _decode_into(out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) 
         out[i] = crop
 
 
-def _decode(
+def start_decoding(
     pool: ThreadPoolExecutor, out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]
 ) -> list[Future[None]]:
     """Start to decode crops into ``out`` (n, s, s, 3)."""
@@ -107,12 +52,13 @@ def _decode(
     return [pool.submit(_decode_into, out[part], encoded[part], paths[part]) for part in parts]
 
 
-def _wait(futures: list[Future[None]]) -> None:
+def wait_for(futures: list[Future[None]]) -> None:
+    """Wait until crops are decoded; raises DatasetError if one is damaged."""
     for future in futures:
         future.result()
 
 
-def _room(layout: _Layout, count: int, device: torch.device, pinned: bool = False) -> Batch:
+def _uninitialised(layout: Layout, count: int, device: torch.device, pinned: bool = False) -> Batch:
     """Return uninitialised crops and masks."""
 
     def empty(*shape: int) -> Tensor:
@@ -124,7 +70,8 @@ def _room(layout: _Layout, count: int, device: torch.device, pinned: bool = Fals
     return empty(count, layout.size, layout.size, 3), masks
 
 
-def _check(rows: np.ndarray, count: int) -> None:
+def check_rows(rows: np.ndarray, count: int) -> None:
+    """Raise IndexError if a store of ``count`` rows lacks one of some rows (n,)."""
     if len(rows) and not 0 <= rows.min() <= rows.max() < count:
         raise IndexError(f"rows {rows.min()} to {rows.max()} of {count}")
 
@@ -133,11 +80,11 @@ def _take(whole: Batch, rows: np.ndarray, out: Batch) -> None:
     """Gather rows in memory; NumPy copies each in one go, many times as fast as torch gathers uint8."""
     for source, target in zip(whole, out, strict=True):
         if source is not None and target is not None:
-            _check(rows, len(source))
+            check_rows(rows, len(source))
             np.take(source.numpy(), rows, axis=0, out=target.numpy(), mode="clip")  # "raise" copies once more
 
 
-def _ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
+def ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
     """Yield what a generator yields, made in a thread that stays ``depth`` items ahead; its errors are raised here."""
     end = object()
     pool = ThreadPoolExecutor(1)
@@ -156,12 +103,12 @@ class Store:
 
     kind = ""
 
-    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+    def __init__(self, layout: Layout, device: torch.device, threads: int) -> None:
         self.size = layout.size
         self._layout, self._device, self._threads = layout, device, threads
 
     def __len__(self) -> int:
-        return int(self._layout.starts[-1])
+        return self._layout.rows
 
     def batches(self, plan: Iterable[np.ndarray]) -> Iterator[Batch]:
         """Yield, for each array of rows (n,) of a plan, crops (n, s, s, 3) and masks (n, bytes), on the device.
@@ -184,12 +131,12 @@ class Store:
 
     def _empty(self, count: int) -> Batch:
         """Return room in memory for a batch, or for what is on its way to the device."""
-        return _room(self._layout, count, torch.device("cpu"), pinned=self._device.type == "cuda")
+        return _uninitialised(self._layout, count, torch.device("cpu"), pinned=self._device.type == "cuda")
 
     def _decode_all(self, device: torch.device) -> Batch:
         """Return all crops and masks on a device; a few hundred at a time are held elsewhere."""
-        crops, masks = _room(self._layout, len(self), device)
-        pieces = _ahead(self._pieces(), 1)
+        crops, masks = _uninitialised(self._layout, len(self), device)
+        pieces = ahead(self._pieces(), 1)
         with (
             ThreadPoolExecutor(self._threads) as pool,
             progress(len(self) if len(self) >= PROGRESS_FROM else 0, "decode", "crop") as bar,
@@ -198,7 +145,7 @@ class Store:
                 for first, path, encoded, bits in pieces:
                     rows = slice(first, first + len(encoded))
                     staged = crops[rows] if device.type == "cpu" else self._empty(len(encoded))[0]
-                    _wait(_decode(pool, staged.numpy(), encoded, [path] * len(encoded)))
+                    wait_for(start_decoding(pool, staged.numpy(), encoded, [path] * len(encoded)))
                     if device.type != "cpu":
                         crops[rows].copy_(staged, non_blocking=True)
                     if masks is not None and bits is not None:
@@ -212,8 +159,8 @@ class Store:
         """Yield all rows, some at a time: the first one's number, the shard, the encoded crops and the masks."""
         for shard, path in enumerate(self._layout.paths):
             start, end = (int(row) for row in self._layout.starts[shard : shard + 2])
-            with _open(path) as file:
-                offset = _read_offset(file, end - start)
+            with open_shard(path) as file:
+                offset = read_offset(file, end - start)
                 for first in range(0, end - start, _PIECE):
                     last = min(first + _PIECE, end - start)
                     data = file["image/bytes"][offset[first] : offset[last]]
@@ -227,7 +174,7 @@ class DeviceStore(Store):
 
     kind = "device"
 
-    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+    def __init__(self, layout: Layout, device: torch.device, threads: int) -> None:
         super().__init__(layout, device, threads)
         self._crops, self._masks = self._decode_all(device)
 
@@ -244,7 +191,7 @@ class DeviceStore(Store):
                 yield self._crops.index_select(0, index), masks
 
 
-class _AheadStore(Store):
+class AheadStore(Store):
     """A store whose batches are made in memory by a thread, ahead of time, and copied to the device meanwhile."""
 
     def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
@@ -253,9 +200,9 @@ class _AheadStore(Store):
     def batches(self, plan: Iterable[np.ndarray]) -> Iterator[Batch]:
         """Yield the batches of a plan; see :meth:`Store.batches`."""
         if self._device.type == "cpu":
-            yield from _ahead(self._in_memory(plan), AHEAD)
+            yield from ahead(self._in_memory(plan), AHEAD)
             return
-        batches = _ahead(self._copied(self._in_memory(plan)), AHEAD)
+        batches = ahead(self._copied(self._in_memory(plan)), AHEAD)
         try:
             for (crops, masks), copied in batches:
                 stream = torch.cuda.current_stream(self._device)
@@ -287,7 +234,7 @@ class _AheadStore(Store):
             batches.close()
 
 
-class HostStore(_AheadStore):
+class HostStore(AheadStore):
     """Everything decoded in the machine's memory.
 
     That memory is not pinned: a batch is gathered into a pinned buffer anyhow, and PyTorch rounds what it pins up to
@@ -296,7 +243,7 @@ class HostStore(_AheadStore):
 
     kind = "host"
 
-    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+    def __init__(self, layout: Layout, device: torch.device, threads: int) -> None:
         super().__init__(layout, device, threads)
         self._crops, self._masks = self._decode_all(torch.device("cpu"))
 

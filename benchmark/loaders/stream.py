@@ -12,18 +12,8 @@ import numpy as np
 import torch
 
 from benchmark.loaders.memory import free_memory
-from benchmark.loaders.stores import (
-    AHEAD,
-    Batch,
-    _ahead,
-    _AheadStore,
-    _check,
-    _decode,
-    _Layout,
-    _open,
-    _read_offset,
-    _wait,
-)
+from benchmark.loaders.stores import AHEAD, AheadStore, Batch, ahead, check_rows, start_decoding, wait_for
+from headposeplus.datasets.dataset import Layout, open_shard, read_offset
 from headposeplus.tasks import processes_here
 
 STREAM_SHARE = 0.2  # of the machine's free memory, for the encoded crops of two windows
@@ -40,7 +30,7 @@ class _Window(NamedTuple):
     masks: np.ndarray | None
 
 
-class StreamStore(_AheadStore):
+class StreamStore(AheadStore):
     """Crops read from the shards and decoded as they are asked for, for what does not fit into memory decoded.
 
     A plan is taken in windows of as many draws as memory allows. The rows of a window are read once each, in the
@@ -49,18 +39,18 @@ class StreamStore(_AheadStore):
 
     kind = "stream"
 
-    def __init__(self, layout: _Layout, device: torch.device, threads: int) -> None:
+    def __init__(self, layout: Layout, device: torch.device, threads: int) -> None:
         super().__init__(layout, device, threads)
         self._offsets = []
         for path, rows in zip(layout.paths, np.diff(layout.starts), strict=True):
-            with _open(path) as file:
-                self._offsets.append(_read_offset(file, rows))
+            with open_shard(path) as file:
+                self._offsets.append(read_offset(file, rows))
         stored = sum(int(offset[-1]) for offset in self._offsets)
         self._row_bytes = stored / len(self) + layout.rendered * layout.mask_bytes + 200
 
     def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
         stop = threading.Event()
-        windows = _ahead(self._windows(plan, stop), 1)
+        windows = ahead(self._windows(plan, stop), 1)
         pool = ThreadPoolExecutor(self._threads)
         ready: deque[tuple[Batch, list[Future[None]]]] = deque()
         try:
@@ -69,11 +59,11 @@ class StreamStore(_AheadStore):
                     ready.append(self._start(pool, window, rows))
                     if len(ready) > AHEAD:
                         batch, futures = ready.popleft()
-                        _wait(futures)
+                        wait_for(futures)
                         yield batch
                 del window
             for batch, futures in ready:
-                _wait(futures)
+                wait_for(futures)
                 yield batch
         finally:
             stop.set()
@@ -88,7 +78,7 @@ class StreamStore(_AheadStore):
             np.take(window.masks, slots, axis=0, out=masks.numpy(), mode="clip")
         encoded = [window.encoded[slot] for slot in slots]
         shard = np.searchsorted(self._layout.starts, rows, side="right") - 1
-        return (crops, masks), _decode(pool, crops.numpy(), encoded, [self._layout.paths[i] for i in shard])
+        return (crops, masks), start_decoding(pool, crops.numpy(), encoded, [self._layout.paths[i] for i in shard])
 
     def _draws(self) -> int:
         """Return how many draws a full window may hold."""
@@ -111,7 +101,7 @@ class StreamStore(_AheadStore):
     def _read(self, batches: list[np.ndarray], stop: threading.Event) -> _Window:
         """Read a window; once it is no longer wanted, the rest is left out."""
         rows = np.unique(np.concatenate(batches))
-        _check(rows, len(self))
+        check_rows(rows, len(self))
         masks = np.empty((len(rows), self._layout.mask_bytes), np.uint8) if self._layout.rendered else None
         encoded: list[np.ndarray] = []
         bounds = np.searchsorted(rows, self._layout.starts)
@@ -119,7 +109,7 @@ class StreamStore(_AheadStore):
             offset = self._offsets[shard]
             first, last = bounds[shard : shard + 2]
             local = rows[first:last] - self._layout.starts[shard]
-            with _open(self._layout.paths[shard]) as file:
+            with open_shard(self._layout.paths[shard]) as file:
                 for run in _runs(local, offset):
                     if stop.is_set():
                         return _Window(batches, rows, encoded, masks)

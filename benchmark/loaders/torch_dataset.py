@@ -13,14 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
-from benchmark.loaders.compose import keyed_random, load_backgrounds
-from headposeplus.datasets import dataset as dataset_room
-from headposeplus.datasets.dataset import BACKGROUNDS, damaged, open_dataset, read_fields, unpack_mask
+from benchmark.loaders.compose import keyed_random
+from headposeplus.datasets.dataset import (
+    Shard,
+    damaged,
+    layout_of,
+    open_dataset,
+    read_backgrounds,
+    read_fields,
+    shard_file,
+    unpack_mask,
+)
 from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault
 from headposeplus.images import decode
 from headposeplus.raw.subsets import Subset, find, select
 
@@ -57,27 +65,20 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         self._labels = labels
         self._seed = seed
         self._epoch = 0
-        parts = dataset_room.parts(self._dataset)
-        sizes = {part.size for part in parts}
-        if len(sizes) != 1:
-            raise DatasetError(f"{folder}: joins datasets with crops of {sizes} pixels; build them with one --size")
-        self.size = sizes.pop()
-        listed = [(part, shard) for part in parts for shard in part.info["shards"]]
-        self._paths = [part.folder / shard["file"] for part, shard in listed]
-        self._rendered = [part.name != "biwi+" for part, _ in listed]
-        self._starts = np.cumsum([0] + [int(shard["rows"]) for _, shard in listed])
-        self._rows = np.arange(self._starts[-1])
+        self._layout = layout_of(self._dataset)
+        self.size = self._layout.size
+        self._rows = np.arange(self._layout.rows)
         if subset is not None:
             ids = [fields["id"] for fields in read_fields(self._dataset, "id")]
             subset = subset if isinstance(subset, Subset) else find(subset)
             self._rows = select(subset, np.concatenate(ids) if ids else np.zeros(0, "U1"))
         self._backgrounds = None
         if composite:
-            if not all(self._rendered):
-                raise DatasetError(f"{folder}: its images are not rendered; leave composite=True to the sources")
-            path = self._dataset.folder.parent / "synhead+" / BACKGROUNDS
-            self._backgrounds = load_backgrounds(path, self.size)
-        self._files: dict[int, h5py.File] = {}
+            if not self._layout.rendered:
+                mend = "leave composite=True to the sources"
+                raise DatasetError(Fault("its images are not rendered", mend, folder))
+            self._backgrounds = read_backgrounds(self._dataset)
+        self._files: dict[int, Shard] = {}
         _open_datasets.add(self)
 
     def __len__(self) -> int:
@@ -88,11 +89,11 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self._dataset.folder}: there is no sample {index} among {len(self)}")
         row = int(self._rows[index])
-        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        shard, row_in_shard = self._layout.locate(row)
         try:
-            sample = self._read(shard, row - int(self._starts[shard]))
+            sample = self._read(shard, row_in_shard)
         except (OSError, KeyError) as error:
-            raise damaged(self._paths[shard], error) from error
+            raise damaged(self._layout.paths[shard], error) from error
         if self._backgrounds is not None:
             sample["image"] = torch.where(sample["mask"], sample["image"], self._background(row))
         return sample if self._transform is None else self._transform(sample)
@@ -116,13 +117,12 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
 
     def _read(self, shard: int, row: int) -> Sample:
         if shard not in self._files:
-            # No chunk cache: it would read a megabyte for each crop of a shuffled pass.
-            self._files[shard] = h5py.File(self._paths[shard], "r", rdcc_nbytes=0)
+            self._files[shard] = shard_file(self._layout.paths[shard])
         file = self._files[shard]
         start, end = file["image/offset"][row : row + 2]
         image = decode(file["image/bytes"][start:end])
         sample: Sample = {"image": torch.from_numpy(image).permute(2, 0, 1).contiguous()}
-        if self._rendered[shard]:
+        if self._layout.rendered:
             sample["mask"] = torch.from_numpy(unpack_mask(file["mask/bits"][row], self.size))
         if self._labels:
             sample["rotation"] = torch.from_numpy(file["label/rotation"][row]).float()

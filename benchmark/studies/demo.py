@@ -21,7 +21,8 @@ from headposeplus.build.build import build_datasets
 from headposeplus.build.summary import describe
 from headposeplus.build.work import Options as BuildOptions
 from headposeplus.datasets import plots
-from headposeplus.datasets.dataset import NAMES, open_dataset, read_labels
+from headposeplus.datasets.dataset import open_dataset, read_labels
+from headposeplus.datasets.info import NAMES
 from headposeplus.files import write_json
 from headposeplus.miniature.write import write_miniature
 from headposeplus.tasks import cores
@@ -65,12 +66,9 @@ def run_demo(out: Path, seed: int) -> None:
         seconds[part] = time.perf_counter() - start
 
     with timed("write the miniature"):
-        write_miniature(raw, SCALE, seed, jobs)
+        source = write_miniature(raw, SCALE, seed, jobs)
     with timed("build the datasets"):
-        summary = build_datasets(
-            data, raw / "hpdb", raw / "synhead2_release", None, None, BuildOptions(size=SIZE), jobs,
-            raw / "data_manifest.csv", seed,
-        )  # fmt: skip
+        summary = build_datasets(source, data, BuildOptions(size=SIZE), jobs)
     click.echo(f"\n{describe(summary, data)}\n")
     with timed("draw the pictures"):
         _draw(data, crops, spaces, seed)

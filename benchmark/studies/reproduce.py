@@ -216,7 +216,7 @@ def reproduce(
         results / RECORDS,
         {
             "task": task, "preset": preset, "seeds": seeds, "miniature": None if data else scale,
-            "data": {role: open_dataset(folders[seeds[0]] / name).info["rows"] for role, name in roles.items()},
+            "data": {role: open_dataset(folders[seeds[0]] / name).info.rows for role, name in roles.items()},
             "options": {name: value for name, value in given.items() if value not in (None, False)},
             "torch": torch.__version__, "records": records,
         },

@@ -14,7 +14,7 @@ from benchmark.training.loop import LOG
 from benchmark.training.presets import Preset
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options as BuildOptions
-from headposeplus.datasets.dataset import INFO
+from headposeplus.datasets.info import INFO
 from headposeplus.errors import TrainingError
 from headposeplus.miniature.write import write_miniature
 from headposeplus.tasks import progress
@@ -103,11 +103,8 @@ def make_miniature(out: Path, scale: str, seed: int, jobs: int) -> Path:
     folder = out / f"miniature-{scale}-{seed}"
     data = folder / "data"
     if not (data / "synhead++" / INFO).exists():
-        write_miniature(folder / "raw", scale, seed, jobs)
-        build_datasets(
-            data, folder / "raw" / "hpdb", folder / "raw" / "synhead2_release", None, None,
-            BuildOptions(size=MINIATURE_SIZE), jobs, folder / "raw" / "data_manifest.csv", seed,
-        )  # fmt: skip
+        source = write_miniature(folder / "raw", scale, seed, jobs)
+        build_datasets(source, data, BuildOptions(size=MINIATURE_SIZE), jobs)
     return data
 
 

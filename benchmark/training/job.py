@@ -16,7 +16,6 @@ from benchmark.scoring import selection
 from benchmark.training import ranks as among
 from benchmark.training.presets import TASKS, Preset, find_preset
 from benchmark.training.ranks import Ranks
-from headposeplus.datasets import dataset as dataset_room
 from headposeplus.datasets.dataset import Dataset, open_dataset
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.files import read_json, write_json
@@ -131,7 +130,7 @@ def _check_data(job: Job) -> tuple[Dataset, Dataset]:
                 f"{dataset.folder}: crops of {dataset.size} pixels, but the preset {job.preset.name} needs "
                 f"{job.preset.size}; build with --size {job.preset.size}, or choose another --preset"
             )
-        found = dataset.info.get("convention"), dataset.info.get("camera")
+        found = dataset.info.convention, dataset.info.camera
         if found != ("pyr", "rgb"):
             raise DatasetError(
                 f"{dataset.folder}: labels in convention {found[0]}, {found[1]} camera; expected pyr, rgb: build again"
@@ -141,8 +140,8 @@ def _check_data(job: Job) -> tuple[Dataset, Dataset]:
             f"{job.data}: source crops of {source.size} and target crops of {target.size} pixels; "
             "build both with one --size"
         )
-    for part in dataset_room.parts(source):
-        if part.info.get("matched_sha256", target.info["content_sha256"]) != target.info["content_sha256"]:
+    for part in source.parts():
+        if part.info.matched_sha256 not in (None, target.info.content_sha256):
             raise DatasetError(f"{part.folder}: was matched with another Biwi+; build with both raw datasets once more")
     return source, target
 
@@ -161,8 +160,8 @@ def _settings(job: Job, ranks: Ranks, device: torch.device, source: Dataset, tar
         "precision": "bfloat16" if _half(job, device) else "float32",
         "clip": job.options.clip,
         "processes": ranks.world,
-        "source": source.info["content_sha256"],
-        "target": target.info["content_sha256"],
+        "source": source.info.content_sha256,
+        "target": target.info.content_sha256,
     }
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import h5py
 import numpy as np
 from tabulate import tabulate
 
@@ -18,10 +17,10 @@ from headposeplus import __version__
 from headposeplus.build.build import build_datasets
 from headposeplus.build.match import match
 from headposeplus.build.work import Options
-from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.datasets.dataset import layout_of, open_dataset, open_shard, read_fields, read_offset
 from headposeplus.files import write_text
 from headposeplus.images import JPEG, PNG, decode
-from headposeplus.miniature.write import write_miniature
+from headposeplus.miniature.write import source_of, write_miniature
 from headposeplus.raw import render_order, synhead
 from headposeplus.rotations import to_matrix
 from headposeplus.tasks import cores, processor, run_tasks, workers
@@ -39,11 +38,11 @@ class _Bare(NamedTuple):
 
 def _decode_and_encode(task: _Bare) -> float:
     """Return the seconds that it takes to read and decode a shard's raw files, and to encode and write its crops."""
-    with h5py.File(task.shard, "r") as file:
-        data, offset = file["image/bytes"][...], file["image/offset"][...]
+    with open_shard(task.shard) as file:
+        data, offset = file["image/bytes"][...], read_offset(file, len(task.files))
     seconds = 0.0
     with task.shard.with_suffix(".bare").open("wb") as encoded:
-        for path, start, end in zip(task.files, offset, offset[1:], strict=False):
+        for path, start, end in zip(task.files, offset[:-1], offset[1:], strict=True):
             stored = data[start:end]
             crop = decode(stored)
             kind, options = (".png", PNG) if bytes(stored[1:4]) == b"PNG" else (".jpg", JPEG)
@@ -73,8 +72,8 @@ def _bare_tasks(data: Path, raw: Path) -> list[_Bare]:
     tasks = []
     for dataset, field in (("biwi+", "id"), ("synhead+", "id"), ("synbiwi+", "source")):
         opened = open_dataset(data / dataset)
-        for shard, fields in zip(opened.info["shards"], read_fields(opened, field), strict=True):
-            tasks.append(_Bare(data / dataset / shard["file"], [file_of(str(name)) for name in fields[field]]))
+        for shard, fields in zip(layout_of(opened).paths, read_fields(opened, field), strict=True):
+            tasks.append(_Bare(shard, [file_of(str(name)) for name in fields[field]]))
     return sorted(tasks, key=lambda task: -len(task.files))
 
 
@@ -121,6 +120,7 @@ def bench_build(folder: Path, repeats: int = 3, seed: int = 0) -> dict[str, Any]
     copy = synhead.look_through(raw / "synhead2_release")
     began = time.perf_counter()
     order = str(render_order.infer(copy, None, jobs, seed).order)
+    source = source_of(raw, seed)._replace(render_order=order)
     inference = time.perf_counter() - began
     rounds: dict[int, dict[str, list[float]]] = {}
     crops = stored = 0
@@ -130,16 +130,13 @@ def bench_build(folder: Path, repeats: int = 3, seed: int = 0) -> dict[str, Any]
             with tempfile.TemporaryDirectory(dir=folder) as temporary:
                 data = Path(temporary)
                 began = time.perf_counter()
-                built = build_datasets(
-                    data, raw / "hpdb", raw / "synhead2_release", order=order, options=Options(), jobs=number,
-                    manifest_file=raw / "data_manifest.csv", seed=seed,
-                )  # fmt: skip
+                built = build_datasets(source, data, Options(), number)
                 found["build"].append(time.perf_counter() - began)
                 found["peak"].append(built.peak_bytes / 2**20)
                 with workers(number) as executor:
                     bare = run_tasks(_decode_and_encode, _bare_tasks(data, raw), executor, "decode and encode")
                 found["bare"].append(sum(bare) / number)
-                crops = sum(info["rows"] for info in built.datasets if info["name"] != "synhead++")
+                crops = sum(dataset.info.rows for dataset in built.datasets if dataset.name != "synhead++")
                 stored = sum(path.stat().st_size for path in data.rglob("*.h5"))
     results = []
     for number, found in rounds.items():

@@ -16,16 +16,15 @@ import torch
 from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
-from benchmark.loaders.compose import Composer, Source, load_backgrounds, load_source
+from benchmark.loaders.compose import Composer, Source, load_source
 from benchmark.loaders.open import STORES, choose
 from benchmark.loaders.stores import AHEAD, Batch
 from benchmark.upkeep.machine import describe_machine, machine, wait_for
-from headposeplus.datasets import dataset as dataset_room
-from headposeplus.datasets.dataset import BACKGROUNDS, open_dataset, parts, read_fields, unpack_mask
+from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset, read_backgrounds, read_crops
 from headposeplus.errors import DatasetError
 from headposeplus.tasks import cores
 
@@ -35,7 +34,7 @@ WARM = AHEAD + 1  # batches before a measurement: by then those that were made r
 LEAST_RATIO = 10  # of a store to the plain loader
 
 
-class PlainDataset(Dataset[Tensor]):
+class PlainDataset(torch.utils.data.Dataset[Tensor]):
     """Images the usual way: one JPEG and one PNG a sample, decoded, composed and normalised by PIL and torchvision.
 
     The backgrounds (b, 2 s, 2 s, 3) are in memory: a file for each would make it slower still.
@@ -62,22 +61,16 @@ class PlainDataset(Dataset[Tensor]):
         return image
 
 
-def write_files(dataset: dataset_room.Dataset, folder: Path, rng: np.random.Generator) -> None:
+def write_files(dataset: Dataset, folder: Path, rng: np.random.Generator) -> None:
     """Write the crops and masks of some rows of a dataset, drawn at random, as files."""
-    total = sum(part.info["rows"] for part in parts(dataset))
-    chosen = np.sort(rng.permutation(total)[:FILES])
-    start = 0
-    for fields in read_fields(dataset, "image/bytes", "image/offset", "mask/bits"):
-        data, offset, bits = fields.values()
-        for row in chosen[(chosen >= start) & (chosen < start + len(bits))]:
-            path, i = folder / f"{row}.jpg", int(row) - start
-            encoded = data[offset[i] : offset[i + 1]]
-            if bytes(encoded[1:4]) == b"PNG":
-                raise DatasetError(f"{dataset.folder}: its crops are PNG; build without --lossless to measure loaders")
-            path.write_bytes(encoded.data)
-            mask = unpack_mask(bits[i], dataset.size).astype(np.uint8) * 255
-            cv2.imwrite(str(path.with_suffix(".png")), mask)
-        start += len(bits)
+    chosen = np.sort(rng.permutation(layout_of(dataset).rows)[:FILES])
+    for row, crop in zip(chosen, read_crops(dataset, chosen), strict=True):
+        if bytes(crop.encoded[1:4]) == b"PNG":
+            raise DatasetError(f"{dataset.folder}: its crops are PNG; build without --lossless to measure loaders")
+        path = folder / f"{row}.jpg"
+        path.write_bytes(crop.encoded.data)
+        assert crop.mask is not None
+        cv2.imwrite(str(path.with_suffix(".png")), crop.mask.astype(np.uint8) * 255)
 
 
 def _rate(batches: Iterable[Tensor], device: torch.device, seconds: float) -> float:
@@ -144,16 +137,15 @@ def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: s
         If the dataset is missing or damaged, is not rendered, is smaller than a batch, or holds PNG.
     """
     opened, where = open_dataset(data / dataset), torch.device(device)
-    if opened.name == "biwi+":
+    if not opened.rendered:
         raise DatasetError(f"{opened.folder}: its images are not rendered; choose one of the sources")
-    count = sum(int(part.info["rows"]) for part in parts(opened))
+    count = layout_of(opened).rows
     if batch > count:
         raise DatasetError(f"{opened.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
     stores = []
     with tempfile.TemporaryDirectory() as folder:
         write_files(opened, Path(folder), np.random.default_rng(seed))
-        backgrounds = load_backgrounds(data / "synhead+" / BACKGROUNDS, opened.size)
-        plain = PlainDataset(Path(folder), backgrounds)
+        plain = PlainDataset(Path(folder), read_backgrounds(opened))
         # One store at a time, as each may take half of the memory.
         for kind in STORES[STORES.index(choose(opened, where)) :]:
             began = time.perf_counter()

@@ -27,7 +27,7 @@ from benchmark.training.job import find_device
 from benchmark.training.loop import Step, make_optimizer
 from benchmark.training.presets import TASKS, Preset, find_preset
 from benchmark.upkeep.machine import describe_machine, machine, wait_for
-from headposeplus.datasets.dataset import Dataset, open_dataset, parts
+from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.tasks import cores
 
@@ -195,7 +195,7 @@ def _open(data: Path, task: str, batch: int) -> tuple[Dataset, Dataset]:
         )
     for dataset in (source, target):
         # Before any crop is decoded, which takes minutes.
-        count = sum(int(shard["rows"]) for part in parts(dataset) for shard in part.info["shards"])
+        count = layout_of(dataset).rows
         if batch > count:
             raise DatasetError(f"{dataset.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
     return source, target

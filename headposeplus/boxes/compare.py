@@ -6,14 +6,16 @@ import itertools
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 from tabulate import tabulate
 
-from headposeplus.boxes.files import NOT_DETECTED, TRANSFORMED, VERSION, positions
+from headposeplus.boxes.files import NOT_DETECTED, TRANSFORMED, VERSION
 from headposeplus.boxes.geometry import BoxTable, iou
 from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault, said
 from headposeplus.files import read_json, write_json
 from headposeplus.rotations import ANGLES, Floats
 
@@ -21,7 +23,7 @@ _BINS = (0, 15, 30, 45, 60, 180)  # degrees
 _MIN_PAIRS = 20  # boxes from which a mapping is fitted
 
 
-class Mapping(NamedTuple):
+class BoxMapping(NamedTuple):
     """A fitted mapping between two conventions of boxes.
 
     A box's middle moves by ``shift`` (2,), in units of its side, and its width and height are multiplied by
@@ -35,16 +37,16 @@ class Mapping(NamedTuple):
     iou_after: float
 
 
-def pairs(a: BoxTable, b: BoxTable) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions in a and in b of the frames that both hold; raises DatasetError if there is none."""
-    at = positions(b, a.ids)
-    mine = np.flatnonzero(at >= 0)
-    if not len(mine):
+def shared_frames(a: BoxTable, b: BoxTable) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows in a and in b of the frames that both hold; raises DatasetError if there is none."""
+    rows = b.positions(a.ids)
+    in_a = np.flatnonzero(rows >= 0)
+    if not len(in_a):
         raise DatasetError(f"the two files hold no frame in common; their ids begin with {a.ids[:1]} and {b.ids[:1]}")
-    return mine, at[mine]
+    return in_a, rows[in_a]
 
 
-def compare(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = None) -> pd.DataFrame:
+def compare_boxes(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = None) -> pd.DataFrame:
     """Return the overlap of two files' boxes: a row for all frames, and where poses are given, a row a bin.
 
     ``angles`` holds ``pyr`` angles (3,) by id. The columns are the bin, its frames, in how many of them either file
@@ -56,7 +58,7 @@ def compare(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = None) -
     DatasetError
         If the files hold no frame in common, or no pose is known of those.
     """
-    in_a, in_b = pairs(a, b)
+    in_a, in_b = shared_frames(a, b)
     first, second = a.boxes[in_a], b.boxes[in_b]
     filled = (a.sources[in_a] == NOT_DETECTED) | (b.sources[in_b] == NOT_DETECTED)
     overlap = iou(first, second)
@@ -68,13 +70,16 @@ def compare(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = None) -
         rows = rows[~filled[rows]]
         if not len(rows):
             return facts
-        few = overlap[rows]
         return facts | {
-            "mean_iou": few.mean(), "median_iou": np.median(few), "below_half": (few < 0.5).mean(),
-            "shift_x": shift[rows, 0].mean(), "shift_y": shift[rows, 1].mean(), "width_ratio": ratio[rows].mean(),
-        }  # fmt: skip
+            "mean_iou": overlap[rows].mean(),
+            "median_iou": np.median(overlap[rows]),
+            "below_half": (overlap[rows] < 0.5).mean(),
+            "shift_x": shift[rows, 0].mean(),
+            "shift_y": shift[rows, 1].mean(),
+            "width_ratio": ratio[rows].mean(),
+        }
 
-    found = [row("all", np.arange(len(overlap)))]
+    bins = [row("all", np.arange(len(overlap)))]
     if angles is not None:
         known = np.array([str(name) in angles for name in a.ids[in_a]])
         if not known.any():
@@ -85,12 +90,12 @@ def compare(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = None) -
                 rows = np.flatnonzero((poses[:, column] >= low) & (poses[:, column] < high))
                 if len(rows):
                     limits = f"{low} to {high}" if high < _BINS[-1] else f"from {low}"
-                    found.append(row(f"|{name}| {limits}", rows))
-    return pd.DataFrame(found)
+                    bins.append(row(f"|{name}| {limits}", rows))
+    return pd.DataFrame(bins)
 
 
-def describe(comparison: pd.DataFrame) -> str:
-    """Return what :func:`compare` finds as a table."""
+def describe_comparison(comparison: pd.DataFrame) -> str:
+    """Return a comparison as text."""
     table = comparison.astype(object).where(comparison.notna(), None)
     text = tabulate(table, headers="keys", showindex=False, floatfmt=".3f", missingval="-")
     note = "IoU, shift of the middle (in widths of A's box) and ratio of widths leave out the frames not_detected."
@@ -102,7 +107,7 @@ def _middles(boxes: Floats) -> Floats:
     return boxes[:, :2] + (boxes[:, 2:] - 1) / 2
 
 
-def apply_mapping(mapping: Mapping, table: BoxTable) -> BoxTable:
+def apply_mapping(mapping: BoxMapping, table: BoxTable) -> BoxTable:
     """Return the boxes as the mapping's other convention has them; each source says so."""
     moved = _mapped(table.boxes, mapping.shift, mapping.scale)
     sources = np.array([f"{source}"[: 24 - len(TRANSFORMED)] + TRANSFORMED for source in table.sources], dtype=str)
@@ -115,7 +120,7 @@ def _mapped(boxes: Floats, shift: Floats, scale: Floats) -> Floats:
     return np.concatenate((middles - (sizes - 1) / 2, sizes), axis=1)
 
 
-def fit_mapping(a: BoxTable, b: BoxTable) -> Mapping:
+def fit_mapping(a: BoxTable, b: BoxTable) -> BoxMapping:
     """Return the shift and scale that bring a's boxes closest to b's, by robust least squares.
 
     Boxes that b's source marks as not detected do not count. The loss is soft l1, so that a few wrong detections
@@ -127,7 +132,7 @@ def fit_mapping(a: BoxTable, b: BoxTable) -> Mapping:
         If the files share too few frames.
     """
     b = b.where(b.sources != NOT_DETECTED)
-    in_a, in_b = pairs(a, b)
+    in_a, in_b = shared_frames(a, b)
     if len(in_a) < _MIN_PAIRS:
         raise DatasetError(f"the two files have {len(in_a)} frames with boxes in common; a fit needs {_MIN_PAIRS}")
     first, second = a.boxes[in_a], b.boxes[in_b]
@@ -139,26 +144,37 @@ def fit_mapping(a: BoxTable, b: BoxTable) -> Mapping:
         return np.concatenate((shifts - values[:2], scales - values[2:]), axis=1).ravel()
 
     start = np.concatenate((np.median(shifts, axis=0), np.median(scales, axis=0)))
-    found = least_squares(misses, start, loss="soft_l1", f_scale=0.05).x
-    after = iou(_mapped(first, found[:2], found[2:]), second)
-    return Mapping(found[:2], found[2:], len(in_a), float(iou(first, second).mean()), float(after.mean()))
+    shift, scale = np.split(least_squares(misses, start, loss="soft_l1", f_scale=0.05).x, 2)
+    before, after = iou(first, second), iou(_mapped(first, shift, scale), second)
+    return BoxMapping(shift, scale, len(in_a), float(before.mean()), float(after.mean()))
 
 
-def write_mapping(path: Path, mapping: Mapping) -> None:
+def write_mapping(path: Path, mapping: BoxMapping) -> None:
     """Write a mapping as JSON."""
     content = {"about": f"mapping between boxes, version {VERSION}", **mapping._asdict()}
     write_json(path, content | {key: np.round(content[key], 6).tolist() for key in ("shift", "scale")})
 
 
-def read_mapping(path: Path) -> Mapping:
+class _MappingFile(msgspec.Struct):
+    """The file that :func:`write_mapping` writes."""
+
+    shift: list[float]
+    scale: list[float]
+    pairs: int
+    iou_before: float
+    iou_after: float
+
+
+def read_mapping(path: Path) -> BoxMapping:
     """Return the mapping that ``hpp boxes fit`` stored; raises DatasetError if the file is none."""
-    content = read_json(path, "a mapping between boxes, as hpp boxes fit writes")
+    expected = "a mapping between boxes, as hpp boxes fit writes"
     try:
-        shift, scale = np.array(content["shift"], np.float64), np.array(content["scale"], np.float64)
-        mapping = Mapping(shift, scale, int(content["pairs"]), content["iou_before"], content["iou_after"])
-        fitting = shift.shape == scale.shape == (2,) and bool(np.isfinite([*shift, *scale]).all() and (scale > 0).all())
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: expected a mapping between boxes, as hpp boxes fit writes: {error!r}") from error
-    if not fitting:
-        raise DatasetError(f"{path}: expected a shift and a positive scale of two numbers each")
-    return mapping
+        stored = msgspec.convert(read_json(path, expected), _MappingFile)
+    except msgspec.ValidationError as error:
+        why = said(error).replace("`", "")  # backticks are kept for the names of parameters
+        raise DatasetError(Fault(f"expected {expected}: {why}", file=path)) from error
+    shift, scale = np.array(stored.shift), np.array(stored.scale)
+    finite = bool(np.isfinite(shift).all() and np.isfinite(scale).all())
+    if not (shift.shape == scale.shape == (2,) and finite and (scale > 0).all()):
+        raise DatasetError(Fault("expected a shift and a positive scale of two numbers each", file=path))
+    return BoxMapping(shift, scale, stored.pairs, stored.iou_before, stored.iou_after)

@@ -1,4 +1,4 @@
-"""Files of Biwi's face boxes: where each box comes from, whether a person has checked it, and how two files differ.
+"""Files of Biwi's face boxes: where each box comes from, and whether a person has checked it.
 
 A file is a CSV whose first line is ``# headposeplus boxes 1`` and whose columns are id, x, y, width, height (raw
 pixels; the last one is at x + width - 1), source and checked. A plain CSV of the first five columns is read too,
@@ -11,14 +11,15 @@ import io
 import re
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from headposeplus.boxes.geometry import BoxTable
+from headposeplus.boxes.geometry import BoxTable, join_boxes, make_boxes
 from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault
 from headposeplus.files import write_text
-from headposeplus.rotations import Floats
 
 VERSION = 1
 FIRST_LINE = f"# headposeplus boxes {VERSION}"
@@ -28,18 +29,10 @@ LARGEST = 20_000  # pixels
 IMPORTED, CORRECTED, NOT_DETECTED = "imported", "corrected", "projected-not-detected"
 TRANSFORMED = "+transform"
 _SOURCE = re.compile(r"[\w+-]{1,24}")
+_CHECKED = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
-def make(ids: np.ndarray | list[str], boxes: Floats, source: str, checked: bool = False) -> BoxTable:
-    """Return a table of boxes (n, 4) that all have one source."""
-    count = len(ids)
-    return BoxTable(
-        np.asarray(ids, dtype=str), np.asarray(boxes, np.float64).reshape(count, 4),
-        np.full(count, source), np.full(count, checked),
-    )  # fmt: skip
-
-
-def read(path: Path) -> BoxTable:
+def read_boxes(path: Path) -> BoxTable:
     """Return the boxes of a CSV or of the published ``Biwi_plus.npz``.
 
     Raises
@@ -51,15 +44,16 @@ def read(path: Path) -> BoxTable:
     try:
         table = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, KeyError) as error:
-        raise DatasetError(f"{path}: cannot be read as boxes: {error}") from error
+        raise DatasetError(Fault(f"cannot be read as boxes: {error}", file=path)) from error
     boxes = table.boxes
     bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1) | (np.abs(boxes) > LARGEST).any(axis=1)
     if bad.any():
         name = table.ids[int(bad.argmax())]
-        raise DatasetError(f"{path}: the box of {name} is not finite, has no area or is too large")
+        raise DatasetError(Fault(f"the box of {name} is not finite, has no area or is too large", file=path))
     ids, counts = np.unique(table.ids, return_counts=True)
     if (counts > 1).any():
-        raise DatasetError(f"{path}: {ids[int(counts.argmax())]} comes twice; keep one box of each frame")
+        what = f"{ids[int(counts.argmax())]} comes twice"
+        raise DatasetError(Fault(what, "keep one box of each frame", path))
     return table
 
 
@@ -67,53 +61,64 @@ def _read_npz(path: Path) -> BoxTable:
     with np.load(path, allow_pickle=False) as file:
         lacking = [key for key in ("images", "bbox") if key not in file]
         if lacking:
-            raise DatasetError(f"{path}: expected the arrays images and bbox, {' and '.join(lacking)} is missing")
+            what = f"expected the arrays images and bbox, {' and '.join(lacking)} is missing"
+            raise DatasetError(Fault(what, file=path))
         names, boxes = file["images"], np.asarray(file["bbox"], np.float64)
     matches = [re.search(r"(\d\d)/frame_(\d{5})_rgb", str(name)) for name in names]
     if boxes.shape != (len(names), 4) or not all(matches):
-        raise DatasetError(f"{path}: expected images such as 01/frame_00003_rgb.png and bbox of n x 4")
-    return make([f"biwi/{match[1]}/{match[2]}" for match in matches if match], boxes, IMPORTED)
+        what = "expected images such as 01/frame_00003_rgb.png and bbox of n x 4"
+        raise DatasetError(Fault(what, file=path))
+    return make_boxes([f"biwi/{match[1]}/{match[2]}" for match in matches if match], boxes, IMPORTED)
 
 
 def _read_csv(path: Path) -> BoxTable:
     text = path.read_text(encoding="utf-8-sig")
     first, _, rest = text.partition("\n")
-    skipped = 0
+    first_row = 2  # in lines, as a text editor counts them
     if first.startswith("#"):
         if first.strip() != FIRST_LINE:
-            raise DatasetError(f"{path}: begins with {first.strip()[:60]!r}; expected {FIRST_LINE!r}, or no such line")
-        text, skipped = rest, 1
+            what = f"begins with {first.strip()[:60]!r}"
+            raise DatasetError(Fault(what, f"expected {FIRST_LINE!r}, or no such line", path))
+        text, first_row = rest, 3
     table = pd.read_csv(io.StringIO(text), dtype={"id": str, "source": str, "checked": str}, skipinitialspace=True)
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
-        raise DatasetError(f"{path}: the boxes lack the columns {', '.join(lacking)}")
+        raise DatasetError(Fault(f"the boxes lack the columns {', '.join(lacking)}", file=path))
     if table["id"].isna().any():
-        raise DatasetError(f"{path}, line {int(table['id'].isna().argmax()) + 2 + skipped}: the box has no id")
-    for column in COLUMNS[1:]:
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        if numbers.isna().any():
-            at = int(numbers.isna().argmax())
-            found = table[column].iloc[at]
-            raise DatasetError(f"{path}, line {at + 2 + skipped}: expected a number for {column}, found {found!r}")
-        table[column] = numbers
+        row = int(table["id"].isna().argmax())
+        raise DatasetError(Fault("the box has no id", file=path, rows=(row + first_row,)))
+    numbers = [_numbers(table[column], path, first_row) for column in COLUMNS[1:]]
     sources = table["source"].fillna("").astype(str) if "source" in table else pd.Series([IMPORTED] * len(table))
     wrong = [source for source in sources.unique() if not _SOURCE.fullmatch(source)]
     if wrong:
-        raise DatasetError(f"{path}: the source {wrong[0][:40]!r} is not a word of letters, digits, + and -")
-    if "checked" in table:
-        words = table["checked"].fillna("no").astype(str).str.strip().str.lower()
-        known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-        if not words.isin(list(known)).all():
-            at = int((~words.isin(list(known))).argmax())
-            raise DatasetError(f"{path}, line {at + 2 + skipped}: expected yes or no for checked, found {words[at]!r}")
-        checked = words.map(known).to_numpy(bool)
-    else:
-        checked = np.zeros(len(table), bool)
-    boxes = table[list(COLUMNS[1:])].to_numpy(np.float64)
-    return BoxTable(table["id"].to_numpy(str), boxes, sources.to_numpy(str), checked)
+        what = f"the source {wrong[0][:40]!r} is not a word of letters, digits, + and -"
+        raise DatasetError(Fault(what, file=path))
+    checked = _flags(table["checked"], path, first_row) if "checked" in table else np.zeros(len(table), bool)
+    return BoxTable(table["id"].to_numpy(str), np.column_stack(numbers), sources.to_numpy(str), checked)
 
 
-def write(path: Path, table: BoxTable) -> None:
+def _numbers(cells: pd.Series, path: Path, first_row: int) -> np.ndarray:
+    """Return a column's numbers (n,); raises DatasetError where one is none."""
+    numbers = pd.to_numeric(cells, errors="coerce")
+    if numbers.isna().any():
+        row = int(numbers.isna().argmax())
+        what = f"expected a number for {cells.name}, found {cells.iloc[row]!r}"
+        raise DatasetError(Fault(what, file=path, rows=(row + first_row,)))
+    return numbers.to_numpy(np.float64)
+
+
+def _flags(cells: pd.Series, path: Path, first_row: int) -> np.ndarray:
+    """Return which boxes are checked (n,); raises DatasetError where a cell says neither yes nor no."""
+    words = cells.fillna("no").astype(str).str.strip().str.lower()
+    unknown = ~words.isin(list(_CHECKED))
+    if unknown.any():
+        row = int(unknown.argmax())
+        what = f"expected yes or no for checked, found {words[row]!r}"
+        raise DatasetError(Fault(what, file=path, rows=(row + first_row,)))
+    return words.map(_CHECKED).to_numpy(bool)
+
+
+def write_boxes(path: Path, table: BoxTable) -> None:
     """Write boxes as a CSV, sorted by id."""
     order = np.argsort(table.ids, kind="stable")
     frame = pd.DataFrame(np.rint(table.boxes[order]).astype(np.int64), columns=list(COLUMNS[1:]))
@@ -123,30 +128,28 @@ def write(path: Path, table: BoxTable) -> None:
     write_text(path, f"{FIRST_LINE}\n{frame.to_csv(index=False, lineterminator=chr(10))}")
 
 
-def positions(table: BoxTable, ids: np.ndarray) -> np.ndarray:
-    """Return where each id (n,) stands in the table; -1 where it does not."""
-    at = {name: i for i, name in enumerate(table.ids.tolist())}
-    return np.array([at.get(str(name), -1) for name in ids], dtype=np.int64)
+class Corrected(NamedTuple):
+    """A table after its corrections, and how many of its boxes changed and were added."""
+
+    table: BoxTable
+    changed: int
+    added: int
 
 
-def correct(table: BoxTable, corrections: BoxTable) -> tuple[BoxTable, int, int]:
-    """Return the table with the corrections' boxes, all checked by hand, and how many changed and were added.
+def correct_boxes(table: BoxTable, corrections: BoxTable) -> Corrected:
+    """Return the table with the corrections' boxes, all checked by hand.
 
     A correction that repeats a box as it is confirms it: the box keeps its source and is marked as checked.
     """
-    at = positions(table, corrections.ids)
+    rows = table.positions(corrections.ids)
     boxes, sources = table.boxes.copy(), table.sources.astype("U24")
     checked = table.checked.copy()
-    known = at >= 0
+    known = rows >= 0
     moved = known.copy()
-    moved[known] = (np.rint(boxes[at[known]]) != np.rint(corrections.boxes[known])).any(axis=1)
-    boxes[at[moved]] = corrections.boxes[moved]
-    sources[at[moved]] = CORRECTED
-    checked[at[known]] = True
+    moved[known] = (np.rint(boxes[rows[known]]) != np.rint(corrections.boxes[known])).any(axis=1)
+    boxes[rows[moved]] = corrections.boxes[moved]
+    sources[rows[moved]] = CORRECTED
+    checked[rows[known]] = True
     new = corrections.where(~known)
-    added = make(new.ids, new.boxes, CORRECTED, checked=True)
-    joined = BoxTable(
-        np.concatenate((table.ids, added.ids)), np.concatenate((boxes, added.boxes)),
-        np.concatenate((sources, added.sources)), np.concatenate((checked, added.checked)),
-    )  # fmt: skip
-    return joined, int(moved.sum()), len(new.ids)
+    added = make_boxes(new.ids, new.boxes, CORRECTED, checked=True)
+    return Corrected(join_boxes([BoxTable(table.ids, boxes, sources, checked), added]), int(moved.sum()), len(new.ids))

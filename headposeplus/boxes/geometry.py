@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,23 @@ class BoxTable(NamedTuple):
     def where(self, rows: np.ndarray) -> BoxTable:
         """Return some of the rows, by mask or by index."""
         return BoxTable(self.ids[rows], self.boxes[rows], self.sources[rows], self.checked[rows])
+
+    def positions(self, ids: np.ndarray) -> np.ndarray:
+        """Return in which row each id (n,) stands; -1 where it does not."""
+        rows = {name: row for row, name in enumerate(self.ids.tolist())}
+        return np.array([rows.get(str(name), -1) for name in ids], dtype=np.int64)
+
+
+def make_boxes(ids: np.ndarray | list[str], boxes: Floats, source: str, checked: bool = False) -> BoxTable:
+    """Return a table of boxes (n, 4) that all have one source."""
+    count = len(ids)
+    rows = np.asarray(boxes, np.float64).reshape(count, 4)
+    return BoxTable(np.asarray(ids, dtype=str), rows, np.full(count, source), np.full(count, checked))
+
+
+def join_boxes(tables: Sequence[BoxTable]) -> BoxTable:
+    """Return the rows of some tables, at least one, in one."""
+    return BoxTable(*(np.concatenate(columns) for columns in zip(*tables, strict=True)))
 
 
 class HeadBall(NamedTuple):

@@ -1,7 +1,7 @@
 """A page on which a person reviews the face boxes of raw Biwi frames, worst first, and saves corrections.
 
 The page is one HTML file that asks for nothing from outside. What it saves is a CSV that
-:func:`headposeplus.boxes.files.read` reads and :func:`headposeplus.boxes.files.correct` applies.
+:func:`headposeplus.boxes.files.read_boxes` reads and :func:`headposeplus.boxes.files.correct_boxes` applies.
 """
 
 from __future__ import annotations
@@ -9,16 +9,27 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 
-from headposeplus.boxes import files as box_files
+from headposeplus.boxes.files import COLUMNS, CORRECTED, FIRST_LINE, LARGEST
 from headposeplus.boxes.geometry import BoxTable
-from headposeplus.boxes.suspects import DISAGREES, JUMPS, MISSING, UNDETECTED, Finding, judge, project
+from headposeplus.boxes.suspects import (
+    DISAGREES,
+    JUMPS,
+    MISSING,
+    UNDETECTED,
+    Reason,
+    Suspicion,
+    judge,
+    project_sequence,
+)
 from headposeplus.errors import DatasetError, ImageError
 from headposeplus.faults import Fault
 from headposeplus.files import write_text
@@ -61,10 +72,28 @@ class _Thumbnail(NamedTuple):
 
 
 class _Picture(NamedTuple):
+    """What a thumbnail shows: a frame, its box and the one that it was compared with."""
+
     frame: biwi.Frame
     camera: biwi.Calibration
     box: Floats
     other: Floats | None
+
+
+class _Shown(NamedTuple):
+    """A frame on the page."""
+
+    suspicion: Suspicion
+    thumbnail: _Thumbnail
+
+
+class _Frames(NamedTuple):
+    """The frames of a raw copy, their projected boxes (n, 4), each sequence's camera, and what cannot be read."""
+
+    frames: list[biwi.Frame]
+    boxes: Floats
+    cameras: dict[str, biwi.Calibration]
+    faults: list[Fault]
 
 
 def write_review(
@@ -87,45 +116,74 @@ def write_review(
     DatasetError
         If a file of boxes holds none of the frames of the raw copy.
     """
+    copy = _read_frames(biwi_root, jobs, manifest_file)
+    _check_ids(table, "the file under review", copy, biwi_root)
+    if against is not None:
+        _check_ids(against, "the file to compare with", copy, biwi_root)
+    suspicions = judge(copy.frames, copy.boxes, table, against)
+    shown, damaged = _show(suspicions, copy, limit, jobs)
+    judged = [suspicion for suspicion in suspicions if suspicion.row not in damaged]
+    strays = sorted(set(table.ids.tolist()) - {frame.id for frame in copy.frames})
+    kinds = Counter(kind for suspicion in judged for kind in suspicion.kinds)
+    review = Review(
+        frames=len(judged),
+        shown=len(shown),
+        missing=kinds[MISSING],
+        disagreeing=kinds[DISAGREES],
+        jumping=kinds[JUMPS],
+        undetected=kinds[UNDETECTED],
+        checked=sum(suspicion.checked for suspicion in judged),
+        strays=len(strays),
+        unreadable=sorted([*copy.faults, *damaged.values()], key=str),
+    )
+    _write_page(out, _page(review, copy.frames, shown, table, strays))
+    return review
+
+
+def _read_frames(root: Path, jobs: int, manifest_file: Path | None) -> _Frames:
     groups = manifest.calibration_groups(manifest.read(manifest_file))
-    tasks = [(biwi_root, name, groups.get(name, "")) for name in biwi.sequences(biwi_root)]
-    opened = run_tasks(project, tasks, jobs, "Poses")
-    frames = [frame for sequence in opened for frame in sequence.frames]
-    projected = np.concatenate([np.empty((0, 4)), *(sequence.boxes for sequence in opened)])
-    faults = [fault for sequence in opened for fault in sequence.faults]
-    for given, what in ((table, "the file under review"), (against, "the file to compare with")):
-        if given is not None and len(given.ids) and not {frame.id for frame in frames} & set(given.ids.tolist()):
-            raise DatasetError(
-                f"{what} holds no box of the frames in {biwi_root}: its ids begin with {str(given.ids[0])[:40]!r}; "
-                f"expected ids such as {frames[0].id if frames else 'biwi/01/00003'}"
-            )
-    findings = judge(frames, projected, table, against)
-    cameras = {sequence.name: sequence.camera for sequence in opened if sequence.camera}
-    shown: list[tuple[Finding, _Thumbnail]] = []
-    damaged: set[int] = set()
-    at = 0
+    tasks = [(root, name, groups.get(name, "")) for name in biwi.sequences(root)]
+    sequences = run_tasks(project_sequence, tasks, jobs, "Poses")
+    return _Frames(
+        [frame for sequence in sequences for frame in sequence.frames],
+        np.concatenate([np.empty((0, 4)), *(sequence.boxes for sequence in sequences)]),
+        {sequence.name: sequence.camera for sequence in sequences if sequence.camera},
+        [fault for sequence in sequences for fault in sequence.faults],
+    )
+
+
+def _check_ids(table: BoxTable, name: str, copy: _Frames, root: Path) -> None:
+    """Raise DatasetError if a file of boxes, which is not empty, holds none of the frames."""
+    if len(table.ids) and not {frame.id for frame in copy.frames} & set(table.ids.tolist()):
+        example = copy.frames[0].id if copy.frames else "biwi/01/00003"
+        raise DatasetError(
+            f"{name} holds no box of the frames in {root}: its ids begin with {str(table.ids[0])[:40]!r}; "
+            f"expected ids such as {example}"
+        )
+
+
+def _show(suspicions: list[Suspicion], copy: _Frames, limit: int, jobs: int) -> tuple[list[_Shown], dict[int, Fault]]:
+    """Return the first frames whose image can be read, up to a limit, and by row what is wrong with the others."""
+    shown: list[_Shown] = []
+    damaged: dict[int, Fault] = {}
+    start = 0
     # An image that cannot be read makes room for the next one.
-    while at < len(findings) and len(shown) < limit:
-        few = findings[at : at + limit - len(shown)]
-        at += len(few)
-        pictures = [_Picture(frames[f.row], cameras[frames[f.row].sequence], f.box, f.other) for f in few]
+    while start < len(suspicions) and len(shown) < limit:
+        some = suspicions[start : start + limit - len(shown)]
+        start += len(some)
+        frames = [copy.frames[suspicion.row] for suspicion in some]
+        pictures = [
+            _Picture(frame, copy.cameras[frame.sequence], suspicion.box, suspicion.other)
+            for frame, suspicion in zip(frames, some, strict=True)
+        ]
         chunks = [pictures[i : i + _CHUNK] for i in range(0, len(pictures), _CHUNK)]
         thumbnails = [made for chunk in run_tasks(_thumbnails, chunks, jobs, "Thumbnails") for made in chunk]
-        for finding, thumbnail in zip(few, thumbnails, strict=True):
+        for suspicion, thumbnail in zip(some, thumbnails, strict=True):
             if isinstance(thumbnail, Fault):
-                faults.append(thumbnail)
-                damaged.add(finding.row)
+                damaged[suspicion.row] = thumbnail
             else:
-                shown.append((finding, thumbnail))
-    judged = [finding for finding in findings if finding.row not in damaged]
-    strays = sorted(set(table.ids.tolist()) - {frame.id for frame in frames})
-    kinds = [kind for finding in judged for kind in finding.kinds]
-    review = Review(
-        len(judged), len(shown), kinds.count(MISSING), kinds.count(DISAGREES), kinds.count(JUMPS),
-        kinds.count(UNDETECTED), sum(finding.checked for finding in judged), len(strays), sorted(faults, key=str),
-    )  # fmt: skip
-    _write_page(out, _content(review, frames, shown, table, strays))
-    return review
+                shown.append(_Shown(suspicion, thumbnail))
+    return shown, damaged
 
 
 def _region(box: Floats, other: Floats | None, size: tuple[int, int]) -> tuple[int, int, int]:
@@ -165,7 +223,7 @@ def _thumbnail(picture: _Picture) -> _Thumbnail | Fault:
 
 
 def _whole(box: Floats) -> list[int]:
-    """Return a box as :func:`headposeplus.boxes.files.write` rounds it."""
+    """Return a box as :func:`headposeplus.boxes.files.write_boxes` rounds it."""
     return [int(value) for value in np.rint(box)]
 
 
@@ -176,43 +234,67 @@ def _key(table: BoxTable) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
 
 
-def _content(
-    review: Review, frames: list[biwi.Frame], shown: list[tuple[Finding, _Thumbnail]], table: BoxTable,
-    strays: list[str],
-) -> dict[str, Any]:  # fmt: skip
-    """Return what the page shows, as it is stored in it."""
+class _Card(msgspec.Struct):
+    """A frame, as the page stores it: boxes and the thumbnail's region in raw pixels."""
+
+    id: str
+    box: list[int]
+    source: str
+    checked: bool
+    other: list[int] | None
+    reasons: tuple[Reason, ...]
+    region: tuple[int, int, int]
+    jpeg: str
+
+
+class _Page(msgspec.Struct):
+    """What a page stores: the file's format, for what it saves; how many frames of which kind there are; the cards."""
+
+    key: str
+    first_line: str
+    columns: list[str]
+    corrected: str
+    largest: int
+    counts: dict[str, int]
+    unreadable: list[str]
+    strays: list[str]
+    cards: list[_Card]
+
+
+def _page(review: Review, frames: list[biwi.Frame], shown: list[_Shown], table: BoxTable, strays: list[str]) -> _Page:
     cards = [
-        {
-            "id": frames[finding.row].id,
-            "box": _whole(finding.box),
-            "source": finding.source,
-            "checked": finding.checked,
-            "other": None if finding.other is None else _whole(finding.other),
-            "reasons": finding.reasons,
-            "region": thumbnail.region,
-            "jpeg": thumbnail.jpeg,
-        }
-        for finding, thumbnail in shown
+        _Card(
+            id=frames[suspicion.row].id,
+            box=_whole(suspicion.box),
+            source=suspicion.source,
+            checked=suspicion.checked,
+            other=None if suspicion.other is None else _whole(suspicion.other),
+            reasons=suspicion.reasons,
+            region=thumbnail.region,
+            jpeg=thumbnail.jpeg,
+        )
+        for suspicion, thumbnail in shown
     ]
-    return {
-        "key": _key(table),
-        "first_line": box_files.FIRST_LINE,
-        "columns": [*box_files.COLUMNS, "source", "checked"],
-        "corrected": box_files.CORRECTED,
-        "largest": box_files.LARGEST,
-        "counts": review._replace(unreadable=[])._asdict() | {"unreadable": len(review.unreadable)},
-        "unreadable": [str(fault) for fault in review.unreadable[:_TOLD]],
-        "strays": strays[:_TOLD],
-        "cards": cards,
-    }
+    return _Page(
+        key=_key(table),
+        first_line=FIRST_LINE,
+        columns=[*COLUMNS, "source", "checked"],
+        corrected=CORRECTED,
+        largest=LARGEST,
+        counts=review._asdict() | {"unreadable": len(review.unreadable)},
+        unreadable=[str(fault) for fault in review.unreadable[:_TOLD]],
+        strays=strays[:_TOLD],
+        cards=cards,
+    )
 
 
-def _write_page(out: Path, content: dict[str, Any]) -> None:
+def _write_page(out: Path, page: _Page) -> None:
     template = (resources.files("headposeplus.boxes") / "review.html").read_text(encoding="utf-8")
     # The page runs this one script and nothing else, whatever the strings in its data hold.
     script = template.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = json.dumps(content, separators=(",", ":"))  # in ASCII, so U+2028 and U+2029 are escaped as well
+    # In ASCII, so U+2028 and U+2029 are escaped as well.
+    text = json.dumps(msgspec.to_builtins(page), separators=(",", ":"))
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     head, _, tail = template.replace("{{script}}", f"'sha256-{digest}'").partition("{{data}}")

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.boxes import files as box_files
-from headposeplus.boxes import geometry
-from headposeplus.boxes.geometry import BoxTable
+from headposeplus.boxes.files import NOT_DETECTED
+from headposeplus.boxes.geometry import PROJECTED, BoxTable, iou, join_boxes, make_boxes, projected
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.images import Image, read_image
@@ -19,26 +18,40 @@ from headposeplus.rotations import Floats, from_matrix
 from headposeplus.tasks import run_tasks
 
 HOG, CNN = "dlib-hog", "dlib-cnn"
-# A face found must overlap the projected head by this much (IoU): a detector's box is about half as wide.
+# A detected face must overlap the projected head by this much (IoU): a detector's box is about half as wide.
 MIN_AGREEMENT = 0.1
 
+Detector = Callable[[Image], Floats]  # from an image to the boxes (n, 4) of its faces
 
-class Found(NamedTuple):
-    """Boxes, and what is wrong with the frames that have none."""
+
+class FrameBoxes(NamedTuple):
+    """Boxes of a raw Biwi's frames, and what is wrong with the frames that have none."""
 
     table: BoxTable
     faults: list[Fault]
 
 
-class _Sequence(NamedTuple):
-    root: Path
-    name: str
-    group: str
-    detector: str | None  # None to project, "" for dlib's HOG detector, else the file of a CNN
+class _Detection(NamedTuple):
+    """Which of dlib's detectors to use: HOG, or the CNN of a file; and how often an image is doubled first."""
+
+    model: str
     upsample: int
 
+    @property
+    def source(self) -> str:
+        return CNN if self.model else HOG
 
-def project(root: Path, jobs: int = 1, manifest_file: Path | None = None) -> Found:
+
+class _Task(NamedTuple):
+    """A sequence whose boxes are wanted; without a detection the heads are projected."""
+
+    root: Path
+    sequence: str
+    group: str
+    detection: _Detection | None
+
+
+def project_heads(root: Path, jobs: int = 1, manifest_file: Path | None = None) -> FrameBoxes:
     """Return the boxes of the projected heads of a raw Biwi, each through its sequence's own calibration.
 
     Raises
@@ -46,16 +59,17 @@ def project(root: Path, jobs: int = 1, manifest_file: Path | None = None) -> Fou
     DatasetError
         If no frame can be read.
     """
-    return _all_sequences(root, None, 0, jobs, manifest_file)
+    return _all_sequences(root, None, jobs, manifest_file)
 
 
-def detect(
+def detect_faces(
     root: Path, model: Path | None = None, upsample: int = 1, jobs: int = 1, manifest_file: Path | None = None
-) -> Found:
+) -> FrameBoxes:
     """Return the boxes of dlib's face detector: HOG (Dalal & Triggs 2005), or a CNN from the file ``model``.
 
     Of several faces the one that agrees best with the projected head counts. A frame without a face near it gets
-    the projection's box, marked :data:`headposeplus.boxes.files.NOT_DETECTED`.
+    the projection's box, marked :data:`headposeplus.boxes.files.NOT_DETECTED`. An image is doubled ``upsample`` times
+    first, for small faces.
 
     Raises
     ------
@@ -64,8 +78,9 @@ def detect(
     DatasetError
         If no frame can be read.
     """
-    _load_detector(str(model or ""))  # a wrong model is told before the work begins
-    return _all_sequences(root, str(model or ""), upsample, jobs, manifest_file)
+    detection = _Detection(str(model or ""), upsample)
+    _load_detector(detection)  # a wrong model is told before the work begins
+    return _all_sequences(root, detection, jobs, manifest_file)
 
 
 def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[str, Floats], list[Fault]]:
@@ -80,70 +95,72 @@ def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[s
     return angles, faults
 
 
-def _all_sequences(root: Path, detector: str | None, upsample: int, jobs: int, manifest_file: Path | None) -> Found:
+def _all_sequences(root: Path, detection: _Detection | None, jobs: int, manifest_file: Path | None) -> FrameBoxes:
     groups = manifest.calibration_groups(manifest.read(manifest_file))
-    tasks = [_Sequence(root, name, groups.get(name, ""), detector, upsample) for name in biwi.sequences(root)]
-    parts = run_tasks(_sequence, tasks, jobs, "boxes")
+    tasks = [_Task(root, name, groups.get(name, ""), detection) for name in biwi.sequences(root)]
+    parts = run_tasks(_boxes_of_sequence, tasks, jobs, "boxes")
     faults = [fault for part in parts for fault in part.faults]
     if not any(len(part.table.ids) for part in parts):
-        raise DatasetError(f"{root}: no frame can be read{f'; the first fault: {faults[0]}' if faults else ''}")
-    columns = [np.concatenate(arrays) for arrays in zip(*(part.table for part in parts), strict=True)]
-    return Found(BoxTable(*columns), faults)
+        first = f"; the first fault: {faults[0]}" if faults else ""
+        raise DatasetError(Fault(f"no frame can be read{first}", file=root))
+    return FrameBoxes(join_boxes([part.table for part in parts]), faults)
 
 
-def _sequence(task: _Sequence) -> Found:
-    detector = _load_detector(task.detector) if task.detector is not None else None
+def _boxes_of_sequence(task: _Task) -> FrameBoxes:
+    detector = _load_detector(task.detection) if task.detection else None
     try:
-        sequence = biwi.open_sequence(task.root, task.name, task.group)
+        sequence = biwi.open_sequence(task.root, task.sequence, task.group)
     except RawDataError as error:
-        return Found(box_files.make([], np.zeros((0, 4)), geometry.PROJECTED), [error.fault])
-    ids, found, sources, faults = [], [], [], list(sequence.faults)
+        return FrameBoxes(make_boxes([], np.zeros((0, 4)), PROJECTED), [error.fault])
+    ids, boxes, sources, faults = [], [], [], list(sequence.faults)
     for frame, pose in sequence.poses():
         if isinstance(pose, Fault):
             faults.append(pose)
             continue
-        try:
-            faces = detector(read_image(frame.image)[..., :3], task.upsample) if detector else None
-        except RawDataError as error:
-            faults.append(error.fault)
-            continue
-        projected = geometry.projected(pose.centre, sequence.camera)
-        source = geometry.PROJECTED
-        if faces is not None:
-            agreement = geometry.iou(faces, projected)
-            if len(faces) and agreement.max() >= MIN_AGREEMENT:
-                projected, source = faces[int(agreement.argmax())], CNN if task.detector else HOG
-            else:
-                source = box_files.NOT_DETECTED
+        box, source = projected(pose.centre, sequence.camera), PROJECTED
+        if detector and task.detection:
+            try:
+                faces = detector(read_image(frame.image)[..., :3])
+            except RawDataError as error:
+                faults.append(error.fault)
+                continue
+            face = _nearest_face(faces, box)
+            box, source = (box, NOT_DETECTED) if face is None else (face, task.detection.source)
         ids.append(frame.id)
-        found.append(projected)
+        boxes.append(box)
         sources.append(source)
-    table = BoxTable(
-        np.array(ids, dtype=str), np.array(found, np.float64).reshape(-1, 4), np.array(sources, dtype=str),
-        np.zeros(len(ids), bool),
-    )  # fmt: skip
-    return Found(table, faults)
+    table = make_boxes(ids, np.array(boxes), PROJECTED)
+    return FrameBoxes(table._replace(sources=np.array(sources, dtype=str)), faults)
 
 
-def _load_detector(model: str) -> Callable[[Image, int], Floats]:
-    """Return a function from an image and how often it is doubled first to the boxes (n, 4) of its faces."""
+def _nearest_face(faces: Floats, head: Floats) -> Floats | None:
+    """Return that of some faces (n, 4) which agrees best with the projected head (4,); None if none is near it."""
+    agreement = iou(faces, head)
+    if not len(faces) or agreement.max() < MIN_AGREEMENT:
+        return None
+    return faces[int(agreement.argmax())]
+
+
+def _load_detector(detection: _Detection) -> Detector:
+    """Return one of dlib's detectors; raises HeadposeError if dlib is not installed, or the model is none of its."""
     try:
         import dlib
     except ImportError as error:
         raise HeadposeError("face detection needs dlib: pip install 'headposeplus[detect]'") from error
-    if model:
-        if not Path(model).is_file():
-            raise HeadposeError(f"{model}: no such file; expected a CNN face detector of dlib, .dat")
-        try:
-            network = dlib.cnn_face_detection_model_v1(model)
-        except RuntimeError as error:
-            raise HeadposeError(f"{model}: not a CNN face detector of dlib: {error}") from error
-        return lambda image, upsample: _boxes([face.rect for face in network(np.ascontiguousarray(image), upsample)])
-    hog = dlib.get_frontal_face_detector()
-    return lambda image, upsample: _boxes(hog(np.ascontiguousarray(image), upsample))
+    model, upsample = detection
+    if not model:
+        hog = dlib.get_frontal_face_detector()
+        return lambda image: _boxes(hog(np.ascontiguousarray(image), upsample))
+    if not Path(model).is_file():
+        raise HeadposeError(Fault("no such file", "expected a CNN face detector of dlib, .dat", model))
+    try:
+        network = dlib.cnn_face_detection_model_v1(model)
+    except RuntimeError as error:
+        raise HeadposeError(Fault(f"not a CNN face detector of dlib: {error}", file=model)) from error
+    return lambda image: _boxes([face.rect for face in network(np.ascontiguousarray(image), upsample)])
 
 
 def _boxes(rectangles: list) -> Floats:
     """Return dlib's rectangles, whose right and bottom are their last pixels, as boxes (n, 4)."""
-    found = [(r.left(), r.top(), r.right() - r.left() + 1, r.bottom() - r.top() + 1) for r in rectangles]
-    return np.array(found, np.float64).reshape(-1, 4)
+    boxes = [(r.left(), r.top(), r.right() - r.left() + 1, r.bottom() - r.top() + 1) for r in rectangles]
+    return np.array(boxes, np.float64).reshape(-1, 4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,11 +12,15 @@ from headposeplus.boxes import geometry
 from headposeplus.build.match import visible
 from headposeplus.build.record import recorded
 from headposeplus.errors import ImageError, RawDataError
+from headposeplus.faults import Fault
 from headposeplus.images import inscribed_circle
 from headposeplus.raw import synhead
 from headposeplus.raw.synhead import read_head
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
 from headposeplus.tasks import run_tasks
+
+HEAD_BALLS = "head_balls.json"
+BALL_IMAGES = 48  # images of a head from which its ball is fitted
 
 
 class BallWork(NamedTuple):
@@ -31,7 +35,7 @@ class BallWork(NamedTuple):
 def fit_ball(work: BallWork) -> geometry.HeadBall:
     """Fit the ball of one head; raises RawDataError if too few of its images show it."""
     if not work.images:
-        raise RawDataError(f"{work.root}: no image of {work.head} shows its face")
+        raise RawDataError(Fault(f"no image of {work.head} shows its face", file=work.root))
     middles, radii, rotations = [], [], []
     for path, pose in zip(work.images, work.poses, strict=True):
         try:
@@ -42,12 +46,8 @@ def fit_ball(work: BallWork) -> geometry.HeadBall:
         radii.append(radius)
         rotations.append(pose)
     if len(middles) < 3:
-        raise RawDataError(f"{work.root}: fewer than three readable images of {work.head}")
+        raise RawDataError(Fault(f"fewer than three readable images of {work.head}", file=work.root))
     return geometry.fit_ball(np.array(middles), np.array(radii), np.array(rotations))
-
-
-HEAD_BALLS = "head_balls.json"
-BALL_IMAGES = 48  # images of a head from which its ball is fitted
 
 
 def _ball_work(copy: synhead.Copy, head: str, order: EulerOrder, margin: float) -> BallWork:
@@ -63,19 +63,21 @@ def _ball_work(copy: synhead.Copy, head: str, order: EulerOrder, margin: float) 
 def head_balls(
     copy: synhead.Copy, out: Path, order: EulerOrder, margin: float, executor: int | Executor, keep: bool
 ) -> dict[str, geometry.HeadBall]:
-    """Return the ball of each head."""
+    """Return the ball of each head: as recorded in ``out``, or fitted and, to keep, recorded there."""
 
-    def compute() -> dict[str, Any]:
+    def fit() -> dict[str, dict[str, list[float] | float]]:
         work = [_ball_work(copy, head, order, margin) for head in copy.heads]
-        found = run_tasks(fit_ball, work, executor, "where the heads are")
-        return {
-            head: {k: np.round(v, 4).tolist() for k, v in ball._asdict().items()}
-            for head, ball in zip(copy.heads, found, strict=True)
-        }
+        balls = run_tasks(fit_ball, work, executor, "where the heads are")
+        return {head: _rounded(ball) for head, ball in zip(copy.heads, balls, strict=True)}
 
     key = [copy.fingerprint(copy.tracks, copy.heads), str(order), margin]
-    found = recorded(out / "synhead+" / HEAD_BALLS, key, compute, keep)
+    stored = recorded(out / "synhead+" / HEAD_BALLS, key, fit, keep)
     return {
         head: geometry.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
-        for head, b in found.items()
+        for head, b in stored.items()
     }
+
+
+def _rounded(ball: geometry.HeadBall) -> dict[str, list[float] | float]:
+    """Return a ball as plain values."""
+    return {name: np.round(value, 4).tolist() for name, value in ball._asdict().items()}

@@ -7,11 +7,12 @@ After the best in-plane rotation, the geodesic distance of two poses is the angl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial import cKDTree
 
+from headposeplus.datasets.info import BeforeAfter, Measures, Residuals, Spread
 from headposeplus.errors import DatasetError
 from headposeplus.rotations import Floats, best_in_plane, euler_difference, geodesic, in_plane
 
@@ -52,57 +53,58 @@ def match(targets: Floats, sources: Floats, neighbours: int = 1) -> Match:
         If there are fewer source poses than neighbours.
     """
     if not len(sources):
-        raise DatasetError("no SynHead pose shows a face, so none can be matched; lower --visible-margin")
+        raise DatasetError("no SynHead pose shows a face, so none can be matched; lower `visible_margin`")
     if neighbours > len(sources):
-        raise DatasetError(f"--neighbours {neighbours}: there are only {len(sources)} SynHead poses")
+        raise DatasetError(f"`neighbours` {neighbours}: there are only {len(sources)} SynHead poses")
     ranks = np.arange(1, neighbours + 1)
-    source = cKDTree(sources[:, 2]).query(targets[:, 2], k=ranks)[1]
-    found, wanted = sources[source], targets[:, None]
-    turn = best_in_plane(found, wanted)
-    rotation = in_plane(turn) @ found
+    nearest = cKDTree(sources[:, 2]).query(targets[:, 2], k=ranks)[1]
+    poses, wanted = sources[nearest], targets[:, None]
+    turn = best_in_plane(poses, wanted)
+    turned = in_plane(turn) @ poses
     return Match(
-        source, turn, rotation,
-        geodesic(rotation, wanted), _euler(rotation, wanted), geodesic(found, wanted), _euler(found, wanted),
-    )  # fmt: skip
+        source=nearest,
+        turn=turn,
+        rotation=turned,
+        geodesic=geodesic(turned, wanted),
+        euler=_euler(turned, wanted),
+        geodesic_before=geodesic(poses, wanted),
+        euler_before=_euler(poses, wanted),
+    )
 
 
 def _euler(rotations: Floats, targets: Floats) -> Floats:
     return np.abs(euler_difference(rotations, np.broadcast_to(targets, rotations.shape))).mean(axis=-1)
 
 
-def statistics(values: Floats) -> dict[str, float]:
-    """Return mean, median and 95th percentile of values (n,)."""
-    found = {"mean": values.mean(), "median": np.median(values), "p95": np.percentile(values, 95)}
-    return {name: round(float(value), 4) for name, value in found.items()}
+def _spread(errors: list[Floats]) -> Spread:
+    """Return mean, median and 95th percentile of the best sources' errors, each (n, k)."""
+    best = np.concatenate([of_sources[:, 0] for of_sources in errors])
+    numbers = (best.mean(), np.median(best), np.percentile(best, 95))
+    return Spread(*(round(float(number), 4) for number in numbers))
 
 
-def residuals(matches: Mapping[tuple[str, str], Match]) -> dict[str, Any]:
+def _measures(matches: list[Match]) -> Measures:
+    return Measures(_spread([m.euler for m in matches]), _spread([m.geodesic for m in matches]))
+
+
+def residuals(matches: Mapping[tuple[str, str], Match]) -> Residuals:
     """Return what remains between the best sources and their targets, in degrees, for matches by (sequence, head).
 
     The statistics of both measures, before and after the in-plane turn, over all; and after it, by head and by
     sequence.
     """
-
-    def best(name: str, keys: list[tuple[str, str]]) -> Floats:
-        return np.concatenate([getattr(matches[key], name)[:, 0] for key in keys])
-
-    keys = list(matches)
-    report: dict[str, Any] = {
-        measure: {
-            "before": statistics(best(f"{measure}_before", keys)),
-            "after": statistics(best(measure, keys)),
-        }
-        for measure in ("euler", "geodesic")
-    }
-    for position, part in ((1, "by_head"), (0, "by_sequence")):
-        report[part] = {
-            name: {
-                measure: statistics(best(measure, [key for key in keys if key[position] == name]))
-                for measure in ("euler", "geodesic")
-            }
-            for name in dict.fromkeys(key[position] for key in keys)
-        }
-    return report
+    before = Measures(
+        _spread([m.euler_before for m in matches.values()]),
+        _spread([m.geodesic_before for m in matches.values()]),
+    )
+    after = _measures(list(matches.values()))
+    sequences, heads = (dict.fromkeys(key[position] for key in matches) for position in (0, 1))
+    return Residuals(
+        euler=BeforeAfter(before.euler, after.euler),
+        geodesic=BeforeAfter(before.geodesic, after.geodesic),
+        by_head={head: _measures([m for key, m in matches.items() if key[1] == head]) for head in heads},
+        by_sequence={name: _measures([m for key, m in matches.items() if key[0] == name]) for name in sequences},
+    )
 
 
 def visible(rotations: Floats, margin: float) -> np.ndarray:

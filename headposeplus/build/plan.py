@@ -2,76 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.boxes import files as box_files
 from headposeplus.boxes import geometry
+from headposeplus.boxes.files import read_boxes
+from headposeplus.boxes.geometry import HeadBall
+from headposeplus.build.heads import head_balls
 from headposeplus.build.match import Match, match, residuals, visible
-from headposeplus.build.work import (
-    BiwiWork,
-    HeadMatch,
-    Job,
-    Options,
-    Report,
-    SynBiwiWork,
-    SynHeadWork,
-    Task,
-    build_biwi,
-    build_synbiwi,
-    build_synhead,
-)
+from headposeplus.build.record import RenderOrder, rendering_order
+from headposeplus.build.work import BiwiWork, HeadMatch, Job, Nearest, Options, SynBiwiWork, SynHeadWork, Task
 from headposeplus.datasets import shards
-from headposeplus.datasets.dataset import SCHEMA
-from headposeplus.errors import DatasetError, HeadposeError
+from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.datasets.info import SCHEMA, Parameters, Residuals
+from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.files import content_hash, sha256
 from headposeplus.raw import biwi, manifest, synhead
-from headposeplus.rotations import EulerOrder, Floats, euler_order, to_matrix
+from headposeplus.raw.render_order import OrderReport
+from headposeplus.raw.source import Source
+from headposeplus.rotations import EulerOrder, Floats, to_matrix
 
 
-class Source(NamedTuple):
-    """What a build is made from.
+class Provenance(NamedTuple):
+    """Where a dataset comes from, beside its parameters, as :class:`headposeplus.datasets.info.Info` says it."""
 
-    Attributes
-    ----------
-    biwi, synhead
-        The raw copies; at least one.
-    boxes
-        Boxes of Biwi: a file of :mod:`headposeplus.boxes.files` or the published ``Biwi_plus.npz``. Frames without
-        one, and all frames where it is not given, get the projection of the head.
-    order
-        SynHead's rendering order, such as ``xyz+++``; inferred from the images if None.
-    manifest
-        What a full copy holds; the project's own if None.
-    seed
-        Of the random choice of images from which the rendering order is inferred.
-    """
-
-    biwi: Path | None = None
-    synhead: Path | None = None
-    boxes: Path | None = None
-    order: str | None = None
-    manifest: Path | None = None
-    seed: int = 0
+    render_order_from: str | None = None
+    backgrounds_sha256: str | None = None
+    residual: Residuals | None = None
+    matched_sha256: str | None = None
+    joins: list[str] | None = None
+    joined: list[str] | None = None
 
 
 class Plan(NamedTuple):
-    """A dataset to build: its folder and parameters, and a task for each shard; ``more`` goes into its description.
+    """A dataset to build: its folder, its parameters, and a task for each shard.
 
-    ``faults`` are the raw files that no shard can use.
+    ``notes`` are what a reader should know, ``faults`` the raw files that no shard can use. ``backgrounds`` are images
+    to be stored beside the shards; None where there are none to store. ``order`` is the report of the inferred
+    rendering order.
     """
 
     folder: Path
-    parameters: dict[str, Any]
-    function: Callable[[Task], Report]
+    parameters: Parameters
     tasks: list[Task]
-    notes: list[str]
-    faults: list[Fault]
-    more: dict[str, Any]
+    provenance: Provenance = Provenance()
+    notes: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    backgrounds: list[Path] | None = None
+    order: OrderReport | None = None
+
+
+class TargetPoses(NamedTuple):
+    """The ids (n,) and RGB-camera rotations (n, 3, 3) of a Biwi sequence's frames."""
+
+    ids: list[str]
+    rotations: Floats
+
+    @property
+    def sequence(self) -> str:
+        """The sequence's name."""
+        return self.ids[0].split("/")[1]
+
+
+class Targets(NamedTuple):
+    """The Biwi poses that SynBiwi+ is matched with, and the content of the Biwi+ that they are read from.
+
+    ``content_sha256`` is None where they are read from the raw copy.
+    """
+
+    sequences: list[TargetPoses]
+    content_sha256: str | None = None
+
+
+def plans(source: Source, out: Path, options: Options, executor: int | Executor, trial: bool = False) -> Iterator[Plan]:
+    """Yield the plan of each dataset that a source allows, in the order in which they are built.
+
+    SynBiwi+ is matched with the Biwi+ in ``out``, so each plan is to be carried out before the next one is asked for.
+    A ``trial`` writes nothing and carries out nothing: it takes Biwi's poses from the raw copy.
+
+    Raises
+    ------
+    RawDataError
+        If a raw copy is not in its layout, or the options are strict and it holds what no shard can use.
+    DatasetError
+        If ``out`` holds a build of other data or options, or Biwi+ has no frame to match SynHead with.
+    """
+    if source.biwi:
+        yield _plan_biwi(source.biwi, out, options, source)
+    if source.synhead:
+        copy = synhead.look_through(source.synhead)
+        if options.strict and copy.faults and not trial:
+            raise RawDataError(copy.faults[0])
+        order = rendering_order(copy, source, out, executor, keep=not trial)
+        balls = head_balls(copy, out, order.order, options.visible_margin, executor, keep=not trial)
+        yield _plan_synhead(copy, out, options, order, balls)
+        if source.biwi:
+            targets = _raw_targets(source.biwi, source.manifest) if trial else _built_targets(out)
+            if targets.sequences:
+                yield _plan_synbiwi(copy, out, options, order.order, balls, targets)
+            elif not trial:
+                what = "no readable frame, so there is nothing to match SynHead with"
+                raise DatasetError(Fault(what, file=source.biwi))
+
+
+def _raw_targets(root: Path, manifest_file: Path | None) -> Targets:
+    groups = manifest.calibration_groups(manifest.read(manifest_file))
+    rotations, _ = biwi.rgb_rotations(root, groups)
+    return Targets(
+        [
+            TargetPoses([biwi.frame_id(name, number) for number in numbers], of_frames)
+            for name, (numbers, of_frames) in rotations.items()
+        ]
+    )
+
+
+def _built_targets(out: Path) -> Targets:
+    biwi_plus = open_dataset(out / "biwi+")
+    shards_of = read_fields(biwi_plus, "id", "label/rotation")
+    sequences = [TargetPoses(fields["id"].tolist(), fields["label/rotation"]) for fields in shards_of]
+    return Targets(sequences, biwi_plus.info.content_sha256)
 
 
 def refuse_other_options(plan: Plan) -> None:
@@ -80,7 +134,7 @@ def refuse_other_options(plan: Plan) -> None:
         shards.read_report(path, plan.tasks[0].origin)
 
 
-def look_for(plan: Plan) -> list[Job]:
+def jobs_of(plan: Plan) -> list[Job]:
     """Return a job for each task: those whose shards are there, and whose raw data have not changed, have a report.
 
     Raises
@@ -89,47 +143,52 @@ def look_for(plan: Plan) -> list[Job]:
         If the folder holds shards that were built with other options.
     """
     refuse_other_options(plan)  # whatever the number of shards, and so their names
-    return [Job(plan.function, task, shards.read_report(task.path, task.origin)) for task in plan.tasks]
+    return [Job(task, shards.read_report(task.path, task.origin)) for task in plan.tasks]
 
 
-def plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
+def _options_hash(name: str, parameters: Parameters) -> str:
+    return content_hash([name, SCHEMA, parameters.to_json()])
+
+
+def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     """Plan Biwi+ from the sequences below ``root``."""
     names = biwi.sequences(root)
     table = manifest.read(source.manifest)
     subjects, groups = manifest.biwi_subjects(table), manifest.calibration_groups(table)
-    given = box_files.read(source.boxes) if source.boxes else None
-    found = {name: [frame.number for frame in biwi.list_frames(root, name)[0]] for name in names}
+    boxes = read_boxes(source.boxes) if source.boxes else None
+    numbers = {name: [frame.number for frame in biwi.list_frames(root, name)[0]] for name in names}
     notes = []
-    if given is not None:
-        ids = {biwi.frame_id(name, number) for name, numbers in found.items() for number in numbers}
-        boxed = ids & set(given.ids.tolist())
+    if boxes is not None:
+        ids = {biwi.frame_id(name, number) for name, of_sequence in numbers.items() for number in of_sequence}
+        boxed = ids & set(boxes.ids.tolist())
         if not boxed:
-            raise DatasetError(f"{source.boxes}: holds no box of these frames; expected ids such as {min(ids)}")
+            what = "holds no box of these frames"
+            raise DatasetError(Fault(what, f"expected ids such as {min(ids)}", source.boxes or ""))
         if len(boxed) < len(ids):
             notes.append(f"Biwi: {len(ids) - len(boxed):,} frames have no box in {source.boxes}; theirs are projected")
-    parameters = {
-        "size": options.size,
-        "boxes": sha256(source.boxes) if source.boxes else geometry.PROJECTED,
-        "head_size_mm": geometry.HEAD_SIZE_MM,
-        "lossless": True,
-    }
+    parameters = Parameters(
+        size=options.size,
+        boxes=sha256(source.boxes) if source.boxes else geometry.PROJECTED,
+        head_size_mm=geometry.HEAD_SIZE_MM,
+        lossless=True,
+    )
     folder = out / "biwi+"
-    built_with = content_hash(["biwi+", SCHEMA, parameters])
+    built_with = _options_hash("biwi+", parameters)
     tasks = []
     for i, name in enumerate(names):
-        mine = given.where(np.char.startswith(given.ids, f"biwi/{name}/")) if given is not None else None
+        mine = boxes.where(np.char.startswith(boxes.ids, f"biwi/{name}/")) if boxes is not None else None
         subject, group = subjects.get(name, name), groups.get(name, "")
         origin = shards.Origin(built_with, content_hash([biwi.fingerprint(root, name), subject, group]))
         path = folder / shards.shard_name(i, len(names))
         work = BiwiWork(root, name, subject, group, mine)
-        tasks.append(Task(path, origin, options, root, len(found[name]), work))
-    listed, absent = manifest.absent_frames(table, found)
+        tasks.append(Task(path, origin, options, root, len(numbers[name]), work))
+    listed, absent = manifest.absent_frames(table, numbers)
     if absent:
         notes.append(f"Biwi: {absent:,} of the {listed:,} frames of the manifest are absent")
-    return Plan(folder, parameters, build_biwi, tasks, notes, [], {})
+    return Plan(folder, parameters, tasks, notes=tuple(notes))
 
 
-def _absent_images(copy: synhead.Copy) -> list[str]:
+def _absent_images(copy: synhead.Copy) -> tuple[str, ...]:
     """Return a line for each track without images, and for each head that lacks some track's."""
     notes = []
     for track in synhead.tracks(copy.root):
@@ -142,135 +201,125 @@ def _absent_images(copy: synhead.Copy) -> list[str]:
             notes.append(
                 f"SynHead: {head} has no usable images of {len(lacking)} of {len(copy.tracks)} tracks ({some})"
             )
-    return notes
+    return tuple(notes)
 
 
-def plan_synhead(
-    copy: synhead.Copy,
-    out: Path,
-    options: Options,
-    order: EulerOrder,
-    order_source: str,
-    balls: dict[str, geometry.HeadBall],
+def _plan_synhead(
+    copy: synhead.Copy, out: Path, options: Options, order: RenderOrder, balls: dict[str, HeadBall]
 ) -> Plan:
     """Plan SynHead+ from a raw SynHead, whose heads were rendered in ``order``."""
-    parameters = {
-        "size": options.size,
-        "visible_margin": options.visible_margin,
-        "lossless": options.lossless,
-        "render_order": str(order),
-    }
+    parameters = Parameters(
+        size=options.size,
+        visible_margin=options.visible_margin,
+        lossless=options.lossless,
+        render_order=str(order.order),
+    )
     folder = out / "synhead+"
-    built_with = content_hash(["synhead+", SCHEMA, parameters])
+    built_with = _options_hash("synhead+", parameters)
     units = []
     for head in copy.heads:
         for group in synhead.GROUPS:
             mine = {track: angles for track, angles in copy.tracks_of(head).items() if track.group == group}
             if mine:
-                units.append(SynHeadWork(mine, {t: copy.names[t, head] for t in mine}, head, order, balls[head]))
+                names = {track: copy.names[track, head] for track in mine}
+                units.append(SynHeadWork(mine, names, head, order.order, balls[head]))
     tasks = []
     for i, unit in enumerate(units):
         origin = shards.Origin(built_with, content_hash([copy.fingerprint(unit.tracks, [unit.head]), unit.ball]))
-        rows = sum(
-            int(visible(to_matrix(angles, order), options.visible_margin).sum()) for angles in unit.tracks.values()
-        )
+        poses = (to_matrix(angles, order.order) for angles in unit.tracks.values())
+        rows = sum(int(visible(rotations, options.visible_margin).sum()) for rotations in poses)
         tasks.append(Task(folder / shards.shard_name(i, len(units)), origin, options, copy.root, rows, unit))
-    more = {"render_order_from": order_source}
-    return Plan(folder, parameters, build_synhead, tasks, _absent_images(copy), copy.faults, more)
+    return Plan(
+        folder,
+        parameters,
+        tasks,
+        Provenance(render_order_from=order.origin),
+        _absent_images(copy),
+        tuple(copy.faults),
+        synhead.backgrounds(copy.root),
+        order.report,
+    )
 
 
-def plan_synbiwi(
+def _plan_synbiwi(
     copy: synhead.Copy,
     out: Path,
     options: Options,
     order: EulerOrder,
-    balls: dict[str, geometry.HeadBall],
-    targets: list[tuple[list[str], Floats]],
-    more: dict[str, Any],
+    balls: dict[str, HeadBall],
+    targets: Targets,
 ) -> Plan:
-    """Plan SynBiwi+: for each Biwi frame and each head, the SynHead images that come closest when turned.
-
-    ``targets`` holds the ids (n,) and RGB-camera rotations (n, 3, 3) of each sequence's frames. Each head is
-    matched over the poses that it has images of.
-    """
-    parameters = {
-        "size": options.size,
-        "visible_margin": options.visible_margin,
-        "neighbours": options.neighbours,
-        "lossless": options.lossless,
-        "render_order": str(order),
-    }
+    """Plan SynBiwi+: for each Biwi frame and each head, the SynHead images that come closest when turned."""
+    parameters = Parameters(
+        size=options.size,
+        visible_margin=options.visible_margin,
+        neighbours=options.neighbours,
+        lossless=options.lossless,
+        render_order=str(order),
+    )
     folder = out / "synbiwi+"
-    built_with = content_hash(["synbiwi+", SCHEMA, parameters])
+    built_with = _options_hash("synbiwi+", parameters)
+    by_sequence = _match_heads(copy, options, order, balls, targets)
     matches: dict[tuple[str, str], Match] = {}
-    per_target: list[list[HeadMatch]] = [[] for _ in targets]
-    of_tracks: dict[tuple[synhead.Track, ...], list[HeadMatch]] = {}
-    for head in copy.heads:
-        mine = copy.tracks_of(head)
-        tracks = tuple(mine)
-        if tracks not in of_tracks:  # most heads have the same tracks, hence the same matches
-            of_tracks[tracks] = _matched(mine, order, options, [rotations for _, rotations in targets])
-        for i, found in enumerate(of_tracks[tracks]):
-            names = np.array(
-                [
-                    [copy.names[found.tracks[which], head][row] for which, row in zip(*both, strict=True)]
-                    for both in zip(found.track, found.frame, strict=True)
-                ]
-            )
-            per_target[i].append(found._replace(head=head, ball=balls[head], names=names))
-            matches[targets[i][0][0].split("/")[1], head] = found.match
+    for column, head in enumerate(copy.heads):
+        for poses, heads in zip(targets.sequences, by_sequence, strict=True):
+            matches[poses.sequence, head] = heads[column].nearest.match
     images = [copy.fingerprint(copy.tracks_of(head), [head]) for head in copy.heads]
     tasks = []
-    for i, ((ids, rotations), heads) in enumerate(zip(targets, per_target, strict=True)):
+    for i, ((ids, rotations), heads) in enumerate(zip(targets.sequences, by_sequence, strict=True)):
         raw = content_hash([images, sorted(balls.items()), ids, rotations.tolist()])
-        path = folder / shards.shard_name(i, len(targets))
+        path = folder / shards.shard_name(i, len(targets.sequences))
         rows = len(ids) * len(heads) * options.neighbours
         tasks.append(Task(path, shards.Origin(built_with, raw), options, copy.root, rows, SynBiwiWork(ids, heads)))
-    return Plan(folder, parameters, build_synbiwi, tasks, [], [], {"residual": residuals(matches), **more})
+    provenance = Provenance(residual=residuals(matches), matched_sha256=targets.content_sha256)
+    return Plan(folder, parameters, tasks, provenance)
 
 
-def _matched(
+def _match_heads(
+    copy: synhead.Copy, options: Options, order: EulerOrder, balls: dict[str, HeadBall], targets: Targets
+) -> list[list[HeadMatch]]:
+    """Return each sequence's matches, one for each head, over the poses of which that head has images."""
+    by_sequence: list[list[HeadMatch]] = [[] for _ in targets.sequences]
+    of_tracks: dict[tuple[synhead.Track, ...], list[Nearest]] = {}
+    for head in copy.heads:
+        tracks = copy.tracks_of(head)
+        if tuple(tracks) not in of_tracks:  # most heads have the same tracks, hence the same matches
+            rotations = [poses.rotations for poses in targets.sequences]
+            of_tracks[tuple(tracks)] = _nearest(tracks, order, options, rotations)
+        for heads, nearest in zip(by_sequence, of_tracks[tuple(tracks)], strict=True):
+            heads.append(HeadMatch(head, balls[head], _image_names(copy, head, nearest), nearest))
+    return by_sequence
+
+
+def _image_names(copy: synhead.Copy, head: str, nearest: Nearest) -> np.ndarray:
+    """Return the names (n, k) of a head's images."""
+    return np.array(
+        [
+            [copy.names[nearest.tracks[track], head][frame] for track, frame in zip(*row, strict=True)]
+            for row in zip(nearest.track, nearest.frame, strict=True)
+        ]
+    )
+
+
+def _nearest(
     tracks: dict[synhead.Track, Floats], order: EulerOrder, options: Options, targets: list[Floats]
-) -> list[HeadMatch]:
-    """Return the matches of each sequence's poses among those of some tracks; for which head is left open."""
+) -> list[Nearest]:
+    """Return the poses of some tracks that come closest to each sequence's."""
     per_track = [to_matrix(angles, order) for angles in tracks.values()]
     poses = np.concatenate(per_track)
     owner = np.concatenate([np.full(len(rows), i) for i, rows in enumerate(per_track)])
     position = np.concatenate([np.arange(len(rows)) for rows in per_track])
     seen = np.flatnonzero(visible(poses, options.visible_margin))
-    nowhere = geometry.HeadBall(np.zeros(2), np.zeros(3), 0.0, 0.0)
-    found = []
+    nearest = []
     for rotations in targets:
         best = match(rotations, poses[seen], options.neighbours)
-        source = seen[best.source]
-        found.append(
-            HeadMatch("", nowhere, np.zeros(0), list(tracks), owner[source], position[source], poses[source], best)
-        )
-    return found
+        chosen = seen[best.source]
+        nearest.append(Nearest(list(tracks), owner[chosen], position[chosen], poses[chosen], best))
+    return nearest
 
 
-def checked_source(source: Source, absolute: bool = False) -> Source:
-    """Return the source with the roots found; with ``absolute`` paths, other machines find them too.
-
-    Raises
-    ------
-    HeadposeError
-        If there is no raw copy, or its root is not found, or there is no such rendering order.
-    """
-    if not source.biwi and not source.synhead:
-        raise HeadposeError("nothing to build from: give --biwi, --synhead or both")
-    roots = [
-        find(folder.resolve() if absolute else folder) if folder else None
-        for find, folder in ((biwi.find_root, source.biwi), (synhead.find_root, source.synhead))
-    ]
-    if source.order:
-        euler_order(source.order)
-    return source._replace(biwi=roots[0], synhead=roots[1])
-
-
-def checked_options(options: Options | None) -> Options:
-    """Return the options, by default the usual ones; raises HeadposeError if the crops' size is out of range."""
-    options = options or Options()
+def checked_options(options: Options) -> Options:
+    """Return the options; raises HeadposeError if the crops' size is out of range."""
     if not 8 <= options.size <= 1024:
-        raise HeadposeError(f"--size {options.size}: expected a crop's side of 8 to 1024 pixels")
+        raise HeadposeError(f"`size` {options.size}: expected a crop's side of 8 to 1024 pixels")
     return options

@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from headposeplus.boxes import geometry
 from headposeplus.boxes.geometry import PROJECTED, BoxTable
 from headposeplus.build.match import Match, visible
 from headposeplus.datasets import shards
+from headposeplus.datasets.shards import ShardReport, Turned
 from headposeplus.errors import ImageError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.files import sha256
@@ -29,7 +29,6 @@ from headposeplus.raw.synhead import check_head
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
 
 OUTLINE = "outline"
-Report = dict[str, Any]
 
 
 class Options(NamedTuple):
@@ -48,19 +47,7 @@ class Options(NamedTuple):
     strict: bool = False
 
 
-class Task(NamedTuple):
-    """One shard to build: where, from what, and how many rows it should have; ``limit`` stops after some rows.
-
-    ``raw`` is the folder of the raw copy, relative to whose parent damaged files are named in the shard.
-    """
-
-    path: Path
-    origin: shards.Origin
-    options: Options
-    raw: Path
-    rows: int
-    work: Any
-    limit: int | None = None
+USUAL = Options()
 
 
 class BiwiWork(NamedTuple):
@@ -83,21 +70,27 @@ class SynHeadWork(NamedTuple):
     ball: geometry.HeadBall
 
 
-class HeadMatch(NamedTuple):
-    """The images of one head that come closest to a sequence's frames.
+class Nearest(NamedTuple):
+    """The poses of some tracks that come closest to a sequence's frames.
 
-    ``track`` and ``frame`` (n, k) say which track of ``tracks`` and which of its rows, ``names`` (n, k) the image's
-    file, ``source`` (n, k, 3, 3) the poses before the turn.
+    ``track`` and ``frame`` (n, k) say which of ``tracks`` and which of its rows, ``poses`` (n, k, 3, 3) are theirs
+    before the turn.
     """
+
+    tracks: list[synhead.Track]
+    track: np.ndarray
+    frame: np.ndarray
+    poses: Floats
+    match: Match
+
+
+class HeadMatch(NamedTuple):
+    """The images of one head that come closest to a sequence's frames; ``names`` (n, k) are their files'."""
 
     head: str
     ball: geometry.HeadBall
     names: np.ndarray
-    tracks: list[synhead.Track]
-    track: np.ndarray
-    frame: np.ndarray
-    source: Floats
-    match: Match
+    nearest: Nearest
 
 
 class SynBiwiWork(NamedTuple):
@@ -107,30 +100,34 @@ class SynBiwiWork(NamedTuple):
     heads: list[HeadMatch]
 
 
+class Task(NamedTuple):
+    """One shard to build: where, from what, and how many rows it should have; ``limit`` stops after some rows.
+
+    ``raw`` is the folder of the raw copy, relative to whose parent damaged files are named in the shard.
+    """
+
+    path: Path
+    origin: shards.Origin
+    options: Options
+    raw: Path
+    rows: int
+    work: BiwiWork | SynHeadWork | SynBiwiWork
+    limit: int | None = None
+
+
 def _finish(
-    shard: shards.ShardWriter, task: Task, left_out: list[Fault], box_sources: Counter[str], **more: Any
-) -> Report:
+    shard: shards.ShardWriter, task: Task, left_out: list[Fault], box_sources: Counter[str], hidden: int | None = None
+) -> ShardReport:
     """Finish a shard and return its report; where the build is strict, raise the first damaged file instead."""
     if task.options.strict and left_out:
         raise RawDataError(left_out[0])
-    report = {
-        "rows": shard.count,
-        "left_out": [relative(fault, task.raw) for fault in left_out],
-        "boxes": dict(sorted(box_sources.items())),
-        **more,
-    }
-    shard.finish(report)
+    report = ShardReport(shard.count, dict(sorted(box_sources.items())), left_out, hidden)
+    shard.finish(report, task.raw)
     return report
 
 
-def relative(fault: Fault, raw: Path) -> str:
-    """Return a fault of a raw copy as a line, with paths relative to its parent: wherever it lies, the text is one."""
-    return str(fault).replace(f"{raw.parent}/", "")
-
-
-def build_biwi(task: Task) -> Report:
+def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
     """Build one sequence of Biwi+."""
-    work: BiwiWork = task.work
     left_out: list[Fault] = []
     sources: Counter[str] = Counter()
     with shards.write_shard(task.path, task.origin) as shard:
@@ -141,7 +138,7 @@ def build_biwi(task: Task) -> Report:
             left_out += [error.fault._replace(mend=f"{error.fault.mend} ({frame.id} needs it)") for frame in frames]
             return _finish(shard, task, left_out, sources)
         left_out += sequence.faults
-        given = {str(name): i for i, name in enumerate(work.boxes.ids)} if work.boxes is not None else {}
+        boxed = {str(name): i for i, name in enumerate(work.boxes.ids)} if work.boxes is not None else {}
         for frame, pose in itertools.islice(sequence.poses(), task.limit):
             if isinstance(pose, Fault):
                 left_out.append(pose)
@@ -151,14 +148,14 @@ def build_biwi(task: Task) -> Report:
             except RawDataError as error:
                 left_out.append(error.fault)
                 continue
-            if work.boxes is not None and frame.id in given:
-                box, source = work.boxes.boxes[given[frame.id]], str(work.boxes.sources[given[frame.id]])
+            if work.boxes is not None and frame.id in boxed:
+                box, source = work.boxes.boxes[boxed[frame.id]], str(work.boxes.sources[boxed[frame.id]])
             else:
                 box, source = geometry.projected(pose.centre, sequence.camera), PROJECTED
             sources[source] += 1
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
             encoded = encode(picture, lossless=True, bgr=True)
-            shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, source, {}))
+            shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, source))
         return _finish(shard, task, left_out, sources)
 
 
@@ -175,9 +172,8 @@ def _synthetic_crop(
     return encode(picture, options.lossless, bgr=True), inside, box
 
 
-def build_synhead(task: Task) -> Report:
+def _build_synhead(task: Task, work: SynHeadWork) -> ShardReport:
     """Build one head and group of SynHead+."""
-    work: SynHeadWork = task.work
     left_out: list[Fault] = []
     sources: Counter[str] = Counter()
     hidden = 0
@@ -198,64 +194,66 @@ def build_synhead(task: Task) -> Report:
                     continue
                 sources[OUTLINE] += 1
                 name = synhead.image_id(track.group, work.head, track.name, int(index))
-                shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, OUTLINE, {}))
-        return _finish(shard, task, left_out, sources, face_not_visible=hidden)
+                shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, OUTLINE))
+        return _finish(shard, task, left_out, sources, hidden)
 
 
-def build_synbiwi(task: Task) -> Report:
+def _build_synbiwi(task: Task, work: SynBiwiWork) -> ShardReport:
     """Build SynBiwi+ for one sequence of Biwi+: a row a frame, head and neighbour."""
-    work: SynBiwiWork = task.work
     left_out: list[Fault] = []
     sources: Counter[str] = Counter()
     with shards.write_shard(task.path, task.origin) as shard:
         for i, frame in enumerate(work.frames):
             if task.limit is not None and shard.count >= task.limit:
                 break
-            for one, rank in itertools.product(work.heads, range(task.options.neighbours)):
-                which, index = int(one.track[i, rank]), int(one.frame[i, rank])
-                track, turn = one.tracks[which], float(one.match.turn[i, rank])
-                path = track.images_folder(one.head) / str(one.names[i, rank])
+            for matched, rank in itertools.product(work.heads, range(task.options.neighbours)):
+                head, nearest, match = matched.head, matched.nearest, matched.nearest.match
+                track, turn = nearest.tracks[int(nearest.track[i, rank])], float(match.turn[i, rank])
+                path = track.images_folder(head) / str(matched.names[i, rank])
                 try:
-                    encoded, mask, box = _synthetic_crop(path, one.source[i, rank], turn, one.ball, task.options)
+                    encoded, mask, box = _synthetic_crop(path, nearest.poses[i, rank], turn, matched.ball, task.options)
                 except ImageError as error:
                     left_out.append(error.fault)
                     continue
                 sources[OUTLINE] += 1
-                extra = {
-                    "source": synhead.image_id(track.group, one.head, track.name, index),
-                    "turn": turn,
-                    "residual/geodesic": float(one.match.geodesic[i, rank]),
-                    "residual/euler": float(one.match.euler[i, rank]),
-                }
+                image = synhead.image_id(track.group, head, track.name, int(nearest.frame[i, rank]))
+                turned = Turned(image, turn, float(match.geodesic[i, rank]), float(match.euler[i, rank]))
                 # Further neighbours carry their rank; the best keeps the plain name.
-                name = f"syn{frame}/{one.head}" + (f"/{rank + 1}" if rank else "")
-                rotation = one.match.rotation[i, rank]
-                shard.add(shards.Row(name, one.head, encoded, mask, rotation, box, OUTLINE, extra))
+                name = f"syn{frame}/{head}" + (f"/{rank + 1}" if rank else "")
+                rotation = match.rotation[i, rank]
+                shard.add(shards.Row(name, head, encoded, mask, rotation, box, OUTLINE, turned))
         return _finish(shard, task, left_out, sources)
 
 
 class Built(NamedTuple):
     """A finished shard: its report and SHA-256, the seconds that it took, and its process's peak memory in bytes."""
 
-    report: Report
+    report: ShardReport
     sha256: str
     seconds: float
     peak_bytes: int
 
 
 class Job(NamedTuple):
-    """A shard to see to: by which function it is built, and the report of the one that is there, if it need not be."""
+    """A shard to see to, and the report of the one that is there, if it need not be built."""
 
-    function: Callable[[Task], Report]
     task: Task
-    report: Report | None = None
+    report: ShardReport | None = None
 
 
-def build(job: Job) -> Built:
+def see_to(job: Job) -> Built:
     """Build a shard, unless it is there, and hash it."""
     start = time.perf_counter()
-    report = job.function(job.task) if job.report is None else job.report
+    report = _build(job.task) if job.report is None else job.report
     return Built(report, sha256(job.task.path), time.perf_counter() - start, _peak_bytes())
+
+
+def _build(task: Task) -> ShardReport:
+    if isinstance(task.work, BiwiWork):
+        return _build_biwi(task, task.work)
+    if isinstance(task.work, SynHeadWork):
+        return _build_synhead(task, task.work)
+    return _build_synbiwi(task, task.work)
 
 
 def _peak_bytes() -> int:

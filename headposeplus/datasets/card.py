@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
 from headposeplus.datasets import plots
-from headposeplus.datasets.dataset import INFO, NAMES, Dataset, open_dataset, read_fields, read_labels
+from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields, read_labels
+from headposeplus.datasets.info import INFO, NAMES, Info
 from headposeplus.errors import DatasetError, RawDataError
+from headposeplus.faults import Fault
 from headposeplus.files import write_text
 from headposeplus.raw import biwi, manifest
 from headposeplus.rotations import ANGLES, Floats, euler_difference, geodesic, in_plane
@@ -74,32 +75,32 @@ def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: i
 def _find(data: Path) -> list[Dataset]:
     if (data / INFO).exists():
         return [open_dataset(data)]
-    found = [open_dataset(data / name) for name in NAMES if (data / name / INFO).exists()]
-    if not found:
-        raise DatasetError(f"{data}: no dataset; expected folders such as {data / 'biwi+'} of hpp build-datasets")
-    return found
+    datasets = [open_dataset(data / name) for name in NAMES if (data / name / INFO).exists()]
+    if not datasets:
+        mend = f"expected folders such as {data / 'biwi+'} of hpp build-datasets"
+        raise DatasetError(Fault("no dataset", mend, data))
+    return datasets
 
 
 def _bytes(dataset: Dataset) -> int:
-    return sum((dataset.folder / shard["file"]).stat().st_size for shard in dataset.info["shards"])
+    return sum((dataset.folder / shard.file).stat().st_size for shard in dataset.info.shards)
 
 
 def _counts(datasets: list[Dataset], layout: str) -> str:
     rows = []
     for dataset in datasets:
         info = dataset.info
-        boxes = ", ".join(f"{count:,} {source}" for source, count in info["boxes"].items())
-        joined = " + ".join(info["joins"]) if "joins" in info else boxes
+        boxes = ", ".join(f"{count:,} {source}" for source, count in info.boxes.items())
         rows.append(
             {
-                "dataset": info["name"],
-                "images": f"{info['rows']:,}",
+                "dataset": info.name,
+                "images": f"{info.rows:,}",
                 "crop": f"{dataset.size} px",
-                "shards": f"{len(info['shards']):,}",
+                "shards": f"{len(info.shards):,}",
                 "MiB": f"{_bytes(dataset) / 2**20:,.1f}",
-                "left out": f"{len(info['left_out']):,}",
-                "boxes": joined,
-                "content": info["content_sha256"][:12],
+                "left out": f"{len(info.left_out):,}",
+                "boxes": " + ".join(info.joins) if info.joins else boxes,
+                "content": info.content_sha256[:12],
             }
         )
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
@@ -110,13 +111,13 @@ def _labels(datasets: list[Dataset], layout: str) -> str:
     for dataset in datasets:
         for column, name in enumerate(ANGLES):
             row = {"dataset": dataset.name if not column else "", "angle": name}
-            rows.append(row | {key: f"{values[column]:.2f}" for key, values in dataset.info["labels"].items()})
+            rows.append(row | {key: f"{values[column]:.2f}" for key, values in dataset.info.labels.items()})
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
 def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: int) -> list[tuple[str, Path]]:
     """Draw all pictures that the datasets allow; return a caption and the file of each."""
-    by_name = {dataset.name: dataset for dataset in datasets if dataset.info["rows"]}
+    by_name = {dataset.name: dataset for dataset in datasets if dataset.info.rows}
     labels = {name: read_labels(dataset)[1] for name, dataset in by_name.items()}
     pictures = []
 
@@ -143,9 +144,9 @@ def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: in
     if labels:
         plots.histograms(labels, picture("histograms.png", "How often each angle occurs"))
     if {"synbiwi+", "biwi+"} <= by_name.keys():
-        residuals = read_residuals(by_name["synbiwi+"], by_name["biwi+"])
-        info = by_name["synbiwi+"].info["residual"]
-        plots.residuals(residuals, info, picture("residual.png", "What remains between SynBiwi+ and the Biwi poses"))
+        curves, report = read_residuals(by_name["synbiwi+"], by_name["biwi+"]), by_name["synbiwi+"].info.residual
+        if report is not None:
+            plots.residuals(curves, report, picture("residual.png", "What remains between SynBiwi+ and the Biwi poses"))
     return pictures
 
 
@@ -156,17 +157,17 @@ def read_residuals(synbiwi: Dataset, biwi_plus: Dataset) -> dict[str, Floats]:
     """
     ids, targets = read_labels(biwi_plus)
     position = {str(name): i for i, name in enumerate(ids)}
-    found: dict[str, list[Floats]] = {"euler": [], "geodesic": [], "euler_before": [], "geodesic_before": []}
+    residuals: dict[str, list[Floats]] = {"euler": [], "geodesic": [], "euler_before": [], "geodesic_before": []}
     for fields in read_fields(synbiwi, "id", "label/rotation", "turn", "residual/euler", "residual/geodesic"):
         best = np.array([name.count("/") == 3 for name in fields["id"]])
         frames = [str(name).removeprefix("syn").rsplit("/", 1)[0] for name in fields["id"][best]]
         wanted = targets[[position[frame] for frame in frames]]
         unturned = in_plane(-fields["turn"][best]) @ fields["label/rotation"][best]
-        found["euler"].append(fields["residual/euler"][best])
-        found["geodesic"].append(fields["residual/geodesic"][best])
-        found["euler_before"].append(np.abs(euler_difference(unturned, wanted)).mean(axis=1))
-        found["geodesic_before"].append(geodesic(unturned, wanted))
-    return {name: np.concatenate(values) for name, values in found.items()}
+        residuals["euler"].append(fields["residual/euler"][best])
+        residuals["geodesic"].append(fields["residual/geodesic"][best])
+        residuals["euler_before"].append(np.abs(euler_difference(unturned, wanted)).mean(axis=1))
+        residuals["geodesic_before"].append(geodesic(unturned, wanted))
+    return {name: np.concatenate(values) for name, values in residuals.items()}
 
 
 def mesh_frames(root: Path, seed: int = 0) -> tuple[list[plots.MeshFrame], str]:
@@ -205,7 +206,7 @@ def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:
         "# Dataset card",
         "",
         "Built by headposeplus "
-        + ", ".join(sorted({str(dataset.info["toolkit"]) for dataset in datasets}))
+        + ", ".join(sorted({dataset.info.toolkit for dataset in datasets}))
         + f", after {METHOD} Angles are pitch, yaw and roll in degrees, convention `pyr`, in the RGB camera (x right, "
         "y down, z forward).",
         "",
@@ -214,7 +215,7 @@ def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:
         _labels(datasets, "github"),
     ]
     for dataset in datasets:
-        parts += ["", f"## {dataset.name}", "", WHAT[dataset.name], "", *_facts(dataset)]
+        parts += ["", f"## {dataset.name}", "", WHAT[dataset.name], "", *_facts(dataset.info)]
     parts += ["", "## Pictures"]
     for caption, path in pictures:
         parts += ["", f"![{caption}]({path.name})", "", f"{caption}."]
@@ -233,24 +234,23 @@ def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _facts(dataset: Dataset) -> list[str]:
+def _facts(info: Info) -> list[str]:
     """Return the lines of a dataset's section of the card."""
-    info: dict[str, Any] = dataset.info
-    lines = [f"- parameters: {', '.join(f'{key} {value}' for key, value in info['parameters'].items())}"]
-    if "render_order_from" in info:
-        lines.append(f"- rendering order: {info['parameters']['render_order']}, {info['render_order_from']}")
-    if "face_not_visible" in info:
-        lines.append(f"- frames without a visible face, which are not part of it: {info['face_not_visible']:,}")
-    if "residual" in info:
-        for measure in ("euler", "geodesic"):
-            after, before = info["residual"][measure]["after"], info["residual"][measure]["before"]
+    lines = [f"- parameters: {', '.join(f'{key} {value}' for key, value in info.parameters.to_json().items())}"]
+    if info.render_order_from is not None:
+        lines.append(f"- rendering order: {info.parameters.render_order}, {info.render_order_from}")
+    if info.face_not_visible is not None:
+        lines.append(f"- frames without a visible face, which are not part of it: {info.face_not_visible:,}")
+    if info.residual is not None:
+        for measure, errors in (("euler", info.residual.euler), ("geodesic", info.residual.geodesic)):
+            after, before = errors.after, errors.before
             lines.append(
-                f"- {measure} residual to the Biwi poses in degrees: mean {after['mean']:.2f}, median "
-                f"{after['median']:.2f}, 95th percentile {after['p95']:.2f} (before the turn: mean "
-                f"{before['mean']:.2f}, median {before['median']:.2f}, 95th percentile {before['p95']:.2f})"
+                f"- {measure} residual to the Biwi poses in degrees: mean {after.mean:.2f}, median "
+                f"{after.median:.2f}, 95th percentile {after.p95:.2f} (before the turn: mean "
+                f"{before.mean:.2f}, median {before.median:.2f}, 95th percentile {before.p95:.2f})"
             )
-    lines.append(f"- made from: {', '.join(SOURCES[key][0] for key in MADE_FROM[dataset.name])}")
-    left_out = info["left_out"]
-    lines.append(f"- damaged raw files left out: {len(left_out):,}{', listed in dataset.json' if left_out else ''}")
-    lines.append(f"- content: SHA-256 `{info['content_sha256']}`")
+    lines.append(f"- made from: {', '.join(SOURCES[key][0] for key in MADE_FROM[info.name])}")
+    listed = ", listed in dataset.json" if info.left_out else ""
+    lines.append(f"- damaged raw files left out: {len(info.left_out):,}{listed}")
+    lines.append(f"- content: SHA-256 `{info.content_sha256}`")
     return lines

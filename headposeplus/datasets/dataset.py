@@ -1,22 +1,24 @@
-"""Reading built datasets: a folder with ``dataset.json`` and HDF5 shards."""
+"""Reading built datasets: a folder with ``dataset.json`` and HDF5 shards. No other module opens a shard to read it."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import h5py
 import numpy as np
 
+from headposeplus.datasets.info import Info, read_info
 from headposeplus.errors import DatasetError
-from headposeplus.files import content_hash, read_json
+from headposeplus.faults import Fault
+from headposeplus.images import Image, decode
 from headposeplus.rotations import Floats
 
-SCHEMA = 2
-INFO = "dataset.json"
 BACKGROUNDS = "backgrounds.h5"
-NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
+Shard: TypeAlias = h5py.File  # open, to be read
 
 
 class MissingShardError(DatasetError):
@@ -25,12 +27,7 @@ class MissingShardError(DatasetError):
 
 def damaged(path: Path, error: Exception) -> DatasetError:
     """Return what to raise where a shard cannot be read."""
-    return DatasetError(f"{path}: damaged shard ({error}); delete it and build again")
-
-
-def content_sha256(info: dict[str, Any]) -> str:
-    """Return the hash of what a dataset holds, from its description: of its shards or parts, and backgrounds."""
-    return content_hash([info["shards"], info.get("joined"), info.get("backgrounds_sha256")])
+    return DatasetError(Fault(f"damaged shard ({error})", "delete it and build again", path))
 
 
 def unpack_mask(bits: np.ndarray, size: int) -> np.ndarray:
@@ -42,17 +39,96 @@ class Dataset(NamedTuple):
     """A built dataset: its folder and what its ``dataset.json`` says."""
 
     folder: Path
-    info: dict[str, Any]
+    info: Info
 
     @property
     def name(self) -> str:
-        """One of :data:`NAMES`."""
-        return str(self.info["name"])
+        """One of :data:`headposeplus.datasets.info.NAMES`."""
+        return self.info.name
 
     @property
     def size(self) -> int:
         """The crops' side in pixels."""
-        return int(self.info["parameters"]["size"])
+        return self.info.parameters.size
+
+    @property
+    def rendered(self) -> bool:
+        """Whether its images are rendered heads, which come with their foreground."""
+        return self.name != "biwi+"
+
+    @property
+    def backgrounds(self) -> Path:
+        """The file of backgrounds for rendered heads; absent where SynHead came without any."""
+        return self.folder.parent / "synhead+" / BACKGROUNDS
+
+    def parts(self) -> list[Dataset]:
+        """Return the datasets that hold the rows: itself, or those that SynHead++ joins.
+
+        Raises
+        ------
+        DatasetError
+            If one of those is missing, or was built again since they were joined.
+        """
+        if not self.info.joins:
+            return [self]
+        parts = [open_dataset(self.folder.parent / name) for name in self.info.joins]
+        if [part.info.content_sha256 for part in parts] != self.info.joined:
+            what = "its parts were built again since"
+            raise DatasetError(Fault(what, "build with both raw datasets once more", self.folder))
+        return parts
+
+
+class Layout(NamedTuple):
+    """Where the rows of a dataset lie: row ``starts[i]`` is the first of the shard at ``paths[i]``, none is empty.
+
+    ``starts`` (shards + 1,) ends in the number of rows, ``size`` is the crops' side in pixels, and ``rendered`` says
+    whether there are masks.
+    """
+
+    paths: list[Path]
+    starts: np.ndarray
+    size: int
+    rendered: bool
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return int(self.starts[-1])
+
+    @property
+    def mask_bytes(self) -> int:
+        """What the packed mask of a crop takes."""
+        return (self.size**2 + 7) // 8
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What all rows take, decoded, with their masks."""
+        return self.rows * (3 * self.size**2 + self.rendered * self.mask_bytes)
+
+    def locate(self, row: int) -> tuple[int, int]:
+        """Return the number of the shard that holds a row, and the row's number in it."""
+        shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return shard, row - int(self.starts[shard])
+
+
+class Crop(NamedTuple):
+    """A crop as it is stored: its id, its shard, its encoded bytes (n,), and its packed mask, where there is one."""
+
+    id: str
+    shard: Path
+    encoded: np.ndarray
+    bits: np.ndarray | None
+    size: int
+
+    @property
+    def image(self) -> Image:
+        """The decoded crop (size, size, 3), RGB; raises ImageError if it is damaged."""
+        return decode(self.encoded)
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """Where the head is (size, size), bool; None where the whole image was recorded."""
+        return None if self.bits is None else unpack_mask(self.bits, self.size)
 
 
 def open_dataset(folder: Path) -> Dataset:
@@ -63,60 +139,74 @@ def open_dataset(folder: Path) -> Dataset:
     DatasetError
         If there is none, it is of another schema, or a shard is missing.
     """
-    path = folder / INFO
-    if not path.exists():
-        raise DatasetError(f"{path}: no such file; build the dataset first: hpp build-datasets --help")
-    info = read_json(path, "the description of a dataset")
-    try:
-        fitting = info["schema"] == SCHEMA and info["name"] in NAMES and int(info["parameters"]["size"]) > 0
-        fitting &= isinstance(info["content_sha256"], str) and all(int(shard["rows"]) >= 0 for shard in info["shards"])
-    except (KeyError, TypeError, ValueError):
-        fitting = False
-    if not fitting:
-        raise DatasetError(f"{path}: expected a dataset of schema {SCHEMA}; build it again with this version")
-    for shard in info["shards"]:
-        if not (folder / shard["file"]).exists():
-            raise MissingShardError(f"{folder / shard['file']}: the shard is missing; build again to restore it")
+    info = read_info(folder)
+    for shard in info.shards:
+        path = folder / shard.file
+        if not path.exists():
+            raise MissingShardError(Fault("the shard is missing", "build again to restore it", path))
     return Dataset(folder, info)
 
 
-def parts(dataset: Dataset) -> list[Dataset]:
-    """Return the datasets that hold the rows: itself, or those that SynHead++ joins.
+def layout_of(dataset: Dataset) -> Layout:
+    """Return where the rows of a dataset lie; raises DatasetError if it joins crops of different sizes."""
+    parts = dataset.parts()
+    sizes = {part.size for part in parts}
+    if len(sizes) != 1:
+        what = f"joins datasets with crops of {sizes} pixels"
+        raise DatasetError(Fault(what, "build them with one `size`", dataset.folder))
+    shards = [(part.folder / shard.file, shard.rows) for part in parts for shard in part.info.shards if shard.rows]
+    starts = np.cumsum([0] + [rows for _, rows in shards])
+    return Layout([path for path, _ in shards], starts, sizes.pop(), dataset.rendered)
 
-    Raises
-    ------
-    DatasetError
-        If one of those was built again since they were joined.
+
+def shard_file(path: Path) -> Shard:
+    """Return an open shard, to be closed; it has no chunk cache, which would read a megabyte for each crop."""
+    return h5py.File(path, "r", rdcc_nbytes=0)
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Shard]:
+    """Yield an open shard; whatever cannot be read of it is a DatasetError.
+
+    It is closed again after each visit, so no process inherits it.
     """
-    if not dataset.info.get("joins"):
-        return [dataset]
-    found = [open_dataset(dataset.folder.parent / name) for name in dataset.info["joins"]]
-    if [part.info["content_sha256"] for part in found] != dataset.info["joined"]:
-        raise DatasetError(
-            f"{dataset.folder}: its parts were built again since; build with both raw datasets once more"
-        )
-    return found
+    try:
+        with shard_file(path) as file:
+            yield file
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise damaged(path, error) from error
 
 
-def read_fields(dataset: Dataset, *names: str) -> Iterator[dict[str, np.ndarray]]:
+def read_offset(file: Shard, rows: int) -> np.ndarray:
+    """Return where in a shard's ``image/bytes`` each crop begins, and the last one ends (rows + 1,)."""
+    offset: np.ndarray = file["image/offset"][...]
+    if offset.shape != (rows + 1,):
+        raise ValueError(f"{len(offset) - 1} rows where {rows} were expected")
+    return offset
+
+
+def read_fields(dataset: Dataset, *names: str, optional: tuple[str, ...] = ()) -> Iterator[dict[str, np.ndarray]]:
     """Yield the named fields of each shard, whole, in order; texts come as str.
+
+    Those of ``optional`` come only from the shards that have them.
 
     Raises
     ------
     DatasetError
         If a shard is damaged or lacks a field.
     """
-    for part in parts(dataset):
-        for shard in part.info["shards"]:
-            path = part.folder / shard["file"]
-            if not shard["rows"]:
+    for part in dataset.parts():
+        for shard in part.info.shards:
+            if not shard.rows:
                 continue
-            try:
-                with h5py.File(path, "r") as file:
-                    fields = {name: file[name][...] for name in names}
-            except (OSError, KeyError) as error:
-                raise damaged(path, error) from error
-            yield {k: v.astype("U") if v.dtype.kind == "S" else v for k, v in fields.items()}
+            with open_shard(part.folder / shard.file) as file:
+                wanted = [*names, *(name for name in optional if name in file)]
+                fields = {name: file[name][...] for name in wanted}
+            yield {name: _text(values) for name, values in fields.items()}
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    return values.astype("U") if values.dtype.kind == "S" else values
 
 
 def read_labels(dataset: Dataset) -> tuple[np.ndarray, Floats]:
@@ -127,18 +217,42 @@ def read_labels(dataset: Dataset) -> tuple[np.ndarray, Floats]:
     return np.concatenate([s["id"] for s in shards]), np.concatenate([s["label/rotation"] for s in shards])
 
 
-def read_row(dataset: Dataset, file: str, rng: np.random.Generator) -> dict[str, Any]:
-    """Return image bytes, packed mask (or None), rotation and id of a random row of one shard."""
-    path = dataset.folder / file
+def read_crops(dataset: Dataset, rows: np.ndarray) -> Iterator[Crop]:
+    """Yield the crops of rows (n,), in their order; each shard is opened once where the rows are sorted.
+
+    Raises
+    ------
+    DatasetError
+        If a shard is damaged, or the dataset joins crops of different sizes.
+    """
+    layout = layout_of(dataset)
+    places = (layout.locate(int(row)) for row in rows)
+    for shard, of_shard in itertools.groupby(places, key=lambda place: place[0]):
+        path = layout.paths[shard]
+        with open_shard(path) as file:
+            offset = read_offset(file, int(layout.starts[shard + 1] - layout.starts[shard]))
+            ids = file["id"][...]
+            for _, row in of_shard:
+                encoded = file["image/bytes"][offset[row] : offset[row + 1]]
+                bits = file["mask/bits"][row] if layout.rendered else None
+                yield Crop(ids[row].decode(), path, encoded, bits, layout.size)
+
+
+def read_backgrounds(dataset: Dataset) -> np.ndarray:
+    """Return the decoded backgrounds (b, 2 size, 2 size, 3) for a dataset's heads; none where there is no file.
+
+    Raises
+    ------
+    DatasetError
+        If the file is damaged.
+    """
+    path, side = dataset.backgrounds, 2 * dataset.size
+    if not path.exists():
+        return np.zeros((0, side, side, 3), np.uint8)
     try:
-        with h5py.File(path, "r") as shard:
-            index = int(rng.integers(shard["id"].shape[0]))
-            start, end = shard["image/offset"][index : index + 2]
-            return {
-                "image": shard["image/bytes"][start:end],
-                "mask": shard["mask/bits"][index] if "mask" in shard else None,
-                "rotation": shard["label/rotation"][index],
-                "id": shard["id"][index].decode(),
-            }
+        with h5py.File(path, "r") as file:
+            data, offset = file["image/bytes"][...], file["image/offset"][...]
     except (OSError, KeyError) as error:
-        raise damaged(path, error) from error
+        what = f"damaged backgrounds ({error})"
+        raise DatasetError(Fault(what, "delete the file and build again", path)) from error
+    return np.stack([decode(data[start:end]) for start, end in itertools.pairwise(offset)])

@@ -6,18 +6,18 @@ All rotations and angles are of the RGB camera, as in the datasets.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pandas as pd
 import tomli_w
 
 from headposeplus import __version__
-from headposeplus.datasets.dataset import Dataset, damaged, open_dataset, parts, read_fields, unpack_mask
+from headposeplus.datasets.dataset import Crop, Dataset, open_dataset, read_crops, read_fields
 from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault, shown
 from headposeplus.files import whole_or_absent, write_bytes, write_text
 from headposeplus.images import PNG
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS
@@ -28,7 +28,7 @@ from headposeplus.tasks import progress
 
 BOX_COLUMNS = ["x", "y", "width", "height"]
 # Fields that only some datasets have, and their columns.
-_MORE = {
+_OPTIONAL = {
     "box_source": "box_source",
     "source": "source",
     "turn": "turn",
@@ -43,7 +43,7 @@ def _chosen(dataset: Dataset, subset: Subset | None) -> np.ndarray:
     """Return which rows (n,) of a dataset to export, bool; raises DatasetError if there are none."""
     ids = [fields["id"] for fields in read_fields(dataset, "id")]
     if not ids:
-        raise DatasetError(f"{dataset.folder}: the dataset is empty")
+        raise DatasetError(Fault("the dataset is empty", file=dataset.folder))
     rows = np.full(sum(map(len, ids)), subset is None)
     if subset is not None:
         rows[select(subset, np.concatenate(ids))] = True
@@ -51,14 +51,14 @@ def _chosen(dataset: Dataset, subset: Subset | None) -> np.ndarray:
 
 
 def _selected(
-    dataset: Dataset, rows: np.ndarray, names: Callable[[Dataset], list[str]]
-) -> Iterator[tuple[Dataset, dict[str, np.ndarray], np.ndarray]]:
-    """Yield of each shard its part of the dataset, the fields ``names`` of that, and which rows (n,) are wanted."""
+    dataset: Dataset, rows: np.ndarray, *names: str, optional: tuple[str, ...] = ()
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the id and other fields of each shard, of those of its rows that are to be exported."""
     start = 0
-    for part in parts(dataset):
-        for fields in read_fields(part, "id", *names(part)):
-            yield part, fields, rows[start : start + len(fields["id"])]
-            start += len(fields["id"])
+    for fields in read_fields(dataset, "id", *names, optional=optional):
+        mine = rows[start : start + len(fields["id"])]
+        start += len(mine)
+        yield {name: values[mine] for name, values in fields.items()}
 
 
 def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> int:
@@ -75,15 +75,12 @@ def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> in
         If the dataset is empty or damaged, or lacks a frame of the subset.
     """
     rows = _chosen(dataset, subset)
-    found = [
-        {name: values[mine] for name, values in fields.items()}
-        for _, fields, mine in _selected(dataset, rows, lambda _: ["label/rotation", "label/pyr", "box"])
-    ]
+    shards = list(_selected(dataset, rows, "label/rotation", "label/pyr", "box"))
     ids, rotations, angles, boxes = (
-        np.concatenate([fields[name] for fields in found]) for name in ("id", "label/rotation", "label/pyr", "box")
+        np.concatenate([fields[name] for fields in shards]) for name in ("id", "label/rotation", "label/pyr", "box")
     )
     images = ids
-    if dataset.name == "biwi+":
+    if not dataset.rendered:
         images = np.array([f"{name[5:7]}/frame_{name[8:13]}_rgb.png" for name in ids.tolist()])
         order = np.argsort(images)
         images, rotations, angles, boxes = images[order], rotations[order], angles[order], boxes[order]
@@ -92,18 +89,6 @@ def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> in
         # An open file, since NumPy appends .npz to a name.
         np.savez(file, images=images, pyr=angles, ypr=yaw_first, bbox=boxes.astype(np.int32))
     return len(images)
-
-
-def _more(part: Dataset) -> list[str]:
-    """Return which of the fields that only some datasets have are in this one."""
-    for shard in part.info["shards"]:
-        if shard["rows"]:
-            try:
-                with h5py.File(part.folder / shard["file"], "r") as file:
-                    return [name for name in _MORE if name in file]
-            except OSError as error:
-                raise damaged(part.folder / shard["file"], error) from error
-    return []
 
 
 def export_csv(dataset: Dataset, path: Path, subset: Subset | None = None) -> int:
@@ -118,21 +103,22 @@ def export_csv(dataset: Dataset, path: Path, subset: Subset | None = None) -> in
         If the dataset is empty or damaged, or lacks a frame of the subset.
     """
     if path.suffix == ".toml":
-        raise DatasetError(f"{path}: expected a name for a CSV; the TOML beside it takes the ending .toml")
+        what = "expected a name for a CSV"
+        raise DatasetError(Fault(what, "the TOML beside it takes the ending .toml", path))
     rows = _chosen(dataset, subset)
     tables = []
-    labels = ["subject", "label/pyr", "label/rotation", "box"]
-    for _, fields, mine in _selected(dataset, rows, lambda part: labels + _more(part)):
+    labels = ("subject", "label/pyr", "label/rotation", "box")
+    for fields in _selected(dataset, rows, *labels, optional=tuple(_OPTIONAL)):
         columns = {"id": fields["id"], "subject": fields["subject"]}
         columns |= dict(zip(ANGLE_COLUMNS, fields["label/pyr"].T, strict=True))
         columns |= dict(zip(MATRIX_COLUMNS, fields["label/rotation"].reshape(-1, 9).T, strict=True))
         columns |= dict(zip(BOX_COLUMNS, fields["box"].T, strict=True))
-        columns |= {column: fields[name] for name, column in _MORE.items() if name in fields}
-        tables.append(pd.DataFrame(columns)[mine])
+        columns |= {column: fields[name] for name, column in _OPTIONAL.items() if name in fields}
+        tables.append(pd.DataFrame(columns))
     table = pd.concat(tables, ignore_index=True)
     about = {
         "dataset": dataset.name,
-        "dataset_sha256": dataset.info["content_sha256"],
+        "dataset_sha256": dataset.info.content_sha256,
         "rows": len(table),
         "ids_sha256": manifest.ids_sha256(table["id"]),
         "subset": subset.name if subset else "",
@@ -158,32 +144,26 @@ def export_images(dataset: Dataset, folder: Path, subset: Subset | None = None) 
     DatasetError
         If the dataset is empty or damaged, or lacks a frame of the subset.
     """
-    rows = _chosen(dataset, subset)
-    with progress(int(rows.sum()), "images", "image") as bar:
-        for part, fields, mine in _selected(dataset, rows, _image_fields):
-            for index in np.flatnonzero(mine).tolist():
-                _write_image(folder, part, fields, index)
-                bar.update()
-    return int(rows.sum())
+    rows = np.flatnonzero(_chosen(dataset, subset))
+    with progress(len(rows), "images", "image") as bar:
+        for crop in read_crops(dataset, rows):
+            _write_crop(folder, crop)
+            bar.update()
+    return len(rows)
 
 
-def _image_fields(part: Dataset) -> list[str]:
-    return ["image/bytes", "image/offset"] + ([] if part.name == "biwi+" else ["mask/bits"])
-
-
-def _write_image(folder: Path, part: Dataset, fields: dict[str, np.ndarray], index: int) -> None:
-    name = str(fields["id"][index])
-    first, last = fields["image/offset"][index : index + 2]
-    data = fields["image/bytes"][first:last].tobytes()
+def _write_crop(folder: Path, crop: Crop) -> None:
+    data = crop.encoded.tobytes()
     kind = _KINDS.get(data[:2])
-    # A name becomes a path: nothing but what a build gives may.
-    if kind is None or not _ID.fullmatch(name):
-        raise DatasetError(f"{part.folder}: the shard with {name[:60]!r} is damaged; delete it and build again")
-    write_bytes(folder / f"{name}{kind}", data)
-    if "mask/bits" in fields:
-        mask = unpack_mask(fields["mask/bits"][index], part.size)
+    # An id becomes a path: only what a build writes may become one.
+    if kind is None or not _ID.fullmatch(crop.id):
+        what = f"the shard with {shown(crop.id)} is damaged"
+        raise DatasetError(Fault(what, "delete it and build again", crop.shard))
+    write_bytes(folder / f"{crop.id}{kind}", data)
+    mask = crop.mask
+    if mask is not None:
         encoded = cv2.imencode(".png", mask * np.uint8(255), PNG)[1]
-        write_bytes(folder / f"{name}_mask.png", encoded.tobytes())
+        write_bytes(folder / f"{crop.id}_mask.png", encoded.tobytes())
 
 
 def export(folder: Path, out: Path, subset: str | None = None, manifest_file: Path | None = None) -> str:
@@ -198,7 +178,8 @@ def export(folder: Path, out: Path, subset: str | None = None, manifest_file: Pa
     """
     writers = {".npz": export_npz, ".csv": export_csv, "": export_images}
     if out.suffix not in writers:
-        raise DatasetError(f"{out}: expected a file that ends in .npz or .csv, or a folder's name for the images")
+        what = "expected a file that ends in .npz or .csv, or a folder's name for the images"
+        raise DatasetError(Fault(what, file=out))
     chosen = find(subset, manifest_file) if subset else None
     count = writers[out.suffix](open_dataset(folder), out, chosen)
     of = f" of {chosen.name} ({chosen.sha256[:8]})" if chosen else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from headposeplus.boxes.geometry import projected
-from headposeplus.datasets.dataset import Dataset, parts, read_row, unpack_mask
+from headposeplus.datasets.dataset import Dataset, layout_of, read_crops, read_labels
+from headposeplus.datasets.info import Residuals
 from headposeplus.files import whole_or_absent
-from headposeplus.images import Image, crop, crop_matrix, decode
+from headposeplus.images import Image, crop, crop_matrix
 from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.rotations import ANGLES, Floats, from_matrix
@@ -43,19 +44,17 @@ def draw_pose(image: Image, rotation: Floats) -> Image:
 
 def _sample(dataset: Dataset, count: int, rng: np.random.Generator) -> list[Image]:
     """Return crops spread over a dataset; each is drawn with its pose, on grey where the background is cut."""
+    layout, (_, rotations) = layout_of(dataset), read_labels(dataset)
+    shards, size = len(layout.paths), layout.size
+    chosen = rng.permutation(shards)[:count] if shards >= count else rng.integers(shards, size=count)
+    rows = np.array([rng.integers(*layout.starts[shard : shard + 2]) for shard in np.sort(chosen)])
     tiles: list[Image] = []
-    size = dataset.size
-    filled = [(part, shard["file"]) for part in parts(dataset) for shard in part.info["shards"] if shard["rows"]]
-    chosen = rng.permutation(len(filled))[:count] if len(filled) >= count else rng.integers(len(filled), size=count)
-    for index in np.sort(chosen):
-        part, file = filled[index]
-        row = read_row(part, file, rng)
-        image = decode(row["image"])
-        if row["mask"] is not None:
-            mask = unpack_mask(row["mask"], size)
+    for row, stored in zip(rows, read_crops(dataset, rows), strict=True):
+        image, mask = stored.image, stored.mask
+        if mask is not None:
             image = np.where(mask[..., None], image, np.uint8(128))
         tile = cv2.resize(image, (144, 144), interpolation=cv2.INTER_AREA if size > 144 else cv2.INTER_CUBIC)
-        tiles.append(draw_pose(tile, row["rotation"]))
+        tiles.append(draw_pose(tile, rotations[row]))
     return tiles
 
 
@@ -68,7 +67,7 @@ def sample_crops(datasets: list[Dataset], path: Path, seed: int = 0, columns: in
         tiles = _sample(dataset, rows * columns, rng)
         sheet = np.concatenate([np.concatenate(tiles[i * columns : (i + 1) * columns], axis=1) for i in range(rows)])
         axes.imshow(sheet)
-        axes.set_title(f"{dataset.name}  ({dataset.info['rows']:,} images)", loc="left", fontsize=15)
+        axes.set_title(f"{dataset.name}  ({dataset.info.rows:,} images)", loc="left", fontsize=15)
         axes.axis("off")
     figure.suptitle("Crops and their poses: right (red), down (green) and out of the face (blue)", fontsize=13)
     save(figure, path)
@@ -116,31 +115,32 @@ def histograms(labels: dict[str, Floats], path: Path) -> None:
     save(figure, path)
 
 
-def residuals(found: dict[str, Floats], report: dict[str, Any], path: Path) -> None:
+def residuals(curves: dict[str, Floats], report: Residuals, path: Path) -> None:
     """Draw what remains between SynBiwi+ and the Biwi poses, PNG.
 
-    ``found`` holds the residuals (n,) of :func:`headposeplus.datasets.card.read_residuals`, in degrees, and ``report``
-    the statistics of :func:`headposeplus.build.match.residuals`, by head and by sequence.
+    ``curves`` holds the residuals (n,) of :func:`headposeplus.datasets.card.read_residuals`, in degrees, and
+    ``report`` their statistics by head and by sequence.
     """
     figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
     top, bottom = figure.subplots(2, 2)
     titles = {"euler": "mean Euler error", "geodesic": "geodesic error"}
     for axes, (measure, title) in zip(top, titles.items(), strict=True):
         for key, name, colour in (("", "after the turn", TARGET_COLOUR), ("_before", "before it", "#9aa3ad")):
-            values = np.sort(found[measure + key])
+            values = np.sort(curves[measure + key])
             axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour, lw=2, label=name)
-        limit = max(np.percentile(found[f"{measure}_before"], 99), 1e-3)
+        limit = max(np.percentile(curves[f"{measure}_before"], 99), 1e-3)
         axes.set(xlabel=f"{title} to the Biwi pose (degrees)", xlim=(0, limit), ylim=(0, 1.01))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.legend(loc="lower right")
     top[0].set_ylabel("share of images below")
-    for axes, (part, title) in zip(bottom, (("by_sequence", "Biwi sequence"), ("by_head", "head")), strict=True):
-        names = list(report[part])
+    parts = ((report.by_sequence, "Biwi sequence"), (report.by_head, "head"))
+    for axes, (part, title) in zip(bottom, parts, strict=True):
+        names = list(part)
         for measure, offset, colour in (("euler", -0.2, TARGET_COLOUR), ("geodesic", 0.2, SOURCE_COLOUR)):
-            statistics = [report[part][name][measure] for name in names]
+            statistics = [getattr(part[name], measure) for name in names]
             at = np.arange(len(names)) + offset
-            axes.bar(at, [s["mean"] for s in statistics], 0.38, color=colour, label=f"{titles[measure]}, mean")
-            axes.scatter(at, [s["p95"] for s in statistics], s=60, c=colour, marker="_", label="95th percentile")
+            axes.bar(at, [s.mean for s in statistics], 0.38, color=colour, label=f"{titles[measure]}, mean")
+            axes.scatter(at, [s.p95 for s in statistics], s=60, c=colour, marker="_", label="95th percentile")
         axes.set_xticks(range(len(names)), names, fontsize=8)
         axes.set(xlabel=title, ylabel="degrees")
         axes.margins(y=0.25)

@@ -1,4 +1,4 @@
-"""Built datasets on disk: a folder with ``dataset.json`` and HDF5 shards.
+"""Writing built datasets: a folder with ``dataset.json`` and HDF5 shards.
 
 A shard holds ``image/bytes`` (the encoded crops end to end), ``image/offset`` (n + 1), ``mask/bits`` (the
 packed foreground, of rendered images only), ``label/rotation`` (n, 3, 3), ``label/pyr`` (n, 3) in degrees,
@@ -15,12 +15,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
+import msgspec
 import numpy as np
 
 from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault
 from headposeplus.files import whole_or_absent
 from headposeplus.rotations import Floats, from_matrix
 
@@ -54,8 +56,21 @@ class Origin(NamedTuple):
     raw: str
 
 
+class Turned(NamedTuple):
+    """What only SynBiwi+ says of a sample.
+
+    ``source`` is the id of the SynHead image, ``turn`` its turn in the image plane, ``geodesic`` and ``euler`` are
+    what remains to the Biwi pose, all in degrees.
+    """
+
+    source: str
+    turn: float
+    geodesic: float
+    euler: float
+
+
 class Row(NamedTuple):
-    """One sample on its way into a shard; ``extra`` holds the fields that only SynBiwi+ has."""
+    """One sample on its way into a shard: its encoded image, its foreground, and its labels."""
 
     id: str
     subject: str
@@ -64,7 +79,33 @@ class Row(NamedTuple):
     rotation: Floats
     box: Floats
     box_source: str
-    extra: dict[str, Any]
+    turned: Turned | None = None
+
+
+class ShardReport(NamedTuple):
+    """What became of a shard: its rows, how many boxes come from each source, and the raw files left out.
+
+    ``hidden`` is the number of SynHead frames that show no face; None in the other datasets.
+    """
+
+    rows: int
+    boxes: dict[str, int]
+    left_out: list[Fault]
+    hidden: int | None = None
+
+
+class _StoredReport(msgspec.Struct, omit_defaults=True):
+    """A report as a shard holds it."""
+
+    rows: int
+    left_out: list[str]
+    boxes: dict[str, int]
+    face_not_visible: int | None = None
+
+
+def relative(fault: Fault, raw: Path) -> str:
+    """Return a fault of a raw copy as a line, with paths relative to its parent: wherever it lies, the text is one."""
+    return str(fault).replace(f"{raw.parent}/", "")
 
 
 class ShardWriter:
@@ -87,12 +128,14 @@ class ShardWriter:
         if len(self._rows) == CHUNK_ROWS:
             self._flush()
 
-    def finish(self, report: dict[str, Any]) -> None:
-        """Write the last rows and the shard's report, which a resumed build reads back."""
+    def finish(self, report: ShardReport, raw: Path) -> None:
+        """Write the last rows and the shard's report, which a resumed build reads back; ``raw`` is the raw copy."""
         self._flush()
         self._append("image/offset", self._offset)
         self._file.attrs["options"], self._file.attrs["raw"] = self._origin
-        self._file.attrs["report"] = json.dumps(report, sort_keys=True)
+        lines = [relative(fault, raw) for fault in report.left_out]
+        stored = _StoredReport(report.rows, lines, report.boxes, report.hidden)
+        self._file.attrs["report"] = json.dumps(msgspec.to_builtins(stored), sort_keys=True)
         self._file.attrs["rows"] = self.count
 
     def _append(self, name: str, values: np.ndarray) -> None:
@@ -111,9 +154,8 @@ class ShardWriter:
         rows = self._rows
         if not rows:
             return
-        if shutil.disk_usage(Path(self._file.filename).parent).free < _RESERVE + 2 * sum(
-            len(row.image) for row in rows
-        ):
+        needed = _RESERVE + 2 * sum(len(row.image) for row in rows)
+        if shutil.disk_usage(Path(self._file.filename).parent).free < needed:
             raise OSError(errno.ENOSPC, "No space left on device")
         ends = self._offset[-1] + np.cumsum([len(row.image) for row in rows])
         self._offset = np.concatenate((self._offset, ends))
@@ -127,9 +169,11 @@ class ShardWriter:
         self._append("subject", np.array([row.subject for row in rows], "S8"))
         self._append("box", np.stack([row.box for row in rows]).astype(np.int32))
         self._append("box_source", np.array([row.box_source for row in rows], "S24"))
-        for name in rows[0].extra:
-            values = [row.extra[name] for row in rows]
-            self._append(name, np.array(values, _TEXT if isinstance(values[0], str) else np.float64))
+        if turned := [row.turned for row in rows if row.turned is not None]:
+            self._append("source", np.array([image.source for image in turned], _TEXT))
+            self._append("turn", np.array([image.turn for image in turned], np.float64))
+            self._append("residual/geodesic", np.array([image.geodesic for image in turned], np.float64))
+            self._append("residual/euler", np.array([image.euler for image in turned], np.float64))
         self._rows = []
 
 
@@ -145,7 +189,14 @@ def shard_name(index: int, count: int) -> str:
     return f"shard-{index:05d}-of-{count:05d}.h5"
 
 
-def read_report(path: Path, origin: Origin) -> dict[str, Any] | None:
+def write_backgrounds(path: Path, encoded: list[np.ndarray]) -> None:
+    """Write encoded images to the file that lies beside SynHead+'s shards."""
+    with whole_or_absent(path) as temporary, h5py.File(temporary, "w") as file:
+        file["image/bytes"] = np.concatenate(encoded)
+        file["image/offset"] = np.concatenate(([0], np.cumsum([len(data) for data in encoded])))
+
+
+def read_report(path: Path, origin: Origin) -> ShardReport | None:
     """Return the report of a finished shard; None if it has to be built.
 
     That is where there is none, where the raw data have changed, and where files were left out: they may
@@ -160,10 +211,14 @@ def read_report(path: Path, origin: Origin) -> dict[str, Any] | None:
         return None
     try:
         with h5py.File(path, "r") as file:
-            found = Origin(file.attrs["options"], file.attrs["raw"])
-            report: dict[str, Any] = json.loads(file.attrs["report"])
+            built_from = Origin(file.attrs["options"], file.attrs["raw"])
+            stored = msgspec.json.decode(file.attrs["report"], type=_StoredReport)
     except (OSError, KeyError, ValueError) as error:
-        raise DatasetError(f"{path}: damaged shard ({error}); delete it and run the same command again") from error
-    if found.options != origin.options:
-        raise DatasetError(f"{path.parent}: was built with other options; choose another --out or delete the folder")
-    return None if found.raw != origin.raw or report["left_out"] else report
+        what, mend = f"damaged shard ({error})", "delete it and run the same command again"
+        raise DatasetError(Fault(what, mend, path)) from error
+    if built_from.options != origin.options:
+        what, mend = "was built with other options", "choose another `out` or delete the folder"
+        raise DatasetError(Fault(what, mend, path.parent))
+    if built_from.raw != origin.raw or stored.left_out:
+        return None
+    return ShardReport(stored.rows, stored.boxes, [], stored.face_not_visible)

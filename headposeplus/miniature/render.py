@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headposeplus.errors import HeadposeError
-from headposeplus.miniature.heads import Mesh
+from headposeplus.miniature.solids import Mesh
 
 try:
     from embreex.mesh_construction import TriangleMesh
@@ -53,7 +53,9 @@ def make_scene(mesh: Mesh) -> Scene:
     return Scene(tree, mesh.triangles, attributes, float(np.linalg.norm(mesh.vertices, axis=1).max()))
 
 
-def _rays(scene: Scene, centre: np.ndarray, camera: np.ndarray, width: int, height: int):  # type: ignore[no-untyped-def]
+def _rays(
+    scene: Scene, centre: np.ndarray, camera: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels inside the mesh's bounding sphere and their rays in the camera's frame."""
     f, cx, cy = camera[0, 0], camera[0, 2], camera[1, 2]
     reach = f * scene.radius / max(centre[2] - scene.radius, 1.0)
@@ -97,10 +99,10 @@ def render(
     turn = rotation.astype(np.float32)
     origin = (-rotation.T @ centre).astype(np.float32)
     directions = np.ascontiguousarray(rays @ turn)
-    found = scene.tree.run(np.broadcast_to(origin, rays.shape).copy(), directions, output=1)  # type: ignore[attr-defined]
-    hit = np.flatnonzero(found["primID"] >= 0)
-    u, v, depth = found["u"][hit], found["v"][hit], found["tfar"][hit]
-    corners = scene.triangles[found["primID"][hit]]
+    met = scene.tree.run(np.broadcast_to(origin, rays.shape).copy(), directions, output=1)  # type: ignore[attr-defined]
+    hit = np.flatnonzero(met["primID"] >= 0)
+    u, v, depth = met["u"][hit], met["v"][hit], met["tfar"][hit]
+    corners = scene.triangles[met["primID"][hit]]
     weights = np.stack((1 - u - v, u, v), -1)
     values = np.einsum("nk,nkc->nc", weights, scene.attributes[corners])
     normals = values[:, :3] / np.maximum(np.linalg.norm(values[:, :3], axis=1, keepdims=True), 1e-6)

@@ -16,14 +16,18 @@ import pandas as pd
 
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
+from headposeplus.faults import Fault
 from headposeplus.files import read_json, write_bytes, write_json, write_text
 from headposeplus.images import PNG
-from headposeplus.miniature.heads import Mesh, body_mesh, draw_identity, head_mesh
+from headposeplus.miniature.heads import body_mesh, head_mesh
+from headposeplus.miniature.people import draw_identity
 from headposeplus.miniature.poses import SCALES, Motion, Scale, biwi_motion, hidden_order, track_angles
 from headposeplus.miniature.render import Light, Scene, cast, make_scene, render
 from headposeplus.miniature.scenery import Sensor, room
+from headposeplus.miniature.solids import Mesh
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.biwi import Calibration, Pose
+from headposeplus.raw.source import Source
 from headposeplus.rotations import Floats, from_matrix, to_matrix
 from headposeplus.tasks import run_tasks
 
@@ -34,6 +38,15 @@ _DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
 # The joint about which a head turns, in the head's frame: between neck and shoulders.
 _NECK = np.array([0.0, 84.0, 65.0])
 _SYNHEAD_FOCAL, _SYNHEAD_DISTANCE = 1.9, 800.0
+BIWI, SYNHEAD = "hpdb", "synhead2_release"  # the folders of the two copies
+
+
+class _Track(NamedTuple):
+    """A track of SynHead: its group, its number as written, and its angles (n, 3) as its file has them."""
+
+    group: str
+    name: str
+    angles: Floats
 
 
 class _Sequence(NamedTuple):
@@ -48,7 +61,7 @@ class _Head(NamedTuple):
     scale: Scale
     seed: int
     head: str
-    tracks: list[tuple[str, str, Floats]]
+    tracks: list[_Track]
 
 
 def _camera(focal: float, centre: tuple[float, float], ratio: float) -> Floats:
@@ -72,16 +85,9 @@ def _calibration_text(calibration: Calibration) -> str:
     def rows(values: Floats) -> list[str]:
         return ["".join(f"{value:.7g} " for value in row) for row in np.atleast_2d(values)]
 
-    lines = [
-        *rows(calibration.matrix),
-        " ",
-        *rows(calibration.distortion),
-        " ",
-        *rows(calibration.rotation),
-        " ",
-    ]
-    lines += [*rows(calibration.translation), " ", f"{calibration.width} {calibration.height}"]
-    return "\n".join(lines) + "\n"
+    blocks = (calibration.matrix, calibration.distortion, calibration.rotation, calibration.translation)
+    lines = [line for block in blocks for line in (*rows(block), " ")]
+    return "\n".join([*lines, f"{calibration.width} {calibration.height}"]) + "\n"
 
 
 def _pose_text(pose: Pose) -> str:
@@ -140,7 +146,7 @@ def _paint(image: np.ndarray, depth: np.ndarray, pixels: np.ndarray, z: np.ndarr
 
 def _sequence_is_there(task: _Sequence) -> bool:
     name = str(task.row["unit"])
-    folder, masks = task.out / "hpdb" / name, task.out / "head_pose_masks" / name
+    folder, masks = task.out / BIWI / name, task.out / "head_pose_masks" / name
     ends = ("_rgb.png", "_depth.bin", "_pose.txt")
     stems = [f"frame_{number:05d}" for number in biwi_motion(pd.Series(task.row), task.scale.frames, task.seed).numbers]
     wanted = [folder / f"{stem}{end}" for stem in stems for end in ends]
@@ -151,7 +157,7 @@ def _sequence_is_there(task: _Sequence) -> bool:
 def _write_sequence(task: _Sequence) -> None:
     scale, row = task.scale, pd.Series(task.row)
     name, group = str(row["unit"]), str(row["calibration_group"])
-    folder = task.out / "hpdb" / name
+    folder = task.out / BIWI / name
     annotations = task.out / "db_annotations" / name
     masks = task.out / "head_pose_masks" / name
     motion = biwi_motion(row, scale.frames, task.seed)
@@ -181,10 +187,8 @@ def _write_sequence(task: _Sequence) -> None:
         seen = Pose(rgb.rotation.T @ pose.rotation, rgb.rotation.T @ (pose.centre - rgb.translation))
         head_depth = _depth_image(head, seen, depth_camera)
         nearest = np.where((body_depth == 0) | ((head_depth > 0) & (head_depth < body_depth)), head_depth, body_depth)
-        _write_png(
-            masks / f"{stem}_depth_mask.png",
-            ((head_depth > 0) & (nearest == head_depth)).astype(np.uint8) * 255,
-        )
+        mask = (head_depth > 0) & (nearest == head_depth)
+        _write_png(masks / f"{stem}_depth_mask.png", mask.astype(np.uint8) * 255)
         write_bytes(folder / f"{stem}_depth.bin", biwi.encode_depth(nearest))
         write_text(folder / f"{stem}_pose.txt", _pose_text(seen))
         if (name, number) != ("01", 3):  # the real annotations lack this one
@@ -203,11 +207,12 @@ def _depth_image(scene: Scene, pose: Pose, camera: Calibration) -> np.ndarray:
 def _missing_images(task: _Head) -> list[tuple[str, Path, Floats]]:
     """Return group, path and angles of each image of a head that is not there yet."""
     missing = []
-    for group, name, angles in task.tracks:
+    for track in task.tracks:
         # Numbers have no leading zeros, as in real copies: whoever sorts by name is found out.
-        folder = task.out / "synhead2_release" / group / task.head / name
+        folder = task.out / SYNHEAD / track.group / task.head / track.name
         present = {path.name for path in folder.glob("*.png")}
-        missing += [(group, folder / f"{i}.png", a) for i, a in enumerate(angles) if f"{i}.png" not in present]
+        absent = [(f"{i}.png", angles) for i, angles in enumerate(track.angles) if f"{i}.png" not in present]
+        missing += [(track.group, folder / name, angles) for name, angles in absent]
     return missing
 
 
@@ -227,7 +232,7 @@ def _write_head(task: _Head) -> None:
         _write_png(path, square[..., :3] if group == "kinect" else square)
 
 
-def _manifest(real: pd.DataFrame, scale: Scale, motions: dict[str, Motion], tracks: pd.DataFrame) -> pd.DataFrame:
+def _manifest(real: pd.DataFrame, motions: dict[str, Motion], tracks: pd.DataFrame) -> pd.DataFrame:
     rows = real[(real["dataset"] == "biwi") & real["unit"].isin(list(motions))].copy()
     for index, row in rows.iterrows():
         motion = motions[str(row["unit"])]
@@ -240,8 +245,61 @@ def _manifest(real: pd.DataFrame, scale: Scale, motions: dict[str, Motion], trac
     return pd.concat((rows, tracks)).assign(source="hpp miniature").astype({"frames": int})
 
 
-def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> None:
-    """Write ``OUT/hpdb``, ``OUT/synhead2_release`` and the manifest of both, ``OUT/data_manifest.csv``.
+def _start(out: Path, scale_name: str, seed: int) -> None:
+    """Note what miniature ``out`` holds; raises HeadposeError if it holds another, or something else."""
+    about = {"scale": scale_name, "seed": seed, "toolkit": __version__}
+    note = out / "miniature.json"
+    if note.exists():
+        held = read_json(note, "the description of a miniature")
+        if held != about:
+            what = f"holds the miniature {held}, not {about}"
+            raise HeadposeError(Fault(what, "choose another folder or delete it", out))
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HeadposeError(Fault("not empty and not a miniature", "choose another folder", out))
+    write_json(note, about)
+
+
+def _write_tracks(root: Path, scale: Scale, seed: int, rows: pd.DataFrame, motions: dict[str, Motion]) -> list[_Track]:
+    """Write the angles of SynHead's tracks and return them.
+
+    ``rows`` are the manifest's of Biwi, by sequence, and ``motions`` those of the miniature's sequences: a track of
+    the group ``BIWI`` follows each.
+    """
+    order = hidden_order(seed)
+    tracks = []
+    for number, group in enumerate(synhead.GROUPS):
+        for index in range(scale.tracks[number]):
+            name, motion = f"{index:02d}", None
+            if number == 0:
+                sequence = scale.sequences[index]
+                name = f"{int(sequence) - 1:02d}"
+                in_depth = _rgb_calibration(str(rows.loc[sequence, "calibration_group"]), scale).rotation.T
+                motion = from_matrix(in_depth @ to_matrix(motions[sequence].smoothed))
+            angles = track_angles(number, index, scale.poses[number], motion, order, seed)
+            # What is rendered are the numbers that the file holds.
+            text = "".join("{:.6f},{:.6f},{:.6f}\n".format(*row) for row in angles)
+            write_text(root / group / f"{name}.csv", text)
+            written = np.array([[float(cell) for cell in line.split(",")] for line in text.splitlines()])
+            tracks.append(_Track(group, name, written))
+    return tracks
+
+
+def _write_backgrounds(folder: Path, scale: Scale, seed: int) -> None:
+    for index in range(scale.backgrounds):
+        path = folder / f"a{index:02d}.{'jpg' if index % 3 else 'png'}"
+        if not path.exists():
+            picture = room(np.random.default_rng([seed, 7, index]), scale.width, scale.height)
+            encoded = cv2.imencode(path.suffix, np.rint(picture[..., ::-1] * 255).astype(np.uint8))[1]
+            write_bytes(path, encoded.tobytes())
+
+
+def source_of(out: Path, seed: int = 0) -> Source:
+    """Return the raw copies of the miniature in ``out``, to build datasets from."""
+    return Source(out / BIWI, out / SYNHEAD, manifest=out / manifest.FILE_NAME, seed=seed)
+
+
+def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> Source:
+    """Write ``OUT/hpdb``, ``OUT/synhead2_release`` and the manifest of both, ``OUT/data_manifest.csv``; return them.
 
     Raises
     ------
@@ -249,52 +307,25 @@ def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> None:
         If ``out`` holds another miniature, or something else.
     """
     scale = SCALES[scale_name]
-    about = {"scale": scale_name, "seed": seed, "toolkit": __version__}
-    note = out / "miniature.json"
-    if note.exists():
-        found = read_json(note, "the description of a miniature")
-        if found != about:
-            raise HeadposeError(f"{out}: holds the miniature {found}, not {about}; choose another folder or delete it")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise HeadposeError(f"{out}: not empty and not a miniature; choose another folder")
-    write_json(note, about)
-
-    real, order = manifest.read(), hidden_order(seed)
+    _start(out, scale_name, seed)
+    real = manifest.read()
     by_unit = real[real["dataset"] == "biwi"].set_index("unit", drop=False)
     rows = [by_unit.loc[name] for name in scale.sequences]
     motions = {str(row["unit"]): biwi_motion(row, scale.frames, seed) for row in rows}
 
-    root = out / "synhead2_release"
-    tracks = []
-    for number, group in enumerate(synhead.GROUPS):
-        for index in range(scale.tracks[number]):
-            motion = None
-            if number == 0:
-                row = by_unit.loc[scale.sequences[index]]
-                in_depth = _rgb_calibration(str(row["calibration_group"]), scale).rotation.T
-                smoothed = motions[scale.sequences[index]].smoothed
-                motion = from_matrix(in_depth @ to_matrix(smoothed))
-                name = f"{int(scale.sequences[index]) - 1:02d}"
-            else:
-                name = f"{index:02d}"
-            angles = track_angles(number, index, scale.poses[number], motion, order, seed)
-            # What is rendered are the numbers that the file holds.
-            text = "".join("{:.6f},{:.6f},{:.6f}\n".format(*row) for row in angles)
-            write_text(root / group / f"{name}.csv", text)
-            tracks.append((group, name, np.array([[float(v) for v in line.split(",")] for line in text.splitlines()])))
-    table = pd.DataFrame([{"dataset": "synhead", "group": g, "unit": n, "frames": len(a)} for g, n, a in tracks])
-    table = _manifest(real, scale, motions, table.reindex(columns=list(manifest.COLUMNS)))
+    root = out / SYNHEAD
+    tracks = _write_tracks(root, scale, seed, by_unit, motions)
+    table = pd.DataFrame(
+        [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in tracks],
+        columns=list(manifest.COLUMNS),
+    )
+    table = _manifest(real, motions, table)
     write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
+    _write_backgrounds(root / "background", scale, seed)
 
-    for index in range(scale.backgrounds):
-        path = root / "background" / f"a{index:02d}.{'jpg' if index % 3 else 'png'}"
-        if not path.exists():
-            rng = np.random.default_rng([seed, 7, index])
-            picture = room(rng, scale.width, scale.height)
-            encoded = cv2.imencode(path.suffix, np.rint(picture[..., ::-1] * 255).astype(np.uint8))[1]
-            write_bytes(path, encoded.tobytes())
     heads = [_Head(out, scale, seed, head, tracks) for head in synhead.HEADS]
     run_tasks(_write_head, [task for task in heads if _missing_images(task)], jobs, "SynHead heads")
     sequences = [_Sequence(out, scale, seed, dict(row)) for row in rows]
     missing = [task for task in sequences if not _sequence_is_there(task)]
     run_tasks(_write_sequence, missing, jobs, "Biwi sequences")
+    return source_of(out, seed)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,24 +151,24 @@ def list_frames(root: Path, sequence: str) -> tuple[list[Frame], list[Fault]]:
     return frames, faults
 
 
-def _numbers(path: Path, rows: int, columns: int | None, what: str) -> list[Floats]:
+def _numbers(path: Path, rows: int, columns: int | None, expected: str) -> list[Floats]:
     """Return the non-blank lines of a text file as arrays, checked for their count and finite numbers."""
     try:
         lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
     except OSError as error:
-        raise RawDataError(unreadable(path, error, what)) from error
+        raise RawDataError(unreadable(path, error, expected)) from error
     except UnicodeDecodeError as error:
-        raise RawDataError(Fault(f"not a text file; expected {what}", file=path)) from error
+        raise RawDataError(Fault(f"not a text file; expected {expected}", file=path)) from error
     try:
         values = [np.array([float(word) for word in line]) for line in lines]
     except ValueError as error:
-        raise RawDataError(Fault(f"{error}; expected {what}", file=path)) from error
+        raise RawDataError(Fault(f"{error}; expected {expected}", file=path)) from error
     shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
     if shaped and not all(np.isfinite(row).all() for row in values):
-        raise RawDataError(Fault(f"expected {what}, found numbers that are not finite", file=path))
+        raise RawDataError(Fault(f"expected {expected}, found numbers that are not finite", file=path))
     if not shaped:
         found = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
-        raise RawDataError(Fault(f"expected {what}, found {found}", file=path))
+        raise RawDataError(Fault(f"expected {expected}, found {found}", file=path))
     return values
 
 
@@ -216,10 +216,11 @@ def read_depth_camera(root: Path, sequence: str) -> Calibration:
 
 def _read_calibration(path: Path) -> Calibration:
     """Return what a calibration file says, of whichever sequence: :func:`open_sequence` checks that."""
-    what = "a calibration: K, distortion, R, T and the image size"
-    rows = _numbers(path, 9, None, what)
-    if [len(row) for row in rows] != [3, 3, 3, 4, 3, 3, 3, 3, 2]:
-        raise RawDataError(Fault(f"expected {what}, found rows of {[len(row) for row in rows]} numbers", file=path))
+    expected = "a calibration: K, distortion, R, T and the image size"
+    rows = _numbers(path, 9, None, expected)
+    lengths = [len(row) for row in rows]
+    if lengths != [3, 3, 3, 4, 3, 3, 3, 3, 2]:
+        raise RawDataError(Fault(f"expected {expected}, found rows of {lengths} numbers", file=path))
     rotation = _checked_rotation(np.stack(rows[4:7]), path)
     return Calibration(np.stack(rows[:3]), rows[3], rotation, rows[7], int(rows[8][0]), int(rows[8][1]))
 
@@ -336,19 +337,17 @@ def fingerprint(root: Path, name: str) -> str:
 Rotations = dict[str, tuple[np.ndarray, Floats]]
 
 
-def _rotations(sequences: Iterable[tuple[str, Iterable[tuple[Frame, Pose | Fault]]]]) -> Rotations:
-    found = {}
-    for name, poses in sequences:
-        readable = [(frame.number, pose.rotation) for frame, pose in poses if isinstance(pose, Pose)]
-        if readable:
-            numbers, rotations = zip(*readable, strict=True)
-            found[name] = np.array(numbers), np.stack(rotations)
-    return found
+def _stacked(poses: list[tuple[Frame, Pose | Fault]]) -> tuple[np.ndarray, Floats]:
+    """Return the frame numbers (n,) and rotations (n, 3, 3) of the poses that can be read."""
+    readable = [(frame.number, pose.rotation) for frame, pose in poses if isinstance(pose, Pose)]
+    numbers, rotations = [number for number, _ in readable], [rotation for _, rotation in readable]
+    return np.array(numbers, np.int64), np.array(rotations).reshape(-1, 3, 3)
 
 
 def depth_rotations(root: Path) -> Rotations:
     """Return the frame numbers (n,) and depth-camera rotations (n, 3, 3) of each sequence, of what can be read."""
-    return _rotations((name, depth_poses(list_frames(root, name)[0])) for name in sequences(root))
+    rotations = {name: _stacked(list(depth_poses(list_frames(root, name)[0]))) for name in sequences(root)}
+    return {name: of_frames for name, of_frames in rotations.items() if len(of_frames[0])}
 
 
 def rgb_rotations(root: Path, groups: Mapping[str, str]) -> tuple[Rotations, list[Fault]]:
@@ -356,21 +355,16 @@ def rgb_rotations(root: Path, groups: Mapping[str, str]) -> tuple[Rotations, lis
 
     ``groups`` is each sequence's calibration group by the manifest.
     """
-    faults: list[Fault] = []
-
-    def readable(sequence: Sequence) -> Iterator[tuple[Frame, Pose | Fault]]:
-        for frame, pose in sequence.poses():
-            if isinstance(pose, Fault):
-                faults.append(pose)
-            yield frame, pose
-
-    opened = []
+    rotations, faults = {}, []
     for name in sequences(root):
         try:
-            opened.append(open_sequence(root, name, groups.get(name, "")))
+            poses = list(open_sequence(root, name, groups.get(name, "")).poses())
         except RawDataError as error:
             faults.append(error.fault)
-    return _rotations((sequence.name, readable(sequence)) for sequence in opened), faults
+            continue
+        faults += [pose for _, pose in poses if isinstance(pose, Fault)]
+        rotations[name] = _stacked(poses)
+    return {name: of_frames for name, of_frames in rotations.items() if len(of_frames[0])}, faults
 
 
 def read_depth(path: Path) -> np.ndarray:

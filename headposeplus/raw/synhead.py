@@ -65,14 +65,14 @@ def find_root(folder: Path) -> Path:
 
 def groups(root: Path) -> dict[str, Path]:
     """Return the folders of the groups present, by the group's name; raises RawDataError if ``root`` is unreadable."""
-    found = {_ALIASES.get(path.name, path.name): path for path in listing(root) if os.path.isdir(path)}
-    return {group: found[group] for group in GROUPS if group in found}
+    folders = {_ALIASES.get(path.name, path.name): path for path in listing(root) if os.path.isdir(path)}
+    return {group: folders[group] for group in GROUPS if group in folders}
 
 
 def group_tracks(group: str, folder: Path) -> list[Track]:
     """Return the tracks of a group, by number; raises RawDataError if its folder cannot be listed."""
-    found = [Track(group, p.stem, p) for p in listing(folder) if p.suffix == ".csv" and p.stem.isdigit()]
-    return sorted(found, key=lambda track: int(track.name))
+    files = [path for path in listing(folder) if path.suffix == ".csv" and path.stem.isdigit()]
+    return sorted((Track(group, path.stem, path) for path in files), key=lambda track: int(track.name))
 
 
 def tracks(root: Path) -> list[Track]:
@@ -83,10 +83,10 @@ def tracks(root: Path) -> list[Track]:
 def heads(root: Path) -> list[str]:
     """Return the heads of which any group holds images; raises RawDataError if there is none."""
     folders = groups(root).values()
-    found = [head for head in HEADS if any(os.path.isdir(folder / head) for folder in folders)]
-    if not found:
+    present = [head for head in HEADS if any(os.path.isdir(folder / head) for folder in folders)]
+    if not present:
         raise RawDataError(Fault(f"no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group", file=root))
-    return found
+    return present
 
 
 def read_angles(track: Track) -> Floats:
@@ -97,13 +97,13 @@ def read_angles(track: Track) -> Floats:
     RawDataError
         If a row has not three finite numbers; the message says which.
     """
-    what = "a row a frame: pitch,yaw,roll in degrees, without a header"
+    expected = "a row a frame: pitch,yaw,roll in degrees, without a header"
     try:
         lines = track.csv.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise RawDataError(unreadable(track.csv, error, what)) from error
+        raise RawDataError(unreadable(track.csv, error, expected)) from error
     except UnicodeDecodeError as error:
-        raise RawDataError(Fault(f"not a text file; expected {what}", file=track.csv)) from error
+        raise RawDataError(Fault(f"not a text file; expected {expected}", file=track.csv)) from error
     while lines and not lines[-1].strip():
         lines.pop()
     rows = []
@@ -113,10 +113,10 @@ def read_angles(track: Track) -> Floats:
         except ValueError:
             row = []
         if len(row) != 3 or not np.isfinite(row).all():
-            raise RawDataError(Fault(f"expected {what}; found {line[:60]!r}", file=track.csv, rows=(number,)))
+            raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", file=track.csv, rows=(number,)))
         rows.append(row)
     if not rows:
-        raise RawDataError(Fault(f"empty; expected {what}", file=track.csv))
+        raise RawDataError(Fault(f"empty; expected {expected}", file=track.csv))
     return np.array(rows)
 
 
@@ -153,7 +153,7 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
 
 
 class Copy(NamedTuple):
-    """A raw SynHead as found, looked through once: half a million files take a while.
+    """What a raw SynHead holds, looked through once: half a million files take a while.
 
     Attributes
     ----------
@@ -209,7 +209,7 @@ def look_through(root: Path) -> Copy:
     RawDataError
         If no track has images that go with its angles.
     """
-    found = heads(root)
+    present = heads(root)
     angles: dict[Track, Floats] = {}
     folders, names, faults = {}, {}, []
     for track in tracks(root):
@@ -218,7 +218,7 @@ def look_through(root: Path) -> Copy:
         except RawDataError as error:
             faults.append(error.fault)
             continue
-        for head in found:
+        for head in present:
             if not os.path.isdir(track.images_folder(head)):
                 continue
             try:
@@ -232,7 +232,7 @@ def look_through(root: Path) -> Copy:
     if not usable:
         why = f"; the first fault: {faults[0]}" if faults else ""
         raise RawDataError(Fault(f"no track with images; expected {LAYOUT}{why}", file=root))
-    used = [head for head in found if any((track, head) in folders for track in usable)]
+    used = [head for head in present if any((track, head) in folders for track in usable)]
     hashes = {track: sha256(track.csv) for track in usable}
     return Copy(root, usable, used, angles, hashes, folders, names, faults)
 

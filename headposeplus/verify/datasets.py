@@ -5,19 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from headposeplus.datasets.dataset import (
-    BACKGROUNDS,
-    INFO,
-    NAMES,
-    Dataset,
-    MissingShardError,
-    content_sha256,
-    open_dataset,
-    parts,
-    read_fields,
-)
+from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, MissingShardError, open_dataset, read_fields
+from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError, ImageError
 from headposeplus.files import read_json, sha256
 from headposeplus.images import decode
@@ -55,7 +47,7 @@ def _open(folder: Path, lines: list[str]) -> Dataset | None:
     try:
         return open_dataset(folder)
     except MissingShardError:  # each is told when it is read
-        return Dataset(folder, read_json(folder / INFO, "the description of a dataset"))
+        return Dataset(folder, read_info(folder))
     except HeadposeError as error:
         lines.append(str(error))
         return None
@@ -115,11 +107,11 @@ def _check_description(dataset: Dataset, lines: list[str]) -> None:
     """Add fault lines on what ``dataset.json`` says of itself, and on files that it does not name."""
     folder, info = dataset.folder, dataset.info
     content = content_sha256(info)
-    if info["content_sha256"] != content:
+    if info.content_sha256 != content:
         lines.append(f"{folder / INFO}: changed since the build: expected the content_sha256 {content}, found "
-                     f"{info['content_sha256']}; {BUILD_AGAIN}")  # fmt: skip
-    named = {shard["file"] for shard in info["shards"]}
-    named |= {BACKGROUNDS} if info.get("backgrounds_sha256") else set()
+                     f"{info.content_sha256}; {BUILD_AGAIN}")  # fmt: skip
+    named = {shard.file for shard in info.shards}
+    named |= {BACKGROUNDS} if info.backgrounds_sha256 else set()
     lines += [
         f"{path}: not named in dataset.json, so of another or a stopped build; delete it"
         for path in listing(folder)
@@ -130,28 +122,28 @@ def _check_description(dataset: Dataset, lines: list[str]) -> None:
 def _check_dataset(dataset: Dataset, deep: bool, lines: list[str], bar: Any) -> tuple[Report, np.ndarray, Floats]:
     """Return the row of a dataset that holds pixels, and the ids (n,) and rotations (n, 3, 3) of its whole shards."""
     info, folder = dataset.info, dataset.folder
-    unit: Report = {"name": dataset.name, "folder": str(folder), "rows": info.get("rows"), "bytes": 0, "hashes": 0,
-                    "shards": len(info["shards"]), "shards_damaged": 0}  # fmt: skip
+    unit: Report = {"name": dataset.name, "folder": str(folder), "rows": info.rows, "bytes": 0, "hashes": 0,
+                    "shards": len(info.shards), "shards_damaged": 0}  # fmt: skip
     names = ("id", "label/rotation", "label/pyr", *(("image/bytes", "image/offset") if deep else ()))
     found: list[dict[str, np.ndarray]] = []
-    for shard in info["shards"]:
-        path = folder / shard["file"]
+    for shard in info.shards:
+        path = folder / shard.file
         before = len(lines)
-        if _same_hash(path, shard.get("sha256"), unit, lines) and shard["rows"]:
+        if _same_hash(path, shard.sha256, unit, lines) and shard.rows:
             try:
-                fields = next(read_fields(Dataset(folder, {"shards": [shard]}), *names))
-                more = _check_labels(fields, shard["rows"], path)
+                fields = next(read_fields(Dataset(folder, msgspec.structs.replace(info, shards=[shard])), *names))
+                more = _check_labels(fields, shard.rows, path)
                 found += [] if more else [{name: fields[name] for name in names[:2]}]
                 lines += [*more, *(_check_crops(fields, dataset.size, path) if deep else ())]
             except DatasetError as error:
                 lines.append(str(error))
         unit["shards_damaged"] += len(lines) > before
         bar.update()
-    if info.get("backgrounds_sha256"):
-        _same_hash(folder / BACKGROUNDS, info["backgrounds_sha256"], unit, lines)
-    listed = sum(int(shard["rows"]) for shard in info["shards"])
-    if listed != info.get("rows"):
-        lines.append(f"{folder / INFO}: says {info.get('rows')} rows, but its shards have {listed}; build again")
+    if info.backgrounds_sha256:
+        _same_hash(folder / BACKGROUNDS, info.backgrounds_sha256, unit, lines)
+    listed = sum(shard.rows for shard in info.shards)
+    if listed != info.rows:
+        lines.append(f"{folder / INFO}: says {info.rows} rows, but its shards have {listed}; build again")
     ids = np.concatenate([np.zeros(0, "U1"), *(fields["id"] for fields in found)])
     rotations = np.concatenate([np.zeros((0, 3, 3)), *(fields["label/rotation"] for fields in found)])
     unique, counts = np.unique(ids, return_counts=True)
@@ -161,7 +153,7 @@ def _check_dataset(dataset: Dataset, deep: bool, lines: list[str], bar: Any) -> 
     if len(ids):
         unit["labels"] = statistics(rotations)
     for key, value in unit.get("labels", {}).items():
-        said = info.get("labels", {}).get(key)
+        said = info.labels.get(key)
         if not unit["shards_damaged"] and (said is None or np.abs(np.subtract(said, value)).max() > LABEL_TOLERANCE):
             lines.append(f"{folder / INFO}: says that the labels' {key} is {said}, but it is "
                          f"{np.round(value, 4).tolist()} {DEGREES}; build again")  # fmt: skip
@@ -170,11 +162,12 @@ def _check_dataset(dataset: Dataset, deep: bool, lines: list[str], bar: Any) -> 
 
 def _check_union(union: Dataset, units: list[Report], rotations: dict[str, Floats], lines: list[str]) -> Report:
     """Return the row of a dataset that joins others, whose own rows and rotations are given."""
-    unit: Report = {"name": union.name, "folder": str(union.folder), "rows": union.info.get("rows"), "bytes": 0,
+    unit: Report = {"name": union.name, "folder": str(union.folder), "rows": union.info.rows, "bytes": 0,
                     "hashes": 0, "shards": 0, "shards_damaged": 0}  # fmt: skip
-    joined = [one for one in units if one["name"] in union.info["joins"]]
+    joins = union.info.joins or []
+    joined = [one for one in units if one["name"] in joins]
     try:
-        rows = sum(part.info["rows"] for part in parts(union))
+        rows = sum(part.info.rows for part in union.parts())
     except MissingShardError:  # told with the part
         return unit
     except HeadposeError as error:
@@ -182,7 +175,7 @@ def _check_union(union: Dataset, units: list[Report], rotations: dict[str, Float
         return unit
     if rows != unit["rows"]:
         lines.append(f"{union.folder / INFO}: says {unit['rows']} rows, but its parts have {rows}; build again")
-    if len(joined) == len(union.info["joins"]) and rows and not any(one["shards_damaged"] for one in joined):
+    if len(joined) == len(joins) and rows and not any(one["shards_damaged"] for one in joined):
         unit["labels"] = statistics(np.concatenate([rotations[one["name"]] for one in joined]))
     return unit
 
@@ -229,10 +222,10 @@ def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = Fa
     units: list[Report] = []
     compared: Report = {}
     rotations: dict[str, Floats] = {}
-    with progress(sum(len(dataset.info["shards"]) for dataset in datasets.values()), "built datasets", "shard") as bar:
+    with progress(sum(len(dataset.info.shards) for dataset in datasets.values()), "built datasets", "shard") as bar:
         for name, dataset in datasets.items():  # a union comes after its parts
             _check_description(dataset, lines)
-            if dataset.info.get("joins"):
+            if dataset.info.joins:
                 units.append(_check_union(dataset, units, rotations, lines))
                 continue
             unit, ids, rotations[name] = _check_dataset(dataset, deep, lines, bar)
@@ -246,8 +239,8 @@ def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = Fa
         if unit["name"] == "synhead++" and "labels" in unit:
             compared["synhead++"] = {"found": unit["labels"], "published": PUBLISHED_SYNHEAD_PP}
     if "synbiwi+" in datasets and "biwi+" in datasets:
-        matched = datasets["synbiwi+"].info.get("matched_sha256")
-        if matched != datasets["biwi+"].info["content_sha256"]:
+        matched = datasets["synbiwi+"].info.matched_sha256
+        if matched != datasets["biwi+"].info.content_sha256:
             warnings.append(f"{datasets['synbiwi+'].folder}: was matched with another Biwi+ than that beside it; build "
                             "with both raw datasets")  # fmt: skip
     return begin(manifest_file, deep) | {

@@ -34,7 +34,7 @@ def test_results_come_in_order_and_errors_come_through(jobs):
 
 
 def test_a_killed_worker_is_told():
-    with pytest.raises(HeadposeError, match=r"tasks: a worker process was killed.*lower --jobs"):
+    with pytest.raises(HeadposeError, match=r"tasks: a worker process was killed.*lower `jobs`"):
         run_tasks(die_at_three, range(7), 2, "tasks")
 
 

@@ -5,6 +5,7 @@ import threading
 
 import cv2
 import h5py
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,7 @@ from benchmark.loaders import open as opening
 from benchmark.loaders.memory import free_memory
 from benchmark.loaders.open import GPU_SHARE, RAM_SHARE, STORES, choose, open_store
 from benchmark.loaders.stream import StreamStore, _runs
-from benchmark.training import draws as draws_room
-from benchmark.training.draws import cumulative, draw
+from benchmark.training.draws import cumulative, draw, endless
 from benchmark.upkeep import bench_loader
 from headposeplus.datasets.dataset import open_dataset, read_labels, unpack_mask
 from headposeplus.errors import DatasetError, TrainingError
@@ -50,9 +50,9 @@ def by_h5py(folder, *names):
 
 def agree(batches, plan, crops, masks):
     """Check batches against the rows of a plan."""
-    found = list(batches)
-    assert len(found) == len(plan)
-    for rows, (a, b) in zip(plan, found, strict=True):
+    received = list(batches)
+    assert len(received) == len(plan)
+    for rows, (a, b) in zip(plan, received, strict=True):
         assert a.dtype == torch.uint8 and (a.numpy() == crops[rows]).all()
         assert (b is None) == (masks is None)
         assert b is None or (b.dtype == torch.uint8 and (b.numpy() == masks[rows]).all())
@@ -120,8 +120,8 @@ def test_several_iterators_at_once_and_abandoned_ones(built, monkeypatch, kind):
         agree(batches, plan, crops, masks)
 
     before = threading.active_count()
-    endless = draws_room.endless(np.random.default_rng(0), len(store), 16)
-    abandoned, never_begun = store.batches(endless), store.batches(plans[0])
+    unending = endless(np.random.default_rng(0), len(store), 16)
+    abandoned, never_begun = store.batches(unending), store.batches(plans[0])
     next(abandoned), next(abandoned)
     del abandoned, never_begun
     assert threading.active_count() == before
@@ -227,7 +227,7 @@ def test_a_long_decode_shows_how_far_it_is(built, monkeypatch, capfd):
 
 def test_datasets_that_cannot_be_opened(built, tmp_path):
     dataset = open_dataset(built[0] / "biwi+")
-    bare = dataset._replace(info=dataset.info | {"shards": []})
+    bare = dataset._replace(info=msgspec.structs.replace(dataset.info, shards=[]))
     with pytest.raises(DatasetError, match=r"biwi\+: the dataset is empty"):
         open_store(bare, CPU)
 
@@ -269,7 +269,7 @@ def test_batches_are_composed_as_by_hand_under_every_store(built, backgrounds, m
     folder, _ = built
     dataset = open_dataset(folder / "synhead++")
     rows = np.array([0, 5, 17, 17, 700, 3])
-    found = []
+    composed = []
     for kind in KINDS:
         source = compose.load_source(dataset, CPU, kind)
         rows[-1] = len(source.store) - 1
@@ -291,8 +291,8 @@ def test_batches_are_composed_as_by_hand_under_every_store(built, backgrounds, m
         target = composer.target(crops)
         expected = (crops.numpy() / 255 - IMAGE_MEAN) / IMAGE_STD
         assert target.permute(0, 2, 3, 1).numpy() == pytest.approx(expected, abs=1e-5)
-        found.append(images)
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+        composed.append(images)
+    assert torch.equal(composed[0], composed[1]) and torch.equal(composed[0], composed[2])
     _, labels = read_labels(dataset)
     assert source.angles == pytest.approx(from_matrix(labels), abs=1e-9)
     # Mask and crop are aligned: the colours inside are the head's own, those outside were bled.
@@ -334,11 +334,11 @@ def test_sampler_draws_by_the_stated_probabilities():
     assert np.bincount(drawn, minlength=6) / 20_000 == pytest.approx(probabilities, abs=0.012)
     assert (drawn == np.random.default_rng(0).choice(6, 20_000, p=probabilities)).all()
     assert (cumulative(probabilities * 7) == summed).all()
-    batches = draws_room.endless(np.random.default_rng(0), 7, 3)
+    batches = endless(np.random.default_rng(0), 7, 3)
     seen = np.concatenate([next(batches) for _ in range(7)])
     assert (np.bincount(seen) == 3).all()
     with pytest.raises(TrainingError, match="lower --batch"):
-        next(draws_room.endless(np.random.default_rng(0), 7, 8))
+        next(endless(np.random.default_rng(0), 7, 8))
 
 
 def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch):
@@ -386,16 +386,16 @@ def test_stores_on_a_gpu(built, monkeypatch, kind):
     composers = compose.Composer(source, device, 1), compose.Composer(on_cpu, CPU, 1)
     plan = [np.random.default_rng(i).integers(0, len(source.store), 33) for i in range(40)]
     kept = []
-    for rows, found, expected in zip(plan, source.store.batches(plan), on_cpu.store.batches(plan), strict=True):
-        assert found[0].device.type == found[1].device.type == "cuda"
+    for rows, batch, expected in zip(plan, source.store.batches(plan), on_cpu.store.batches(plan), strict=True):
+        assert batch[0].device.type == batch[1].device.type == "cuda"
         torch.cuda._sleep(1_000_000)  # the device falls behind, so a buffer used again too early would show
-        images, angles = composers[0].source(rows, *found, 3)
-        kept.append((found, expected, images, angles, *composers[1].source(rows, *expected, 3)))
-    for found, expected, images, angles, images_on_cpu, angles_on_cpu in kept:
-        assert torch.equal(found[0].cpu(), expected[0]) and torch.equal(found[1].cpu(), expected[1])
+        images, angles = composers[0].source(rows, *batch, 3)
+        kept.append((batch, expected, images, angles, *composers[1].source(rows, *expected, 3)))
+    for batch, expected, images, angles, images_on_cpu, angles_on_cpu in kept:
+        assert torch.equal(batch[0].cpu(), expected[0]) and torch.equal(batch[1].cpu(), expected[1])
         assert torch.allclose(images.cpu(), images_on_cpu, atol=1e-5) and torch.equal(angles.cpu(), angles_on_cpu)
     before = threading.active_count()
-    abandoned = source.store.batches(draws_room.endless(np.random.default_rng(0), len(source.store), 16))
+    abandoned = source.store.batches(endless(np.random.default_rng(0), len(source.store), 16))
     next(abandoned)
     del abandoned
     assert threading.active_count() == before

@@ -159,9 +159,9 @@ def test_backgrounds_are_those_of_the_benchmarks_training(built, tmp_path, backg
         images, _ = composer.source(indices, *source.store.gather(indices), epoch)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
         expected = (images * std + mean).round().to(torch.uint8)
-        found = torch.stack([dataset[index]["image"] for index in indices])
-        assert (found == expected).all()
-        pictures.append(found)
+        composed = torch.stack([dataset[index]["image"] for index in indices])
+        assert (composed == expected).all()
+        pictures.append(composed)
     assert (pictures[0] != pictures[1]).any()
     plain = HeadPoseDataset(folder / "synhead++")[700]
     assert (pictures[0][1][:, plain["mask"]] == plain["image"][:, plain["mask"]]).all()

@@ -42,7 +42,7 @@ def test_the_page_has_means_and_deviations_of_the_scores(table, built):
         text = f"{sum(mae) / 2:.2f} ± {abs(mae[0] - mae[1]) / np.sqrt(2):.2f}"
         assert any(line.startswith(f"| {method} ") and text in line for line in page.read_text().splitlines())
     assert "MAE in the paper" not in page.read_text()  # the data are not the paper's
-    source = open_dataset(built[0] / "synhead++").info["rows"]
+    source = open_dataset(built[0] / "synhead++").info.rows
     assert about["miniature"] is None and about["data"] == {"source": source, "target": 48}
 
 

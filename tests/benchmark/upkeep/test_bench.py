@@ -35,7 +35,7 @@ def test_bench_build_measures_what_it_says(small, tmp_path, hpp):
 def test_the_bare_pass_reads_the_file_of_each_row(built, tiny):
     out, _ = built
     tasks = bench_build._bare_tasks(out, tiny)
-    rows = sum(open_dataset(out / name).info["rows"] for name in ("biwi+", "synhead+", "synbiwi+"))
+    rows = sum(open_dataset(out / name).info.rows for name in ("biwi+", "synhead+", "synbiwi+"))
     assert sum(len(task.files) for task in tasks) == rows
     assert all(path.exists() for task in tasks for path in task.files)
     fields = next(read_fields(open_dataset(out / "synhead+"), "id"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from headposeplus import images
-from headposeplus.boxes import files as box_files
-from headposeplus.boxes import geometry
-from headposeplus.boxes import review as box_review
-from headposeplus.boxes.suspects import JUMPS, judge, project
+from headposeplus.boxes.files import FIRST_LINE, NOT_DETECTED, correct_boxes, read_boxes
+from headposeplus.boxes.geometry import iou, make_boxes
+from headposeplus.boxes.review import write_review
+from headposeplus.boxes.suspects import JUMPS, judge, project_sequence
 from headposeplus.errors import DatasetError
 from headposeplus.raw import biwi
 
@@ -28,13 +28,14 @@ def squares(*corners, side=100):
 
 
 def table_of(frames, rows, source="dlib-hog", checked=False):
-    return box_files.make([frame.id for frame in frames], np.array(rows), source, checked)
+    return make_boxes([frame.id for frame in frames], np.array(rows), source, checked)
 
 
 def raw_frames(root):
     """The frames of a raw copy and their projected boxes."""
-    found = [project((root, name, "")) for name in biwi.sequences(root)]
-    return [frame for one in found for frame in one.frames], np.concatenate([one.boxes for one in found])
+    sequences = [project_sequence((root, name, "")) for name in biwi.sequences(root)]
+    frames = [frame for sequence in sequences for frame in sequence.frames]
+    return frames, np.concatenate([sequence.boxes for sequence in sequences])
 
 
 def content(page):
@@ -52,9 +53,9 @@ def test_worst_come_first_and_say_why():
     rows[:, 0] += [0, 50, 80, 300, 20, 500]
     table = table_of(frames, rows)
     table.checked[5] = True
-    found = judge(frames, projected, table.where(np.array([0, 1, 2, 3, 5])), None)
-    assert [frames[one.row].number for one in found] == [50, 40, 30, 20, 10, 60]
-    assert [one.kinds for one in found] == [
+    suspicions = judge(frames, projected, table.where(np.array([0, 1, 2, 3, 5])), None)
+    assert [frames[suspicion.row].number for suspicion in suspicions] == [50, 40, 30, 20, 10, 60]
+    assert [suspicion.kinds for suspicion in suspicions] == [
         {"missing"},
         {"disagrees"},
         {"disagrees"},
@@ -62,15 +63,15 @@ def test_worst_come_first_and_say_why():
         set(),
         {"disagrees"},
     ]
-    assert [words(one) for one in found[:5]] == [
+    assert [words(suspicion) for suspicion in suspicions[:5]] == [
         ["no box: the projection is proposed"],
         ["IoU 0.00 with the projection"],
         ["IoU 0.11 with the projection"],  # 20 of 180 columns
         ["IoU 0.33 with the projection"],
         ["IoU 1.00 with the projection"],
     ]
-    assert found[0].box.tolist() == [200, 200, 100, 100] and found[0].other is None
-    assert (found[0].source, found[-1].checked) == ("projected", True)
+    assert suspicions[0].box.tolist() == [200, 200, 100, 100] and suspicions[0].other is None
+    assert (suspicions[0].source, suspicions[-1].checked) == ("projected", True)
 
 
 def test_the_other_file_judges_where_its_detector_found_a_face():
@@ -79,45 +80,47 @@ def test_the_other_file_judges_where_its_detector_found_a_face():
     table = table_of(frames, projected)
     against = table_of(frames[:3], projected[:3], "haar")
     against.boxes[:, 0] += [50, 0, 10]
-    against = against._replace(sources=np.array(["haar", box_files.NOT_DETECTED, "haar"]))
-    found = judge(frames, projected, table, against)
-    assert [one.row for one in found] == [0, 1, 2, 3]
-    assert words(found[0]) == ["IoU 0.33 with haar"] and found[0].other.tolist() == [50, 0, 100, 100]
-    assert words(found[1]) == ["IoU 1.00 with the projection", "the other file's detector found no face"]
-    assert found[1].kinds == {"undetected"} and found[1].score == 0.5
-    assert words(found[3]) == ["IoU 1.00 with the projection"]
+    against = against._replace(sources=np.array(["haar", NOT_DETECTED, "haar"]))
+    suspicions = judge(frames, projected, table, against)
+    assert [suspicion.row for suspicion in suspicions] == [0, 1, 2, 3]
+    assert words(suspicions[0]) == ["IoU 0.33 with haar"] and suspicions[0].other.tolist() == [50, 0, 100, 100]
+    assert words(suspicions[1]) == ["IoU 1.00 with the projection", "the other file's detector found no face"]
+    assert suspicions[1].kinds == {"undetected"} and suspicions[1].score == 0.5
+    assert words(suspicions[3]) == ["IoU 1.00 with the projection"]
 
-    found = judge(frames, projected, table.where(np.array([1, 2, 3])), against)
-    assert words(found[0]) == ["no box: the projection is proposed", "dashed: haar"]
-    assert found[0].box.tolist() == [0, 0, 100, 100] and found[0].other.tolist() == [50, 0, 100, 100]
+    suspicions = judge(frames, projected, table.where(np.array([1, 2, 3])), against)
+    assert words(suspicions[0]) == ["no box: the projection is proposed", "dashed: haar"]
+    assert suspicions[0].box.tolist() == [0, 0, 100, 100] and suspicions[0].other.tolist() == [50, 0, 100, 100]
 
-    undetected = table_of(frames, projected, box_files.NOT_DETECTED)
-    found = judge(frames, projected, undetected, None)
-    assert words(found[0])[1] == "its detector found no face: this is the projection"
+    undetected = table_of(frames, projected, NOT_DETECTED)
+    suspicions = judge(frames, projected, undetected, None)
+    assert words(suspicions[0])[1] == "its detector found no face: this is the projection"
 
 
 def test_a_box_that_jumps_where_the_head_does_not():
     frames = frames_of(11, 12, 13, 14, 15, 30)
     projected = squares((0, 0), (40, 0), (80, 0), (120, 0), (160, 0), (900, 0))  # a fast head, and a gap
     steady = table_of(frames, projected + np.array([8, 4, 0, 0]))
-    assert not [one for one in judge(frames, projected, steady, None) if one.kinds]
+    assert not [suspicion for suspicion in judge(frames, projected, steady, None) if suspicion.kinds]
 
     rows = steady.boxes.copy()
     rows[2, 1] += 60
-    found = judge(frames, projected, table_of(frames, rows), None)
-    jumping = [one for one in found if JUMPS in one.kinds]
-    assert [one.row for one in jumping] == [2] and found[0] == jumping[0]  # its neighbours are not to blame
+    suspicions = judge(frames, projected, table_of(frames, rows), None)
+    jumping = [suspicion for suspicion in suspicions if JUMPS in suspicion.kinds]
+    assert [suspicion.row for suspicion in jumping] == [2]  # its neighbours are not to blame
+    assert suspicions[0] == jumping[0]
     assert "jumps 0.6 widths from 00012" in words(jumping[0])
 
     rows = steady.boxes.copy()
     rows[1] += [-35, -35, 70, 70]  # about the same middle
-    jumping = [one for one in judge(frames, projected, table_of(frames, rows), None) if "jumps" in one.kinds]
-    assert [one.row for one in jumping] == [1] and "1.7 times as wide as in 00011" in words(jumping[0])
+    suspicions = judge(frames, projected, table_of(frames, rows), None)
+    jumping = [suspicion for suspicion in suspicions if "jumps" in suspicion.kinds]
+    assert [suspicion.row for suspicion in jumping] == [1] and "1.7 times as wide as in 00011" in words(jumping[0])
 
     rows = steady.boxes.copy()
     rows[:2, 1] += 60  # a step: nothing tells which side is wrong
-    found = judge(frames, projected, table_of(frames, rows), None)
-    assert {one.row for one in found if "jumps" in one.kinds} == {1, 2}
+    suspicions = judge(frames, projected, table_of(frames, rows), None)
+    assert {suspicion.row for suspicion in suspicions if "jumps" in suspicion.kinds} == {1, 2}
 
 
 def test_page_holds_the_worst_and_counts_the_rest(tiny, tmp_path):
@@ -129,7 +132,7 @@ def test_page_holds_the_worst_and_counts_the_rest(tiny, tmp_path):
     table.checked[20:25] = True
     table = table.where(np.arange(len(frames)) != 30)
     page = tmp_path / "review.html"
-    review = box_review.write_review(table, root, page, limit=5)
+    review = write_review(table, root, page, limit=5)
     assert (review.frames, review.shown, review.missing, review.checked) == (len(frames), 5, 1, 5)
     assert review.disagreeing == 1 and not review.unreadable and not review.strays
     held = content(page)
@@ -138,7 +141,7 @@ def test_page_holds_the_worst_and_counts_the_rest(tiny, tmp_path):
     assert held["cards"][0]["box"] == projected[30].tolist() and held["cards"][0]["source"] == "projected"
     assert not any(card["checked"] for card in held["cards"])
 
-    review = box_review.write_review(table, root, page, limit=1000)
+    review = write_review(table, root, page, limit=1000)
     assert review.shown == len(frames)
     assert [card["checked"] for card in content(page)["cards"]] == [False] * (len(frames) - 5) + [True] * 5
     assert "://" not in page.read_text()  # nothing from outside
@@ -150,7 +153,7 @@ def test_thumbnails_show_the_raw_pixels_of_their_region(tiny, tmp_path):
     rows = projected.copy()
     rows[0] = [-30, -20, 40, 40]  # partly outside
     rows[1] = [5000, 5000, 10, 10]
-    box_review.write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=1000)
+    write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=1000)
     for card in content(tmp_path / "a.html")["cards"]:
         left, top, side = card["region"]
         data = np.frombuffer(base64.b64decode(card["jpeg"]), np.uint8)
@@ -175,7 +178,7 @@ def test_unreadable_frames_are_told_and_make_room(tiny_copy, tmp_path):
     frames[5].pose.write_text("damaged\n")
     shutil.rmtree(tiny_copy / "db_annotations")
     frames[6].pose.unlink()
-    review = box_review.write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=10)
+    review = write_review(table_of(frames, rows), root, tmp_path / "a.html", limit=10)
     assert (review.frames, review.shown, review.disagreeing) == (len(frames) - 3, 10, 0)
     told = "\n".join(map(str, review.unreadable))
     assert (len(review.unreadable), review.strays) == (3, 2)
@@ -189,22 +192,22 @@ def test_unreadable_frames_are_told_and_make_room(tiny_copy, tmp_path):
 def test_boxes_of_other_frames(tiny, tmp_path):
     root = tiny / "hpdb"
     frames, projected = raw_frames(root)
-    other = box_files.make(["biwi/99/00001"], projected[:1], "imported")
+    other = make_boxes(["biwi/99/00001"], projected[:1], "imported")
     with pytest.raises(DatasetError, match=r"the file under review holds no box .* 'biwi/99/00001'; expected ids such"):
-        box_review.write_review(other, root, tmp_path / "a.html")
+        write_review(other, root, tmp_path / "a.html")
     with pytest.raises(DatasetError, match="the file to compare with holds no box"):
-        box_review.write_review(table_of(frames, projected), root, tmp_path / "a.html", against=other)
+        write_review(table_of(frames, projected), root, tmp_path / "a.html", against=other)
     assert not (tmp_path / "a.html").exists()
-    none = box_files.make([], np.empty((0, 4)), "imported")
-    assert box_review.write_review(none, root, tmp_path / "a.html").missing == len(frames)
+    none = make_boxes([], np.empty((0, 4)), "imported")
+    assert write_review(none, root, tmp_path / "a.html").missing == len(frames)
 
 
 def test_same_input_same_bytes_and_nothing_hostile(tiny, tmp_path):
     root = tiny / "hpdb"
     frames, projected = raw_frames(root)
-    table = box_files.make([*(frame.id for frame in frames), HOSTILE], np.vstack((projected, projected[:1])), HOSTILE)
+    table = make_boxes([*(frame.id for frame in frames), HOSTILE], np.vstack((projected, projected[:1])), HOSTILE)
     for jobs in (1, 2):
-        review = box_review.write_review(table, root, tmp_path / f"{jobs}.html", limit=40, jobs=jobs)
+        review = write_review(table, root, tmp_path / f"{jobs}.html", limit=40, jobs=jobs)
     page = (tmp_path / "1.html").read_bytes()
     assert page == (tmp_path / "2.html").read_bytes() and review.strays == 1
     text = page.decode()
@@ -214,7 +217,7 @@ def test_same_input_same_bytes_and_nothing_hostile(tiny, tmp_path):
     held = content(tmp_path / "1.html")
     assert held["strays"] == [HOSTILE] and held["cards"][0]["source"] == HOSTILE
     moved = table._replace(boxes=table.boxes + np.array([1, 0, 0, 0]))
-    box_review.write_review(moved, root, tmp_path / "b.html", limit=40)
+    write_review(moved, root, tmp_path / "b.html", limit=40)
     assert content(tmp_path / "b.html")["key"] != held["key"]  # other boxes, other work to keep
 
 
@@ -234,13 +237,13 @@ def card(browser, name):
 
 def part(browser, name, selector):
     """An element of a card, brought into sight."""
-    found = card(browser, name).find_element("css selector", selector)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-    return found
+    element = card(browser, name).find_element("css selector", selector)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    return element
 
 
 def numbers(browser, name):
-    return [int(one.get_attribute("value")) for one in card(browser, name).find_elements("tag name", "input")]
+    return [int(field.get_attribute("value")) for field in card(browser, name).find_elements("tag name", "input")]
 
 
 def fill(browser, name, column, text):
@@ -258,7 +261,7 @@ def drag(browser, page, name, selector, x, y):
     from selenium.webdriver.common.action_chains import ActionChains
 
     grip, picture = part(browser, name, selector), card(browser, name).find_element("class name", "picture")
-    side = next(one["region"][2] for one in content(page)["cards"] if one["id"] == name)
+    side = next(stored["region"][2] for stored in content(page)["cards"] if stored["id"] == name)
     scale = browser.execute_script("return arguments[0].getBoundingClientRect().width", picture) / side
     moves = ActionChains(browser).move_to_element(grip).click_and_hold()
     moves.move_by_offset(round(x * scale), round(y * scale)).release().perform()
@@ -275,7 +278,7 @@ def text_of(browser, name):
 def visible(browser, choice):
     """The ids of the cards that a filter leaves."""
     browser.find_element("css selector", f"[data-filter={choice}]").click()
-    return {one.get_attribute("data-id") for one in browser.find_elements("css selector", ".card:not([hidden])")}
+    return {shown.get_attribute("data-id") for shown in browser.find_elements("css selector", ".card:not([hidden])")}
 
 
 @pytest.fixture
@@ -285,7 +288,7 @@ def review(tiny, tmp_path):
     rows = projected + np.array([3, 2, 0, -4])
     table = table_of(frames, rows, "imported").where(np.arange(len(frames)) != 5)
     page = tmp_path / "review.html"
-    box_review.write_review(table, tiny / "hpdb", page, against=table_of(frames, projected))
+    write_review(table, tiny / "hpdb", page, against=table_of(frames, projected))
     return page, table, [frame.id for frame in frames], rows.astype(int), projected.astype(int)
 
 
@@ -323,18 +326,18 @@ def test_a_person_drags_types_confirms_and_saves(review, tmp_path, browser):
         (projected[5], "projected"),
     ]
     lines = [f"{ids[i]},{','.join(map(str, box))},{source},yes" for i, (box, source) in enumerate(expected)]
-    assert path.read_text().splitlines() == [box_files.FIRST_LINE, "id,x,y,width,height,source,checked", *lines]
+    assert path.read_text().splitlines() == [FIRST_LINE, "id,x,y,width,height,source,checked", *lines]
 
-    result, moved, added = box_files.correct(table, box_files.read(path))
-    assert (moved, added, result.checked.sum()) == (4, 1, 6)
-    at = box_files.positions(result, np.array(ids[:6]))
+    result, changed, added = correct_boxes(table, read_boxes(path))
+    assert (changed, added, result.checked.sum()) == (4, 1, 6)
+    at = result.positions(np.array(ids[:6]))
     assert result.boxes[at].tolist() == [list(box) for box, _ in expected]
     assert result.sources[at].tolist() == ["corrected"] * 3 + ["imported"] + ["corrected"] * 2
 
     part(browser, ids[7], ".confirm").click()
     assert unsaved(browser)
     browser.find_element("id", "save").click()
-    assert len(box_files.read(saved_file(tmp_path / "saved", 2)).ids) == 7
+    assert len(read_boxes(saved_file(tmp_path / "saved", 2)).ids) == 7
     assert browser.get_log("browser") == []
 
 
@@ -344,15 +347,15 @@ def test_a_box_is_drawn_where_it_is_and_keeps_its_area(review, browser):
 
     page, _, ids, rows, _ = review
     browser.get(page.as_uri())
-    for one in content(page)["cards"][:6]:
-        found = browser.execute_script(
+    for stored in content(page)["cards"][:6]:
+        drawn = browser.execute_script(
             "const [p, b] = ['.picture', '.box'].map((name) => arguments[0].querySelector(name))"
             "  .map((part) => part.getBoundingClientRect());"
             "return [(b.x - p.x) / p.width, (b.y - p.y) / p.height, b.width / p.width, b.height / p.height]",
-            part(browser, one["id"], ".picture").find_element("xpath", ".."),
+            part(browser, stored["id"], ".picture").find_element("xpath", ".."),
         )
-        left, top, side = one["region"]
-        assert np.array(found) * side == pytest.approx(np.array(one["box"]) - [left, top, 0, 0], abs=0.05)
+        left, top, side = stored["region"]
+        assert np.array(drawn) * side == pytest.approx(np.array(stored["box"]) - [left, top, 0, 0], abs=0.05)
 
     drag(browser, page, ids[0], ".handle[data-side=nw]", 45, 45)  # past the other corner
     assert numbers(browser, ids[0]) == [*(rows[0, :2] + rows[0, 2:] - 1), 1, 1]
@@ -376,9 +379,9 @@ def test_a_box_is_drawn_where_it_is_and_keeps_its_area(review, browser):
 def test_a_hostile_file_is_shown_as_text_and_a_phone_needs_no_sideways_scrolling(tiny, tmp_path, browser):
     frames, projected = raw_frames(tiny / "hpdb")
     ids = [*(frame.id for frame in frames), HOSTILE]
-    table = box_files.make(ids, np.vstack((projected, projected[:1])), HOSTILE)
+    table = make_boxes(ids, np.vstack((projected, projected[:1])), HOSTILE)
     page = tmp_path / "review.html"
-    box_review.write_review(table, tiny / "hpdb", page)
+    write_review(table, tiny / "hpdb", page)
     browser.get(page.as_uri())
     assert HOSTILE in card(browser, ids[0]).get_attribute("textContent")
     assert HOSTILE in browser.find_element("id", "footer").get_attribute("textContent")
@@ -405,14 +408,14 @@ def test_a_hostile_file_is_shown_as_text_and_a_phone_needs_no_sideways_scrolling
 def test_a_page_that_may_keep_nothing_still_works(tiny, tmp_path, browser):
     frames, projected = raw_frames(tiny / "hpdb")
     page = tmp_path / "review.html"
-    box_review.write_review(table_of(frames, projected), tiny / "hpdb", page, limit=3)
+    write_review(table_of(frames, projected), tiny / "hpdb", page, limit=3)
     denied = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('denied'); }})"
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": denied})
     browser.get(page.as_uri())
     assert browser.find_element("id", "unkept").is_displayed()
     browser.find_element("class name", "confirm").click()
     browser.find_element("id", "save").click()
-    saved = box_files.read(saved_file(tmp_path / "saved", 1))
+    saved = read_boxes(saved_file(tmp_path / "saved", 1))
     assert saved.ids.tolist() == [content(page)["cards"][0]["id"]] and saved.checked.all()
-    assert geometry.iou(saved.boxes, projected[box_files.positions(table_of(frames, projected), saved.ids)]) == 1
+    assert iou(saved.boxes, projected[table_of(frames, projected).positions(saved.ids)]) == 1
     assert browser.get_log("browser") == []

@@ -4,20 +4,19 @@ import re
 import numpy as np
 import pytest
 
-from headposeplus.boxes import files as box_files
-from headposeplus.boxes import sources as box_sources
+from headposeplus.boxes import sources
 from headposeplus.boxes.compare import (
-    Mapping,
+    BoxMapping,
     apply_mapping,
-    compare,
-    describe,
+    compare_boxes,
+    describe_comparison,
     fit_mapping,
     read_mapping,
     write_mapping,
 )
-from headposeplus.boxes.files import BoxTable
-from headposeplus.boxes.geometry import iou
-from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.boxes.files import NOT_DETECTED, correct_boxes, read_boxes, write_boxes
+from headposeplus.boxes.geometry import BoxTable, iou, make_boxes
+from headposeplus.boxes.sources import MIN_AGREEMENT, detect_faces, project_heads
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.images import read_image
 from headposeplus.raw import biwi
@@ -29,7 +28,7 @@ SEVEN = "# headposeplus boxes 1\nid,x,y,width,height,source,checked\nbiwi/01/000
 def random_table(count, seed=0, source="projected"):
     rng = np.random.default_rng(seed)
     boxes = np.column_stack((rng.integers(-5, 60, (count, 2)), rng.integers(8, 40, (count, 2))))
-    return box_files.make([f"biwi/01/{number:05d}" for number in range(count)], boxes, source)
+    return make_boxes([f"biwi/01/{number:05d}" for number in range(count)], boxes, source)
 
 
 # ---- files
@@ -38,10 +37,10 @@ def random_table(count, seed=0, source="projected"):
 def test_a_file_comes_back_as_it_was(tmp_path):
     table = random_table(9)
     table = BoxTable(table.ids[::-1], table.boxes, np.array(["imported", "dlib-cnn", "a+b"] * 3), np.arange(9) % 2 == 0)
-    box_files.write(tmp_path / "boxes.csv", table)
-    found = box_files.read(tmp_path / "boxes.csv")
+    write_boxes(tmp_path / "boxes.csv", table)
+    again = read_boxes(tmp_path / "boxes.csv")
     order = np.argsort(table.ids)
-    assert all((mine[order] == theirs).all() for mine, theirs in zip(table, found, strict=True))
+    assert all((mine[order] == theirs).all() for mine, theirs in zip(table, again, strict=True))
     lines = (tmp_path / "boxes.csv").read_text().splitlines()
     assert lines[:2] == ["# headposeplus boxes 1", "id,x,y,width,height,source,checked"]
     x, y, width, height = table.boxes[-1]
@@ -53,14 +52,14 @@ def test_the_words_for_checked(tmp_path, checked):
     path, words = tmp_path / "boxes.csv", checked.split(",")
     lines = [f"biwi/01/0000{i},1,2,3,4,{word}" for i, word in enumerate(words)]
     path.write_text("\n".join(["id,x,y,width,height,checked", *lines]))
-    assert box_files.read(path).checked.tolist() == [word in ("1", "True", "yes") for word in words]
+    assert read_boxes(path).checked.tolist() == [word in ("1", "True", "yes") for word in words]
 
 
 @pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff# headposeplus boxes 1\n", "# headposeplus boxes 1\r\n"])
 def test_a_plain_csv_is_read(tmp_path, start):
     path = tmp_path / "boxes.csv"
     path.write_bytes((start + FIVE.replace(",", ", ")).encode())
-    ids, boxes, sources, checked = box_files.read(path)
+    ids, boxes, sources, checked = read_boxes(path)
     assert ids.tolist() == ["biwi/01/00003"] and boxes.tolist() == [[50, 30, 41, 42]]
     assert sources.tolist() == ["imported"] and checked.tolist() == [False]
 
@@ -96,7 +95,7 @@ def test_a_faulty_file_is_told(tmp_path, text, says):
     path = tmp_path / "boxes.csv"
     path.write_text(text)
     with pytest.raises(DatasetError, match=re.escape(says)) as error:
-        box_files.read(path)
+        read_boxes(path)
     assert str(path) in str(error.value)
 
 
@@ -111,25 +110,25 @@ def test_faulty_npz_and_missing_files_are_told(tmp_path):
     ):
         np.savez(path, **arrays)
         with pytest.raises(DatasetError, match=re.escape(f"{path}: ") + ".*" + re.escape(says)):
-            box_files.read(path)
+            read_boxes(path)
     np.savez(path, images=names, bbox=boxes)
     whole = path.read_bytes()
     for cut in (whole[: len(whole) // 2], b""):
         path.write_bytes(cut)
         with pytest.raises(DatasetError, match=r"boxes\.npz: cannot be read as boxes"):
-            box_files.read(path)
+            read_boxes(path)
     for name in ("no.npz", "no.csv"):
         with pytest.raises(DatasetError, match=rf"{name}: cannot be read as boxes: .*No such file"):
-            box_files.read(tmp_path / name)
+            read_boxes(tmp_path / name)
 
 
 @pytest.mark.real
 def test_the_published_file(real, tmp_path):
-    table = box_files.read(real / "Biwi_plus.npz")
+    table = read_boxes(real / "Biwi_plus.npz")
     assert len(table.ids) == len(np.unique(table.ids)) == 15678 and set(table.sources) == {"imported"}
     assert table.boxes[table.ids == "biwi/01/00003"].tolist() == [[274, 209, 132, 132]]
-    box_files.write(tmp_path / "boxes.csv", table)
-    again = box_files.read(tmp_path / "boxes.csv")
+    write_boxes(tmp_path / "boxes.csv", table)
+    again = read_boxes(tmp_path / "boxes.csv")
     assert (again.boxes == table.boxes[np.argsort(table.ids)]).all()
 
 
@@ -141,13 +140,13 @@ def test_corrections_move_confirm_and_add():
     moved = table.boxes[1] + [3, 0, 0, 0]
     new = np.array([1, 2, 30, 30])
     ids = ["biwi/01/00001", "biwi/01/00003", "biwi/02/00007"]
-    corrections = box_files.make(ids, np.stack((moved, table.boxes[3], new)), "imported")
-    found, changed, added = box_files.correct(table, corrections)
+    corrections = make_boxes(ids, np.stack((moved, table.boxes[3], new)), "imported")
+    corrected, changed, added = correct_boxes(table, corrections)
     assert (changed, added) == (1, 1)
-    assert found.ids.tolist() == [*table.ids, "biwi/02/00007"]
-    assert found.sources.tolist() == ["dlib-hog", "corrected", "dlib-hog", "dlib-hog", "dlib-hog", "corrected"]
-    assert found.checked.tolist() == [False, True, False, True, False, True]
-    assert (found.boxes == np.stack((table.boxes[0], moved, *table.boxes[2:], new))).all()
+    assert corrected.ids.tolist() == [*table.ids, "biwi/02/00007"]
+    assert corrected.sources.tolist() == ["dlib-hog", "corrected", "dlib-hog", "dlib-hog", "dlib-hog", "corrected"]
+    assert corrected.checked.tolist() == [False, True, False, True, False, True]
+    assert (corrected.boxes == np.stack((table.boxes[0], moved, *table.boxes[2:], new))).all()
     assert table.checked.sum() == 0 and (table.sources == "dlib-hog").all()  # the table itself is as it was
 
 
@@ -159,9 +158,9 @@ def pixels(box):
 def test_compare_is_what_counting_pixels_gives():
     a, b = random_table(40, 1), random_table(50, 2).where(np.arange(50) % 3 > 0)
     rng = np.random.default_rng(3)
-    b = b._replace(sources=np.where(rng.random(len(b.ids)) < 0.2, box_files.NOT_DETECTED, "dlib-hog"))
+    b = b._replace(sources=np.where(rng.random(len(b.ids)) < 0.2, NOT_DETECTED, "dlib-hog"))
     angles = {str(name): rng.uniform(-80, 80, 3) for name in a.ids[:30]}
-    table = compare(a, b, angles)
+    table = compare_boxes(a, b, angles)
     both = [name for name in a.ids if name in b.ids]
     for row in table.to_dict("records"):
         names = both
@@ -173,9 +172,9 @@ def test_compare_is_what_counting_pixels_gives():
         overlaps, moves = [], []
         for name in detected:
             first, second = a.boxes[a.ids == name][0], b.boxes[b.ids == name][0]
-            one, two = pixels(first), pixels(second)
-            overlaps.append(len(one & two) / len(one | two))
-            middle = np.mean(list(two), axis=0) - np.mean(list(one), axis=0)
+            mine, theirs = pixels(first), pixels(second)
+            overlaps.append(len(mine & theirs) / len(mine | theirs))
+            middle = np.mean(list(theirs), axis=0) - np.mean(list(mine), axis=0)
             moves.append([*middle / first[2], second[2] / first[2]])
         assert row["frames"] == len(names) and row["not_detected"] == len(names) - len(detected)
         assert row["mean_iou"] == pytest.approx(np.mean(overlaps)) and row["median_iou"] == np.median(overlaps)
@@ -188,17 +187,17 @@ def test_compare_is_what_counting_pixels_gives():
 
 def test_compare_where_nothing_is_detected():
     a = random_table(3)
-    table = compare(a, a._replace(sources=np.full(3, box_files.NOT_DETECTED)))
+    table = compare_boxes(a, a._replace(sources=np.full(3, NOT_DETECTED)))
     assert table.to_dict("records") == [{"bin": "all", "frames": 3, "not_detected": 3}]
-    assert "all" in describe(table)
+    assert "all" in describe_comparison(table)
 
 
 def test_compare_without_a_frame_in_common():
     a = random_table(3)
     with pytest.raises(DatasetError, match="hold no frame in common; their ids begin with"):
-        compare(a, a._replace(ids=np.array(["x", "y", "z"])))
+        compare_boxes(a, a._replace(ids=np.array(["x", "y", "z"])))
     with pytest.raises(DatasetError, match="no pose is known for the frames of the two files, such as biwi/01/00000"):
-        compare(a, a, {"biwi/09/00001": np.zeros(3)})
+        compare_boxes(a, a, {"biwi/09/00001": np.zeros(3)})
 
 
 def test_fit_recovers_a_shift_and_a_scale_in_spite_of_outliers():
@@ -211,14 +210,14 @@ def test_fit_recovers_a_shift_and_a_scale_in_spite_of_outliers():
     wrong = rng.random(count) < 0.1
     target[wrong] += rng.uniform(100, 300, (wrong.sum(), 2))
     ids = [f"biwi/01/{number:05d}" for number in range(count)]
-    a = box_files.make(ids, np.column_stack((middle - (side - 1) / 2, side)), "projected")
-    b = box_files.make(ids, np.column_stack((target - (size - 1) / 2, size)), "dlib-hog")
-    found = fit_mapping(a, b)
-    assert found.shift == pytest.approx(shift, abs=0.01) and found.scale == pytest.approx(scale, abs=0.01)
-    assert found.pairs == count and found.iou_after > found.iou_before + 0.1
-    assert found.iou_before == pytest.approx(iou(a.boxes, b.boxes).mean())
+    a = make_boxes(ids, np.column_stack((middle - (side - 1) / 2, side)), "projected")
+    b = make_boxes(ids, np.column_stack((target - (size - 1) / 2, size)), "dlib-hog")
+    mapping = fit_mapping(a, b)
+    assert mapping.shift == pytest.approx(shift, abs=0.01) and mapping.scale == pytest.approx(scale, abs=0.01)
+    assert mapping.pairs == count and mapping.iou_after > mapping.iou_before + 0.1
+    assert mapping.iou_before == pytest.approx(iou(a.boxes, b.boxes).mean())
     # Frames that the detector did not find have the projection's box, and do not count.
-    undetected = a._replace(sources=np.full(count, box_files.NOT_DETECTED))
+    undetected = a._replace(sources=np.full(count, NOT_DETECTED))
     half = np.arange(count) < count // 2
     mixed = BoxTable(
         a.ids, np.where(half[:, None], b.boxes, a.boxes), np.where(half, "dlib-hog", undetected.sources), a.checked
@@ -231,12 +230,12 @@ def test_fit_recovers_a_shift_and_a_scale_in_spite_of_outliers():
 
 
 def test_a_mapping_by_hand_and_through_a_file(tmp_path):
-    mapping = Mapping(np.array([0.1, -0.2]), np.array([0.5, 0.75]), 40, 0.3, 0.8)
+    mapping = BoxMapping(np.array([0.1, -0.2]), np.array([0.5, 0.75]), 40, 0.3, 0.8)
     write_mapping(tmp_path / "map.json", mapping)
     read = read_mapping(tmp_path / "map.json")
     assert read.shift.tolist() == [0.1, -0.2] and read.scale.tolist() == [0.5, 0.75] and read[2:] == mapping[2:]
     # A box of 101 x 101 about (60, 70): its middle goes to (70.1, 49.8), its sides become 50.5 and 75.75.
-    table = box_files.make(["biwi/01/00003"], np.array([10, 20, 101, 101]), "imported", checked=True)
+    table = make_boxes(["biwi/01/00003"], np.array([10, 20, 101, 101]), "imported", checked=True)
     moved = apply_mapping(read, table)
     assert moved.boxes[0] == pytest.approx([70.1 - 49.5 / 2, 49.8 - 74.75 / 2, 50.5, 75.75], abs=0.5)
     assert moved.sources.tolist() == ["imported+transform"] and not moved.checked[0]
@@ -255,7 +254,7 @@ def test_a_mapping_by_hand_and_through_a_file(tmp_path):
 )
 def test_a_faulty_mapping_is_told(tmp_path, change, says):
     path = tmp_path / "map.json"
-    write_mapping(path, Mapping(np.zeros(2), np.ones(2), 40, 0.3, 0.8))
+    write_mapping(path, BoxMapping(np.zeros(2), np.ones(2), 40, 0.3, 0.8))
     path.write_text(json.dumps(json.loads(path.read_text()) | change) if change else "{")
     with pytest.raises(HeadposeError, match=says) as error:
         read_mapping(path)
@@ -278,7 +277,7 @@ def by_hand(root, frame):
 
 def test_projection_by_hand(tiny):
     root = tiny / "hpdb"
-    table, faults = box_sources.project(root, manifest_file=tiny / "data_manifest.csv")
+    table, faults = project_heads(root, manifest_file=tiny / "data_manifest.csv")
     frames = [frame for name in biwi.sequences(root) for frame in biwi.list_frames(root, name)[0]]
     assert table.ids.tolist() == [frame.id for frame in frames] and not faults
     assert set(table.sources) == {"projected"} and not table.checked.any()
@@ -290,7 +289,7 @@ def test_projection_by_hand(tiny):
 
 @pytest.mark.real
 def test_projection_of_the_real_frame(real):
-    table, faults = box_sources.project(real / "hpdb")
+    table, faults = project_heads(real / "hpdb")
     assert table.ids.tolist() == ["biwi/01/00003"] and not faults
     assert iou(table.boxes[0], np.array([274, 209, 132, 132])) > 0.6
 
@@ -298,9 +297,9 @@ def test_projection_of_the_real_frame(real):
 @pytest.mark.real
 def test_detection_on_the_real_frame(real):
     pytest.importorskip("dlib")
-    found = box_sources.detect(real / "hpdb").table
-    x, y, width, height = found.boxes[0]
-    assert found.sources.tolist() == ["dlib-hog"]
+    detections = detect_faces(real / "hpdb").table
+    x, y, width, height = detections.boxes[0]
+    assert detections.sources.tolist() == ["dlib-hog"]
     middle, side = by_hand(real / "hpdb", biwi.list_frames(real / "hpdb", "01")[0][0])
     assert (np.abs(np.array([x + width / 2, y + height / 2]) - middle) < side / 2).all()
 
@@ -308,62 +307,62 @@ def test_detection_on_the_real_frame(real):
 @pytest.mark.slow
 def test_every_frame_has_a_box_and_detections_agree_with_the_projection(tiny):
     dlib = pytest.importorskip("dlib")
-    projected = box_sources.project(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
-    found, faults = box_sources.detect(tiny / "hpdb", upsample=2, manifest_file=tiny / "data_manifest.csv")
-    assert found.ids.tolist() == projected.ids.tolist() and not faults
-    detected = found.sources == "dlib-hog"
-    assert set(found.sources[~detected]) <= {box_files.NOT_DETECTED}
-    assert (found.boxes[~detected] == projected.boxes[~detected]).all()
-    assert detected.sum() > 10 and iou(found.boxes, projected.boxes)[detected].min() >= box_sources.MIN_AGREEMENT
+    projected = project_heads(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
+    detections, faults = detect_faces(tiny / "hpdb", upsample=2, manifest_file=tiny / "data_manifest.csv")
+    assert detections.ids.tolist() == projected.ids.tolist() and not faults
+    detected = detections.sources == "dlib-hog"
+    assert set(detections.sources[~detected]) <= {NOT_DETECTED}
+    assert (detections.boxes[~detected] == projected.boxes[~detected]).all()
+    assert detected.sum() > 10 and iou(detections.boxes, projected.boxes)[detected].min() >= MIN_AGREEMENT
     # dlib itself, asked of one frame of each kind.
     for index in (int(detected.argmax()), int((~detected).argmax())):
-        name = found.ids[index].split("/")
+        name = detections.ids[index].split("/")
         image = read_image(tiny / f"hpdb/{name[1]}/frame_{name[2]}_rgb.png")
         faces = [
             (f.left(), f.top(), f.width(), f.height()) for f in dlib.get_frontal_face_detector()(image[..., :3], 2)
         ]
-        assert (tuple(found.boxes[index]) in faces) == detected[index]
+        assert (tuple(detections.boxes[index]) in faces) == detected[index]
 
 
 def detecting(monkeypatch, faces):
     """Replace dlib by a detector that finds these faces, relative to the true middle, in every image."""
-    monkeypatch.setattr(box_sources, "_load_detector", lambda model: lambda image, upsample: faces(image))
+    monkeypatch.setattr(sources, "_load_detector", lambda detection: faces)
 
 
 def test_of_several_faces_the_one_that_agrees_counts(real, tiny, monkeypatch):
-    truth = box_sources.project(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
+    truth = project_heads(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
     middle = np.median(truth.boxes, axis=0)
     faces = np.stack((middle - [60, 0, 0, 0], middle, [0, 0, 12, 12]))
     detecting(monkeypatch, lambda image: faces)
-    found = box_sources.detect(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
+    detections = detect_faces(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
     overlaps = np.array([[len(pixels(f) & pixels(t)) / len(pixels(f) | pixels(t)) for f in faces] for t in truth.boxes])
-    near = overlaps.max(axis=1) >= box_sources.MIN_AGREEMENT
+    near = overlaps.max(axis=1) >= MIN_AGREEMENT
     expected = np.where(near[:, None], faces[overlaps.argmax(axis=1)], truth.boxes)
-    assert (found.boxes == expected).all() and near.any()
-    assert (found.sources == np.where(near, "dlib-hog", box_files.NOT_DETECTED)).all()
+    assert (detections.boxes == expected).all() and near.any()
+    assert (detections.sources == np.where(near, "dlib-hog", NOT_DETECTED)).all()
 
 
 @pytest.mark.parametrize("faces", [np.zeros((0, 4)), np.array([[0.0, 0, 9, 9]])])
 def test_no_face_near_the_head_leaves_the_projection(tiny, monkeypatch, faces):
     detecting(monkeypatch, lambda image: faces)
-    truth = box_sources.project(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
-    found = box_sources.detect(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
-    assert set(found.sources) == {box_files.NOT_DETECTED} and (found.boxes == truth.boxes).all()
+    truth = project_heads(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
+    detections = detect_faces(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
+    assert set(detections.sources) == {NOT_DETECTED} and (detections.boxes == truth.boxes).all()
 
 
 def test_a_model_that_is_none(tiny, tmp_path):
     pytest.importorskip("dlib")
     with pytest.raises(HeadposeError, match=r"none\.dat: no such file; expected a CNN face detector of dlib"):
-        box_sources.detect(tiny / "hpdb", tmp_path / "none.dat")
+        detect_faces(tiny / "hpdb", tmp_path / "none.dat")
     (tmp_path / "text.dat").write_text("not a network")
     with pytest.raises(HeadposeError, match=r"text\.dat: not a CNN face detector of dlib"):
-        box_sources.detect(tiny / "hpdb", tmp_path / "text.dat")
+        detect_faces(tiny / "hpdb", tmp_path / "text.dat")
 
 
 def test_without_dlib_the_package_is_named(tiny, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "dlib", None)
     with pytest.raises(HeadposeError, match=r"needs dlib: pip install 'headposeplus\[detect\]'"):
-        box_sources.detect(tiny / "hpdb")
+        detect_faces(tiny / "hpdb")
 
 
 def test_damaged_frames_are_listed(tiny_copy, monkeypatch):
@@ -375,116 +374,11 @@ def test_damaged_frames_are_listed(tiny_copy, monkeypatch):
     frames[5].image.unlink()
     (root / "15/rgb.cal").write_text("")
     detecting(monkeypatch, lambda image: np.zeros((0, 4)))
-    table, faults = box_sources.detect(root, manifest_file=tiny_copy / "data_manifest.csv")
+    table, faults = detect_faces(root, manifest_file=tiny_copy / "data_manifest.csv")
     named = [frames[5].pose, frames[1].pose, frames[2].pose, frames[4].image, root / "15/rgb.cal"]
     assert len(faults) == 5 and [fault.file for fault in faults] == named
     assert len(table.ids) == 48 - 12 - 4 and not any("/15/" in name for name in table.ids)
     for name in ("01", "03", "06"):
         (root / name / "rgb.cal").write_text("")
     with pytest.raises(DatasetError, match=r"no frame can be read; the first fault: .*rgb\.cal"):
-        box_sources.project(root, manifest_file=tiny_copy / "data_manifest.csv")
-
-
-# ---- commands
-
-
-@pytest.fixture
-def commands(tiny, tmp_path, hpp):
-    """Run ``hpp boxes`` on the tiny miniature; paths that begin with ``=`` lie in the test's folder."""
-
-    def run(*words, biwi=False, expect=0):
-        words = [tmp_path / word[1:] if str(word).startswith("=") else word for word in words]
-        more = ("--biwi", tiny / "hpdb") if biwi else ()
-        return hpp("boxes", *words, *more, expect=expect).output
-
-    return run
-
-
-def test_commands_from_projection_to_build(tiny, tmp_path, hpp, commands):
-    manifest = ("--manifest", tiny / "data_manifest.csv")
-    text = commands("project", "--out", "=p.csv", *manifest, "--jobs", 1, biwi=True)
-    assert f"48 boxes (48 projected)\nboxes {tmp_path / 'p.csv'}" in text
-    projected = box_files.read(tmp_path / "p.csv")
-
-    # A file of another convention: smaller boxes, higher up.
-    other = projected.boxes * [1, 1, 0.5, 0.5] + projected.boxes[:, [2, 2, 2, 2]] * [0.25, 0.1, 0, 0]
-    lines = [f"{name},{x:.0f},{y:.0f},{w:.0f},{h:.0f}" for name, (x, y, w, h) in zip(projected.ids, other, strict=True)]
-    (tmp_path / "theirs.csv").write_text("\n".join(["id,x,y,width,height", *lines]))
-    assert "48 boxes (48 imported)" in commands("import", "=theirs.csv", "--out", "=i.csv")
-    text = commands("fit", "=i.csv", "=p.csv", "--out", "=map.json")
-    assert "fitted to 48 boxes: shift" in text and "mean IoU 0.2" in text and f"mapping {tmp_path / 'map.json'}" in text
-    assert "48 boxes (48 imported+transform)" in commands(
-        "import", "=i.csv", "--transform", "=map.json", "--out", "=t.csv"
-    )
-    assert iou(box_files.read(tmp_path / "t.csv").boxes, projected.boxes).mean() > 0.9
-
-    text = commands("compare", "=p.csv", "=t.csv")
-    row = dict(zip(*(re.split(r"  +", text.splitlines()[i].strip()) for i in (0, 2)), strict=True))
-    assert row["bin"] == "all" and row["frames"] == "48" and float(row["mean_iou"]) > 0.9 and "|yaw|" not in text
-    text = commands("compare", "=p.csv", "=t.csv", *manifest, biwi=True)
-    for angle in ("pitch", "yaw", "roll"):
-        assert sum(int(n) for n in re.findall(rf"\|{angle}\| (?:\d+ to|from) \d+ +(\d+)", text)) == 48
-
-    first, second, third = projected.ids[:3]
-    x, y, width, height = projected.boxes[0].astype(int)
-    same = ",".join(str(int(value)) for value in projected.boxes[1])
-    (tmp_path / "c.csv").write_text(f"id,x,y,width,height\n{first},{x + 4},{y},{width},{height}\n{second},{same}\n")
-    text = commands("correct", "=p.csv", "=c.csv", "--out", "=checked.csv")
-    assert "1 boxes changed, 0 added, 2 checked by hand in all" in text and "(1 corrected, 47 projected)" in text
-
-    mixed = box_files.read(tmp_path / "checked.csv")
-    mixed.sources[mixed.ids == third] = "imported"
-    box_files.write(tmp_path / "mixed.csv", mixed.where(np.arange(48) != 47))
-    hpp("build-datasets", "--biwi", tiny / "hpdb", "--boxes", tmp_path / "mixed.csv", "--out", tmp_path / "data",
-        "--size", 16, "--jobs", 1, *manifest)  # fmt: skip
-    dataset = open_dataset(tmp_path / "data/biwi+")
-    fields = list(read_fields(dataset, "id", "box", "box_source"))
-    sources = dict(zip(*(np.concatenate([f[key] for f in fields]) for key in ("id", "box_source")), strict=True))
-    assert sources == {
-        str(name): {str(first): "corrected", str(third): "imported"}.get(str(name), "projected") for name in mixed.ids
-    }
-    assert fields[0]["box"][0].tolist() == [x + 4, y, width, height]
-    assert dataset.info["boxes"] == {"corrected": 1, "imported": 1, "projected": 46}
-
-    text = commands("review", "=checked.csv", "--out", "=page.html", "--against", "=t.csv", "--limit", 5, biwi=True)
-    assert (
-        "48 frames:" in text and "5 are on the page" in text and "<html" in (tmp_path / "page.html").read_text().lower()
-    )
-
-
-@pytest.mark.slow
-def test_detect_command(tiny, tmp_path, commands):
-    pytest.importorskip("dlib")
-    text = commands("detect", "--out", "=d.csv", "--upsample", 1, "--jobs", 1, biwi=True)
-    table = box_files.read(tmp_path / "d.csv")
-    counts = {source: int((table.sources == source).sum()) for source in np.unique(table.sources)}
-    assert f"48 boxes ({', '.join(f'{count} {source}' for source, count in counts.items())})" in text
-    assert counts.keys() <= {"dlib-hog", box_files.NOT_DETECTED}
-
-
-@pytest.mark.parametrize(
-    ("words", "needs_biwi", "says"),
-    [
-        (["import", "=no.csv", "--out", "=o.csv"], False, "no.csv: cannot be read as boxes"),
-        (["fit", "=few.csv", "=few.csv", "--out", "=o.json"], False, "1 frames with boxes in common; a fit needs 20"),
-        (["compare", "=few.csv", "=other.csv"], False, "hold no frame in common"),
-        (["import", "=few.csv", "--transform", "=few.csv", "--out", "=o.csv"], False, "few.csv: expected a mapping"),
-        (["detect", "--model", "=few.csv", "--out", "=o.csv"], True, "few.csv: not a CNN face detector of dlib"),
-    ],
-)
-def test_commands_say_what_is_wrong_in_one_line(tmp_path, commands, words, needs_biwi, says):
-    if "detect" in words:
-        pytest.importorskip("dlib")
-    (tmp_path / "few.csv").write_text(FIVE)
-    (tmp_path / "other.csv").write_text(FIVE.replace("01/", "02/"))
-    output = commands(*words, biwi=needs_biwi, expect=1)
-    lines = [line for line in output.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and says in lines[0] and not list(tmp_path.glob("o.*"))
-
-
-def test_a_frame_without_a_box_gives_a_status(tiny_copy, tmp_path, hpp):
-    pose = biwi.list_frames(tiny_copy / "hpdb", "06")[0][3].pose
-    pose.write_text("")
-    text = hpp("boxes", "project", "--biwi", tiny_copy, "--out", tmp_path / "p.csv", "--jobs", 1, expect=3).output
-    assert "47 boxes (47 projected)" in text and "1 damaged frames or files without a box:" in text
-    assert f"{pose}: expected three rows" in text and len(box_files.read(tmp_path / "p.csv").ids) == 47
+        project_heads(root, manifest_file=tiny_copy / "data_manifest.csv")

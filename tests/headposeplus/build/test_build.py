@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -8,6 +7,7 @@ import time
 
 import cv2
 import h5py
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,27 +17,34 @@ from headposeplus.build.build import build_datasets
 from headposeplus.build.record import recorded
 from headposeplus.build.work import Options
 from headposeplus.datasets import shards
-from headposeplus.datasets.dataset import NAMES, Dataset, open_dataset, parts, read_fields, read_labels
+from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields, read_labels
+from headposeplus.datasets.info import NAMES
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.files import locked
 from headposeplus.images import decode
 from headposeplus.miniature.poses import hidden_order
+from headposeplus.miniature.write import source_of
 from headposeplus.raw import biwi, synhead
+from headposeplus.raw.source import Source
 
 OPTIONS = Options(size=32)
 
 
 def hashes(out):
     return {
-        name: [shard["sha256"] for shard in open_dataset(out / name).info["shards"]]
+        name: [shard.sha256 for shard in open_dataset(out / name).info.shards]
         for name in NAMES
         if (out / name / "dataset.json").exists()
     }
 
 
-def rebuild(raw, out, **more):
-    settings = {"options": OPTIONS, "manifest_file": raw / "data_manifest.csv", "order": "xzy---"} | more
-    return build_datasets(out, raw / "hpdb", raw / "synhead2_release", **settings)
+def source_in(raw):
+    """The raw copies of a miniature, whose rendering order is given."""
+    return source_of(raw)._replace(render_order="xzy---")
+
+
+def rebuild(raw, out, options=OPTIONS):
+    return build_datasets(source_in(raw), out, options)
 
 
 def test_match_is_what_brute_force_finds(built, tiny):
@@ -64,12 +71,12 @@ def test_match_is_what_brute_force_finds(built, tiny):
         euler = np.abs(rot.angle_difference(rot.from_matrix(own), rot.from_matrix(target))).mean()
         assert euler == pytest.approx(synbiwi["residual/euler"][i], abs=1e-6)
     info = open_dataset(out / "synbiwi+").info
-    assert info["residual"]["euler"]["after"]["mean"] == pytest.approx(synbiwi["residual/euler"].mean(), abs=1e-4)
+    assert info.residual.euler.after.mean == pytest.approx(synbiwi["residual/euler"].mean(), abs=1e-4)
     assert len(synbiwi["id"]) == 10 * len(biwi_ids)
 
 
 def test_match_without_a_source():
-    with pytest.raises(DatasetError, match="--visible-margin"):
+    with pytest.raises(DatasetError, match="`visible_margin`"):
         match.match(np.eye(3)[None], np.zeros((0, 3, 3)))
 
 
@@ -77,12 +84,11 @@ def test_match_without_a_source():
 def test_match_of_the_real_poses_under_another_order(real, capsys):
     angles = np.load(real / "Biwi_plus.npz")["pyr"]
     targets, sources = rot.to_matrix(angles), rot.to_matrix(angles, "zyx+++")
-    found = match.match(targets, sources)
+    matched = match.match(targets, sources)
     with capsys.disabled():
-        print(
-            f"\nreal poses against themselves as zyx+++: mean Euler {found.euler.mean():.3f} (published: 0.15) degrees"
-        )
-    assert found.geodesic.mean() < 1
+        euler = matched.euler.mean()
+        print(f"\nreal poses against themselves as zyx+++: mean Euler {euler:.3f} (published: 0.15) degrees")
+    assert matched.geodesic.mean() < 1
 
 
 def test_labels_are_the_raw_poses_in_the_rgb_camera(built, tiny):
@@ -110,16 +116,16 @@ def test_synhead_labels_and_visibility(built, tiny):
     assert sorted(ids) == sorted(expected)
     assert rot.geodesic(rotations, np.stack([expected[name] for name in ids])).max() < 1e-5
     total = sum(len(synhead.read_angles(track)) for track in synhead.tracks(tiny / "synhead2_release")) * 10
-    assert dataset.info["face_not_visible"] == total - len(ids) > 0
+    assert dataset.info.face_not_visible == total - len(ids) > 0
 
 
 def test_shards_hold_what_they_say(built):
     out, _ = built
     for name in ("biwi+", "synhead+", "synbiwi+"):
         dataset = open_dataset(out / name)
-        assert dataset.info["rows"] == sum(shard["rows"] for shard in dataset.info["shards"])
-        for shard in dataset.info["shards"]:
-            with h5py.File(out / name / shard["file"]) as file:
+        assert dataset.info.rows == sum(shard.rows for shard in dataset.info.shards)
+        for shard in dataset.info.shards:
+            with h5py.File(out / name / shard.file) as file:
                 n = file["id"].shape[0]
                 assert (
                     file["image/offset"].shape == (n + 1,) and file["image/offset"][-1] == file["image/bytes"].shape[0]
@@ -134,16 +140,13 @@ def test_shards_hold_what_they_say(built):
                 assert decode(data).shape == (32, 32, 3)
                 assert all("about" in file[key].attrs for key in ("image/bytes", "label/pyr", "box"))
     union = open_dataset(out / "synhead++").info
-    assert union["joins"] == ["synhead+", "synbiwi+"] and not union["shards"]
-    assert union["rows"] == sum(open_dataset(out / name).info["rows"] for name in union["joins"])
+    assert union.joins == ["synhead+", "synbiwi+"] and not union.shards
+    assert union.rows == sum(open_dataset(out / name).info.rows for name in union.joins)
 
 
 def test_same_bytes_with_any_number_of_jobs(built, tiny, tmp_path):
     out, _ = built
-    build_datasets(
-        tmp_path, tiny / "hpdb", tiny / "synhead2_release", options=OPTIONS, jobs=1,
-        manifest_file=tiny / "data_manifest.csv",
-    )  # fmt: skip
+    build_datasets(source_of(tiny), tmp_path, OPTIONS, jobs=1)
     assert hashes(tmp_path) == hashes(out)
 
 
@@ -152,11 +155,10 @@ def test_a_killed_build_goes_on_to_the_same_bytes(built, tiny, tmp_path):
     out, _ = built
     code = f"""
 from pathlib import Path
-from headposeplus.build import build_datasets
-from headposeplus.build_shards import Options
-raw = Path({str(tiny)!r})
-build_datasets(Path({str(tmp_path)!r}), raw / "hpdb", raw / "synhead2_release", options=Options(size=32),
-               jobs=1, manifest_file=raw / "data_manifest.csv")
+from headposeplus.build.build import build_datasets
+from headposeplus.build.work import Options
+from headposeplus.miniature.write import source_of
+build_datasets(source_of(Path({str(tiny)!r})), Path({str(tmp_path)!r}), Options(size=32))
 """
     for number in range(3):
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
@@ -182,9 +184,9 @@ def test_damaged_frames_are_left_out_counted_and_listed(tiny_copy, tmp_path):
     head = tiny_copy / "synhead2_release/BIWI/f01/00/2.png"
     head.write_bytes(b"")
     summary = rebuild(tiny_copy, tmp_path / "data")
-    assert summary.datasets[0]["rows"] == 46
+    assert summary.datasets[0].info.rows == 46
     for path in (image, pose, head):
-        assert any(str(path) in line for line in summary.left_out)
+        assert any(fault.file == path for fault in summary.left_out)
     with pytest.raises(RawDataError, match="truncated"):
         rebuild(tiny_copy, tmp_path / "strict", options=OPTIONS._replace(strict=True))
     assert not list((tmp_path / "strict").rglob("*.part"))
@@ -205,9 +207,9 @@ def test_a_mended_frame_is_built_when_run_again(tiny, tiny_copy, tmp_path):
 
 def test_a_sequence_more_leaves_no_old_shard(tiny_copy, tmp_path):
     (tiny_copy / "hpdb/15").rename(tmp_path / "15")
-    build_datasets(tmp_path / "data", tiny_copy, options=OPTIONS, manifest_file=tiny_copy / "data_manifest.csv")
+    build_datasets(source_of(tiny_copy)._replace(synhead=None), tmp_path / "data", OPTIONS)
     (tmp_path / "15").rename(tiny_copy / "hpdb/15")
-    build_datasets(tmp_path / "data", tiny_copy, options=OPTIONS, manifest_file=tiny_copy / "data_manifest.csv")
+    build_datasets(source_of(tiny_copy)._replace(synhead=None), tmp_path / "data", OPTIONS)
     assert sorted(path.name for path in (tmp_path / "data/biwi+").glob("*.h5")) == [
         f"shard-0000{i}-of-00004.h5" for i in range(4)
     ]
@@ -251,23 +253,20 @@ def test_other_options_are_refused_whatever_the_number_of_shards(tiny_copy, tmp_
     before, behind = hashes(tmp_path / "data"), backgrounds.read_bytes()
     for raw in (tiny_copy / "hpdb", None):
         with pytest.raises(DatasetError, match="built with other options"):
-            build_datasets(
-                tmp_path / "data", raw, tiny_copy / "synhead2_release", order="xzy---", options=Options(size=40),
-                manifest_file=tiny_copy / "data_manifest.csv",
-            )  # fmt: skip
+            build_datasets(source_in(tiny_copy)._replace(biwi=raw), tmp_path / "data", Options(size=40))
     assert hashes(tmp_path / "data") == before and backgrounds.read_bytes() == behind
 
 
 def test_synhead_pp_notices_that_a_part_was_built_again(tiny_copy, tmp_path):
     rebuild(tiny_copy, tmp_path / "data")
     union = open_dataset(tmp_path / "data/synhead++")
-    assert len(parts(union)) == 2
+    assert len(union.parts()) == 2
     (tiny_copy / "synhead2_release/background/a00.png").unlink()
-    build_datasets(tmp_path / "data", None, tiny_copy, order="xzy---", options=OPTIONS)
+    build_datasets(Source(synhead=tiny_copy, render_order="xzy---"), tmp_path / "data", OPTIONS)
     with pytest.raises(DatasetError, match="its parts were built again since"):
-        parts(union)
+        union.parts()
     rebuild(tiny_copy, tmp_path / "data")
-    assert len(parts(open_dataset(tmp_path / "data/synhead++"))) == 2
+    assert len(open_dataset(tmp_path / "data/synhead++").parts()) == 2
 
 
 def test_two_builds_into_one_folder(tiny, tmp_path):
@@ -289,8 +288,8 @@ def test_groups_and_heads_without_images_are_told(tiny_copy, tmp_path):
     # A head that lacks tracks is matched over those that it has, which are farther off.
     sources = np.concatenate([fields["source"] for fields in read_fields(dataset, "source")])
     assert not any(name.startswith("synhead/BIWI/f02") for name in sources)
-    by_head = dataset.info["residual"]["by_head"]
-    assert by_head["f02"]["geodesic"]["mean"] > by_head["f01"]["geodesic"]["mean"]
+    by_head = dataset.info.residual.by_head
+    assert by_head["f02"].geodesic.mean > by_head["f01"].geodesic.mean
 
 
 def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
@@ -299,7 +298,7 @@ def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
     (root / "kinect/00.csv").write_text("pitch,yaw,roll\n1,2,3\n")
     (tiny_copy / "hpdb/06/rgb.cal").write_text((tiny_copy / "hpdb/01/rgb.cal").read_text())
     summary = rebuild(tiny_copy, tmp_path / "data")
-    lines = "\n".join(summary.left_out)
+    lines = "\n".join(map(str, summary.left_out))
     assert f"{root}/BIWI/m02/00: 9 images, but" in lines and "BIWI/00.csv has 10 rows" in lines
     assert f"{root}/kinect/00.csv, line 1: expected a row a frame" in lines
     assert lines.count(f"{tiny_copy}/hpdb/06/rgb.cal: not the calibration of this sequence, whose group is B") == 12
@@ -320,15 +319,16 @@ def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
 def test_neighbours(tiny, built, tmp_path):
     rebuild(tiny, tmp_path / "data", options=OPTIONS._replace(neighbours=3))
     fields = ("id", "source", "residual/geodesic", "image/offset")
-    found, best = (next(read_fields(open_dataset(out / "synbiwi+"), *fields)) for out in (tmp_path / "data", built[0]))
-    assert len(found["id"]) == 3 * len(best["id"])
-    assert [name for name in found["id"] if name.count("/") == 3] == best["id"].tolist()
-    assert found["id"][:3].tolist() == [best["id"][0] + rank for rank in ("", "/2", "/3")]
-    residual = found["residual/geodesic"].reshape(-1, 3)
+    folders = (tmp_path / "data", built[0])
+    several, best = (next(read_fields(open_dataset(out / "synbiwi+"), *fields)) for out in folders)
+    assert len(several["id"]) == 3 * len(best["id"])
+    assert [name for name in several["id"] if name.count("/") == 3] == best["id"].tolist()
+    assert several["id"][:3].tolist() == [best["id"][0] + rank for rank in ("", "/2", "/3")]
+    residual = several["residual/geodesic"].reshape(-1, 3)
     assert (np.diff(residual, axis=1) >= 0).all() and np.allclose(residual[:, 0], best["residual/geodesic"])
-    sources = found["source"].reshape(-1, 3)
+    sources = several["source"].reshape(-1, 3)
     assert all(len(set(row)) == 3 for row in sources)
-    with pytest.raises(DatasetError, match="--neighbours 5000"):
+    with pytest.raises(DatasetError, match="`neighbours` 5000"):
         rebuild(tiny, tmp_path / "other", options=OPTIONS._replace(neighbours=5000))
 
 
@@ -336,24 +336,22 @@ def test_a_head_at_the_camera_is_a_damaged_pose(tiny_copy, tmp_path):
     pose = sorted((tiny_copy / "hpdb/01").glob("*_pose.txt"))[0]
     pose.write_text("\n".join(pose.read_text().splitlines()[:4]) + "\n0 0 0\n")
     summary = rebuild(tiny_copy, tmp_path / "data")
-    assert len(summary.left_out) == 1 and "mm before the camera" in summary.left_out[0]
+    assert len(summary.left_out) == 1 and "mm before the camera" in summary.left_out[0].what
 
 
 def test_boxes_of_other_frames(tiny, tmp_path):
     (tmp_path / "boxes.csv").write_text("id,x,y,width,height\n01/00003,50,30,41,41\n")
     with pytest.raises(DatasetError, match="holds no box of these frames; expected ids such as biwi/01/"):
-        rebuild(tiny, tmp_path / "data", box_file=tmp_path / "boxes.csv")
+        build_datasets(source_in(tiny)._replace(boxes=tmp_path / "boxes.csv"), tmp_path / "data", OPTIONS)
 
 
 def test_given_boxes_are_used_and_the_rest_is_projected(tiny, tmp_path):
     frames = biwi.list_frames(tiny / "hpdb", "01")[0]
     (tmp_path / "boxes.csv").write_text(f"id,x,y,width,height\n{frames[0].id},50,30,41,41\n")
-    build_datasets(
-        tmp_path / "data", tiny / "hpdb", box_file=tmp_path / "boxes.csv", options=OPTIONS,
-        manifest_file=tiny / "data_manifest.csv",
-    )  # fmt: skip
+    source = source_of(tiny)._replace(synhead=None, boxes=tmp_path / "boxes.csv")
+    build_datasets(source, tmp_path / "data", OPTIONS)
     info = open_dataset(tmp_path / "data/biwi+").info
-    assert info["boxes"] == {"imported": 1, "projected": 47}
+    assert info.boxes == {"imported": 1, "projected": 47}
     fields = next(read_fields(open_dataset(tmp_path / "data/biwi+"), "id", "box"))
     assert fields["id"][0] == frames[0].id and fields["box"][0].tolist() == [50, 30, 41, 41]
 
@@ -366,22 +364,22 @@ def test_another_build_is_not_mixed_in(built, tiny):
 
 def test_nothing_to_build_and_sizes(tmp_path, tiny):
     with pytest.raises(HeadposeError, match="nothing to build from"):
-        build_datasets(tmp_path)
-    with pytest.raises(HeadposeError, match="--size 4"):
-        build_datasets(tmp_path, tiny / "hpdb", options=Options(size=4))
+        build_datasets(Source(), tmp_path)
+    with pytest.raises(HeadposeError, match="`size` 4"):
+        build_datasets(Source(tiny / "hpdb"), tmp_path, Options(size=4))
 
 
 def test_a_damaged_shard_is_named(built, tmp_path):
     out, _ = built
     dataset = open_dataset(out / "biwi+")
-    file = dataset.info["shards"][0]["file"]
+    file = dataset.info.shards[0].file
     (tmp_path / file).write_bytes((out / "biwi+" / file).read_bytes()[:500])
-    copy = Dataset(tmp_path, {**dataset.info, "shards": dataset.info["shards"][:1]})
+    copy = Dataset(tmp_path, msgspec.structs.replace(dataset.info, shards=dataset.info.shards[:1]))
     with pytest.raises(DatasetError, match=file):
         list(read_fields(copy, "id"))
     with pytest.raises(DatasetError, match=file):
         shards.read_report(tmp_path / file, shards.Origin("", ""))
-    (tmp_path / "dataset.json").write_text(json.dumps(dataset.info))
+    shutil.copy(out / "biwi+/dataset.json", tmp_path)
     with pytest.raises(DatasetError, match="the shard is missing"):
         open_dataset(tmp_path)
     with pytest.raises(DatasetError, match="build the dataset first"):
@@ -402,18 +400,15 @@ def test_crops_show_the_head_where_the_box_says(built, tiny):
 
 def test_a_head_without_images_in_a_group_is_not_an_error(tiny_copy, tmp_path):
     shutil.rmtree(tiny_copy / "synhead2_release/kinect/m05")
-    summary = build_datasets(
-        tmp_path, None, tiny_copy / "synhead2_release", options=OPTIONS, order="xzy---",
-        manifest_file=tiny_copy / "data_manifest.csv",
-    )  # fmt: skip
-    assert [info["name"] for info in summary.datasets] == ["synhead+"]
+    summary = build_datasets(source_in(tiny_copy)._replace(biwi=None), tmp_path, OPTIONS)
+    assert [dataset.name for dataset in summary.datasets] == ["synhead+"]
     ids, _ = read_labels(open_dataset(tmp_path / "synhead+"))
     assert not any("kinect/m05" in name for name in ids) and any("BIWI/m05" in name for name in ids)
 
 
 @pytest.mark.real
 def test_the_real_frame(real, tmp_path):
-    summary = build_datasets(tmp_path, real / "hpdb", box_file=real / "Biwi_plus.npz")
+    summary = build_datasets(Source(real / "hpdb", boxes=real / "Biwi_plus.npz"), tmp_path)
     assert summary.notes == ["Biwi: 15,677 of the 15,678 frames of the manifest are absent"]
     fields = next(read_fields(open_dataset(tmp_path / "biwi+"), "id", "subject", "box", "label/pyr"))
     published = np.load(real / "Biwi_plus.npz")

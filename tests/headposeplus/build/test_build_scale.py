@@ -19,7 +19,9 @@ from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import HeadposeError
 from headposeplus.miniature.poses import hidden_order
+from headposeplus.miniature.write import source_of
 from headposeplus.raw import biwi
+from headposeplus.raw.source import Source
 
 OPTIONS = Options(size=32)  # those of the fixture ``built``
 
@@ -30,19 +32,10 @@ def content(out, pattern="*"):
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def raw_of(tiny):
-    return {
-        "biwi_folder": tiny / "hpdb",
-        "synhead_folder": tiny / "synhead2_release",
-        "manifest_file": tiny / "data_manifest.csv",
-        "options": OPTIONS,
-    }
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_any_number_of_processes_gives_the_same_bytes(built, tiny, tmp_path, jobs):
-    build_datasets(tmp_path / "data", **raw_of(tiny), jobs=jobs)
+    build_datasets(source_of(tiny), tmp_path / "data", OPTIONS, jobs)
     assert content(tmp_path / "data") == content(built[0])
 
 
@@ -52,17 +45,17 @@ def test_dask_gives_the_same_bytes(built, tiny, tmp_path):
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(tmp_path)
     ) as cluster:
-        build_datasets(tmp_path / "data", **raw_of(tiny), dask=cluster.scheduler_address)
+        build_datasets(source_of(tiny), tmp_path / "data", OPTIONS, dask=cluster.scheduler_address)
     assert content(tmp_path / "data") == content(built[0])
 
 
 def test_bytes_do_not_depend_on_when_objects_are_freed(tiny, tmp_path):
     """Dask's profiler holds on to frames, and so to what they have open, for a random time."""
-    build_datasets(tmp_path / "a", tiny / "hpdb", options=OPTIONS)
+    build_datasets(Source(tiny / "hpdb"), tmp_path / "a", OPTIONS)
     kept = collections.deque(maxlen=1000)
     sys.setprofile(lambda frame, event, argument: kept.append(frame))
     try:
-        build_datasets(tmp_path / "b", tiny / "hpdb", options=OPTIONS)
+        build_datasets(Source(tiny / "hpdb"), tmp_path / "b", OPTIONS)
     finally:
         sys.setprofile(None)
     assert content(tmp_path / "a") == content(tmp_path / "b")
@@ -73,38 +66,39 @@ def test_no_dask_scheduler_is_one_clear_error(tiny, tmp_path, hpp, address):
     pytest.importorskip("distributed")
     output = hpp("build-datasets", "--biwi", tiny / "hpdb", "--out", tmp_path / "data", "--dask", address, expect=1)
     lines = [line for line in output.output.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and f"--dask {address}: no scheduler answers there" in lines[0]
+    assert len(lines) == 1 and f"{address}: no Dask scheduler answers there" in lines[0]
 
 
 def test_without_distributed_the_package_is_named(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(HeadposeError, match=r"pip install 'headposeplus\[dask\]'"):
-        build_datasets(tmp_path / "data", tiny / "hpdb", dask="tcp://127.0.0.1:9")
+        build_datasets(Source(tiny / "hpdb"), tmp_path / "data", dask="tcp://127.0.0.1:9")
 
 
 def test_a_trial_says_what_a_build_then_makes(built, tiny, tmp_path):
-    estimates, notes = estimate_build(tmp_path / "none/data", **raw_of(tiny), order=str(hidden_order(0)))
+    source = source_of(tiny)._replace(render_order=str(hidden_order(0)))
+    estimates, notes = estimate_build(source, tmp_path / "none/data", OPTIONS)
     assert not list(tmp_path.iterdir())
-    assert [one.name for one in estimates] == ["biwi+", "synhead+", "synbiwi+"]
+    assert [estimate.name for estimate in estimates] == ["biwi+", "synhead+", "synbiwi+"]
     assert f"SynHead's rendering order: {hidden_order(0)}, set by hand" in notes
-    for one in estimates:
-        info = open_dataset(built[0] / one.name).info
-        assert (one.shards, one.missing, one.images) == (len(info["shards"]), len(info["shards"]), info["rows"])
-        size = sum(path.stat().st_size for path in (built[0] / one.name).glob("shard-*.h5"))
-        assert size / 1.5 < one.bytes < size * 1.5 and one.seconds > 0
+    for estimate in estimates:
+        info = open_dataset(built[0] / estimate.name).info
+        assert (estimate.shards, estimate.missing, estimate.images) == (len(info.shards), len(info.shards), info.rows)
+        size = sum(path.stat().st_size for path in (built[0] / estimate.name).glob("shard-*.h5"))
+        assert size / 1.5 < estimate.bytes < size * 1.5 and estimate.seconds > 0
 
 
 def test_after_a_build_a_trial_finds_nothing_to_do(built, tiny):
     before = {path: path.stat().st_mtime_ns for path in built[0].rglob("*")}
-    estimates, _ = estimate_build(built[0], **raw_of(tiny))
-    assert [(one.missing, one.images, one.bytes) for one in estimates] == [(0, 0, 0)] * 3
+    estimates, _ = estimate_build(source_of(tiny), built[0], OPTIONS)
+    assert [(estimate.missing, estimate.images, estimate.bytes) for estimate in estimates] == [(0, 0, 0)] * 3
     assert {path: path.stat().st_mtime_ns for path in built[0].rglob("*")} == before
 
 
 def test_dry_run_prints_and_builds_nothing(tiny, tmp_path, hpp):
     text = hpp("build-datasets", "--biwi", tiny / "hpdb", "--out", tmp_path / "data", "--size", 32, "--dry-run",
                "--manifest", tiny / "data_manifest.csv", "--jobs", 1).output  # fmt: skip
-    assert "Nothing was built (--dry-run)" in text and not (tmp_path / "data").exists()
+    assert "Nothing was built." in text and not (tmp_path / "data").exists()
     row = next(line for line in text.splitlines() if line.startswith("biwi+")).split()
     assert row[1:4] == ["4", "4", "48"] and row[5] == "MiB"
     assert re.search(rf"In all about .* MiB, about \d+ seconds; .* GiB are free in {tmp_path}\.", text)
@@ -142,9 +136,10 @@ def test_killed_builds_of_two_processes_go_on_to_the_same_bytes(built, tiny, tmp
 BUILD_AND_PRINT_PEAK = """
 import re, sys
 from pathlib import Path
-from headposeplus.build import build_datasets
-from headposeplus.build_shards import Options
-build_datasets(Path(sys.argv[2]), Path(sys.argv[1]), options=Options(size=160))
+from headposeplus.build.build import build_datasets
+from headposeplus.build.work import Options
+from headposeplus.raw.source import Source
+build_datasets(Source(Path(sys.argv[1])), Path(sys.argv[2]), Options(size=160))
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
@@ -163,10 +158,10 @@ def test_memory_does_not_grow_with_a_shard(tiny, tmp_path):
             (folder / f"frame_{number:05d}_rgb.png").symlink_to(frame.image)
             (folder / f"frame_{number:05d}_pose.txt").symlink_to(frame.pose)
         out = tmp_path / f"{rows}/data"
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", BUILD_AND_PRINT_PEAK, folder.parent, out], check=True, capture_output=True, text=True
         )
-        peaks.append(int(found.stdout) / 1024)
+        peaks.append(int(process.stdout) / 1024)
         sizes.append((out / "biwi+/shard-00000-of-00001.h5").stat().st_size / 2**20)
-    assert open_dataset(out / "biwi+").info["rows"] == 3000 and sizes[1] - sizes[0] > 80
+    assert open_dataset(out / "biwi+").info.rows == 3000 and sizes[1] - sizes[0] > 80
     assert peaks[1] - peaks[0] < 40, f"{peaks} MiB"

@@ -9,12 +9,13 @@ import pytest
 
 from benchmark.scoring.submission import tomllib
 from headposeplus import rotations as rot
-from headposeplus.boxes import files as box_files
+from headposeplus.boxes.files import read_boxes
 from headposeplus.build.build import Options, build_datasets
 from headposeplus.datasets import export
 from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import DatasetError
 from headposeplus.raw import subsets
+from headposeplus.raw.source import Source
 
 NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
 
@@ -22,12 +23,12 @@ NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
 def by_h5py(folder, field, name):
     """A field of all shards of a dataset, read without the toolkit."""
     parts = ("synhead+", "synbiwi+") if name == "synhead++" else (name,)
-    found = []
+    of_shards = []
     for path in [path for part in parts for path in sorted((folder / part).glob("shard-*.h5"))]:
         with h5py.File(path) as file:
             if field in file:
-                found.append(file[field][...])
-    values = np.concatenate(found)
+                of_shards.append(file[field][...])
+    values = np.concatenate(of_shards)
     return np.array([value.decode() for value in values]) if values.dtype.kind == "S" else values
 
 
@@ -36,18 +37,18 @@ def test_npz_holds_what_the_shards_hold(built, tmp_path, name):
     folder, _ = built
     path = tmp_path / "labels.npz"
     count = export.export_npz(open_dataset(folder / name), path)
-    with np.load(path, allow_pickle=False) as found:
-        assert sorted(found) == ["bbox", "images", "pyr", "ypr"]
+    with np.load(path, allow_pickle=False) as arrays:
+        assert sorted(arrays) == ["bbox", "images", "pyr", "ypr"]
         ids = by_h5py(folder, "id", name)
-        assert count == len(ids) and found["bbox"].dtype == np.int32 and found["pyr"].dtype == np.float64
+        assert count == len(ids) and arrays["bbox"].dtype == np.int32 and arrays["pyr"].dtype == np.float64
         images = [f"{i[5:7]}/frame_{i[8:]}_rgb.png" for i in ids] if name == "biwi+" else ids.tolist()
-        assert found["images"].tolist() == images
-        assert (found["pyr"] == by_h5py(folder, "label/pyr", name)).all()
-        assert (found["bbox"] == by_h5py(folder, "box", name)).all()
-        pitch_first = found["ypr"][:, [1, 0, 2]]
+        assert arrays["images"].tolist() == images
+        assert (arrays["pyr"] == by_h5py(folder, "label/pyr", name)).all()
+        assert (arrays["bbox"] == by_h5py(folder, "box", name)).all()
+        pitch_first = arrays["ypr"][:, [1, 0, 2]]
         assert rot.geodesic(rot.to_matrix(pitch_first, "ypr"), by_h5py(folder, "label/rotation", name)).max() < 1e-6
     if name == "biwi+":
-        boxes = box_files.read(path)
+        boxes = read_boxes(path)
         assert boxes.ids.tolist() == ids.tolist() and (boxes.boxes == by_h5py(folder, "box", name)).all()
     before, made = path.read_bytes(), [info.date_time for info in zipfile.ZipFile(path).infolist()]
     assert set(made) == {(1980, 1, 1, 0, 0, 0)}
@@ -57,7 +58,8 @@ def test_npz_holds_what_the_shards_hold(built, tmp_path, name):
 
 @pytest.mark.real
 def test_npz_of_the_real_frame_is_the_published_row(real, tmp_path):
-    build_datasets(tmp_path / "data", real / "hpdb", None, real / "Biwi_plus.npz", options=Options(size=32), jobs=1)
+    source = Source(real / "hpdb", boxes=real / "Biwi_plus.npz")
+    build_datasets(source, tmp_path / "data", Options(size=32))
     path = tmp_path / "ours.npz"
     assert export.export_npz(open_dataset(tmp_path / "data/biwi+"), path) == 1
     with np.load(path) as ours, np.load(real / "Biwi_plus.npz") as published:
@@ -101,8 +103,8 @@ def test_subsets_are_exported_alone_and_whole(built, tiny, tmp_path):
     assert export.export_npz(dataset, tmp_path / "a.npz", subset) == 24
     assert export.export_csv(dataset, tmp_path / "a.csv", subset) == 24
     assert sorted(pd.read_csv(tmp_path / "a.csv")["id"]) == list(subset.ids)
-    with np.load(tmp_path / "a.npz") as found:
-        assert {image[:2] for image in found["images"]} == {"03", "15"}
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert {image[:2] for image in arrays["images"]} == {"03", "15"}
     assert tomllib.loads((tmp_path / "a.toml").read_text())["ids_sha256"] == subset.sha256
     rendered = open_dataset(folder / "synhead+")
     for where, wanted in ((dataset, subsets.find("biwi/female")), (rendered, subset)):

@@ -23,11 +23,11 @@ def inspected(built, tiny, tmp_path_factory):
 
 
 def rows_by_h5py(folder):
-    found = 0
+    rows = 0
     for path in folder.glob("shard-*.h5"):
         with h5py.File(path) as file:
-            found += len(file["id"]) if "id" in file else 0
-    return found
+            rows += len(file["id"]) if "id" in file else 0
+    return rows
 
 
 def test_every_picture_is_there_and_shows_something(inspected):
@@ -50,7 +50,7 @@ def test_the_card_counts_what_is_there_and_names_its_sources(inspected, built):
     for name, count in counts.items():
         assert re.search(rf"^\| {re.escape(name)} +\| {count:,} +\| 32 px", card, re.MULTILINE)
         assert re.search(rf"^{re.escape(name)} +{count:,} +32 px", said, re.MULTILINE)
-        assert f"## {name}\n" in card and open_dataset(built[0] / name).info["content_sha256"] in card
+        assert f"## {name}\n" in card and open_dataset(built[0] / name).info.content_sha256 in card
     for words in ("non-commercial use", "under the terms that come with its download", "Fanelli", "CVPR 2017",
                   "ICCV 2019", "convention `pyr`, in the RGB camera"):  # fmt: skip
         assert words in card
@@ -78,7 +78,7 @@ def test_no_dataset_is_one_line(tmp_path, hpp):
 
 def test_residuals_before_the_turn_are_those_of_the_source_poses(built, tiny):
     synbiwi, biwi_plus = (open_dataset(built[0] / name) for name in ("synbiwi+", "biwi+"))
-    found = inspection.read_residuals(synbiwi, biwi_plus)
+    residuals = inspection.read_residuals(synbiwi, biwi_plus)
     targets = dict(zip(*read_labels(biwi_plus), strict=True))
     sources = {}
     for track in synhead.tracks(tiny / "synhead2_release"):
@@ -86,7 +86,7 @@ def test_residuals_before_the_turn_are_those_of_the_source_poses(built, tiny):
             sources[f"{track.group}/{track.name}/{i:05d}"] = rotation
     fields = list(read_fields(synbiwi, "id", "source"))
     ids, names = (np.concatenate([f[key] for f in fields]) for key in ("id", "source"))
-    assert len(ids) == len(found["geodesic_before"]) == 480
+    assert len(ids) == len(residuals["geodesic_before"]) == 480
     euler, geodesic = [], []
     for name, source in zip(ids, names, strict=True):
         _, group, _, track, frame = source.split("/")
@@ -94,15 +94,15 @@ def test_residuals_before_the_turn_are_those_of_the_source_poses(built, tiny):
         geodesic.append(np.rad2deg(np.arccos(np.clip((np.trace(a.T @ b) - 1) / 2, -1, 1))))
         difference = (rot.from_matrix(a) - rot.from_matrix(b) + 180) % 360 - 180
         euler.append(np.abs(difference).mean())
-    assert found["geodesic_before"] == pytest.approx(np.array(geodesic), abs=1e-3)
+    assert residuals["geodesic_before"] == pytest.approx(np.array(geodesic), abs=1e-3)
     # Of two triples of angles the nearer one counts, so a mirrored one may be less.
-    same = np.abs(found["euler_before"] - euler) < 1e-3
-    assert same.mean() > 0.9 and (found["euler_before"] <= np.array(euler) + 1e-3).all()
+    same = np.abs(residuals["euler_before"] - euler) < 1e-3
+    assert same.mean() > 0.9 and (residuals["euler_before"] <= np.array(euler) + 1e-3).all()
     for measure in ("euler", "geodesic"):
-        report = synbiwi.info["residual"][measure]
-        assert report["before"]["mean"] == pytest.approx(found[f"{measure}_before"].mean(), abs=1e-3)
-        assert report["after"]["p95"] == pytest.approx(np.percentile(found[measure], 95), abs=1e-3)
-    assert (found["geodesic"] <= found["geodesic_before"] + 1e-6).all()
+        report = getattr(synbiwi.info.residual, measure)
+        assert report.before.mean == pytest.approx(residuals[f"{measure}_before"].mean(), abs=1e-3)
+        assert report.after.p95 == pytest.approx(np.percentile(residuals[measure], 95), abs=1e-3)
+    assert (residuals["geodesic"] <= residuals["geodesic_before"] + 1e-6).all()
 
 
 @pytest.mark.real

@@ -5,7 +5,9 @@ from headposeplus.errors import HeadposeError
 from headposeplus.files import sha256
 from headposeplus.images import foreground, read_image
 from headposeplus.miniature import poses, write
-from headposeplus.miniature.heads import draw_identity, head_mesh, vertex_normals
+from headposeplus.miniature.heads import head_mesh
+from headposeplus.miniature.people import draw_identity
+from headposeplus.miniature.solids import vertex_normals
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.rotations import ALL_ORDERS, from_matrix, geodesic, to_matrix
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from headposeplus import rotations as rot
-from headposeplus.datasets.dataset import INFO, NAMES, SCHEMA, open_dataset, read_labels
+from headposeplus.datasets.dataset import open_dataset, read_labels
+from headposeplus.datasets.info import INFO, NAMES, SCHEMA
 from headposeplus.errors import DatasetError
 from headposeplus.files import content_hash, sha256
 from headposeplus.raw import biwi
@@ -115,12 +116,12 @@ def test_damaged_and_stray_files_are_each_named(data, tiny):
 def test_wrong_descriptions(data):
     edit(data / "biwi+", rows=47, parameters=info_of(data / "biwi+")["parameters"] | {"size": 64})
     edit(data / "synhead++", rows=1)
-    edit(data / "synbiwi+", labels=info_of(data / "synbiwi+")["labels"] | {"mean": [1, 2, 3]})
+    edit(data / "synbiwi+", labels=info_of(data / "synbiwi+")["labels"] | {"mean": [1.0, 2.0, 3.0]})
     tells(
         verify_data.verify_data(data),
         (data / "biwi+/dataset.json", "says 47 rows, but its shards have 48; build again"),
         (data / "synhead++/dataset.json", "says 1 rows, but its parts have "),
-        (data / "synbiwi+/dataset.json", "says that the labels' mean is [1, 2, 3], but it is "),
+        (data / "synbiwi+/dataset.json", "says that the labels' mean is [1.0, 2.0, 3.0], but it is "),
     )
     deep = verify_data.verify_data(data / "biwi+", deep=True)["faults"]
     assert sum("is 32 x 32, expected 64 x 64" in line for line in deep) == 48

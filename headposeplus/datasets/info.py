@@ -1,0 +1,169 @@
+"""What a built dataset says of itself: the content of its ``dataset.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault, said, shown
+from headposeplus.files import content_hash, read_json, write_json
+
+SCHEMA = 2
+INFO = "dataset.json"
+NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Mean, median and 95th percentile of some residuals, in degrees."""
+
+    mean: float
+    median: float
+    p95: float
+
+
+class BeforeAfter(msgspec.Struct, frozen=True):
+    """What remains before and after the turn in the image plane."""
+
+    before: Spread
+    after: Spread
+
+
+class Measures(msgspec.Struct, frozen=True):
+    """What remains in a part of the data: the mean Euler error and the geodesic error."""
+
+    euler: Spread
+    geodesic: Spread
+
+
+class Residuals(msgspec.Struct, frozen=True):
+    """What remains between SynBiwi+ and the Biwi poses: over all, and after the turn by head and by sequence."""
+
+    euler: BeforeAfter
+    geodesic: BeforeAfter
+    by_head: dict[str, Measures]
+    by_sequence: dict[str, Measures]
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The build's parameters, those of :class:`headposeplus.build.work.Options` and others; None where there is none.
+
+    ``boxes`` is the SHA-256 of the file of boxes, or ``projected``.
+    """
+
+    size: Annotated[int, msgspec.Meta(gt=0)]
+    visible_margin: float | None = None
+    neighbours: int | None = None
+    boxes: str | None = None
+    head_size_mm: float | None = None
+    lossless: bool | None = None
+    render_order: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the parameters that there are, by name."""
+        return msgspec.to_builtins(self)
+
+
+class ShardInfo(msgspec.Struct, frozen=True):
+    """A shard: its file's name, its number of rows, and its SHA-256."""
+
+    file: str
+    rows: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: str
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ``dataset.json`` says, in the order of its keys; None where a dataset has no such thing.
+
+    Attributes
+    ----------
+    name, schema, toolkit
+        One of :data:`NAMES`, :data:`SCHEMA`, and the version of the toolkit that built it.
+    convention, camera
+        Those of the labels: ``pyr`` and ``rgb``.
+    parameters
+        What the build was asked for.
+    boxes
+        How many boxes come from each source.
+    left_out
+        A line for each damaged raw file.
+    face_not_visible
+        How many frames of SynHead show no face, and so are not part of SynHead+.
+    render_order_from
+        Where SynHead's rendering order comes from, in words.
+    backgrounds_sha256
+        Of the file of backgrounds beside the shards; empty where SynHead came without any.
+    residual
+        What remains between SynBiwi+ and the Biwi poses.
+    matched_sha256
+        The content of the Biwi+ with which SynBiwi+ was matched.
+    joins, joined
+        Of SynHead++: the names of the datasets that it joins, and their contents.
+    shards, rows
+        The shards, and the number of rows of all, or of the datasets that it joins.
+    content_sha256
+        See :func:`content_sha256`.
+    labels
+        ``mean``, ``std``, ``min`` and ``max`` of pitch, yaw and roll in degrees; empty where there are no rows.
+    """
+
+    name: Literal["biwi+", "synhead+", "synbiwi+", "synhead++"]
+    schema: int
+    toolkit: str
+    convention: str
+    camera: str
+    parameters: Parameters
+    boxes: dict[str, int]
+    left_out: list[str]
+    face_not_visible: int | None = None
+    render_order_from: str | None = None
+    backgrounds_sha256: str | None = None
+    residual: Residuals | None = None
+    matched_sha256: str | None = None
+    joins: list[str] | None = None
+    joined: list[str] | None = None
+    shards: list[ShardInfo]
+    rows: int
+    content_sha256: str
+    labels: dict[str, list[float]]
+
+
+def content_sha256(info: Info) -> str:
+    """Return the hash of what a dataset holds: of its shards or the datasets that it joins, and its backgrounds."""
+    return content_hash([msgspec.to_builtins(info.shards), info.joined, info.backgrounds_sha256])
+
+
+def write_info(folder: Path, info: Info) -> None:
+    """Write ``dataset.json`` into a dataset's folder."""
+    write_json(folder / INFO, msgspec.to_builtins(info))
+
+
+def read_info(folder: Path) -> Info:
+    """Return what the ``dataset.json`` in a folder says.
+
+    Raises
+    ------
+    DatasetError
+        If there is none, or it is of another schema.
+    HeadposeError
+        If the file cannot be read or is no JSON.
+    """
+    path = folder / INFO
+    if not path.exists():
+        raise DatasetError(Fault("no such file", "build the dataset first: hpp build-datasets --help", path))
+    content = read_json(path, "the description of a dataset")
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise DatasetError(_other_schema(path, f"found {shown(schema)}" if schema else "found none"))
+    try:
+        return msgspec.convert(content, Info)
+    except msgspec.ValidationError as error:
+        # Backticks are kept for the names of parameters.
+        raise DatasetError(_other_schema(path, f"but: {said(error).replace('`', '')}")) from error
+
+
+def _other_schema(path: Path, difference: str) -> Fault:
+    what = f"expected a dataset of schema {SCHEMA}, {difference}"
+    return Fault(what, "build it again with this version", path)
