@@ -60,22 +60,24 @@ def verify(
     from headposeplus.errors import HeadposeError
     from headposeplus.files import write_json
     from headposeplus.tasks import cores
-    from headposeplus.verify import datasets as verify_data
-    from headposeplus.verify import raw as verify_raw
-    from headposeplus.verify import report as verify_report
+    from headposeplus.verify.datasets import verify_data
+    from headposeplus.verify.describe import describe_data, describe_raw
+    from headposeplus.verify.raw import verify_raw
+    from headposeplus.verify.report import to_json
 
     if bool(data) == bool(biwi or synhead):
         raise HeadposeError("nothing to verify: give DATA, or --biwi, --synhead or both")
     if data:
-        report = verify_data.verify_data(data, manifest, deep)
-        click.echo(verify_report.describe_data(report))
+        of_data = verify_data(data, manifest, deep)
+        text, content, faults = describe_data(of_data), to_json(of_data), of_data.faults
     else:
-        report = verify_raw.verify_raw(biwi, synhead, manifest, deep, jobs or cores())
-        click.echo(verify_report.describe_raw(report))
+        of_raw = verify_raw(biwi, synhead, manifest, deep, jobs or cores())
+        text, content, faults = describe_raw(of_raw), to_json(of_raw), of_raw.faults
+    click.echo(text)
     if json_file:
-        write_json(json_file, report)
+        write_json(json_file, content)
         click.echo(f"report {json_file}")
-    if verify_report.faults(report):
+    if faults:
         ctx.exit(FAULTS)
 
 
