@@ -17,7 +17,7 @@ from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.files import write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, FORMS, _texts, forms, read_rotations
 from headposeplus.raw import biwi, manifest
-from headposeplus.raw.subsets import frame_id
+from headposeplus.raw.subsets import parse_frame
 from headposeplus.rotations import Floats, euler_order, geodesic, nearest_rotation
 
 _AGREEMENT = 0.1  # degrees between two forms of one rotation in a file, which may be rounded
@@ -47,7 +47,7 @@ def _calibrations(table: pd.DataFrame, path: Path, biwi_folder: Path | None, man
     if "id" not in table:
         raise DatasetError(f"{path}: lacks the column id, from which the camera's calibration is known")
     lines = table.index.to_numpy() + 2
-    ids = [frame_id(str(text)) for text in table["id"]]
+    ids = [parse_frame(str(text)) for text in table["id"]]
     for text, name, line in zip(table["id"], ids, lines, strict=True):
         if name is None:
             raise DatasetError(

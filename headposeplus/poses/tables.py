@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from headposeplus.faults import Fault, fault_in, said, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, FORMS, MATRIX_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE
-from headposeplus.raw.subsets import frame_id
+from headposeplus.raw.subsets import parse_frame
 from headposeplus.rotations import CONVENTIONS, Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
 MAX_BYTES = 64 << 20  # of a file as it is, and once more unpacked
@@ -378,7 +378,7 @@ def _poses(table: _Columns, convention: str) -> Poses:
     if not len(table.lines):
         raise _Faulty("no row", "give a row a frame of the test set")
     names = [str(name).strip() for name in columns["id"]]
-    ids = np.array([frame_id(name[:MAX_ID]) or name[:MAX_ID] for name in names])
+    ids = np.array([parse_frame(name[:MAX_ID]) or name[:MAX_ID] for name in names])
     values = {form[0]: np.column_stack([_numbers(columns[name], table.decimal) for name in form]) for form in present}
     subjects = np.array([str(name).strip()[:MAX_ID] for name in columns["subject"]]) if "subject" in columns else None
     blank = np.full((len(ids), 3, 3), np.nan)
