@@ -94,7 +94,7 @@ def find_protocol(name: str, about: bytes, protocols: Sequence[Protocol]) -> Pro
     from benchmark.scoring.submission import read_about
 
     said = read_about(about)[0]  # what is wrong with it is told later
-    for wanted, field in ((name, "id"), (said.get("protocol"), "id"), (said.get("task"), "task")):
+    for wanted, field in ((name, "id"), (said.protocol, "id"), (said.task, "task")):
         if wanted:
             fitting = [protocol for protocol in protocols if getattr(protocol, field) == wanted]
             if len(fitting) == 1 or field == "id":
