@@ -61,23 +61,22 @@ def verify(
     from headposeplus.files import write_json
     from headposeplus.tasks import cores
     from headposeplus.verify.datasets import verify_data
-    from headposeplus.verify.describe import describe_data, describe_raw
+    from headposeplus.verify.describe import describe
     from headposeplus.verify.raw import verify_raw
-    from headposeplus.verify.report import to_json
+    from headposeplus.verify.report import DataReport, RawReport, to_json
 
     if bool(data) == bool(biwi or synhead):
         raise HeadposeError("nothing to verify: give DATA, or --biwi, --synhead or both")
+    report: RawReport | DataReport
     if data:
-        of_data = verify_data(data, manifest, deep)
-        text, content, faults = describe_data(of_data), to_json(of_data), of_data.faults
+        report = verify_data(data, manifest, deep)
     else:
-        of_raw = verify_raw(biwi, synhead, manifest, deep, jobs or cores())
-        text, content, faults = describe_raw(of_raw), to_json(of_raw), of_raw.faults
-    click.echo(text)
+        report = verify_raw(biwi, synhead, manifest, deep, jobs or cores())
+    click.echo(describe(report))
     if json_file:
-        write_json(json_file, content)
+        write_json(json_file, to_json(report))
         click.echo(f"report {json_file}")
-    if faults:
+    if report.faults:
         ctx.exit(FAULTS)
 
 

@@ -162,11 +162,11 @@ def biwi_frames(table: pd.DataFrame) -> dict[str, list[int]]:
     return {unit: from_ranges(numbers) for unit, numbers in zip(rows["unit"], rows["frame_numbers"], strict=True)}
 
 
-def absent_frames(table: pd.DataFrame, found: Mapping[str, Sequence[int]]) -> tuple[int, int]:
-    """Return how many Biwi frames the manifest lists, and how many of those were not found.
+def absent_frames(table: pd.DataFrame, present: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """Return how many Biwi frames the manifest lists, and how many of those are not present.
 
-    ``found`` holds the frame numbers of each sequence.
+    ``present`` holds the frame numbers of each sequence.
     """
     listed = biwi_frames(table)
-    absent = sum(len(set(numbers) - set(found.get(unit, ()))) for unit, numbers in listed.items())
+    absent = sum(len(set(numbers) - set(present.get(unit, ()))) for unit, numbers in listed.items())
     return sum(map(len, listed.values())), absent

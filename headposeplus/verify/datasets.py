@@ -17,16 +17,14 @@ from headposeplus.datasets.dataset import (
     content_sha256,
     open_dataset,
     parts,
-    read_fields,
 )
-from headposeplus.errors import DatasetError, HeadposeError, ImageError
+from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault
-from headposeplus.files import read_json, sha256
-from headposeplus.images import decode
+from headposeplus.files import read_json
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.folders import listing
 from headposeplus.raw.manifest import ListedSequence
-from headposeplus.rotations import Floats, angle_difference, from_matrix, orthonormality_error
+from headposeplus.rotations import Floats
 from headposeplus.tasks import progress
 from headposeplus.verify.report import (
     DEGREES,
@@ -45,31 +43,21 @@ from headposeplus.verify.report import (
     manifest_used,
     statistics,
 )
+from headposeplus.verify.shards import BUILD_AGAIN, ListedShard, check_hash, check_shard
 
-# Shards hold doubles: orthonormality without unit, and degrees.
-LABEL_ERROR = 1e-6
 # Of SynHead++, in degrees, convention pyr, RGB camera.
 PUBLISHED_SYNHEAD_PP = PublishedStatistics(
     mean=[-4.0955, -2.4469, 0.7590],
     std=[23.1782, 30.7491, 10.7432],
     source="published with the PADACO weights (Kuhnke & Ostermann, ICCV 2019)",
 )
-BUILD_AGAIN = "delete it and run the build again"
-
-
-class _Shard(NamedTuple):
-    """What ``dataset.json`` says of a shard."""
-
-    path: Path
-    rows: int
-    sha256: str
 
 
 class _Description(NamedTuple):
     """What ``dataset.json`` says, of what is checked here, and the hash of its content as it is now."""
 
     rows: int | None
-    shards: list[_Shard]
+    shards: list[ListedShard]
     joins: list[str]
     labels: dict[str, list[float]]
     backgrounds_sha256: str
@@ -112,7 +100,7 @@ def _describe(dataset: Dataset) -> _Description:
     info = dataset.info
     return _Description(
         rows=info.get("rows"),
-        shards=[_Shard(dataset.folder / s["file"], s["rows"], s.get("sha256", "")) for s in info["shards"]],
+        shards=[ListedShard(dataset.folder / s["file"], s["rows"], s.get("sha256", "")) for s in info["shards"]],
         joins=info.get("joins") or [],
         labels=info.get("labels") or {},
         backgrounds_sha256=info.get("backgrounds_sha256") or "",
@@ -120,12 +108,6 @@ def _describe(dataset: Dataset) -> _Description:
         content_sha256_now=content_sha256(info),
         matched_sha256=info.get("matched_sha256") or "",
     )
-
-
-def _read_shard(dataset: Dataset, shard: _Shard, *names: str) -> dict[str, np.ndarray]:
-    """Return fields of one shard; raises DatasetError if it is damaged."""
-    alone = [entry for entry in dataset.info["shards"] if entry["file"] == shard.path.name]
-    return next(read_fields(dataset._replace(info={"shards": alone}), *names))
 
 
 def _find(folder: Path) -> list[Path]:
@@ -151,96 +133,6 @@ def _open(folder: Path) -> Dataset | Fault:
         return error.fault
 
 
-# ---- a shard
-
-
-class _Hashed(NamedTuple):
-    """A file whose SHA-256 was looked for: its bytes, how many hashes were read, and what is wrong."""
-
-    bytes: int
-    hashes: int
-    faults: list[Fault]
-
-
-class _ShardCheck(NamedTuple):
-    """A shard that was checked, and the ids (n,) and rotations (n, 3, 3) of its rows; None if they are faulty."""
-
-    hashed: _Hashed
-    faults: list[Fault]
-    labels: tuple[np.ndarray, Floats] | None = None
-
-
-def _check_hash(path: Path, expected: str) -> _Hashed:
-    """Compare a file's SHA-256 with that in ``dataset.json``."""
-    try:
-        digest, size = sha256(path), path.stat().st_size
-    except OSError as error:
-        return _Hashed(0, 0, [Fault(f"cannot be read: {error.strerror}", "run the build again to restore it", path)])
-    if digest == expected:
-        return _Hashed(size, 1, [])
-    what = "damaged or changed: its SHA-256 is not that in dataset.json"
-    return _Hashed(size, 1, [Fault(what, BUILD_AGAIN, path)])
-
-
-def _check_labels(fields: dict[str, np.ndarray], rows: int, path: Path) -> list[Fault]:
-    """Return the faults of a shard's ids and labels."""
-    ids, rotations, angles = fields["id"], fields["label/rotation"], fields["label/pyr"]
-    if not len(ids) == len(rotations) == len(angles) == rows:
-        counts = f"{len(ids)} ids, {len(rotations)} rotations and {len(angles)} angles"
-        return [Fault(f"expected {rows} rows, as dataset.json says, found {counts}", BUILD_AGAIN, path)]
-    faults = []
-    if (ids == "").any():
-        faults.append(Fault(f"{(ids == '').sum()} empty ids", BUILD_AGAIN, path))
-    with np.errstate(invalid="ignore"):
-        off = ~(orthonormality_error(rotations) <= LABEL_ERROR)
-    if off.any():
-        what = f"{off.sum()} label/rotation are no rotations, the first of {ids[off][0]}"
-        return [*faults, Fault(what, BUILD_AGAIN, path)]
-    difference = np.abs(angle_difference(from_matrix(rotations), angles)).max(axis=1)
-    off = ~(difference <= LABEL_ERROR)
-    if off.any():
-        what = f"{off.sum()} label/pyr are not the angles ({DEGREES}) of their label/rotation"
-        faults.append(Fault(f"{what}, the first of {ids[off][0]}", BUILD_AGAIN, path))
-    return faults
-
-
-def _check_crops(fields: dict[str, np.ndarray], side: int, path: Path) -> list[Fault]:
-    """Return the faults of a shard's crops, each of which is decoded."""
-    data, offset, ids = fields["image/bytes"], fields["image/offset"], fields["id"]
-    if len(offset) != len(ids) + 1 or (np.diff(offset) < 0).any() or offset[0] != 0 or offset[-1] != len(data):
-        return [Fault(f"image/offset does not fit {len(ids)} rows and the image bytes", BUILD_AGAIN, path)]
-    faults = []
-    for name, start, end in zip(ids, offset[:-1], offset[1:], strict=True):
-        try:
-            height, width = decode(data[start:end]).shape[:2]
-        except ImageError:
-            faults.append(Fault(f"the crop of {name} cannot be decoded", BUILD_AGAIN, path))
-            continue
-        if (height, width) != (side, side):
-            what = f"the crop of {name} is {width} x {height}, expected {side} x {side}"
-            faults.append(Fault(what, BUILD_AGAIN, path))
-    return faults
-
-
-def _check_shard(dataset: Dataset, shard: _Shard, deep: bool) -> _ShardCheck:
-    """Check a shard's hash, and, if it is whole, its labels; where the check is deep, its crops too."""
-    hashed = _check_hash(shard.path, shard.sha256)
-    if hashed.faults or not shard.rows:
-        return _ShardCheck(hashed, hashed.faults)
-    names = ["id", "label/rotation", "label/pyr"]
-    if deep:
-        names += ["image/bytes", "image/offset"]
-    try:
-        fields = _read_shard(dataset, shard, *names)
-    except DatasetError as error:
-        return _ShardCheck(hashed, [error.fault])
-    faults = _check_labels(fields, shard.rows, shard.path)
-    labels = None if faults else (fields["id"], fields["label/rotation"])
-    if deep:
-        faults += _check_crops(fields, dataset.size, shard.path)
-    return _ShardCheck(hashed, faults, labels)
-
-
 # ---- a dataset
 
 
@@ -264,12 +156,12 @@ def _check_dataset(dataset: Dataset, deep: bool, update: Callable[[], object]) -
     folder, said = dataset.folder, _describe(dataset)
     checks = []
     for shard in said.shards:
-        checks.append(_check_shard(dataset, shard, deep))
+        checks.append(check_shard(dataset, shard, deep))
         update()
     hashed = [check.hashed for check in checks]
     faults = [*_check_description(folder, said), *(fault for check in checks for fault in check.faults)]
     if said.backgrounds_sha256:
-        hashed.append(_check_hash(folder / BACKGROUNDS, said.backgrounds_sha256))
+        hashed.append(check_hash(folder / BACKGROUNDS, said.backgrounds_sha256))
         faults += hashed[-1].faults
     rows = sum(shard.rows for shard in said.shards)
     if rows != said.rows:
@@ -420,7 +312,7 @@ def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = Fa
     sequences, union = None, None
     if "biwi+" in checked:
         sequences, deviations = _compare_sequences(checked["biwi+"], manifest.listed_sequences(table))
-        checked["biwi+"].faults.extend(deviations)
+        checked["biwi+"] = checked["biwi+"]._replace(faults=[*checked["biwi+"].faults, *deviations])
     if "synhead++" in checked and (labels := checked["synhead++"].labels):
         union = BesidePublished(labels, PUBLISHED_SYNHEAD_PP)
     for check in checked.values():

@@ -50,6 +50,11 @@ def _table(rows: list[dict[str, str]], right: tuple[str, ...] = ()) -> str:
     return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True, colalign=align)
 
 
+def describe(report: RawReport | DataReport) -> str:
+    """Return a report as text: tables, faults and verdicts."""
+    return describe_raw(report) if isinstance(report, RawReport) else describe_data(report)
+
+
 # ---- raw copies
 
 
@@ -137,7 +142,7 @@ def describe_data(report: DataReport) -> str:
     lines += [f"Angles in {DEGREES}.", ""]
     if sequences := report.statistics.biwi:
         lines.append(_describe_labels("Biwi+", sequences))
-        if partial := [check for check in sequences if check.state.startswith("not comparable")]:
+        if partial := [check for check in sequences if check.present and check.mean is None]:
             some = ", ".join(f"{check.unit} ({check.present} of {check.expected})" for check in partial)
             lines.append(f"not comparable, for frames that are absent: {some}")
     if report.statistics.union:

@@ -11,6 +11,7 @@ from headposeplus.errors import DatasetError
 from headposeplus.files import content_hash, sha256
 from headposeplus.raw import biwi
 from headposeplus.verify import datasets as verify_data
+from headposeplus.verify import shards
 from headposeplus.verify.describe import describe_data
 from headposeplus.verify.report import to_json
 
@@ -175,10 +176,10 @@ def test_wrong_labels_in_a_shard(tmp_path, field, index, value, message):
     angles = np.random.default_rng(0).uniform(-60, 60, (6, 3))
     ids = np.array([biwi.frame_id("01", number) for number in range(6)])
     fields = {"id": ids, "label/rotation": rot.to_matrix(angles), "label/pyr": angles}
-    assert not verify_data._check_labels(fields, 6, tmp_path)
-    assert "expected 7 rows" in verify_data._check_labels(fields, 7, tmp_path)[0].what
+    assert not shards._check_labels(fields, 6, tmp_path)
+    assert "expected 7 rows" in shards._check_labels(fields, 7, tmp_path)[0].what
     fields[field][index] = value
-    (fault,) = verify_data._check_labels(fields, 6, tmp_path)
+    (fault,) = shards._check_labels(fields, 6, tmp_path)
     assert message in fault.what and fault.mend.endswith("again") and fault.file == tmp_path
 
 
