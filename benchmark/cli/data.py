@@ -59,22 +59,23 @@ def verify(
     from headposeplus.errors import HeadposeError
     from headposeplus.files import write_json
     from headposeplus.tasks import cores
-    from headposeplus.verify import datasets as verify_data
-    from headposeplus.verify import raw as verify_raw
-    from headposeplus.verify import report as verify_report
+    from headposeplus.verify.datasets import verify_data
+    from headposeplus.verify.describe import describe
+    from headposeplus.verify.raw import verify_raw
+    from headposeplus.verify.report import DataReport, RawReport, to_json
 
     if bool(data) == bool(biwi or synhead):
         raise HeadposeError("nothing to verify: give DATA, or --biwi, --synhead or both")
+    report: RawReport | DataReport
     if data:
-        report = verify_data.verify_data(data, manifest, deep)
-        click.echo(verify_report.describe_data(report))
+        report = verify_data(data, manifest, deep)
     else:
-        report = verify_raw.verify_raw(biwi, synhead, manifest, deep, jobs or cores())
-        click.echo(verify_report.describe_raw(report))
+        report = verify_raw(biwi, synhead, manifest, deep, jobs or cores())
+    click.echo(describe(report))
     if json_file:
-        write_json(json_file, report)
+        write_json(json_file, to_json(report))
         click.echo(f"report {json_file}")
-    if verify_report.faults(report):
+    if report.faults:
         ctx.exit(FAULTS)
 
 
@@ -200,16 +201,14 @@ def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
               help="Camera whose poses are read.")  # fmt: skip
 @click.option("--to-camera", type=click.Choice(["rgb", "depth"]), default="rgb", show_default=True,
               help="Camera whose poses are written.")  # fmt: skip
-@click.option("--biwi", type=FOLDER, help="Raw Biwi, for its calibrations.  [default: the known ones of its sequences]")
+@click.option("--biwi", "biwi_folder", type=FOLDER,
+              help="Raw Biwi, for its calibrations.  [default: the known ones of its sequences]")  # fmt: skip
 @MANIFEST
-def convert(
-    source: Path, target: Path, from_convention: str, to_convention: str, from_camera: str, to_camera: str,
-    biwi: Path | None, manifest: Path | None,
-) -> None:  # fmt: skip
-    """Turn the angles of the CSV SOURCE from one convention and camera into another, and write the CSV TARGET.
+def convert(source: Path, target: Path, manifest: Path | None, **options: Any) -> None:
+    """Turn the poses of the table SOURCE from one convention and camera into another, and write the CSV TARGET.
 
-    SOURCE has the columns pitch, yaw and roll in degrees (or a rotation: r11 to r33, or qx, qy, qz, qw), and, where
-    the camera changes, id. Other columns are kept.
+    SOURCE is a CSV, Parquet or npz with the columns pitch, yaw and roll in degrees (or a rotation: r11 to r33, or qx,
+    qy, qz, qw), and, where the camera changes, id. All else in a CSV stays as it is.
 
     \b
     Example:
@@ -217,9 +216,7 @@ def convert(
     """
     from headposeplus.poses.convert import convert_file
 
-    click.echo(
-        convert_file(source, target, from_convention, to_convention, from_camera, to_camera, biwi, manifest)
-    )  # fmt: skip
+    click.echo(convert_file(source, target, manifest_file=manifest, **options))
 
 
 @click.command()

@@ -8,13 +8,13 @@ file is never mended silently.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from benchmark.scoring.protocols import Reference
-from benchmark.scoring.submission import about_fault, read_about, repeated
-from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, _suspicions
+from benchmark.scoring.submission import About, about_fault, read_about, repeated
+from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, find_suspicions
 from headposeplus.faults import Fault, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.poses.tables import Poses, read
@@ -28,7 +28,7 @@ class Checked(NamedTuple):
 
     faults: list[Fault]
     suspicions: list[Fault]
-    about: dict[str, Any]
+    about: About
     rotations: Floats | None
 
 
@@ -38,9 +38,9 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
     Without labels, what needs them is not looked for. With ``figures`` False a suspicion does not tell the error that
     a mended file would have, which is for those whose labels are secret.
     """
-    fields, faults = read_about(about)
-    faults += _against_protocol(fields, reference)
-    poses = read(predictions, fields.get("convention", reference.protocol.convention))
+    said, faults = read_about(about)
+    faults += _against_protocol(said, reference)
+    poses = read(predictions, said.convention or reference.protocol.convention)
     faults += poses.faults
     suspicions: list[Fault] = []
     rotations = None
@@ -48,41 +48,35 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
         faults += repeated(poses)
         places, of_frames = _places(poses, reference, figures)
         faults += of_frames
-        faults += _too_uniform(poses, fields, reference)
+        faults += _too_uniform(poses, said, reference)
         if places is not None and np.isfinite(poses.rotations[places]).all():
             rotations = poses.rotations[places]
             if reference.labels is not None and not any(fault.kind == CONSTANT for fault in faults):
-                suspicions = _suspicions(
-                    poses, places, fields, reference.labels, reference.protocol.convention, figures
-                )
+                convention = reference.protocol.convention
+                suspicions = find_suspicions(poses, places, said, reference.labels, convention, figures)
                 # Angles in another unit are more than a suspicion: no method is scored so by choice.
-                if any(found.kind == UNITS for found in suspicions):
+                if any(suspicion.kind == UNITS for suspicion in suspicions):
                     faults, suspicions = faults + suspicions, []
-    suspicions += _odd_training(fields, reference)
-    return Checked(faults, suspicions, fields, None if faults else rotations)
+    suspicions += _odd_training(said, reference)
+    return Checked(faults, suspicions, said, None if faults else rotations)
 
 
-def _against_protocol(fields: dict[str, Any], reference: Reference) -> list[Fault]:
+def _against_protocol(about: About, reference: Reference) -> list[Fault]:
     """Return what in a TOML does not go with the protocol."""
     faults, protocol = [], reference.protocol
-    camera = fields.get("camera", protocol.camera)
-    if camera != protocol.camera:
-        faults.append(
-            about_fault(
-                "camera",
-                f"poses in the {camera} camera, but {protocol.id} scores those in the {protocol.camera} camera",
-                f"hpp convert --from-camera {camera} --to-camera {protocol.camera} writes those; then say so",
-            )
-        )
+    if about.camera not in ("", protocol.camera):
+        what = f"poses in the {about.camera} camera, but {protocol.id} scores those in the {protocol.camera} camera"
+        mend = f"hpp convert --from-camera {about.camera} --to-camera {protocol.camera} writes those; then say so"
+        faults.append(about_fault("camera", what, mend))
     # A subset's protocol is the whole one's with the subset's name.
     whole = protocol.id.partition(":")[0]
-    if fields.get("protocol", whole) not in ("", whole, protocol.id):
-        what = f"predictions for {shown(fields['protocol'])}, to be scored under {protocol.id}"
+    if about.protocol and about.protocol not in (whole, protocol.id):
+        what = f"predictions for {shown(about.protocol)}, to be scored under {protocol.id}"
         faults.append(about_fault("protocol", what, "score them under their own, or change the line if that is wrong"))
-    if fields.get("task") and "protocol" not in fields and fields["task"] != protocol.task:
-        what = f"predictions for the task {fields['task']}, to be scored under {protocol.id}"
+    if about.task and about.protocol is None and about.task != protocol.task:
+        what = f"predictions for the task {about.task}, to be scored under {protocol.id}"
         faults.append(about_fault("task", what, "score them under a protocol of their task, or change the line"))
-    if fields.get("uses_target_images") and protocol.task == "intra":
+    if about.uses_target_images and protocol.task == "intra":
         what = f"training saw test images, which {protocol.id} does not allow"
         faults.append(about_fault("uses_target_images", what, "train without them"))
     return faults
@@ -106,7 +100,7 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
         mend = f"{reference.protocol.id} scores all frames or none: hpp submission template writes a row for each"
         # Who sends predictions to a service has no say in its frames.
         if figures and not reference.protocol.subset:
-            mend += "; to score only those of a subset, name it with --subset (hpp subsets lists them)"
+            mend += "; to score only those of a subset, name it with `subset` (hpp subsets lists them)"
         faults.append(Fault(what, mend))
     extra = np.array([name not in known and name not in reference.beyond for name in poses.ids.tolist()])
     if extra.any():
@@ -120,17 +114,16 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
     return (None if missing else np.array([position[name] for name in wanted])), faults
 
 
-def _too_uniform(poses: Poses, fields: dict[str, Any], reference: Reference) -> list[Fault]:
+def _too_uniform(poses: Poses, about: About, reference: Reference) -> list[Fault]:
     """Return the fault of a constant output, or of angles that have the spread of radians."""
     good = poses.rotations[np.isfinite(poses.rotations).all(axis=(1, 2))]
     if len(good) < 2:
         return []
     if geodesic(good, good[0]).max() < SAME:
-        if fields.get("constant_output"):
+        if about.constant_output:
             return []
-        mend = (
-            "write the predictions anew, one for each image; constant_output = true in the TOML says it is on purpose"
-        )
+        meant = "constant_output = true in the TOML says it is on purpose"
+        mend = f"write the predictions anew, one for each image; {meant}"
         return [Fault("every row holds the same pose", mend, kind=CONSTANT)]
     if poses.form == ANGLE_COLUMNS and reference.labels is None and len(good) >= 10:
         values = poses.values[np.isfinite(poses.rotations).all(axis=(1, 2))]
@@ -141,14 +134,14 @@ def _too_uniform(poses: Poses, fields: dict[str, Any], reference: Reference) -> 
     return []
 
 
-def _odd_training(fields: dict[str, Any], reference: Reference) -> list[Fault]:
+def _odd_training(about: About, reference: Reference) -> list[Fault]:
     """Return a suspicion if the training data do not read as those of the protocol."""
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9+]", "", text.lower())
 
-    given, wanted = fields.get("training_data", ""), reference.protocol.training_data
-    if not given or reference.protocol.task not in ("da", "pda") or plain(given) == plain(wanted):
+    said, wanted = about.training_data, reference.protocol.training_data
+    if not said or reference.protocol.task not in ("da", "pda") or plain(said) == plain(wanted):
         return []
-    what = f"training data {shown(given)}, where {reference.protocol.id} is about {wanted}"
+    what = f"training data {shown(said)}, where {reference.protocol.id} is about {wanted}"
     return [about_fault("training_data", what, "other data belong under biwi+/cross@1")]

@@ -14,7 +14,16 @@ from benchmark.scoring.evaluation import RESAMPLES, Comparison, Evaluation, comp
 from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.metrics import scores
 from benchmark.scoring.protocols import Protocol, Reference
-from benchmark.scoring.submission import ABOUT, about_fault, about_path, read_about, read_files, stop, template
+from benchmark.scoring.submission import (
+    ABOUT,
+    About,
+    about_fault,
+    about_path,
+    read_about,
+    read_files,
+    stop,
+    template,
+)
 from headposeplus import __version__
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
@@ -136,7 +145,7 @@ def score_files(
 
 
 def find_reference(
-    about: dict[str, Any],
+    about: About,
     labels: Labels,
     task: str | None = None,
     subset: str | None = None,
@@ -157,13 +166,13 @@ def find_reference(
         found = protocols.find(protocol)
     elif found is None and task is None:
         found = _named_protocol(about)
-    return protocols.reference(found, labels, task or str(about.get("task", "")) or "cross", subset, manifest_file)
+    return protocols.reference(found, labels, task or about.task or "cross", subset, manifest_file)
 
 
-def _named_protocol(about: dict[str, Any]) -> Protocol | None:
+def _named_protocol(about: About) -> Protocol | None:
     """Return the frozen protocol that a TOML names; never a file, which a stranger's TOML could name."""
-    name = str(about.get("protocol", "")).partition(":")[0]
-    if name.startswith("local-") or (not name and about.get("task")):
+    name = (about.protocol or "").partition(":")[0]
+    if name.startswith("local-") or (not name and about.task):
         return None
     if not name:
         raise SubmissionError('which protocol? name it with --protocol, or by protocol = "..." in the TOML')
@@ -189,7 +198,7 @@ def check_files(
     data, toml = read_files(predictions)
     about, _ = read_about(toml)
     truth = None if labels is None else read_labels(labels)
-    given, wanted = None, task or str(about.get("task", ""))
+    given, wanted = None, task or about.task or ""
     told = []
     if protocol is not None:
         given = protocols.find(protocol)
@@ -199,7 +208,7 @@ def check_files(
             given = _named_protocol(about)
         except SubmissionError as error:
             told = [about_fault("protocol", str(error), "hpp protocols lists them")]
-        if truth is not None and wanted == "intra" and not about.get("protocol"):
+        if truth is not None and wanted == "intra" and not about.protocol:
             told = [about_fault("task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
         wanted = "cross" if told else wanted
     if truth is not None:
@@ -269,15 +278,16 @@ def _check_seeds(paths: list[Path], checked: list[Checked], hashes: list[str]) -
         return
     for path, one in zip(paths[1:], checked[1:], strict=True):
         for field in _SAME:
-            if one.about[field] != checked[0].about[field]:
+            mine, first = getattr(one.about, field), getattr(checked[0].about, field)
+            if mine != first:
                 raise SubmissionError(
-                    f"{about_path(path)}: {field} is {one.about[field]!r}, in {about_path(paths[0])} "
-                    f"{checked[0].about[field]!r}; several files are the seeds of one method: score others one by one"
+                    f"{about_path(path)}: {field} is {mine!r}, in {about_path(paths[0])} "
+                    f"{first!r}; several files are the seeds of one method: score others one by one"
                 )
     if len(set(hashes)) < len(hashes):
         twice = next(path for place, path in enumerate(paths) if hashes[place] in hashes[:place])
         raise SubmissionError(f"{twice}: the same predictions as in another of these files; give each seed its own")
-    seeds = [one.about.get("seed") for one in checked]
+    seeds = [one.about.seed for one in checked]
     if None in seeds or len(set(seeds)) < len(seeds):
         raise SubmissionError(f"{about_path(paths[-1])}: seeds {seeds}; give each of several files a seed of its own")
 
@@ -318,12 +328,13 @@ def _other_statistics(path: Path, reference: Reference) -> dict[str, Any]:
 
 def _entry(reference: Reference, checked: list[Checked], found: Evaluation, hashes: list[str]) -> dict[str, Any]:
     about, protocol = checked[0].about, reference.protocol
-    seeds = [one.about.get("seed") for one in checked]
+    seeds = [one.about.seed for one in checked]
+    said = {key: getattr(about, key) for key in _ABOUT}
     return {
         "schema": SCHEMA,
         "protocol": protocol._asdict(),
         "protocol_sha256": protocol.sha256,
-        **{key: about.get(key, "") for key in _ABOUT},
+        **{key: "" if value is None else value for key, value in said.items()},
         "seeds": seeds,
         "predictions_sha256": hashes,
         "convention": protocol.convention,

@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pandas as pd
 import tomli_w
@@ -38,19 +39,52 @@ _LINK = re.compile(r"https?://[^\s<>\"'\\]+")
 _HIDDEN = {"Cc", "Cf", "Co", "Cs"}  # control characters, and those that reverse the writing
 
 
+class About(msgspec.Struct, frozen=True):
+    """What the TOML beside predictions says of them, in the order in which it is written.
+
+    What is wrong with a field is a fault, and the field is then as if it were missing: a text that is needed is empty,
+    anything else is None. ``run`` is the table that nothing reads.
+    """
+
+    name: str = ""
+    authors: str = ""
+    link: str | None = None
+    protocol: str | None = None
+    task: str | None = None
+    training_data: str = ""
+    convention: str = ""
+    camera: str = ""
+    selection: str = ""
+    uses_target_images: bool | None = None
+    constant_output: bool | None = None
+    batch_statistics: str | None = None
+    initial_weights: str | None = None
+    preset: str | None = None
+    seed: int | None = None
+    command: str | None = None
+    commit: str | None = None
+    notes: str | None = None
+    run: dict[str, Any] | None = None
+
+    def to_toml(self) -> str:
+        """Return the fields that are not None as TOML."""
+        fields = msgspec.structs.asdict(self)
+        return tomli_w.dumps({name: value for name, value in fields.items() if value is not None})
+
+
 class Submission(NamedTuple):
     """Predictions: ids (n,), rotations (n, 3, 3), head to camera, and what the TOML says of them."""
 
     ids: np.ndarray
     rotations: Floats
-    about: dict[str, Any]
+    about: About
 
 
-def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: dict[str, Any]) -> None:
+def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: About) -> None:
     """Write ``predictions.csv`` with angles (n, 3) in degrees, and ``predictions.toml`` beside it."""
     table = pd.DataFrame(angles, columns=ANGLE_COLUMNS)
     table.insert(0, "id", ids)
-    write_text(about_path(path), tomli_w.dumps(about))
+    write_text(about_path(path), about.to_toml())
     write_text(path, table.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
 
 
@@ -97,29 +131,13 @@ def about_fault(field: str, what: str, mend: str) -> Fault:
     return Fault(what, mend, ABOUT, field)
 
 
-def read_about(data: bytes) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the fields of a TOML that are as they should be, and what is wrong with the others."""
-    if len(data) > MAX_ABOUT:
-        return {}, [
-            about_fault("", f"{len(data):,} bytes", f"keep to the fields of the template, {MAX_ABOUT:,} bytes at most")
-        ]
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return {}, [about_fault("", "not UTF-8", "save it as UTF-8")]
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") > _MAX_DOTS:
-            return {}, [Fault(f"more than {_MAX_DOTS} dots", 'part a long text by """', ABOUT, rows=(number,))]
-    try:
-        content = tomllib.loads(text.replace("\r\n", "\n"))
-    except (ValueError, RecursionError) as error:
-        mend = 'write texts in quotes, name = "text", and true or false in small letters'
-        return {}, [about_fault("", f"not TOML: {said(error, 120)}", mend)]
-    return _checked(content)
-
-
-def _checked(content: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
-    faults, about = [], {}
+def read_about(data: bytes) -> tuple[About, list[Fault]]:
+    """Return what a TOML says, as far as it is as it should be, and what is wrong with it."""
+    content = _parsed(data)
+    if isinstance(content, Fault):
+        return About(), [content]
+    faults: list[Fault] = []
+    fields: dict[str, Any] = {}
     for key in REQUIRED:
         value = content.get(key, "")
         if isinstance(value, str) and not value.strip():
@@ -130,8 +148,27 @@ def _checked(content: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         if fault is not None:
             faults.append(fault)
         elif text or key not in REQUIRED or text is False:
-            about[key] = text
-    return about, faults
+            fields[key] = text
+    return About(**fields), faults
+
+
+def _parsed(data: bytes) -> dict[str, Any] | Fault:
+    """Return the content of a TOML, or why it cannot be read."""
+    if len(data) > MAX_ABOUT:
+        mend = f"keep to the fields of the template, {MAX_ABOUT:,} bytes at most"
+        return about_fault("", f"{len(data):,} bytes", mend)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return about_fault("", "not UTF-8", "save it as UTF-8")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > _MAX_DOTS:
+            return Fault(f"more than {_MAX_DOTS} dots", 'part a long text by """', ABOUT, rows=(number,))
+    try:
+        return tomllib.loads(text.replace("\r\n", "\n"))
+    except (ValueError, RecursionError) as error:
+        mend = 'write texts in quotes, name = "text", and true or false in small letters'
+        return about_fault("", f"not TOML: {said(error, 120)}", mend)
 
 
 def _expected(key: str) -> str:
@@ -144,7 +181,7 @@ def _expected(key: str) -> str:
     return f'write {key} = "text", of {TEXTS[key]:,} characters at most'
 
 
-def _field_fault(key: str, value: Any) -> Fault | None:
+def _field_fault(key: str, value: object) -> Fault | None:
     """Return what is wrong with a field of a TOML; None if nothing is."""
     if key not in FIELDS:
         near = difflib.get_close_matches(key[:80], FIELDS, 1)
@@ -162,7 +199,7 @@ def _field_fault(key: str, value: Any) -> Fault | None:
     return None if fine else about_fault(key, f"{shown(value)} is no {wanted}", expected)
 
 
-def _text_fault(key: str, value: Any) -> Fault | None:
+def _text_fault(key: str, value: object) -> Fault | None:
     """Return what is wrong with a text of a TOML; None if nothing is."""
     known = {"convention": CONVENTIONS, "camera": CAMERAS, "task": TASKS}.get(key)
     if not isinstance(value, str):
@@ -190,7 +227,7 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
     SubmissionError
         If a file is missing, or larger than what is read.
     """
-    found = []
+    contents = []
     for file, limit, what in (
         (path, MAX_BYTES, "predictions: CSV, Parquet or npz"),
         (about_path(path), MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}"),
@@ -200,11 +237,11 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
                 data = opened.read(limit + 1)
         except OSError as error:
             hint = "; hpp submission template writes both files" if isinstance(error, FileNotFoundError) else ""
-            raise SubmissionError(f"{file}: expected {what}: {error.strerror}{hint}") from error
+            raise SubmissionError(Fault(f"expected {what}: {error.strerror}{hint}", file=file)) from error
         if len(data) > limit:
-            raise SubmissionError(f"{file}: more than {limit:,} bytes; keep only the fields of the template")
-        found.append(data)
-    return found[0], found[1]
+            raise SubmissionError(Fault(f"more than {limit:,} bytes", "keep only the fields of the template", file))
+        contents.append(data)
+    return contents[0], contents[1]
 
 
 def read_submission(path: Path) -> Submission:
@@ -218,7 +255,7 @@ def read_submission(path: Path) -> Submission:
     data, toml = read_files(path)
     about, faults = read_about(toml)
     stop(about_path(path), faults)
-    poses = read(data, about["convention"])
+    poses = read(data, about.convention)
     stop(path, [*poses.faults, *repeated(poses)])
     return Submission(poses.ids, poses.rotations, about)
 

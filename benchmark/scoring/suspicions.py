@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmark.scoring.labels import Labels
 from benchmark.scoring.metrics import scores
+from benchmark.scoring.submission import About
 from headposeplus.faults import Fault
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, QUATERNION_COLUMNS
 from headposeplus.poses.tables import Poses
@@ -34,19 +36,23 @@ class _Reading(NamedTuple):
     kind: str = ""
 
 
-def _suspicions(
-    poses: Poses, places: np.ndarray, fields: dict[str, Any], labels: Labels, convention: str, figures: bool
+def find_suspicions(
+    poses: Poses, places: np.ndarray, about: About, labels: Labels, convention: str, figures: bool
 ) -> list[Fault]:
-    """Return the reading of the poses that fits the labels much better, if there is one."""
+    """Return the reading of the poses that fits the labels much better, if there is one.
+
+    ``places`` (m,) are the rows of the labels' frames. With ``figures``, the error that the mended file would have in
+    ``convention`` is told.
+    """
     some = np.linspace(0, len(places) - 1, min(len(places), _FITTED)).round().astype(int)
     truth, sequences = labels.rotations[some], labels.sequences[some]
     present = geodesic(poses.rotations[places[some]], truth)
     best, errors = None, present
-    for reading in _readings(poses, places, fields, labels):
-        found = geodesic(reading.rotations(some), truth)
+    for reading in _readings(poses, places, about, labels):
+        errors_so = geodesic(reading.rotations(some), truth)
         # The plainer reading comes first, and a later one must be better by more than rounding.
-        if found.mean() < errors.mean() - 0.01:
-            best, errors = reading, found
+        if errors_so.mean() < errors.mean() - 0.01:
+            best, errors = reading, errors_so
     error = errors.mean()
     if error < SAME and best is None:
         return [Fault("the predictions are the labels themselves", "give what a model predicts")]
@@ -66,23 +72,17 @@ def _suspicions(
     return [Fault(what, best.mend, kind=best.kind)]
 
 
-def _readings(poses: Poses, places: np.ndarray, fields: dict[str, Any], labels: Labels) -> Iterator[_Reading]:
+def _readings(poses: Poses, places: np.ndarray, about: About, labels: Labels) -> Iterator[_Reading]:
     """Yield other readings of the poses at some rows (m,), the plainest first."""
     if poses.form == ANGLE_COLUMNS:
-        yield from _readings_of_angles(poses.values[places], fields.get("convention", "pyr"))
-    given = poses.rotations[places]
-    yield from _readings_of_camera(given, fields, labels)
+        yield from _readings_of_angles(poses.values[places], about.convention or "pyr")
+    rotations = poses.rotations[places]
+    yield from _readings_of_camera(rotations, about.camera, labels)
     if poses.form == QUATERNION_COLUMNS:
-        for sign, word in ((1, ""), (-1, " of the inverse")):
-            moved = poses.values[places][:, [1, 2, 3, 0]] * [sign, sign, sign, 1]
-            yield _Reading(
-                Rotation.from_quat(moved).as_matrix().__getitem__,
-                f"quaternions{word} look as if w came first",
-                f"rename qx, qy, qz, qw to qw, qx, qy, qz{' and turn the signs of qx, qy, qz' * (sign < 0)}",
-            )
-    inverse = np.swapaxes(given, -1, -2)
+        yield from _readings_of_quaternions(poses.values[places])
+    inverse = np.swapaxes(rotations, -1, -2)
     yield _Reading(inverse.__getitem__, "rotations look inverted", "give R from head to camera: transpose each")
-    for word, first, base in (("", "", given), ("the inverse, ", "transpose each, then ", inverse)):
+    for word, first, base in (("", "", rotations), ("the inverse, ", "transpose each, then ", inverse)):
         for left, right, where, product in (
             (FLIP, FLIP, "of axes with y up", "F R F"),
             (FLIP, np.eye(3), "into a camera with y up", "F R"),
@@ -95,55 +95,81 @@ def _readings(poses: Poses, places: np.ndarray, fields: dict[str, Any], labels: 
             )
 
 
+def _readings_of_quaternions(values: Floats) -> Iterator[_Reading]:
+    """Yield quaternions (m, 4) with w first, and those of the inverse."""
+    for sign, word in ((1, ""), (-1, " of the inverse")):
+        moved = values[:, [1, 2, 3, 0]] * [sign, sign, sign, 1]
+        yield _Reading(
+            Rotation.from_quat(moved).as_matrix().__getitem__,
+            f"quaternions{word} look as if w came first",
+            f"rename qx, qy, qz, qw to qw, qx, qy, qz{' and turn the signs of qx, qy, qz' * (sign < 0)}",
+        )
+
+
+class _Change(NamedTuple):
+    """What may be done to angles: multiply by a unit, reorder the columns, turn signs, read in a convention."""
+
+    unit: float
+    order: tuple[int, ...]
+    signs: tuple[int, ...]
+    convention: str
+
+    def steps(self, convention: str) -> list[tuple[str, str]]:
+        """Return each step in words, and how to mend what it finds, for angles that are said to be of a convention."""
+        names = np.array(ANGLES)
+        steps = []
+        if self.unit != 1:
+            name, factor = ("divided by 90", "90") if self.unit == 90 else ("like radians", "180 / pi")
+            steps.append((f"angles look {name}", f"multiply pitch, yaw and roll by {factor}"))
+        if self.order != (0, 1, 2):
+            reordered = names[list(self.order)]
+            moved = [f"{a} in {b}" for a, b in zip(ANGLES, reordered, strict=True) if a != b]
+            mend = f"rename {', '.join(reordered)} to {', '.join(names)}"
+            steps.append((f"columns look swapped, {', '.join(moved)}", mend))
+        if min(self.signs) < 0:
+            turned = ", ".join(names[np.array(self.signs) < 0])
+            steps.append((f"signs look turned, of {turned}", f"multiply {turned} by -1"))
+        if self.convention != convention:
+            what = f"angles look like {self.convention}, not {convention}"
+            steps.append((what, f'write convention = "{self.convention}"'))
+        return steps
+
+
+def _changed(some: np.ndarray, values: Floats, change: _Change) -> Floats:
+    """Return the rotations (k, 3, 3) of some rows (k,) of angles (m, 3)."""
+    return to_matrix(values[some][:, change.order] * change.signs * change.unit, change.convention)
+
+
 def _readings_of_angles(values: Floats, convention: str) -> list[_Reading]:
     """Return angles (m, 3) in other conventions, with signs turned, columns swapped, in degrees for radians."""
-    names = np.array(ANGLES)
     units = (1.0, 180 / np.pi, 90.0) if np.abs(values).max() <= 2 * np.pi else (1.0,)
-    found: list[tuple[int, int, _Reading]] = []
-    for unit, order, signs, read_as in itertools.product(
-        units, itertools.permutations(range(3)), itertools.product((1, -1), repeat=3), CONVENTIONS
-    ):
-        steps = []
-        if unit != 1:
-            name, factor = ("divided by 90", "90") if unit == 90 else ("like radians", "180 / pi")
-            steps.append((f"angles look {name}", f"multiply pitch, yaw and roll by {factor}"))
-        if order != (0, 1, 2):
-            moved = [f"{a} in {b}" for a, b in zip(ANGLES, names[list(order)], strict=True) if a != b]
-            mend = f"rename {', '.join(names[list(order)])} to {', '.join(names)}"
-            steps.append((f"columns look swapped, {', '.join(moved)}", mend))
-        if min(signs) < 0:
-            turned = ", ".join(names[np.array(signs) < 0])
-            steps.append((f"signs look turned, of {turned}", f"multiply {turned} by -1"))
-        if read_as != convention:
-            steps.append((f"angles look like {read_as}, not {convention}", f'write convention = "{read_as}"'))
-
-        def rotations(
-            some: np.ndarray, unit: float = unit, order: tuple[int, ...] = order, signs: tuple[int, ...] = signs,
-            read_as: str = read_as,
-        ) -> Floats:  # fmt: skip
-            return to_matrix(values[some][:, order] * signs * unit, read_as)
-
+    signs = list(itertools.product((1, -1), repeat=3))
+    changes = itertools.starmap(_Change, itertools.product(units, itertools.permutations(range(3)), signs, CONVENTIONS))
+    readings: list[tuple[int, int, _Reading]] = []
+    for change in changes:
+        steps = change.steps(convention)
         if steps:
-            whats, mends = zip(*steps, strict=True)
-            reading = _Reading(rotations, " and ".join(whats), " and ".join(mends), UNITS if unit != 1 else "")
-            found.append((len(steps), signs.count(-1), reading))
-    return [reading for *_, reading in sorted(found, key=lambda one: one[:2])]
+            what, mend = (" and ".join(words) for words in zip(*steps, strict=True))
+            kind = UNITS if change.unit != 1 else ""
+            reading = _Reading(partial(_changed, values=values, change=change), what, mend, kind)
+            readings.append((len(steps), change.signs.count(-1), reading))
+    return [reading for *_, reading in sorted(readings, key=lambda ranked: ranked[:2])]
 
 
-def _readings_of_camera(given: Floats, fields: dict[str, Any], labels: Labels) -> Iterator[_Reading]:
+def _readings_of_camera(rotations: Floats, camera: str, labels: Labels) -> Iterator[_Reading]:
     """Yield poses (m, 3, 3) of Biwi's frames, turned from the depth into the RGB camera or back."""
     groups = manifest.calibration_groups(manifest.read())
     named = [groups.get(name) for name in labels.sequences.tolist()]
-    if fields.get("camera") not in CAMERAS or any(name not in biwi.CALIBRATION_ROTATIONS for name in named):
+    if camera not in CAMERAS or any(name not in biwi.CALIBRATION_ROTATIONS for name in named):
         return
     turns = {name: nearest_rotation(matrix) for name, matrix in biwi.CALIBRATION_ROTATIONS.items()}
     turn = np.stack([turns[str(name)] for name in named])
-    said, other = fields["camera"], "depth" if fields["camera"] == "rgb" else "rgb"
-    if said == "depth":
+    other = "depth" if camera == "rgb" else "rgb"
+    if camera == "depth":
         turn = np.swapaxes(turn, -1, -2)
     yield _Reading(
-        lambda some: turn[some] @ given[some],
-        f"poses look like those in the {other} camera, not the {said} camera",
-        f"hpp convert --from-camera {other} --to-camera {said} turns them",
+        lambda some: turn[some] @ rotations[some],
+        f"poses look like those in the {other} camera, not the {camera} camera",
+        f"hpp convert --from-camera {other} --to-camera {camera} turns them",
         CAMERA,
     )

@@ -84,8 +84,8 @@ def find_protocol(name: str, about: bytes, protocols: Sequence[Protocol]) -> Pro
     """
     from benchmark.scoring.submission import read_about
 
-    fields = read_about(about)[0]  # the scoring tells what is wrong with it
-    for wanted, field in ((name, "id"), (fields.get("protocol"), "id"), (fields.get("task"), "task")):
+    described = read_about(about)[0]  # the scoring tells what is wrong with it
+    for wanted, field in ((name, "id"), (described.protocol, "id"), (described.task, "task")):
         if wanted:
             fitting = [protocol for protocol in protocols if getattr(protocol, field) == wanted]
             if len(fitting) == 1 or field == "id":

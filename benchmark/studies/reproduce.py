@@ -40,7 +40,7 @@ def collect(planned: Planned) -> dict[str, Any]:
     """Return what is told of a finished run: its scores under every kind of statistics and rule of selection."""
     run, data, task = planned.folder, planned.job.data, planned.job.task
     entry = scoring.score(run / PREDICTIONS, data, task)
-    about = read_submission(run / PREDICTIONS).about["run"]
+    about = read_submission(run / PREDICTIONS).about.run or {}
     record = {
         "method": run.name,
         "seed": int(entry["seeds"][0]),

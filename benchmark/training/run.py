@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from baselines.method import Method
 from baselines.networks import make_network
 from benchmark.loaders.compose import Composer, load_source, load_target
 from benchmark.scoring import selection
-from benchmark.scoring.submission import write_predictions
+from benchmark.scoring.submission import About, write_predictions
 from benchmark.training import ranks as among
 from benchmark.training.draws import cumulative, draw
 from benchmark.training.job import (
@@ -149,24 +150,24 @@ def _write_all_predictions(
     job, network, preset = run.job, run.network, run.job.preset
     device = network.angle_mean.device
     own = "mixed" if method.trains else "target" if method.uses_target else "source"
-    about = {
-        "name": f"{folder.name} ({preset.backbone})",
-        "authors": "headposeplus baselines" if type(method).__module__.startswith("baselines.") else "not given",
-        "link": "",
-        "task": job.task,
-        "training_data": source,
-        "convention": "pyr",
-        "camera": "rgb",
-        "selection": selection.RULES[job.options.selection if method.trains else "source-val"],
-        "uses_target_images": method.uses_target,
-        "batch_statistics": own,
-        "initial_weights": job.weights,
-        "preset": preset.name,
-        "seed": job.seed,
-        "command": job.command,
-        "commit": commit(),
+    about = About(
+        name=f"{folder.name} ({preset.backbone})",
+        authors="headposeplus baselines" if type(method).__module__.startswith("baselines.") else "not given",
+        link="",
+        task=job.task,
+        training_data=source,
+        convention="pyr",
+        camera="rgb",
+        selection=selection.RULES[job.options.selection if method.trains else "source-val"],
+        uses_target_images=method.uses_target,
+        batch_statistics=own,
+        initial_weights=job.weights,
+        preset=preset.name,
+        seed=job.seed,
+        command=job.command,
+        commit=commit(),
         # Nothing that reads predictions needs the rest.
-        "run": {
+        run={
             "method": method.name,
             "neighbours": job.settings.neighbours,
             "threshold": job.settings.threshold,
@@ -177,7 +178,7 @@ def _write_all_predictions(
             "toolkit": __version__,
             **facts,
         },
-    }
+    )
     official = _see(network, _target_images(run)).angles
     rng = np.random.default_rng([job.seed, 5])
     rows = draw(rng, cumulative(probabilities), _SOURCE_BATCHES * preset.batch)
@@ -190,5 +191,6 @@ def _write_all_predictions(
         estimate_statistics(network, estimates[kind])
         angles = _see(network, _target_images(run)).angles
         path = folder / f"predictions-{kind}.csv"
-        write_predictions(path, run.target.ids, angles, about | {"batch_statistics": f"{kind}, estimated anew"})
+        said = msgspec.structs.replace(about, batch_statistics=f"{kind}, estimated anew")
+        write_predictions(path, run.target.ids, angles, said)
     write_predictions(folder / PREDICTIONS, run.target.ids, official, about)

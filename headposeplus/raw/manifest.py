@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from headposeplus.errors import HeadposeError
+from headposeplus.faults import Fault
+from headposeplus.rotations import Floats
 
 FILE_NAME = "data_manifest.csv"
 COLUMNS = (
@@ -25,37 +28,89 @@ def default_path() -> Path:
     return in_clone if in_clone.exists() else Path(__file__).with_name(FILE_NAME)
 
 
+class ListedSequence(NamedTuple):
+    """What the manifest says of a Biwi sequence.
+
+    Attributes
+    ----------
+    name, subject
+        Such as ``01`` and ``F01``.
+    numbers
+        Of its frames, sorted.
+    calibration_group
+        ``A`` or ``B``; empty if it is not known.
+    statistics
+        Of its labels (6,), as :data:`LABEL_STATISTICS` names them, in degrees; NaN where they are not known.
+    """
+
+    name: str
+    subject: str
+    numbers: list[int]
+    calibration_group: str
+    statistics: Floats
+
+
+class ListedTrack(NamedTuple):
+    """What the manifest says of a SynHead track: its group, its number as text, and its poses, if those are known."""
+
+    group: str
+    name: str
+    poses: int | None
+
+
 def read(path: Path | None = None) -> pd.DataFrame:
     """Return the manifest as a frame with :data:`COLUMNS`; cells that are not known are empty or NaN.
 
     Raises
     ------
     HeadposeError
-        If the file is missing or lacks a column.
+        If the file is missing, lacks a column, or says no frame numbers of a Biwi sequence.
     """
     path = path or default_path()
     try:
         table = pd.read_csv(path, dtype={"unit": str, "group": str, "subject": str, "frame_numbers": str})
     except (OSError, ValueError) as error:
-        raise HeadposeError(f"{path}: expected the manifest, a CSV file: {error}") from error
+        raise HeadposeError(Fault(f"expected the manifest, a CSV file: {error}", file=path)) from error
     lacking = [column for column in COLUMNS if column not in table]
     if lacking:
-        raise HeadposeError(f"{path}: the manifest lacks the columns {', '.join(lacking)}")
+        raise HeadposeError(Fault(f"the manifest lacks the columns {', '.join(lacking)}", file=path))
     biwi = table["dataset"] == "biwi"
     if pd.to_numeric(table["frames"].where(biwi, 0), errors="coerce").isna().any():
-        raise HeadposeError(f"{path}: expected a number of frames for every Biwi sequence")
+        raise HeadposeError(Fault("expected a number of frames for every Biwi sequence", file=path))
     if table["frame_numbers"].where(biwi, "").isna().any():
-        raise HeadposeError(f"{path}: expected the frame numbers of every Biwi sequence, such as 3-674 683-740")
+        raise HeadposeError(
+            Fault("expected the frame numbers of every Biwi sequence, such as 3-674 683-740", file=path)
+        )
     text = ["dataset", "unit", "group", "subject", "frame_numbers", "frame_list_sha256", "calibration_group", "source"]
     table[text] = table[text].fillna("").astype(str)
     for unit, frames, numbers in zip(table["unit"], table["frames"], table["frame_numbers"], strict=True):
-        try:
-            listed = len(from_ranges(numbers))
-        except ValueError:
-            listed = -1
-        if numbers and listed != frames:
-            raise HeadposeError(f"{path}: {unit}: expected {frames} frame numbers such as 3-674 683-740")
+        if numbers and _count(numbers) != frames:
+            raise HeadposeError(Fault(f"{unit}: expected {frames} frame numbers such as 3-674 683-740", file=path))
     return table[list(COLUMNS)]
+
+
+def _count(ranges: str) -> int:
+    """Return how many numbers a text of ranges holds; -1 if it is none."""
+    try:
+        return len(from_ranges(ranges))
+    except ValueError:
+        return -1
+
+
+def listed_sequences(table: pd.DataFrame) -> dict[str, ListedSequence]:
+    """Return what the manifest says of each Biwi sequence, by its name."""
+    rows = table[table["dataset"] == "biwi"]
+    statistics = rows[list(LABEL_STATISTICS)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    columns = (rows["unit"], rows["subject"], map(from_ranges, rows["frame_numbers"]), rows["calibration_group"])
+    return {row[0]: ListedSequence(*row) for row in zip(*columns, statistics, strict=True)}
+
+
+def listed_tracks(table: pd.DataFrame) -> list[ListedTrack]:
+    """Return what the manifest says of each SynHead track."""
+    rows = table[table["dataset"] == "synhead"]
+    counts = pd.to_numeric(rows["frames"], errors="coerce")
+    poses = [None if pd.isna(count) else int(count) for count in counts]
+    return [ListedTrack(*row) for row in zip(rows["group"], rows["unit"], poses, strict=True)]
 
 
 def biwi_subjects(table: pd.DataFrame) -> dict[str, str]:
@@ -107,11 +162,11 @@ def biwi_frames(table: pd.DataFrame) -> dict[str, list[int]]:
     return {unit: from_ranges(numbers) for unit, numbers in zip(rows["unit"], rows["frame_numbers"], strict=True)}
 
 
-def absent_frames(table: pd.DataFrame, found: Mapping[str, Sequence[int]]) -> tuple[int, int]:
-    """Return how many Biwi frames the manifest lists, and how many of those were not found.
+def absent_frames(table: pd.DataFrame, present: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """Return how many Biwi frames the manifest lists, and how many of those are not present.
 
-    ``found`` holds the frame numbers of each sequence.
+    ``present`` holds the frame numbers of each sequence.
     """
     listed = biwi_frames(table)
-    absent = sum(len(set(numbers) - set(found.get(unit, ()))) for unit, numbers in listed.items())
+    absent = sum(len(set(numbers) - set(present.get(unit, ()))) for unit, numbers in listed.items())
     return sum(map(len, listed.values())), absent

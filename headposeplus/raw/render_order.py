@@ -14,9 +14,10 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 from scipy.spatial import cKDTree
 from tabulate import tabulate
@@ -25,6 +26,7 @@ from headposeplus.errors import ImageError, OrderError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image, square
 from headposeplus.raw import biwi, synhead
+from headposeplus.raw.biwi import Rotations
 from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, from_matrix, geodesic, to_matrix
 from headposeplus.tasks import run_tasks
 
@@ -37,51 +39,80 @@ STEEPEST = np.array([55.0, 60.0, 60.0])  # poses beyond these show little of the
 MIN_MARGIN = 3.0  # standard errors by which the best order must beat the next
 MIN_DISAGREEMENT = 0.5  # degrees; orders that agree better than this cannot be told apart
 SIZE = 64  # pixels a side of the compared patch
-_BY_HAND = "set it with --render-order (such as xyz+++)"
+_BY_HAND = "set it with `render_order` (such as xyz+++)"
 _COLUMNS = 4  # of the table of candidates
+_TASK = 40  # pairs of images that a worker compares at a time
 BALL = 1.15  # radius of the ball in units of the largest circle that fits into the head's outline
 
 # Built from the six orders of axes with all signs positive: how far they disagree does not depend on signs.
 _AXES = [order for order in ALL_ORDERS if order.signs == (1, 1, 1)]
 
 
-class Candidate(NamedTuple):
-    """What one order scored: its mean error (0 identical, 1 unrelated), and by how much it lost to the best.
+class Candidate(msgspec.Struct, frozen=True):
+    """What one order scored.
 
-    ``behind`` is the mean difference to the best candidate in standard errors; 0 for the best itself.
+    Attributes
+    ----------
+    written
+        The order, such as ``xyz+++``.
+    error
+        Its mean error: 0 identical, 1 unrelated.
+    behind
+        By how much it lost to the best candidate, in standard errors; 0 for the best itself.
     """
 
-    order: EulerOrder
+    written: str = msgspec.field(name="order")
     error: float
     behind: float
 
+    @property
+    def order(self) -> EulerOrder:
+        """The order of axes and the signs."""
+        return euler_order(self.written)
 
-class OrderReport(NamedTuple):
-    """The inferred order, all candidates by error, the margin in standard errors, and the images compared.
+
+class OrderReport(msgspec.Struct, frozen=True):
+    """The inferred order, all candidates by error, the margin in standard errors, and how many images were compared.
 
     ``biwi`` says how the columns of the ``BIWI`` tracks follow Biwi's own angles, where Biwi was given.
     """
 
-    order: EulerOrder
+    written: str = msgspec.field(name="order")
     candidates: list[Candidate]
     margin: float
     pairs: int
     biwi: str
 
+    @property
+    def order(self) -> EulerOrder:
+        """The order of axes and the signs."""
+        return euler_order(self.written)
 
-def to_json(report: OrderReport) -> dict[str, Any]:
+
+def to_json(report: OrderReport) -> dict[str, object]:
     """Return a report as plain values."""
-    candidates = [{"order": str(c.order), "error": c.error, "behind": c.behind} for c in report.candidates]
-    return {**report._asdict(), "order": str(report.order), "candidates": candidates}
+    content: dict[str, object] = msgspec.to_builtins(report)
+    return content
 
 
-def from_json(content: dict[str, Any]) -> OrderReport:
-    """Return the report that :func:`to_json` wrote."""
-    candidates = [Candidate(euler_order(c["order"]), c["error"], c["behind"]) for c in content["candidates"]]
-    return OrderReport(**{**content, "order": euler_order(content["order"]), "candidates": candidates})
+def from_json(content: object) -> OrderReport:
+    """Return the report that :func:`to_json` wrote; raises OrderError if it is none."""
+    try:
+        return msgspec.convert(content, OrderReport)
+    except msgspec.ValidationError as error:
+        raise OrderError(Fault(f"no report of a rendering order: {error}", "delete it and build again")) from error
+
+
+class _Poses(NamedTuple):
+    """Poses of some heads: the angles (n, 3), and each head's images of them, n."""
+
+    angles: Floats
+    images: dict[str, list[Path]]
 
 
 class _Comparison(NamedTuple):
+    """Pairs of images, and what each order says of them."""
+
     first: list[Path]
     second: list[Path]
     rotations: Floats  # (pairs, orders, 3, 3): from the first pose to the second, in the camera's frame
@@ -150,13 +181,11 @@ def _compare(task: _Comparison) -> Floats:
     return errors
 
 
-def biwi_agreement(
-    tracks: dict[synhead.Track, Floats], biwi: dict[str, tuple[np.ndarray, Floats]]
-) -> tuple[Floats, int] | None:
+def biwi_agreement(tracks: dict[synhead.Track, Floats], sequences: Rotations) -> tuple[Floats, int] | None:
     """Return how the columns of the ``BIWI`` tracks follow Biwi's angles, and from how many tracks.
 
     Entry (i, j) of the 3 x 3 matrix is the correlation of column i with Biwi's angle j (pitch, yaw, roll;
-    ``pyr``). ``tracks`` holds the angles (n, 3) of each track as written, ``biwi`` the frame numbers (n,) and
+    ``pyr``). ``tracks`` holds the angles (n, 3) of each track as written, ``sequences`` the frame numbers (n,) and
     angles (n, 3) of each sequence. Copies number the tracks from 0 or from 1; whichever follows Biwi better is
     taken. None where no track has its sequence.
     """
@@ -165,9 +194,9 @@ def biwi_agreement(
         columns, truths = [], []
         for track, rows in tracks.items():
             sequence = f"{int(track.name) + 1 - first:02d}"
-            if track.group != "BIWI" or sequence not in biwi or len(biwi[sequence][0]) < 2:
+            if track.group != "BIWI" or sequence not in sequences or len(sequences[sequence][0]) < 2:
                 continue
-            numbers, angles = biwi[sequence]
+            numbers, angles = sequences[sequence]
             when = numbers.astype(float)
             if len(rows) != len(numbers):
                 when = np.linspace(numbers[0], numbers[-1], len(rows))
@@ -181,20 +210,18 @@ def biwi_agreement(
     return best
 
 
-def _check_against_biwi(
-    copy: synhead.Copy, order: EulerOrder, biwi: dict[str, tuple[np.ndarray, Floats]] | None
-) -> str:
-    truths = {name: (numbers, from_matrix(rotations)) for name, (numbers, rotations) in (biwi or {}).items()}
-    fit = biwi_agreement(copy.angles, truths)
-    if fit is None:
+def _check_against_biwi(copy: synhead.Copy, order: EulerOrder, poses: Rotations | None) -> str:
+    """Return in words whether the ``BIWI`` tracks follow Biwi's angles, with the signs of ``order``."""
+    truths = {name: (numbers, from_matrix(rotations)) for name, (numbers, rotations) in (poses or {}).items()}
+    agreement = biwi_agreement(copy.angles, truths)
+    if agreement is None:
         return "not compared with Biwi's angles"
-    matrix, count = fit
-    found = np.abs(matrix).argmax(axis=1)
-    if np.abs(matrix).max(axis=1).min() > 0.7 and not (found == [0, 1, 2]).all():
-        followed = ", ".join(ANGLES[i] for i in found)
-        raise RawDataError(
-            f"{copy.root}: the columns of the BIWI tracks follow Biwi's {followed}; expected pitch, yaw, roll"
-        )
+    matrix, count = agreement
+    nearest = np.abs(matrix).argmax(axis=1)
+    if np.abs(matrix).max(axis=1).min() > 0.7 and not (nearest == [0, 1, 2]).all():
+        followed = ", ".join(ANGLES[i] for i in nearest)
+        what = f"the columns of the BIWI tracks follow Biwi's {followed}"
+        raise RawDataError(Fault(what, "expected pitch, yaw, roll", copy.root))
     follows = np.diag(matrix)
     values = ", ".join(f"{name} {value:+.2f}" for name, value in zip(ANGLES, follows, strict=True))
     if not np.abs(follows).min() >= 0.5:  # NaN where a column is constant
@@ -204,15 +231,66 @@ def _check_against_biwi(
     return f"{count} BIWI tracks {verdict} (correlations: {values})"
 
 
+def _most_poses(copy: synhead.Copy) -> _Poses:
+    """Return the poses of those heads that share their tracks and have the most images.
+
+    A head's images are compared with its own: all tracks that it has are its poses.
+    """
+    of_tracks: dict[tuple[synhead.Track, ...], list[str]] = {}
+    for head in copy.heads:
+        of_tracks.setdefault(tuple(copy.tracks_of(head)), []).append(head)
+    tracks, heads = max(of_tracks.items(), key=lambda item: sum(len(copy.angles[t]) for t in item[0]) * len(item[1]))
+    angles = np.concatenate([copy.angles[track] for track in tracks])
+    return _Poses(angles, {head: [path for track in tracks for path in copy.paths(track, head)] for head in heads})
+
+
+def _pair_errors(
+    root: Path, poses: _Poses, pairs: np.ndarray, rng: np.random.Generator, workers: int | Executor
+) -> tuple[Floats, int]:
+    """Return the errors (pairs, orders) of readable pairs of poses, and how many pairs of images that took."""
+    # Few poses are seen with several heads each, many with one.
+    shown = [(pair, head) for head in poses.images for pair in range(len(pairs))]
+    if len(shown) < MIN_PAIRS:
+        what = "the poses hardly differ between the orders of axes, so none can be told"
+        raise OrderError(Fault(what, _BY_HAND, root))
+    chosen = [shown[i] for i in rng.permutation(len(shown))[:IMAGES]]
+    moves = np.stack([_moves(poses.angles, pairs, order) for order in ALL_ORDERS], axis=1)
+    tasks = [
+        _Comparison(
+            [poses.images[head][pairs[pair, 0]] for pair, head in part],
+            [poses.images[head][pairs[pair, 1]] for pair, head in part],
+            moves[[pair for pair, _ in part]],
+        )
+        for part in (chosen[start : start + _TASK] for start in range(0, len(chosen), _TASK))
+    ]
+    errors = np.concatenate(run_tasks(_compare, tasks, workers, "rendering order"))
+    readable = np.isfinite(errors).all(axis=1)
+    shown_pair = np.array([pair for pair, _ in chosen])[readable]
+    readable_pairs = np.unique(shown_pair)
+    if len(readable_pairs) < MIN_PAIRS:
+        raise OrderError(Fault("too few readable images to infer the rendering order", _BY_HAND, root))
+    # What several heads show of one pair of poses is alike: their mean is one observation.
+    means = [errors[readable][shown_pair == pair].mean(axis=0) for pair in readable_pairs]
+    return np.stack(means), int(readable.sum())
+
+
+def _ranked(errors: Floats) -> list[Candidate]:
+    """Return all orders, the best first, from their errors (pairs, orders)."""
+    means = errors.mean(axis=0)
+    losses = errors - errors[:, [int(means.argmin())]]
+    spread = losses.std(axis=0, ddof=1) / np.sqrt(len(errors))
+    behind = np.divide(losses.mean(axis=0), spread, out=np.zeros_like(spread), where=spread > 1e-12)
+    figures = zip(ALL_ORDERS, means.tolist(), behind.tolist(), strict=True)
+    candidates = [Candidate(str(order), error, lost) for order, error, lost in figures]
+    return sorted(candidates, key=lambda candidate: candidate.error)
+
+
 def judge(
-    copy: synhead.Copy,
-    biwi: dict[str, tuple[np.ndarray, Floats]] | None = None,
-    workers: int | Executor = 1,
-    seed: int = 0,
+    copy: synhead.Copy, biwi_poses: Rotations | None = None, workers: int | Executor = 1, seed: int = 0
 ) -> OrderReport:
     """Compare all rendering orders on the images of a raw SynHead.
 
-    ``biwi`` holds the frame numbers (n,) and depth-camera rotations (n, 3, 3) of Biwi's sequences, where given:
+    ``biwi_poses`` holds the frame numbers (n,) and depth-camera rotations (n, 3, 3) of Biwi's sequences, where given:
     the ``BIWI`` tracks follow them, which checks the columns and the signs. ``workers`` as in
     :func:`headposeplus.tasks.run_tasks`.
 
@@ -224,57 +302,16 @@ def judge(
         If the columns of the ``BIWI`` tracks follow other angles of Biwi than they should.
     """
     rng = np.random.default_rng(seed)
-    root = copy.root
-    # A head's images are compared with its own: all tracks that it has are its poses.
-    of_tracks: dict[tuple[synhead.Track, ...], list[str]] = {}
-    for head in copy.heads:
-        of_tracks.setdefault(tuple(copy.tracks_of(head)), []).append(head)
-    tracks, heads = max(of_tracks.items(), key=lambda item: sum(len(copy.angles[t]) for t in item[0]) * len(item[1]))
-    angles = np.concatenate([copy.angles[track] for track in tracks])
-    images = {head: [path for track in tracks for path in copy.paths(track, head)] for head in heads}
-
-    pairs = _pose_pairs(angles, rng)
-    # Few poses are seen with several heads each, many with one.
-    shown = [(pair, head) for head in images for pair in range(len(pairs))]
-    if len(shown) < MIN_PAIRS:
-        raise OrderError(f"{root}: the poses hardly differ between the orders of axes, so none can be told; {_BY_HAND}")
-    chosen = [shown[i] for i in rng.permutation(len(shown))[:IMAGES]]
-    moves = np.stack([_moves(angles, pairs, order) for order in ALL_ORDERS], axis=1)
-    parts = [chosen[start : start + 40] for start in range(0, len(chosen), 40)]
-    tasks = [
-        _Comparison(
-            [images[head][pairs[pair, 0]] for pair, head in part],
-            [images[head][pairs[pair, 1]] for pair, head in part],
-            moves[[pair for pair, _ in part]],
-        )
-        for part in parts
-    ]
-    errors = np.concatenate(run_tasks(_compare, tasks, workers, "rendering order"))
-    readable = np.isfinite(errors).all(axis=1)
-    shown_pair = np.array([pair for pair, _ in chosen])[readable]
-    if len(np.unique(shown_pair)) < MIN_PAIRS:
-        raise OrderError(f"{root}: too few readable images to infer the rendering order; {_BY_HAND}")
-    # What several heads show of one pair of poses is alike: their mean is one observation.
-    count = int(readable.sum())
-    errors = np.stack([errors[readable][shown_pair == pair].mean(axis=0) for pair in np.unique(shown_pair)])
-
-    means = errors.mean(axis=0)
-    best = int(means.argmin())
-    losses = errors - errors[:, [best]]
-    spread = losses.std(axis=0, ddof=1) / np.sqrt(len(errors))
-    behind = np.divide(losses.mean(axis=0), spread, out=np.zeros_like(spread), where=spread > 1e-12)
-    candidates = [Candidate(o, float(e), float(b)) for o, e, b in zip(ALL_ORDERS, means, behind, strict=True)]
-    candidates.sort(key=lambda candidate: candidate.error)
+    poses = _most_poses(copy)
+    errors, count = _pair_errors(copy.root, poses, _pose_pairs(poses.angles, rng), rng, workers)
+    candidates = _ranked(errors)
     margin = min(candidate.behind for candidate in candidates[1:])
-    agreement = _check_against_biwi(copy, candidates[0].order, biwi)
-    return OrderReport(candidates[0].order, candidates, margin, count, agreement)
+    agreement = _check_against_biwi(copy, candidates[0].order, biwi_poses)
+    return OrderReport(candidates[0].written, candidates, margin, count, agreement)
 
 
 def infer(
-    copy: synhead.Copy,
-    biwi: dict[str, tuple[np.ndarray, Floats]] | None = None,
-    workers: int | Executor = 1,
-    seed: int = 0,
+    copy: synhead.Copy, biwi_poses: Rotations | None = None, workers: int | Executor = 1, seed: int = 0
 ) -> OrderReport:
     """Return what :func:`judge` finds, where its margin is large enough to trust.
 
@@ -285,7 +322,7 @@ def infer(
     RawDataError
         If the columns of the ``BIWI`` tracks follow other angles of Biwi than they should.
     """
-    report = judge(copy, biwi, workers, seed)
+    report = judge(copy, biwi_poses, workers, seed)
     check_margin(report, copy.root)
     return report
 
@@ -295,10 +332,11 @@ def check_margin(report: OrderReport, root: Path) -> None:
     if report.margin < MIN_MARGIN:
         best = report.candidates[0]
         rival = min(report.candidates[1:], key=lambda candidate: candidate.behind)
-        raise OrderError(
-            f"{root}: the images fit the rendering orders {best.order} and {rival.order} almost equally well "
-            f"({best.error:.3f} and {rival.error:.3f}, {rival.behind:.1f} standard errors apart); {_BY_HAND}"
+        what = (
+            f"the images fit the rendering orders {best.order} and {rival.order} almost equally well "
+            f"({best.error:.3f} and {rival.error:.3f}, {rival.behind:.1f} standard errors apart)"
         )
+        raise OrderError(Fault(what, _BY_HAND, root))
 
 
 def describe(report: OrderReport) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
+import io
 import re
 import textwrap
 from functools import cache
@@ -21,17 +22,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from tabulate import tabulate
 
 from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault
 from headposeplus.files import write_text
 from headposeplus.raw import biwi, manifest
 
 FILE = Path(__file__).with_name("subsets.csv")
-COLUMNS = (
-    "name", "split", "part", "sequences", "subjects", "straddling_subjects", "frames", "frames_sha256", "source",
-)  # fmt: skip
 SEED = 0
 TRAIN_SEQUENCES = {"biwi/16-8": 16, "biwi/70-30-1": 17, "biwi/70-30-2": 17, "biwi/70-30-3": 17}
 
@@ -52,6 +50,20 @@ _FRAME_FILE = re.compile(r"(?:.*[/\\])?(\d\d)[/\\]frame_(\d{5})_rgb\.(?:png|jpg)
 _LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
 
+class _Definition(NamedTuple):
+    """A row of ``subsets.csv``. What there are several of is parted by spaces."""
+
+    name: str
+    split: str
+    part: str
+    sequences: str
+    subjects: str
+    straddling_subjects: str
+    frames: int
+    frames_sha256: str
+    source: str
+
+
 class Subset(NamedTuple):
     """A subset of Biwi: its name, the sorted ids of its frames, their hash, and where it comes from."""
 
@@ -61,7 +73,7 @@ class Subset(NamedTuple):
     source: str
 
 
-def frame_id(text: str) -> str | None:
+def parse_frame(text: str) -> str | None:
     """Return the id behind ``biwi/01/00003``, ``01/frame_00003_rgb.png`` or a path ending so; None if it is none."""
     if _FRAME_ID.fullmatch(text):
         return text
@@ -83,52 +95,52 @@ def _drawn(split: str, sequences: list[str], train: int) -> list[str]:
     return sorted(sorted(sequences, key=rank)[:train])
 
 
+def _splits(subject: dict[str, str]) -> dict[str, tuple[set[str], str]]:
+    """Return the sequences that test in each split, and the split's source, from each sequence's subject."""
+    splits: dict[str, tuple[set[str], str]] = {}
+    for split, count in TRAIN_SEQUENCES.items():
+        source = _DRAWN.format(seed=SEED, count=count, like=_LIKE[count])
+        splits[split] = (subject.keys() - set(_drawn(split, sorted(subject), count)), source)
+    for who in sorted(set(subject.values())):
+        splits[f"biwi/leave-{who}-out"] = ({name for name in subject if subject[name] == who}, _LEFT_OUT)
+    return splits
+
+
 def generate() -> str:
     """Return the text of ``subsets.csv``, drawn and counted anew from the manifest of the real Biwi."""
     table = manifest.read()
     frames, subject = manifest.biwi_frames(table), manifest.biwi_subjects(table)
-    sequences = sorted(frames)
-    # Of each split: the sequences that test, and the source.
-    splits: dict[str, tuple[set[str], str]] = {}
-    for split, count in TRAIN_SEQUENCES.items():
-        source = _DRAWN.format(seed=SEED, count=count, like=_LIKE[count])
-        splits[split] = (set(sequences) - set(_drawn(split, sequences, count)), source)
-    for who in sorted(set(subject.values())):
-        splits[f"biwi/leave-{who}-out"] = ({name for name in sequences if subject[name] == who}, _LEFT_OUT)
 
-    def row(split: str, part: str, members: list[str], others: list[str], source: str) -> dict[str, object]:
+    def define(split: str, part: str, members: list[str], others: list[str], source: str) -> _Definition:
         ids = _ids(frames, members)
         people = {subject[name] for name in members}
-        return {
-            "name": f"{split}/{part}" if part else split,
-            "split": split,
-            "part": part,
-            "sequences": " ".join(members),
-            "subjects": " ".join(sorted(people)),
-            "straddling_subjects": " ".join(sorted(people & {subject[name] for name in others})),
-            "frames": len(ids),
-            "frames_sha256": manifest.ids_sha256(ids),
-            "source": source,
-        }
+        straddling = people & {subject[name] for name in others}
+        name = f"{split}/{part}" if part else split
+        lists = (" ".join(members), " ".join(sorted(people)), " ".join(sorted(straddling)))
+        return _Definition(name, split, part, *lists, len(ids), manifest.ids_sha256(ids), source)
 
     rows = []
-    for split, (held_out, source) in splits.items():
-        train, test = [s for s in sequences if s not in held_out], sorted(held_out)
-        rows += [row(split, "train", train, test, source), row(split, "test", test, train, source)]
+    for split, (held_out, source) in _splits(subject).items():
+        train, test = sorted(subject.keys() - held_out), sorted(held_out)
+        rows += [define(split, "train", train, test, source), define(split, "test", test, train, source)]
     for name, letter in (("biwi/female", "F"), ("biwi/male", "M")):
-        members = [s for s in sequences if subject[s].startswith(letter)]
-        rows.append(row(name, "", members, [], _SEX.format(letter=letter)))
-    return pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n")
+        members = sorted(sequence for sequence in subject if subject[sequence].startswith(letter))
+        rows.append(define(name, "", members, [], _SEX.format(letter=letter)))
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([_Definition._fields, *rows])
+    return out.getvalue()
 
 
 @cache
-def _definitions() -> pd.DataFrame:
-    return pd.read_csv(FILE, dtype=str, keep_default_na=False).set_index("name", drop=False)
+def _definitions() -> dict[str, _Definition]:
+    with FILE.open(encoding="utf-8", newline="") as file:
+        rows = [_Definition(**row) for row in csv.DictReader(file)]  # type: ignore[arg-type]
+    return {row.name: row._replace(frames=int(row.frames)) for row in rows}
 
 
 def names() -> list[str]:
     """Return the names of all named subsets."""
-    return [str(name) for name in _definitions()["name"]]
+    return list(_definitions())
 
 
 def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
@@ -147,31 +159,31 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
     frames = manifest.biwi_frames(manifest.read(manifest_file))
     if str(name_or_file) not in names():
         return _from_file(Path(name_or_file), frames)
-    row = _definitions().loc[str(name_or_file)]
-    ids = _ids(frames, row["sequences"].split())
+    row = _definitions()[str(name_or_file)]
+    ids = _ids(frames, row.sequences.split())
     if not ids:
-        raise DatasetError(
-            f"{manifest_file or manifest.default_path()}: lists no frame of the subset {row['name']}, "
-            f"whose sequences are {row['sequences']}"
-        )
-    straddling = row["straddling_subjects"]
-    source = row["source"] + (f" In train and in test, recorded twice: {straddling}." if straddling else "")
-    return Subset(row["name"], tuple(ids), manifest.ids_sha256(ids), source)
+        what = f"lists no frame of the subset {row.name}, whose sequences are {row.sequences}"
+        raise DatasetError(Fault(what, file=manifest_file or manifest.default_path()))
+    source = row.source
+    if row.straddling_subjects:
+        source += f" In train and in test, recorded twice: {row.straddling_subjects}."
+    return Subset(row.name, tuple(ids), manifest.ids_sha256(ids), source)
 
 
-def _from_file(path: Path, frames: dict[str, list[int]]) -> Subset:
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         near = difflib.get_close_matches(str(path), names(), 2, 0.7) or ["biwi/16-8/test"]
-        raise DatasetError(
-            f"{path}: no such subset, and no such file; hpp subsets lists those that have names, "
-            f"such as {' and '.join(near)}"
-        ) from error
+        mend = f"hpp subsets lists those that have names, such as {' and '.join(near)}"
+        raise DatasetError(Fault("no such subset, and no such file", mend, path)) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: expected a text file with a Biwi frame a line: {error}") from error
-    known = set(_ids(frames, list(frames)))
-    lines: dict[str, int] = {}
+        raise DatasetError(Fault(f"expected a text file with a Biwi frame a line: {error}", file=path)) from error
+
+
+def _cells(text: str) -> list[tuple[int, str]]:
+    """Return the number of each line that counts, and what names a frame in it: the line, or the cell below ``id``."""
+    cells_of_lines = []
     column = None
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -182,20 +194,29 @@ def _from_file(path: Path, frames: dict[str, list[int]]) -> Subset:
             if column >= 0:
                 continue
         cell = line.strip() if column < 0 else cells[column] if column < len(cells) else ""
-        name = frame_id(cell)
+        cells_of_lines.append((number, cell))
+    return cells_of_lines
+
+
+def _from_file(path: Path, frames: dict[str, list[int]]) -> Subset:
+    known = set(_ids(frames, list(frames)))
+    lines: dict[str, int] = {}
+    for number, cell in _cells(_read_text(path)):
+        name = parse_frame(cell)
         if name is None:
-            expected = "a frame such as biwi/01/00003 or 01/frame_00003_rgb.png"
-            raise DatasetError(f"{path}, line {number}: expected {expected}, found {cell[:60]!r}")
-        if name not in known:
-            raise DatasetError(f"{path}, line {number}: {name} is not among the {len(known):,} frames of the manifest")
-        if name in lines:
-            raise DatasetError(f"{path}, line {number}: {name} comes twice, first in line {lines[name]}")
-        lines[name] = number
+            what = f"expected a frame such as biwi/01/00003 or 01/frame_00003_rgb.png, found {cell[:60]!r}"
+        elif name not in known:
+            what = f"{name} is not among the {len(known):,} frames of the manifest"
+        elif name in lines:
+            what = f"{name} comes twice, first in line {lines[name]}"
+        else:
+            lines[name] = number
+            continue
+        raise DatasetError(Fault(what, file=path, rows=(number,)))
     if not lines:
-        raise DatasetError(f"{path}: names no frame; expected one a line, such as biwi/01/00003")
-    return Subset(
-        f"file:{path.stem[:40]}", tuple(sorted(lines)), manifest.ids_sha256(lines), f"the file {path.name} of its user"
-    )
+        raise DatasetError(Fault("names no frame", "expected one a line, such as biwi/01/00003", path))
+    source = f"the file {path.name} of its user"
+    return Subset(f"file:{path.stem[:40]}", tuple(sorted(lines)), manifest.ids_sha256(lines), source)
 
 
 def select(subset: Subset, ids: np.ndarray) -> np.ndarray:
@@ -209,10 +230,9 @@ def select(subset: Subset, ids: np.ndarray) -> np.ndarray:
     position = {str(name): i for i, name in enumerate(ids.tolist())}
     absent = [name for name in subset.ids if name not in position]
     if absent:
-        raise DatasetError(
-            f"{subset.name}: {len(absent):,} of its {len(subset.ids):,} frames are not in the dataset, the first "
-            f"{absent[0]}; use a dataset with all of them, or the manifest of the copy that it was built from"
-        )
+        what = f"{len(absent):,} of its {len(subset.ids):,} frames are not in the dataset, the first {absent[0]}"
+        mend = "use a dataset with all of them, or the manifest of the copy that it was built from"
+        raise DatasetError(Fault(what, mend, subset.name))
     return np.sort(np.array([position[name] for name in subset.ids], dtype=np.int64))
 
 
@@ -221,17 +241,19 @@ def table() -> str:
     rows = [
         {
             "subset": row.name,
-            "frames": f"{int(row.frames):,}",
+            "frames": f"{row.frames:,}",
             "sequences": manifest.to_ranges(map(int, row.sequences.split())),
             "people in both parts": row.straddling_subjects or "none",
             "sha256": row.frames_sha256[:8],
         }
-        for row in _definitions().itertuples(index=False)
+        for row in _definitions().values()
     ]
     lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
-    sources = _definitions().groupby("source", sort=False)["split"].unique()
-    for source, splits in sources.items():
-        named = splits[0] if len(splits) == 1 else f"{splits[0]} to {splits[-1]}"
+    splits_of_sources: dict[str, list[str]] = {}
+    for row in _definitions().values():
+        splits_of_sources.setdefault(row.source, []).append(row.split)
+    for source, splits in splits_of_sources.items():
+        named = f"{splits[0]} to {splits[-1]}" if len(set(splits)) > 1 else splits[0]
         lines += textwrap.wrap(f"{named}: {source}", _LISTED_WIDTH, subsequent_indent="  ")
     return "\n".join([*lines, "", "A file of frames, one a line, is a subset as well; its hash says which."])
 

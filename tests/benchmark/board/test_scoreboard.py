@@ -26,7 +26,7 @@ def runs(built, tmp_path_factory):
     for seed in range(3):
         angles = rot.from_matrix(rotations) + np.random.default_rng(seed).normal(0, 4 + seed, (len(ids), 3))
         paths.append(folder / str(seed) / "predictions.csv")
-        submission.write_predictions(paths[-1], ids, angles, ABOUT | {"seed": seed})
+        submission.write_predictions(paths[-1], ids, angles, submission.About(**ABOUT, seed=seed))
     return paths
 
 
@@ -231,7 +231,7 @@ def test_a_subset_of_the_real_biwi_is_scored_again(real, tmp_path, hpp):
     truth = labels.read_labels(real / "Biwi_plus.npz")
     path = tmp_path / "p.csv"
     submission.write_predictions(
-        path, truth.ids, rot.from_matrix(truth.rotations) + np.array([1, 0, 0]), ABOUT | {"seed": 0}
+        path, truth.ids, rot.from_matrix(truth.rotations) + np.array([1, 0, 0]), submission.About(**ABOUT, seed=0)
     )
     entry = scoring.score(path, real / "Biwi_plus.npz", subset="biwi/female")
     assert entry["protocol"]["id"].startswith("biwi+/pda@1:biwi/female@")

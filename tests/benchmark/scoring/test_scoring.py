@@ -21,7 +21,7 @@ def perfect(built, tmp_path):
     """The true labels as predictions."""
     ids, rotations = read_labels(open_dataset(built[0] / "biwi+"))
     path = tmp_path / "predictions.csv"
-    submission.write_predictions(path, ids, rot.from_matrix(rotations), ABOUT)
+    submission.write_predictions(path, ids, rot.from_matrix(rotations), submission.About(**ABOUT))
     return path
 
 

@@ -564,7 +564,7 @@ def test_a_template_of_odd_names_is_still_one(reference):
     rows, about = submission.template(odd, np.array(["a,b/1", 'c"d/2']))
     read = tables.read(rows.encode().replace(b",,,", b",1,2,3"), "pyr")
     assert read.ids.tolist() == ["a,b/1", 'c"d/2'] and not read.faults
-    assert submission.read_about(about.encode())[0]["protocol"] == 'a "b"@1'
+    assert submission.read_about(about.encode())[0].protocol == 'a "b"@1'
 
 
 def test_what_a_toml_says_of_its_protocol_hides_no_other_fault(truth, built, tmp_path, hpp):

@@ -53,14 +53,10 @@ def test_a_run_leaves_predictions_log_and_weights(job, built):
     ids, _ = read_labels(open_dataset(job.data / "biwi+"))
     assert submission.ids.tolist() == ids.tolist() and submission.rotations.shape == (48, 3, 3)
     about = submission.about
-    assert about["run"]["method"] == "padaco" and about["seed"] == 0 and about["uses_target_images"] is True
-    assert (
-        about["selection"] == selection.RULES["last"]
-        and about["initial_weights"] == "none"
-        and about["command"] == "hpp ..."
-    )
-    assert 0 < about["run"]["source_kept"] < 1 and 1 < about["run"]["effective_source_size"] < 1200
-    assert about["run"]["epoch"] == about["run"]["epochs"] == 3 and about["batch_statistics"] == "mixed"
+    assert about.run["method"] == "padaco" and about.seed == 0 and about.uses_target_images is True
+    assert about.selection == selection.RULES["last"] and about.initial_weights == "none" and about.command == "hpp ..."
+    assert 0 < about.run["source_kept"] < 1 and 1 < about.run["effective_source_size"] < 1200
+    assert about.run["epoch"] == about.run["epochs"] == 3 and about.batch_statistics == "mixed"
 
     steps = [record for record in records(predictions.parent) if "loss" in record]
     assert len(steps) == 15 and [record["step"] for record in steps] == list(range(15))
@@ -71,7 +67,7 @@ def test_a_run_leaves_predictions_log_and_weights(job, built):
     assert best["held_out_mae"] == pytest.approx(min(end["held_out_mae"] for end in ends)) and len(ends) == 3
 
     others = [read_submission(predictions.with_name(f"predictions-{kind}.csv")) for kind in train.STATISTICS]
-    assert [other.about["batch_statistics"][:6] for other in others] == ["source", "target"]
+    assert [other.about.batch_statistics[:6] for other in others] == ["source", "target"]
     assert all(geodesic(other.rotations, submission.rotations).mean() > 0.01 for other in others)
 
     before = predictions.stat().st_mtime_ns
@@ -81,7 +77,7 @@ def test_a_run_leaves_predictions_log_and_weights(job, built):
 def test_source_only_is_the_best_epoch_of_stage_1(job):
     predictions = train.run(job._replace(method=METHODS["source-only"]))
     about = read_submission(predictions).about
-    assert about["uses_target_images"] is False and about["batch_statistics"] == "source"
+    assert about.uses_target_images is False and about.batch_statistics == "source"
     assert not (predictions.parent / "log.jsonl").exists()
 
 
@@ -240,7 +236,7 @@ def test_without_backgrounds_it_says_so(job, tmp_path, capsys):
     shutil.copytree(job.data, bare)
     (bare / "synhead+/backgrounds.h5").unlink()
     about = read_submission(train.run(job._replace(data=bare, method=METHODS["source-only"]))).about
-    assert "SynHead came without backgrounds" in capsys.readouterr().err and about["run"]["backgrounds"] == 0
+    assert "SynHead came without backgrounds" in capsys.readouterr().err and about.run["backgrounds"] == 0
 
 
 def test_settings_have_folders_of_their_own(job):
@@ -261,7 +257,7 @@ def test_rules_of_selection_agree_with_the_records(job):
         other = train.run(job._replace(options=CPU._replace(selection=rule)))
         chosen = int(np.argmin(epochs.criteria[rule]))
         submission = read_submission(other)
-        assert other.parent.name == f"padaco-{rule}" and submission.about["run"]["epoch"] == chosen + 1
+        assert other.parent.name == f"padaco-{rule}" and submission.about.run["epoch"] == chosen + 1
         assert geodesic(submission.rotations, to_matrix(epochs.angles[chosen])).max() < 1e-3
     official = read_submission(predictions)
     assert geodesic(official.rotations, to_matrix(epochs.angles[-1])).max() < 1e-3
@@ -351,8 +347,8 @@ def test_batch_statistics_are_estimated_as_they_say(job):
     adabn = train.run(job._replace(method=METHODS["adabn"]))
     found = read_submission(predictions.with_name("predictions-target.csv"))
     assert geodesic(found.rotations, read_submission(adabn).rotations).max() < 1e-3
-    assert read_submission(adabn).about["uses_target_images"] is True
-    assert read_submission(adabn).about["batch_statistics"] == "target"
+    assert read_submission(adabn).about.uses_target_images is True
+    assert read_submission(adabn).about.batch_statistics == "target"
 
 
 def test_clipping_and_determinism_are_options(job, tmp_path):
@@ -384,7 +380,7 @@ def test_tensorboard_gets_the_log(job):
 def test_low_precision_stays_close(job, tmp_path):
     full = read_submission(train.run(job)).rotations
     half = train.run(job._replace(options=CPU._replace(half=True), out=tmp_path / "half"))
-    assert read_submission(half).about["run"]["precision"] == "bfloat16"
+    assert read_submission(half).about.run["precision"] == "bfloat16"
     assert 0 < geodesic(read_submission(half).rotations, full).mean() < 15
 
 
@@ -428,7 +424,7 @@ def test_a_method_of_ones_own_with_several_seeds(job, tmp_path):
     assert done.returncode == 0, done.stderr
     for seed in (0, 1):
         folder = tmp_path / f"runs/pda-trial-seed{seed}/mean"
-        assert read_submission(folder / PREDICTIONS).about["run"]["method"] == "mean"
+        assert read_submission(folder / PREDICTIONS).about.run["method"] == "mean"
         assert any("distance" in record for record in records(folder))
 
 
@@ -484,7 +480,7 @@ def test_two_processes_draw_the_same_images_and_end_with_equal_weights(job, tmp_
         if ours == "stage1":  # later draws depend on predictions, which differ a little
             drawn = [[r["drawn"] for r in found if "drawn" in r] for found in (mine, theirs)]
             assert drawn[0] == drawn[1] and len(drawn[0]) == 3
-    assert read_submission(two / "leaving" / PREDICTIONS).about["run"]["processes"] == 2
+    assert read_submission(two / "leaving" / PREDICTIONS).about.run["processes"] == 2
 
 
 def test_ranks_share_a_batch():
@@ -536,4 +532,4 @@ def test_gradients_and_statistics_are_averages_over_the_ranks(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_run_on_the_gpu(job):
     about = read_submission(train.run(job._replace(options=Options(device="cuda")))).about
-    assert about["run"]["device"] == torch.cuda.get_device_name()
+    assert about.run["device"] == torch.cuda.get_device_name()

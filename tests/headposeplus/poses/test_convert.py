@@ -1,12 +1,15 @@
 import csv
+import gzip
+import random
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
 from headposeplus import rotations as rot
 from headposeplus.errors import HeadposeError
-from headposeplus.poses import convert
+from headposeplus.poses import containers, convert, tables
 from headposeplus.poses.columns import MATRIX_COLUMNS, QUATERNION_COLUMNS
 from headposeplus.raw import biwi
 
@@ -127,16 +130,25 @@ def test_matrices_and_quaternions_are_turned_and_get_angles(tmp_path):
         ({}, {"from_convention": "rpy"}, "unknown angle convention 'rpy'"),
         ({}, {"to_convention": "xyz"}, "unknown angle convention 'xyz'"),
         ({}, {"from_camera": "left"}, "unknown camera 'left': expected rgb or depth"),
-        ({"yaw": None}, {}, "expected the columns id and pitch, yaw, roll"),
-        ({"yaw": [1, 2, "nan", 4]}, {}, "line 4: 24/frame_00622_rgb.png has a value that is not a finite number"),
-        ({"yaw": [1, "", "-", 4]}, {}, r"line 3: biwi/06/00000 has .* \(2 such rows\)"),
-        ({"id": None, "yaw": [1, 2, 3, "inf"]}, {"from_camera": "rgb"}, "line 5: the row has a value"),
+        ({"yaw": None}, {}, "line 1: no complete pose among the columns 'id', 'pitch', 'roll'; write the header"),
+        ({"yaw": [1, 2, "nan", 4]}, {}, "line 4: yaw is 'nan', no number below 100,000; write a finite number"),
+        ({"yaw": [1, "", "-", 4]}, {}, "lines 3, 4: yaw is empty"),
+        ({"id": None, "yaw": [1, 2, 3, "inf"]}, {"from_camera": "rgb"}, "line 5: yaw is 'inf', no number"),
         ({"id": None}, {}, "lacks the column id, from which the camera's calibration is known"),
         ({"id": [*IDS[:2], "synhead/BIWI/f01/00/00012", IDS[3]]}, {}, "line 4: expected an id with a Biwi sequence"),
-        ({"id": [IDS[0], "biwi/25/00003", *IDS[2:]]}, {}, "line 3: the manifest has no Biwi sequence '25'.*--biwi"),
-        ({" pitch": [0] * 4}, {}, "the column pitch comes twice"),
-        (dict.fromkeys(MATRIX_COLUMNS, [1] * 4), {}, "line 2: r11 to r33 are not a rotation"),
-        (dict.fromkeys(QUATERNION_COLUMNS, [0.5] * 4), {}, "line .: qx, qy, qz ... and pitch, yaw, roll are"),
+        ({"id": [*IDS[:2], "x", "y"]}, {}, "lines 4, 5: expected an id with a Biwi sequence.*found 'x'"),
+        ({"id": [IDS[0], "biwi/25/00003", *IDS[2:]]}, {}, "line 3: the manifest has no Biwi sequence '25'.*`biwi_f"),
+        (
+            {"id": [IDS[0], "biwi/25/00003", "biwi/26/00003", "biwi/25/00004"]}, {},
+            "lines 3, 5: the manifest has no Biwi sequence '25'.*; also line 4: the manifest has no Biwi sequence '26'",
+        ),
+        ({" pitch": [0] * 4}, {}, "the column 'pitch' comes twice; keep one"),
+        (dict.fromkeys(MATRIX_COLUMNS, [1] * 4), {}, "lines 2, 3, 4, 5: r11 to r33 is no rotation"),
+        (dict.fromkeys(QUATERNION_COLUMNS, [0.5] * 4), {}, "lines 2, 3, 4, 5: pitch to roll and qx to qw are"),
+        (
+            {"yaw": [1, 2, "nan", 4], "pitch": ["-", 0, 0, 0]}, {},
+            "a.csv: line 2: pitch is '-', no number .*; also line 4: yaw is 'nan', no number",
+        ),
     ],
 )  # fmt: skip
 def test_faulty_files(tmp_path, change, arguments, says):
@@ -154,15 +166,80 @@ def test_faulty_files(tmp_path, change, arguments, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"", "a header and a row for each"),
-        (b"pitch,yaw,roll\n", "a header and a row for each"),
-        (b"pitch,yaw,roll\n1,2,3\n\n1,2\n", "line 4: expected 3 cells as in the header, found 2"),
-        (b"\xff\xfe", "expected a CSV file of poses"),
+        (b"", "an empty file; write the header"),
+        (b"pitch,yaw,roll\n", "no row; give a row a frame"),
+        (b"pitch,yaw,roll\n1,2,3\n\n1,2\n", "line 4: 2 cells, where the header has 3; give every row a cell a column"),
+        (b"\xff\xfe", "no cell that is not empty"),
+        (b"PK\x03\x04damaged", "a damaged npz file"),
     ],
 )
 def test_files_that_are_no_tables(tmp_path, text, says):
     (tmp_path / "a.csv").write_bytes(text)
     with pytest.raises(HeadposeError, match=says):
         convert.convert_file(tmp_path / "a.csv", tmp_path / "b.csv", "pyr", "ypr", "rgb", "rgb")
-    with pytest.raises(HeadposeError, match=r"none\.csv: expected a CSV file of poses: No such file"):
+    with pytest.raises(
+        HeadposeError, match=r"none\.csv: cannot be read: No such file or directory; expected a table of poses"
+    ):
         convert.convert_file(tmp_path / "none.csv", tmp_path / "b.csv", "pyr", "ypr", "rgb", "rgb")
+
+
+def test_cells_are_those_of_the_csv_reader():
+    """Whatever the quotes and spaces, a line is cut where Python's own reader cuts it, and no character is lost."""
+    for _ in range(20_000):
+        delimiter = random.choice(",;\t")
+        line = "".join(
+            random.choices(['"', '"', delimiter, delimiter, " ", "a", ",", ".", "1"], k=random.randint(1, 12))
+        )
+        cells = list(convert._cells(line, delimiter))
+        assert delimiter.join(cells) == line
+        expected = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        assert [next(csv.reader([cell], delimiter=delimiter, skipinitialspace=True), []) or [""] for cell in cells] == [
+            [cell] for cell in expected
+        ]
+
+
+def test_all_else_in_a_csv_stays_byte_for_byte(tmp_path):
+    lines = ["note;Pitch ;yaw; roll;n", '"a; ""b""";1,0;2,5;3;"007"', " x ;1;0;0;1,50", '"";0;0;0;']
+    source, target = tmp_path / "a.csv", tmp_path / "b.csv"
+    source.write_bytes("\r\n".join([*lines, "", ""]).encode("utf-16"))
+    convert.convert_file(source, target, "pyr", "xyz+--", "rgb", "rgb")
+    written = target.read_text(encoding="utf-8").split("\n")
+    assert written[0] == lines[0] and written[1] == '"a; ""b""";1,000000;-2,500000;-3,000000;"007"'
+    assert written[2] == " x ;1,000000;0,000000;0,000000;1,50" and written[3] == '"";0,000000;0,000000;0,000000;'
+    assert written[4:] == [""]
+    convert.convert_file(target, target, "xyz+--", "pyr", "rgb", "rgb")
+    assert target.read_text().split("\n")[1] == '"a; ""b""";1,000000;2,500000;3,000000;"007"'
+
+
+def test_any_table_of_poses_can_be_converted(tmp_path):
+    """Parquet, npz and packed CSV give the numbers of the plain CSV; their id and subject are kept."""
+    frame = pd.DataFrame({"id": IDS, **angle_columns(ANGLES), "subject": list("abcd")})
+    matrices = rot.to_matrix(ANGLES)
+    ids = np.array(IDS)
+    frame.to_csv(tmp_path / "plain.csv", index=False)
+    (tmp_path / "packed").write_bytes(gzip.compress((tmp_path / "plain.csv").read_bytes()))
+    frame.assign(other=1.5).to_parquet(tmp_path / "a.parquet")
+    np.savez(tmp_path / "columns.npz", **{name: frame[name].to_numpy() for name in rot.ANGLES}, id=ids)
+    np.savez(tmp_path / "published.npz", images=ids, pyr=np.array(ANGLES))
+    np.savez(tmp_path / "matrices.npz", rotation=matrices, id=ids)
+    target = tmp_path / "b.csv"
+    expected = rot.from_matrix(matrices, "ypr")
+    columns = {"plain.csv": frame.columns, "packed": frame.columns, "a.parquet": frame.columns}
+    columns["matrices.npz"] = ["id", *MATRIX_COLUMNS, *rot.ANGLES]
+    for name in ("plain.csv", "packed", "a.parquet", "columns.npz", "published.npz", "matrices.npz"):
+        convert.convert_file(tmp_path / name, target, "pyr", "ypr", "rgb", "rgb")
+        table = read(target)
+        assert numbers(table, rot.ANGLES) == pytest.approx(expected, abs=1e-5), name
+        assert list(table["id"]) == IDS
+        assert set(table) == set(columns.get(name, ["id", *rot.ANGLES])), name
+        assert "subject" not in table or "".join(table["subject"]) == "abcd"
+
+
+def test_a_table_of_ones_own_may_be_large(tmp_path):
+    """What keeps strangers' files small does not hold here: SynHead alone has half a million images."""
+    header = ",".join([*rot.ANGLES, *(f"note{i}" for i in range(70))])
+    line = ",".join(["1", "2", "3", *["x" * 99] * 70])
+    (tmp_path / "a.csv").write_text(f"{header}\n{line}\n")
+    assert tables.read((tmp_path / "a.csv").read_bytes(), "pyr", needs_ids=False).faults and min(containers.OWN) > 1e15
+    convert.convert_file(tmp_path / "a.csv", tmp_path / "b.csv", "pyr", "biwi", "rgb", "rgb")
+    assert (tmp_path / "b.csv").read_text() == f"{header}\n{line}\n".replace("1,2,3", "1.000000,-2.000000,-3.000000")

@@ -91,7 +91,7 @@ def test_two_more_signs_are_the_same_case(seed):
 def test_rendering_order_refuses_pure_yaw(tiny_copy):
     root = tiny_copy / "synhead2_release"
     rewrite(root, only_yaw)
-    with pytest.raises(OrderError, match=r"the poses hardly differ .* --render-order") as error:
+    with pytest.raises(OrderError, match=r"the poses hardly differ .* `render_order`") as error:
         render_order.infer(synhead.look_through(root))
     assert str(root) in str(error.value)
 
@@ -103,7 +103,7 @@ def test_rendering_order_refuses_images_of_something_else_and_shows_why(tiny_cop
     text = render_order.describe(report)
     assert all(text.count(str(order)) >= 1 for order in ALL_ORDERS) and len(report.candidates) == 48
     assert f"margin {report.margin:.1f} standard errors, {render_order.MIN_MARGIN:.0f} are needed" in text
-    with pytest.raises(OrderError, match=f"{report.order} and .* almost equally well .* --render-order"):
+    with pytest.raises(OrderError, match=f"{report.order} and .* almost equally well .* `render_order`"):
         render_order.check_margin(report, root)
 
 

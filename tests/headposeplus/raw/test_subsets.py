@@ -140,7 +140,7 @@ def predicted(built, tmp_path):
     ids, truth = read_labels(open_dataset(built[0] / "biwi+"))
     noise = np.random.default_rng(0).normal(0, 5, (len(ids), 3))
     path = tmp_path / "predictions.csv"
-    submission.write_predictions(path, ids, rot.from_matrix(truth) + noise, ABOUT)
+    submission.write_predictions(path, ids, rot.from_matrix(truth) + noise, submission.About(**ABOUT))
     return path, ids, truth
 
 
@@ -186,7 +186,7 @@ def test_a_named_subset_of_the_miniature(predicted, built, tiny):
 @pytest.mark.parametrize(
     ("rows", "subset", "says"),
     [
-        (range(1, 48), False, "1 of 48 frames are missing.*name it with --subset"),
+        (range(1, 48), False, "1 of 48 frames are missing.*name it with `subset`"),
         ([3, 11, 17, 30], True, "1 of 5 frames are missing, the first biwi/"),
         (
             [3, 11, 17, 30, 40, 41],

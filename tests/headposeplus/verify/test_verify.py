@@ -14,7 +14,9 @@ from headposeplus.images import check_whole, read_image
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.biwi import CALIBRATION_TOLERANCE
 from headposeplus.verify import raw as verify_raw
-from headposeplus.verify.report import LABEL_TOLERANCE, compare_labels, describe_raw, faults
+from headposeplus.verify import tracks
+from headposeplus.verify.describe import describe_raw
+from headposeplus.verify.report import LABEL_TOLERANCE, HeadCheck, compare_labels, to_json
 
 
 def check(raw, deep=False, jobs=1):
@@ -22,7 +24,7 @@ def check(raw, deep=False, jobs=1):
 
 
 def unit_of(report, name):
-    return next(unit for unit in report["units"] if unit["unit"] == name)
+    return next(unit for unit in report.units if unit.unit == name)
 
 
 def files(folder, pattern):
@@ -41,33 +43,34 @@ def zero_the_middle(path):
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_whole_copy_is_complete(tiny, deep):
     report = check(tiny, deep)
-    assert report["faults"] == report["warnings"] == [] and faults(report) == 0
-    assert {unit["state"] for unit in report["units"]} == {"complete"}
+    assert report.faults == report.warnings == []
+    assert {unit.state for unit in report.units} == {"complete"}
     images = len(files(tiny / "synhead2_release", "*/*/*/*.png"))
-    totals = report["totals"]
-    assert totals["biwi"]["expected"] == totals["biwi"]["present"] == 48
-    assert totals["synhead"]["present"] == totals["synhead"]["expected"] == images
-    assert totals["synhead"]["tracks"] == 9 and totals["synhead"]["backgrounds"] == 4
-    assert report["manifest"]["sha256"] == sha256(tiny / "data_manifest.csv") and report["deep"] == deep
-    optional = unit_of(report, "01")["optional"]
-    assert [optional[kind] for kind in ("depth", "masks", "annotations", "meshes", "depth_cal")] == [12, 12, 12, 1, 1]
+    of_biwi, of_synhead = report.totals["biwi"], report.totals["synhead"]
+    assert of_biwi.expected == of_biwi.present == 48
+    assert of_synhead.present == of_synhead.expected == images
+    assert of_synhead.tracks == 9 and of_synhead.backgrounds == 4
+    assert report.manifest.sha256 == sha256(tiny / "data_manifest.csv") and report.deep == deep
+    files_of_01 = unit_of(report, "01").optional
+    kinds = ("depth", "masks", "annotations", "meshes", "depth_cal")
+    assert [getattr(files_of_01, kind) for kind in kinds] == [12, 12, 12, 1, 1]
     text = describe_raw(report)
     assert text.endswith(f"raw Biwi: complete: 48 of 48 frames\nraw SynHead: complete: {images:,} of {images:,} images")
     assert "convention pyr, RGB camera; within 0.001): 4 as in the manifest" in text
     assert ("pose.bin against pose.txt: 48 compared" in text) == deep
-    for unit in report["units"][:4]:  # the label statistics by SciPy's way round
-        folder = tiny / "hpdb" / unit["unit"]
+    for unit in report.units[:4]:  # the label statistics by SciPy's way round
+        folder = tiny / "hpdb" / unit.unit
         camera = np.loadtxt(folder / "rgb.cal", skiprows=6, max_rows=3)
         poses = np.stack([np.loadtxt(path, max_rows=3) for path in files(folder, "*_pose.txt")])
         angles = rot.Rotation.from_matrix(rot.FLIP @ camera @ poses @ rot.FLIP).as_euler("xyz", degrees=True)
-        assert np.abs(angles.mean(0) - unit["labels"]["mean"]).max() < 1e-5
-        assert np.abs(np.sqrt(np.cov(angles.T, ddof=0).diagonal()) - unit["labels"]["std"]).max() < 1e-5
-        assert unit["labels"]["difference"] < 2e-4 < LABEL_TOLERANCE
+        assert np.abs(angles.mean(0) - unit.labels.mean).max() < 1e-5
+        assert np.abs(np.sqrt(np.cov(angles.T, ddof=0).diagonal()) - unit.labels.std).max() < 1e-5
+        assert unit.labels.difference < 2e-4 < LABEL_TOLERANCE
 
 
 def test_roots_are_found_below_and_absent_copies_are_told(tiny, tmp_path):
     report = verify_raw.verify_raw(tiny, None, tiny / "data_manifest.csv")
-    assert report["roots"] == {"biwi": str(tiny / "hpdb")} and set(report["totals"]) == {"biwi"}
+    assert report.roots == {"biwi": str(tiny / "hpdb")} and set(report.totals) == {"biwi"}
     with pytest.raises(RawDataError, match="not raw SynHead"):
         verify_raw.verify_raw(tiny / "hpdb", tmp_path)
     with pytest.raises(RawDataError, match="no such folder"):
@@ -86,8 +89,8 @@ def test_a_mirror_with_jpeg_and_without_optional_parts(tiny, tmp_path):
         cv2.imwrite(str(path.with_suffix(".jpg")), cv2.imread(str(path)))
         path.unlink()
     report = verify_raw.verify_raw(tmp_path, None, tiny / "data_manifest.csv", deep=True)
-    assert not report["faults"] and report["totals"]["biwi"]["complete"] == 4
-    assert not any(unit_of(report, "01")["optional"].values())
+    assert not report.faults and report.totals["biwi"].complete == 4
+    assert not any(to_json(report)["units"][0]["optional"].values())
 
 
 def test_the_real_totals_are_those_of_the_manifest(tiny):
@@ -95,8 +98,8 @@ def test_the_real_totals_are_those_of_the_manifest(tiny):
     tracks = manifest.read().query("dataset == 'synhead'")
     assert all(f"{len(tracks)} tracks with {verify_raw.SYNHEAD_POSES:,} poses" in text for text in tracks["source"])
     report = verify_raw.verify_raw(None, tiny)
-    totals = report["totals"]["synhead"]
-    assert totals["expected"] == 510_960 and totals["missing"] == 510_960 - totals["present"]
+    totals = report.totals["synhead"]
+    assert totals.expected == 510_960 and totals.missing == 510_960 - totals.present
     assert "510,960 images missing" in describe_raw(report).splitlines()[-1]
 
 
@@ -110,7 +113,7 @@ def test_the_calibration_tolerance_is_between_rounding_and_the_other_group():
 
 def test_where_the_numbers_begin_is_taken_from_the_images():
     def of(rows, *found):
-        return manifest.to_ranges(verify_raw._track_numbers(rows, [set(manifest.from_ranges(r)) for r in found]))
+        return manifest.to_ranges(tracks._track_numbers(rows, [set(manifest.from_ranges(r)) for r in found]))
 
     assert of(4, "1-4", "1-4", "2-4") == "1-4" and of(4, "0-3", "0-2", "1-3") == "0-3"
     assert of(4, "1-3", "0-2") == "0-3" and of(4, "7-9", "8-10") == "7-10"
@@ -294,45 +297,54 @@ def damaged(tiny, tmp_path_factory):
 @pytest.mark.parametrize("deep", [False, True])
 def test_every_fault_is_one_line_and_there_is_no_other(damaged, deep):
     _, told, reports = damaged
-    lines = reports[deep]["faults"]
+    lines = [str(fault) for fault in reports[deep].faults]
     for start, words in told[deep]:
         assert any(line.startswith(str(start)) and words in line for line in lines), (start, words)
     unknown = [line for line in lines if not any(line.startswith(str(s)) and w in line for s, w in told[deep])]
-    assert not unknown and faults(reports[deep]) == len(lines)
+    assert not unknown and len(set(lines)) == len(lines)
     assert all("\n" not in line and "; " in line for line in lines)
 
 
 def test_states_and_totals(damaged):
     raw, _, (report, deep) = damaged
-    states = {unit["unit"]: unit["state"] for unit in report["units"]}
+    states = {unit.unit: unit.state for unit in report.units}
     assert states["01"] == "missing 3, extra 1" and states["03"] == "missing 2, unreadable 7, truncated 2"
     assert states["06"] == "complete" and states["15"] == "labels deviate"
     assert [states[name] for name in ("31", "32", "33", "kinect/00")] == ["absent"] * 4
     assert states["30"].endswith("not in the manifest") and states["softkinetic/55"].endswith("not in the manifest")
     assert [states[name] for name in ("40", "41", "42")] == ["rgb.cal faulty"] * 3
-    assert report["warnings"] == [line for line in deep["warnings"] if str(raw / "hpdb/06: no pose.txt of") in line]
-    gaps = next(unit for unit in report["units"] if unit["unit"].startswith("BIWI/"))
-    assert gaps["state"] == "missing 3, extra 1, duplicates 1" and gaps["present"] == 97
-    assert gaps["heads"]["f01"] == {"images": 7, "missing": "0 5-6", "extra": ""}
+    (warning,) = report.warnings
+    assert report.warnings == deep.warnings and str(warning).startswith(str(raw / "hpdb/06: no pose.txt of"))
+    gaps = next(unit for unit in report.units if unit.unit.startswith("BIWI/"))
+    assert gaps.state == "missing 3, extra 1, duplicates 1" and gaps.present == 97
+    assert gaps.heads["f01"] == HeadCheck(images=7, missing="0 5-6", extra="")
     assert [state.partition(",")[0] for name, state in states.items() if name.startswith("BIWI/")][1:] == [
         "missing 1", "no readable angles", "no readable angles",
     ]  # fmt: skip
-    assert unit_of(report, "01")["labels"]["state"].startswith("not comparable")
-    assert unit_of(deep, "15")["state"] == "labels deviate, optional files damaged"
-    assert unit_of(deep, "03")["unreadable"] == unit_of(report, "03")["unreadable"] + 2
-    totals = report["totals"]["biwi"]
-    assert totals["missing"] == 3 + 2 + 36 and totals["expected"] == 120 and totals["present"] == 79
-    assert report["totals"]["synhead"]["backgrounds"] == 3 and deep["totals"]["synhead"]["backgrounds"] == 2
+    assert unit_of(report, "01").labels.state.startswith("not comparable")
+    assert unit_of(deep, "15").state == "labels deviate, optional files damaged"
+    assert unit_of(deep, "03").unreadable == unit_of(report, "03").unreadable + 2
+    totals = report.totals["biwi"]
+    assert totals.missing == 3 + 2 + 36 and totals.expected == 120 and totals.present == 79
+    assert report.totals["synhead"].backgrounds == 3 and deep.totals["synhead"].backgrounds == 2
     lines = describe_raw(report).splitlines()
     assert lines[-2].startswith("raw Biwi: not complete: 41 of 120 frames missing; ")
-    at = lines.index(f"{faults(report)} faults:")
-    assert lines[at + 1 : at + 21] == report["faults"][:20]
-    assert lines[at + 21] == f"and {faults(report) - 20} more, in --json"
+    count = len(report.faults)
+    at = lines.index(f"{count} faults:")
+    assert lines[at + 1 : at + 21] == [str(fault) for fault in report.faults[:20]]
+    assert lines[at + 21] == f"and {count - 20} more, in --json"
 
 
 def test_reports_are_json_and_do_not_depend_on_jobs(damaged):
     raw, _, (report, _) = damaged
-    assert json.loads(json.dumps(report)) == report == check(raw, jobs=2)
+    assert report == check(raw, jobs=2)
+    content = to_json(report)
+    assert json.loads(json.dumps(content)) == content
+    for fault, told in zip(report.faults, content["faults"], strict=True):
+        assert Path(told["file"]) == fault.file and told["what"] == fault.what and told["mend"] == fault.mend
+        assert str(fault) == f"{told['where']}: {told['what']}; {told['mend']}"
+    assert content["units"][-1]["heads"]["f01"].keys() == {"images", "missing", "extra"}
+    assert "truncated" in {fault["kind"] for fault in content["faults"]}
 
 
 def test_folders_and_files_without_permission(tiny, monkeypatch):
@@ -352,12 +364,10 @@ def test_folders_and_files_without_permission(tiny, monkeypatch):
     for name in ("iterdir", "open"):
         monkeypatch.setattr(Path, name, refuse(getattr(Path, name)))
     report = check(tiny)
-    assert len(report["faults"]) == len(refused)
-    for path in refused:
-        assert any(line.startswith(f"{path}: ") and "give yourself the right to read it" in line
-                   for line in report["faults"])  # fmt: skip
-    assert unit_of(report, "01")["missing"] == 12 and unit_of(report, "03")["state"] == "unreadable 1"
-    assert unit_of(report, "softkinetic/00")["state"] == "absent"
+    assert {fault.file for fault in report.faults} == refused and len(report.faults) == len(refused)
+    assert {fault.mend for fault in report.faults} == {"give yourself the right to read it"}
+    assert unit_of(report, "01").missing == 12 and unit_of(report, "03").state == "unreadable 1"
+    assert unit_of(report, "softkinetic/00").state == "absent"
 
 
 # ---- the real frame
@@ -367,10 +377,10 @@ def test_folders_and_files_without_permission(tiny, monkeypatch):
 def test_the_real_frame(real):
     report = verify_raw.verify_raw(real, None, deep=True)
     assert "15,677 of 15,678 frames missing; 24 faults" in describe_raw(report)
-    assert report["faults"][0].startswith(f"{real / 'hpdb/01'}: 498 of 499 frames missing: 4-501;")
-    assert not report["warnings"]
+    assert str(report.faults[0]).startswith(f"{real / 'hpdb/01'}: 498 of 499 frames missing: 4-501;")
+    assert not report.warnings
     unit = unit_of(report, "01")
-    assert unit["state"] == "missing 498" and unit["optional"]["depth"] == unit["optional"]["meshes"] == 1
+    assert unit.state == "missing 498" and unit.optional.depth == unit.optional.meshes == 1
 
 
 @pytest.mark.real
@@ -378,11 +388,10 @@ def test_published_label_statistics_are_the_manifests(real):
     """The manifest's deviation is divided by n: with n - 1 it would be off by more than its four digits."""
     published = np.load(real / "Biwi_plus.npz")
     sequence = np.array([str(name).split("/")[0] for name in published["images"]])
-    lines = []
-    for row in manifest.read().query("dataset == 'biwi'").to_dict("records"):
-        angles = published["pyr"][sequence == row["unit"]]
-        found = compare_labels(rot.to_matrix(angles), row, row["unit"], lines)
-        assert found["state"] == "as in the manifest" and found["difference"] < 6e-5
-        listed = [row[name] for name in manifest.LABEL_STATISTICS]
-        assert np.abs(np.concatenate([angles.mean(0), angles.std(0)]) - listed).max() < 6e-5
-    assert not lines
+    listed = manifest.listed_sequences(manifest.read())
+    assert len(listed) == 24
+    for name, row in listed.items():
+        angles = published["pyr"][sequence == name]
+        labels, faults = compare_labels(rot.to_matrix(angles), row, real)
+        assert not faults and labels.state == "as in the manifest" and labels.difference < 6e-5
+        assert np.abs(np.concatenate([angles.mean(0), angles.std(0)]) - row.statistics).max() < 6e-5

@@ -12,7 +12,9 @@ from headposeplus.errors import DatasetError
 from headposeplus.files import content_hash, sha256
 from headposeplus.raw import biwi
 from headposeplus.verify import datasets as verify_data
-from headposeplus.verify.report import describe_data
+from headposeplus.verify import shards
+from headposeplus.verify.describe import describe_data
+from headposeplus.verify.report import to_json
 
 
 def files(folder, pattern):
@@ -48,7 +50,7 @@ def edit_shard(folder, index, **fields):
 
 def tells(report, *expected):
     """Assert that a report's faults are one for each (beginning, words)."""
-    lines = report["faults"]
+    lines = [str(fault) for fault in report.faults]
     for start, words in expected:
         assert any(line.startswith(f"{start}: ") and words in line for line in lines), (start, words, lines)
     assert len(lines) == len(expected), lines
@@ -58,15 +60,16 @@ def tells(report, *expected):
 def test_whole_data(built, tiny, deep):
     out, _ = built
     report = verify_data.verify_data(out, tiny / "data_manifest.csv", deep)
-    assert not report["faults"] and not report["warnings"] and json.loads(json.dumps(report)) == report
-    assert [unit["name"] for unit in report["datasets"]] == list(NAMES)
+    assert not report.faults and not report.warnings
+    assert json.loads(json.dumps(to_json(report))) == to_json(report)
+    assert [check.name for check in report.datasets] == list(NAMES)
     hdf5 = list(out.rglob("*.h5"))
-    assert report["hashes_checked"] == len(hdf5)
-    assert report["bytes_read"] == sum(path.stat().st_size for path in hdf5)
-    assert [entry["state"] for entry in report["statistics"]["biwi+"]] == ["as in the manifest"] * 4
+    assert report.hashes_checked == len(hdf5)
+    assert report.bytes_read == sum(path.stat().st_size for path in hdf5)
+    assert [check.state for check in report.statistics.biwi] == ["as in the manifest"] * 4
     angles = rot.from_matrix(read_labels(open_dataset(out / "synhead++"))[1])
-    found = report["statistics"]["synhead++"]["found"]
-    assert np.allclose(found["mean"], angles.mean(0), atol=1e-5) and np.allclose(found["std"], angles.std(0), atol=1e-5)
+    labels = report.statistics.union.found
+    assert np.allclose(labels.mean, angles.mean(0), atol=1e-5) and np.allclose(labels.std, angles.std(0), atol=1e-5)
     text = describe_data(report)
     assert "-4.0955, -2.4469, 0.7590" in text and "published with the PADACO weights" in text
     assert "convention pyr, RGB camera" in text and f"whole: {len(hdf5)} hashes checked" in text
@@ -76,11 +79,11 @@ def test_whole_data(built, tiny, deep):
 def test_one_dataset_or_a_union_by_its_folder(built, tmp_path):
     out, _ = built
     report = verify_data.verify_data(out / "synhead++")
-    assert [unit["name"] for unit in report["datasets"]] == ["synhead+", "synbiwi+", "synhead++"]
-    assert not report["faults"] and "found" in report["statistics"]["synhead++"]
+    assert [check.name for check in report.datasets] == ["synhead+", "synbiwi+", "synhead++"]
+    assert not report.faults and report.statistics.union.found
     report = verify_data.verify_data(out / "biwi+")  # with the manifest of the real Biwi
-    assert [unit["name"] for unit in report["datasets"]] == ["biwi+"] and not report["faults"]
-    assert {entry["state"] for entry in report["statistics"]["biwi+"]} == {"absent", "not comparable: absent frames"}
+    assert [check.name for check in report.datasets] == ["biwi+"] and not report.faults
+    assert {check.state for check in report.statistics.biwi} == {"absent", "not comparable: absent frames"}
     assert "not comparable, for frames that are absent: 01 (" in describe_data(report)
     with pytest.raises(DatasetError, match="holds no dataset"):
         verify_data.verify_data(tmp_path / "none")
@@ -100,16 +103,19 @@ def test_damaged_and_stray_files_are_each_named(data, tiny):
     spoilt = edit_shard(data / "synbiwi+", 2, image_bytes=np.zeros_like)
     edit(data / "synhead++", joined=[info_of(data / name)["content_sha256"] for name in ("synhead+", "synbiwi+")])
     report = verify_data.verify_data(data, tiny / "data_manifest.csv", deep=True)
-    crops = [line for line in report["faults"] if line.startswith(f"{spoilt}: the crop of synbiwi/")]
-    assert crops and all("cannot be decoded; delete it" in line for line in crops)
+    crops = [str(fault) for fault in report.faults if fault.file == spoilt]
+    assert crops and all(line.startswith(f"{spoilt}: the crop of synbiwi/") for line in crops)
+    assert all("cannot be decoded; delete it" in line for line in crops)
     changed = "damaged or changed: its SHA-256 is not that in dataset.json; delete it"
     expected = [(path, changed) for path in (flipped, halved, data / "synhead+/backgrounds.h5")]
     expected += [(path, "not named in dataset.json") for path in strays]
     expected += [(gone, "No such file or directory; run the build again"), (data / "synhead++/dataset.json", "changed")]
     tells(report, *expected, *((spoilt, line[-80:]) for line in crops))
-    states = {unit["name"]: unit["state"] for unit in report["datasets"]}
-    assert states["biwi+"] == "2 faults" and "synhead++" not in report["statistics"]
-    sequences = {entry["unit"]: entry["state"] for entry in report["statistics"]["biwi+"]}
+    states = {check.name: check.state for check in report.datasets}
+    assert states["biwi+"] == "2 faults" and report.statistics.union is None
+    assert states["synhead+"] == "3 faults" and states["synhead++"] == "1 fault"
+    assert states["synbiwi+"] == f"{1 + len(crops)} faults"
+    sequences = {check.unit: check.state for check in report.statistics.biwi}
     assert sequences["01"] == "absent" and sequences["03"] == "as in the manifest"
 
 
@@ -123,8 +129,8 @@ def test_wrong_descriptions(data):
         (data / "synhead++/dataset.json", "says 1 rows, but its parts have "),
         (data / "synbiwi+/dataset.json", "says that the labels' mean is [1.0, 2.0, 3.0], but it is "),
     )
-    deep = verify_data.verify_data(data / "biwi+", deep=True)["faults"]
-    assert sum("is 32 x 32, expected 64 x 64" in line for line in deep) == 48
+    deep = verify_data.verify_data(data / "biwi+", deep=True).faults
+    assert sum("is 32 x 32, expected 64 x 64" in fault.what for fault in deep) == 48
     edit(data / "synhead+", content_sha256="0" * 64)
     edit(data / "biwi+", content_sha256="0" * 64, rows=48)
     edit(data / "synbiwi+", schema=99)
@@ -144,13 +150,14 @@ def test_unions_and_matches_of_other_parts(data, tiny):
         label_pyr=lambda values: rot.from_matrix(rot.in_plane(0.5) @ rot.to_matrix(values)),
     )  # fmt: skip
     report = verify_data.verify_data(data, tiny / "data_manifest.csv")
-    assert any(line.startswith(f"{data / 'synhead++'}: its parts were built again") for line in report["faults"])
-    assert "was matched with another Biwi+" in report["warnings"][0]
-    assert any("sequence 01: mean roll " in line and "expected" in line for line in report["faults"])
-    assert report["statistics"]["biwi+"][0]["state"] == "deviates"
+    lines = [str(fault) for fault in report.faults]
+    assert any(line.startswith(f"{data / 'synhead++'}: its parts were built again") for line in lines)
+    assert "was matched with another Biwi+" in report.warnings[0].what
+    assert any("sequence 01: mean roll " in line and "expected" in line for line in lines)
+    assert report.statistics.biwi[0].state == "deviates"
     (data / "biwi+/dataset.json").write_text("{")
     (data / "synhead+/dataset.json").unlink()
-    lines = "\n".join(verify_data.verify_data(data)["faults"])
+    lines = "\n".join(map(str, verify_data.verify_data(data).faults))
     assert "which is JSON" in lines and "build the dataset first" in lines
 
 
@@ -170,11 +177,11 @@ def test_wrong_labels_in_a_shard(tmp_path, field, index, value, message):
     angles = np.random.default_rng(0).uniform(-60, 60, (6, 3))
     ids = np.array([biwi.frame_id("01", number) for number in range(6)])
     fields = {"id": ids, "label/rotation": rot.to_matrix(angles), "label/pyr": angles}
-    assert not verify_data._check_labels(fields, 6, tmp_path)
-    assert "expected 7 rows" in verify_data._check_labels(fields, 7, tmp_path)[0]
+    assert not shards._check_labels(fields, 6, tmp_path)
+    assert "expected 7 rows" in shards._check_labels(fields, 7, tmp_path)[0].what
     fields[field][index] = value
-    (line,) = verify_data._check_labels(fields, 6, tmp_path)
-    assert message in line and line.endswith("build again" if "build again" in line else "again")
+    (fault,) = shards._check_labels(fields, 6, tmp_path)
+    assert message in fault.what and fault.mend.endswith("again") and fault.file == tmp_path
 
 
 def test_ids_that_are_in_two_rows(data):
