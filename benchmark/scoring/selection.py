@@ -108,7 +108,7 @@ def find_epoch(rule: str, epochs: Epochs, truth: Floats, convention: str) -> tup
         If there is no such rule.
     """
     if rule == ORACLE:
-        errors = [scores(to_matrix(angles), truth, convention)["mae"] for angles in epochs.angles]
+        errors = [scores(to_matrix(angles), truth, convention).mae for angles in epochs.angles]
         return int(np.argmin(errors)), ORACLE_TEXT
     if rule not in RULES:
         raise SubmissionError(f"--selection {rule}: expected one of {', '.join([*RULES, ORACLE])}")

@@ -25,13 +25,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from benchmark.scoring.entry import plain
+from benchmark.scoring.protocols import plain as protocol_as_plain
 from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store as service_store
 from benchmark.service.database import FAULTY, QUEUED, RUNNING, SCORED, ServiceError, open_store
 from benchmark.service.door import _Door, _pass, _Rate
 from benchmark.service.log import event, log_to_stderr, short_id
-from benchmark.service.pages import _PLAIN, _add_pages, _answer, _described, _wants_page
+from benchmark.service.pages import _PLAIN, _add_pages, _answer, _as_json, _described, _wants_page
 from benchmark.service.privacy import shown
 from benchmark.service.settings import _SUBMISSIONS, MAX_ABOUT, Settings
 from benchmark.service.worker import Assess, Worker
@@ -207,7 +209,7 @@ def _add_submissions(app: FastAPI, engine: Engine, settings: Settings, worker: W
             found = await run_in_threadpool(_described, engine, name)
             left = end - time.monotonic()
             if left <= 0 or found["status"] in (SCORED, FAULTY):
-                return JSONResponse(found, headers={"Cache-Control": "no-store"})
+                return JSONResponse(_as_json(found), headers={"Cache-Control": "no-store"})
             await asyncio.sleep(min(pause, left))
             pause = min(2 * pause, 1.0)
 
@@ -222,11 +224,14 @@ def _add_api(app: FastAPI, engine: Engine, served: Sequence[Protocol], ids: dict
 
     @app.get("/api/entries")
     def entries() -> Response:
-        return JSONResponse({"entries": [shown(entry) for entry in service_store.board(engine)]})
+        board = [plain(shown(entry)) | {"key": key} for key, entry in service_store.board(engine)]
+        return JSONResponse({"entries": board})
 
     @app.get("/api/protocols")
     def list_protocols() -> Response:
-        listed = [protocol._asdict() | {"template": f"/api/template/{name}"} for name, protocol in protocols.items()]
+        listed = [
+            protocol_as_plain(protocol) | {"template": f"/api/template/{name}"} for name, protocol in protocols.items()
+        ]
         return JSONResponse({"protocols": listed})
 
     @app.get("/api/template/{name:path}")

@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy.engine import Engine
 
 from benchmark.board import site
+from benchmark.scoring.entry import Listed, plain
 from benchmark.service import store as service_store
 from benchmark.service.database import QUEUED, RUNNING, SCORED
 from benchmark.service.privacy import shown
@@ -49,7 +50,7 @@ def _submission_page(found: dict[str, Any]) -> Response:
     entry = found["entry"]
     text = site.render(
         "submission.html", live=True, submission=found, waiting=found["status"] in (QUEUED, RUNNING),
-        entry=entry, tiles=site.tiles(entry) if entry else [], intervals=bool(entry and entry.get("intervals")),
+        entry=entry, tiles=site.tiles(entry) if entry else [], intervals=bool(entry and entry.intervals),
     )  # fmt: skip
     return _page(text, 200, {"Cache-Control": "no-store"})
 
@@ -93,7 +94,8 @@ def _add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
     @app.get("/")
     def board_page() -> Response:
         def draw() -> str:
-            return site.board_page([shown(entry) for entry in service_store.board(engine)], live=True, published=biwi)
+            board = [Listed(key, shown(entry)) for key, entry in service_store.board(engine)]
+            return site.board_page(board, live=True, published=biwi)
 
         return _page(boards.find("", service_store.board_state(engine), draw))
 
@@ -112,6 +114,11 @@ def _add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:
         return _submission_page(_described(engine, name))
+
+
+def _as_json(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a submission as plain values."""
+    return found | {"entry": None if found["entry"] is None else plain(found["entry"])}
 
 
 def _described(engine: Engine, name: str) -> dict[str, Any]:

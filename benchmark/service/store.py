@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from benchmark.scoring.entry import Entry, Listed, from_plain
 from benchmark.service.database import (
     FAULTY,
     LONGEST_NAME,
@@ -69,7 +70,7 @@ class Submission(NamedTuple):
     finished: str | None
     publish: bool
     key: str
-    entry: dict[str, Any] | None
+    entry: Entry | None
     faults: list[dict[str, str]]
     suspicions: list[dict[str, str]]
 
@@ -214,7 +215,7 @@ def find_submission(engine: Engine, name: str) -> Submission | None:
     verdict = json.loads(row.verdict) if row.verdict else {"entry": None, "faults": [], "suspicions": []}
     return Submission(
         row.id, row.submitter, row.status, row.received, row.finished, row.publish, row.key or "",
-        verdict["entry"], verdict["faults"], verdict["suspicions"],
+        verdict["entry"] and from_plain(verdict["entry"]), verdict["faults"], verdict["suspicions"],
     )  # fmt: skip
 
 
@@ -230,23 +231,24 @@ def board_state(engine: Engine) -> tuple[int, str]:
     return count, last or ""
 
 
-def board(engine: Engine) -> list[dict[str, Any]]:
-    """Return the published entries with their ``key``, best first within a protocol.
+def board(engine: Engine) -> list[Listed]:
+    """Return the published entries, best first within a protocol.
 
     Of those with one key, which are the same predictions under the same name sent again, the newest counts.
     """
     query = sa.select(_submissions.c.key, _submissions.c.verdict).where(_published()).order_by(_submissions.c.finished)
     with engine.connect() as connection:
-        found = {row.key: json.loads(row.verdict)["entry"] | {"key": row.key} for row in connection.execute(query)}
-    return sorted(found.values(), key=lambda entry: (entry["protocol"]["id"], entry["scores"]["mae"], entry["key"]))
+        entries = {row.key: from_plain(json.loads(row.verdict)["entry"]) for row in connection.execute(query)}
+    order = sorted(entries, key=lambda key: (entries[key].protocol.id, entries[key].scores.mae, key))
+    return [Listed(key, entries[key]) for key in order]
 
 
-def published_entry(engine: Engine, key: str) -> tuple[str, dict[str, Any]] | None:
+def published_entry(engine: Engine, key: str) -> tuple[str, Entry] | None:
     """Return when the published entry of a key was finished, and the entry, or None."""
     query = sa.select(_submissions.c.finished, _submissions.c.verdict).where(_published(), _submissions.c.key == key)
     with engine.connect() as connection:
         row = connection.execute(query.order_by(_submissions.c.finished.desc()).limit(1)).first()
-    return None if row is None else (row.finished, json.loads(row.verdict)["entry"] | {"key": key})
+    return None if row is None else (row.finished, from_plain(json.loads(row.verdict)["entry"]))
 
 
 def withdraw(engine: Engine, key: str) -> None:

@@ -115,8 +115,10 @@ def _assess(task: Task) -> dict[str, Any]:
         from benchmark.scoring import score as scoring
 
         assess = scoring.assess
+    from benchmark.scoring.entry import plain as entry_as_plain
+
     outcome = assess(task.predictions, task.about, protocol, task.labels, figures=False)
-    verdict = {"entry": outcome.entry}
+    verdict = {"entry": outcome.entry and entry_as_plain(outcome.entry)}
     for kind in ("faults", "suspicions"):
         told = getattr(outcome, kind)[:_TOLD]
         verdict[kind] = [_said(fault) for fault in told]
