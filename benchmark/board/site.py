@@ -315,7 +315,7 @@ def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path
             what = (
                 f"an entry's key is {short(listed.key, 60)!r}: expected letters, digits, dots, dashes and underscores"
             )
-            raise SubmissionError(Fault(what, "rename its file, or add it again with hpp score --scoreboard"))
+            raise SubmissionError(Fault(what, "rename its file, or add it again with hpp scoreboard add"))
     for listed in board:
         write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry))
     kept = {f"{listed.key}.html" for listed in board}

@@ -37,6 +37,7 @@ from benchmark.scoring.figures import (
 from benchmark.scoring.labels import Labels, from_arrays, read_labels
 from benchmark.scoring.protocols import Protocol, Reference
 from headposeplus.errors import SubmissionError
+from headposeplus.faults import Fault, said
 from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error
 
@@ -129,26 +130,28 @@ def _aligned(ids: Sequence[str] | np.ndarray, rotations: ArrayLike, reference: R
     try:
         matrices = np.asarray(rotations, np.float64)
     except (ValueError, TypeError) as error:
-        raise SubmissionError(f"rotations: expected numbers ({len(names)}, 3, 3): {error}") from error
+        what = f"expected numbers ({len(names)}, 3, 3): {said(error)}"
+        raise SubmissionError(Fault(what, field="rotations")) from error
     shape = matrices.shape
     matrices = matrices[None] if matrices.ndim == 3 else matrices
     if matrices.ndim != 4 or matrices.shape[1:] != (len(names), 3, 3) or not len(matrices):
-        raise SubmissionError(f"rotations of the shape {shape}: expected ({len(names)}, 3, 3), one for each id")
+        what = f"the shape is {shape}, expected ({len(names)}, 3, 3), one for each id"
+        raise SubmissionError(Fault(what, field="rotations"))
     if reference.beyond:
         kept = ~np.isin(names, list(reference.beyond))
         names, matrices = names[kept], matrices[:, kept]
     position = {name: row for row, name in enumerate(names.tolist())}
     missing = [name for name in reference.ids.tolist() if name not in position]
     if missing or len(position) != len(names) or len(names) != len(reference.ids):
-        raise SubmissionError(
+        what = (
             f"{len(names):,} ids, {len(names) - len(position)} of them twice; {reference.protocol.id} has "
             f"{reference.protocol.frames:,} frames, {len(missing):,} of which are missing"
-            f"{f' ({missing[0]})' if missing else ''}; give each of its frames once"
+            f"{f' ({missing[0]})' if missing else ''}"
         )
+        raise SubmissionError(Fault(what, "give each of its frames once"))
     if not np.isfinite(matrices).all() or (orthonormality_error(matrices) > ROTATION_TOLERANCE).any():
-        raise SubmissionError(
-            "rotations hold a matrix that is no rotation; to_matrix makes them from angles in degrees"
-        )
+        mend = "to_matrix makes them from angles in degrees"
+        raise SubmissionError(Fault("a matrix is no rotation", mend, field="rotations"))
     return nearest_rotation(matrices[:, [position[name] for name in reference.ids.tolist()]])
 
 

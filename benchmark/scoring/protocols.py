@@ -160,7 +160,8 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
             Fault("there is such a file, and a protocol is never changed", "choose another name", path)
         )
     if find_frozen(name) is not None or "@" not in name:
-        raise SubmissionError(f"--id {name}: expected one that no frozen protocol has, with a version: lab/faces@1")
+        expected = f"`name` {name}: expected one that no frozen protocol has, with a version: lab/faces@1"
+        raise SubmissionError(Fault(expected))
     template = _template(task)
     protocol = replace(
         _described(template, labels.ids, labels.rotations),
@@ -202,7 +203,7 @@ def _template(task: str) -> Protocol:
     if template is not None and template.task == task:
         return template
     expected = ", ".join(name for name in TASKS if name != "intra")
-    raise SubmissionError(f"unknown task {task!r}: expected one of {expected}")
+    raise SubmissionError(Fault(f"unknown task {task!r}: expected one of {expected}"))
 
 
 def _described(template: Protocol, ids: np.ndarray, rotations: Floats) -> Protocol:
@@ -290,13 +291,12 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
                 f"not the test set of {protocol.id}: expected its {protocol.frames:,} frames, found "
                 f"{len(labels.ids):,}{some}"
             )
-            mend = "frames of one's own get a protocol by hpp protocols new, or are scored with --task"
+            mend = "frames of one's own get a protocol by hpp protocols new, or are scored with `task`"
             raise SubmissionError(Fault(what, mend, labels.source))
         labels = labels.take(rows)
     if len(labels.ids) != protocol.frames:
-        raise SubmissionError(
-            f"{protocol.id}: says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
-        )
+        what = f"says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
+        raise SubmissionError(Fault(what, file=protocol.id))
     statistics = _label_statistics(labels.rotations)
     if not _labels_fit(protocol, statistics):
         what = (

@@ -174,11 +174,13 @@ def _named_protocol(about: dict[str, Any]) -> Protocol | None:
     if name.startswith("local-") or (not name and about.get("task")):
         return None
     if not name:
-        raise SubmissionError('which protocol? name it with --protocol, or by protocol = "..." in the TOML')
+        raise SubmissionError(
+            Fault("no protocol is named", 'name it with `protocol`, or by protocol = "..." in the TOML')
+        )
     protocol = protocols.find_frozen(name)
     if protocol is None:
-        own = "one of your own is given by --protocol"
-        raise SubmissionError(f"the TOML names {name[:80]!r}, no frozen protocol; {protocols.hint(name)}{own}")
+        mend = f"{protocols.hint(name)}one of your own is given by `protocol`"
+        raise SubmissionError(Fault(f"the TOML names {name[:80]!r}, no frozen protocol", mend))
     return protocol
 
 
@@ -206,7 +208,8 @@ def check_files(
         try:
             known = _named_protocol(about)
         except SubmissionError as error:
-            told = [about_fault("protocol", str(error), "hpp protocols lists them")]
+            mend = f"{protocols.hint(str(about.get('protocol', '')))}hpp protocols lists them"
+            told = [about_fault("protocol", error.fault.what, mend)]
         if truth is not None and wanted == "intra" and not about.get("protocol"):
             told = [about_fault("task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
         wanted = "cross" if told else wanted
@@ -245,13 +248,13 @@ def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path,
     if labels is not None:
         ids = protocols.reference(known, read_labels(labels)).ids
     if ids is None:
-        raise SubmissionError(f"{protocol}: only its test set knows its frames; give --data or --labels")
+        raise SubmissionError(Fault("only its test set knows its frames", "give `data` or `labels`", protocol))
     if out.suffix != ".csv":
-        raise SubmissionError(f"{out}: a template is a CSV; choose an --out that ends in .csv")
+        raise SubmissionError(Fault("a template is a CSV", "choose an `out` that ends in .csv", out))
     toml = about_path(out)
     for path in (out, toml):
         if path.exists():
-            raise SubmissionError(f"{path}: there is such a file, and it may be filled in; choose another --out")
+            raise SubmissionError(Fault("there is such a file, and it may be filled in", "choose another `out`", path))
     rows, about = template(known, ids)
     write_text(toml, about)
     write_text(out, rows)
@@ -273,10 +276,8 @@ def compare_files(
     truth = read_labels(labels)
     a, b = (score(paths, truth, protocol=protocol, resamples=0) for paths in (first, second))
     if a.reference.protocol.id != b.reference.protocol.id:
-        raise SubmissionError(
-            f"{second[0]}: scored under {b.reference.protocol.id}, but {first[0]} under {a.reference.protocol.id}; "
-            "name the protocol of both with --protocol"
-        )
+        what = f"scored under {b.reference.protocol.id}, but {first[0]} under {a.reference.protocol.id}"
+        raise SubmissionError(Fault(what, "name the protocol of both with `protocol`", second[0]))
     return compare(a.rotations, b.rotations, a.reference, resamples, seed)
 
 
@@ -314,7 +315,7 @@ class _Selected(NamedTuple):
 def _selected(rule: str, paths: list[Path], labels: Labels, reference: Reference) -> _Selected:
     """Return the predictions of the epoch that a rule takes; raises SubmissionError if they are not at hand."""
     if len(paths) > 1:
-        raise SubmissionError("--selection takes the predictions of one run; score the others one by one")
+        raise SubmissionError(Fault("`selection` takes the predictions of one run", "score the others one by one"))
     path = paths[0].with_name(selection.EPOCHS)
     epochs = selection.read_epochs(path)
     if epochs.ids.tolist() != labels.ids.tolist():

@@ -179,7 +179,7 @@ def test_files_of_labels(tmp_path, truth):
     assert evaluate(truth.ids, truth.rotations, labels=path).scores.geodesic < 1e-5
     for text, says in (
         ("\n".join(["id,pitch,yaw,roll,subject", *rows, rows[0]]), "labels.csv: 'lab/0/000' comes twice"),
-        ("id,pitch,yaw,roll\na,1,2,\n", "labels.csv: line 2: roll is empty"),
+        ("id,pitch,yaw,roll\na,1,2,\n", "labels.csv, line 2: roll is empty"),
         ("", "labels.csv: an empty file"),
     ):
         path.write_text(text)

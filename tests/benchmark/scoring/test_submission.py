@@ -577,7 +577,7 @@ def test_what_a_toml_says_of_its_protocol_hides_no_other_fault(truth, built, tmp
             "p.toml, protocol: the TOML names 'biwi+/pda@9', no frozen protocol; did you mean biwi+/pda@1?",
         ),
         ({"protocol": "/etc/passwd"}, "p.toml, protocol: the TOML names '/etc/passwd', no frozen protocol"),
-        ({}, "p.toml, protocol: which protocol? name it with --protocol"),
+        ({}, "p.toml, protocol: no protocol is named; hpp protocols lists them"),
         ({"task": "intra"}, "p.toml, task: intra is the task of many protocols"),
     ):
         path.with_suffix(".toml").write_bytes(toml(name="", **change))
