@@ -42,6 +42,26 @@ def bins(rng, low, high):
     return found
 
 
+def plain_parts(rng, middle):
+    """The errors of parts of the frames, around ``middle``."""
+    names = {
+        "sequence": [f"{i:02d}" for i in range(1, 25)],
+        "subject": [f"{'FM'[i % 2]}{i:02d}" for i in range(1, 21)],
+    }
+    groups = {
+        what: [{"name": name, "frames": int(rng.integers(300, 900)), **scores(rng, KEYS, middle)} for name in of_kind]
+        for what, of_kind in names.items()
+    }
+    cells = [
+        {"yaw": yaw, "pitch": pitch, "frames": 50, "mae": 2 + yaw**2 / 1600 + pitch**2 / 900, "geodesic": 7.0}
+        for yaw in range(-75, 90, 15)
+        for pitch in range(-75, 75, 15)
+        if abs(yaw) + abs(pitch) < 110
+    ]
+    angles = {"pitch": bins(rng, -75, 75), "yaw": bins(rng, -75, 90), "roll": bins(rng, -45, 60)}
+    return {**angles, "yaw_pitch": cells, **groups}
+
+
 def plain_entry(seed, task):
     """The plain values of an entry as the toolkit writes it, of random numbers."""
     rng = np.random.default_rng(seed)
@@ -49,13 +69,7 @@ def plain_entry(seed, task):
     middle = float(rng.uniform(3, 6))
     mean = scores(rng, middle=middle)
     errors = np.sort(rng.gamma(2, middle / 2, 101))
-    groups = {
-        what: [{"name": name, "frames": int(rng.integers(300, 900)), **scores(rng, KEYS, middle)} for name in names]
-        for what, names in (
-            ("sequence", [f"{i:02d}" for i in range(1, 25)]),
-            ("subject", [f"{'FM'[i % 2]}{i:02d}" for i in range(1, 21)]),
-        )
-    }
+    parts = plain_parts(rng, middle)
     return {
         "schema": 1,
         "protocol": protocols.plain(protocol),
@@ -85,18 +99,7 @@ def plain_entry(seed, task):
             for key in ("mae", "geodesic")
         },
         "quantiles": {"mae": errors.tolist(), "geodesic": (1.7 * errors).tolist()},
-        "by": {
-            "pitch": bins(rng, -75, 75),
-            "yaw": bins(rng, -75, 90),
-            "roll": bins(rng, -45, 60),
-            "yaw_pitch": [
-                {"yaw": yaw, "pitch": pitch, "frames": 50, "mae": 2 + yaw**2 / 1600 + pitch**2 / 900, "geodesic": 7.0}
-                for yaw in range(-75, 90, 15)
-                for pitch in range(-75, 75, 15)
-                if abs(yaw) + abs(pitch) < 110
-            ],
-            **groups,
-        },
+        "by": parts,
         "suspicions": [],
         "toolkit": "0.1.0",
     }

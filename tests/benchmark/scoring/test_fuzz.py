@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,11 @@ import tomli_w
 from benchmark.board import entries as scoreboard
 from benchmark.board import site
 from benchmark.board.markdown import PAGE
+from benchmark.scoring import entry as entry_file
 from benchmark.scoring import labels, protocols
 from benchmark.scoring import score as scoring
 from headposeplus import rotations as rot
+from headposeplus.errors import SubmissionError
 
 COUNT, SEED = int(os.environ.get("HPP_FUZZ", "1000")), int(os.environ.get("HPP_FUZZ_SEED", "0"))
 LONGEST = 5.0  # seconds
@@ -144,6 +147,26 @@ def described(rng):
             f"{about[field]} {HOSTILE[rng.integers(6)].decode('latin-1')}" if rng.integers(2) else about[field]
         )
     return tomli_w.dumps(about).encode()
+
+
+KEPT = sorted((Path(__file__).resolve().parents[3] / "results/demo/scoreboard").glob("*.json"))
+
+
+def test_every_mutated_entry_is_an_entry_or_one_fault():
+    data, outcomes = KEPT[0].read_bytes(), {"read": 0, "refused": 0}
+    for number in range(COUNT // 2):
+        rng = np.random.default_rng([SEED, 1, number])
+        changed = mutated(data, rng)
+        try:
+            read = entry_file.read(changed, KEPT[0])
+        except SubmissionError as error:
+            assert error.fault.file == KEPT[0] and "not an entry of the scoreboard: " in error.fault.what, number
+            assert str(error).isprintable() and len(str(error)) < 500, number
+            outcomes["refused"] += 1
+        else:
+            assert entry_file.read(entry_file.to_bytes(read)) == read, number
+            outcomes["read"] += 1
+    assert min(outcomes.values()) > 0
 
 
 @pytest.mark.slow

@@ -129,6 +129,37 @@ def test_the_miniature_is_the_one_of_its_protocols():
         assert protocols.for_test_set(task, ids, rot.in_plane(0.01) @ rotations).id.startswith("local-")
 
 
+# What a file of a protocol may hold wrongly: a text in it, what stands there instead, and what is said of that.
+WRONG = (
+    ('id = "lab/faces@1"', 'id = "biwi+/pda@1"', r"its id biwi\+/pda@1 is a frozen protocol's"),
+    ('id = "lab/faces@1"', 'id = ""', "id: not a protocol: expected str of length >= 1"),
+    (
+        'convention = "pyr"',
+        'convention = "rpy"',
+        "convention: .* 'rpy', expected one of pyr, biwi, ypr; hpp protocols new",
+    ),
+    (
+        'camera = "rgb"',
+        'camera = "left"',
+        "camera: .* 'left', expected one of rgb, depth",
+    ),
+    ("frames = 30", 'frames = "many"', "frames: not a protocol: expected int, got str"),
+    ("frames = 30", "frames = true", "frames: not a protocol: expected int, got bool"),
+    ("frames = 30", "frames = 0x" + "f" * 5000, "frames: not a protocol: expected int <= 10000000"),
+    ("label_mean = [", "label_mean = [\n    nan,", r"label_mean: not a protocol: expected array of length 3"),
+    (
+        "label_mean = [",
+        "label_mean = [nan, 0, 0]\nold = [",
+        r"label_mean\[0\]: .*expected float >= -180",
+    ),
+    ('title = "Faces of the lab"', 'titel = "Faces"', "not a protocol: object contains unknown field titel"),
+    ('task = "cross"', "task = 3", "task: not a protocol: expected str, got int"),
+    ('title = "Faces of the lab"', "title = 3", "title: not a protocol: expected str, got int"),
+    ("frames = 30", "", "not a protocol: object missing required field frames"),
+    ("frames = 30", "frames =", "not a protocol"),
+)
+
+
 def test_a_protocol_of_ones_own(tmp_path, hpp):
     angles = np.random.default_rng(0).normal(0, 20, (30, 3))
     rows = "".join(f"lab/{i // 10}/{i},{a:.4f},{b:.4f},{c:.4f}\n" for i, (a, b, c) in enumerate(angles))
@@ -147,34 +178,7 @@ def test_a_protocol_of_ones_own(tmp_path, hpp):
     assert "there is such a file" in hpp(*words, expect=1).output
     words[2], words[4] = tmp_path / "other.toml", "biwi+/pda@1"
     assert "expected one that no frozen protocol has" in hpp(*words, expect=1).output
-    for old, new, says in (
-        ('id = "lab/faces@1"', 'id = "biwi+/pda@1"', r"its id biwi\+/pda@1 is a frozen protocol's"),
-        ('id = "lab/faces@1"', 'id = ""', "id: not a protocol: expected str of length >= 1"),
-        (
-            'convention = "pyr"',
-            'convention = "rpy"',
-            "convention: .* 'rpy', expected one of pyr, biwi, ypr; hpp protocols new",
-        ),
-        (
-            'camera = "rgb"',
-            'camera = "left"',
-            "camera: .* 'left', expected one of rgb, depth",
-        ),
-        ("frames = 30", 'frames = "many"', "frames: not a protocol: expected int, got str"),
-        ("frames = 30", "frames = true", "frames: not a protocol: expected int, got bool"),
-        ("frames = 30", "frames = 0x" + "f" * 5000, "frames: not a protocol: expected int <= 10000000"),
-        ("label_mean = [", "label_mean = [\n    nan,", r"label_mean: not a protocol: expected array of length 3"),
-        (
-            "label_mean = [",
-            "label_mean = [nan, 0, 0]\nold = [",
-            r"label_mean\[0\]: .*expected float >= -180",
-        ),
-        ('title = "Faces of the lab"', 'titel = "Faces"', "not a protocol: object contains unknown field titel"),
-        ('task = "cross"', "task = 3", "task: not a protocol: expected str, got int"),
-        ('title = "Faces of the lab"', "title = 3", "title: not a protocol: expected str, got int"),
-        ("frames = 30", "", "not a protocol: object missing required field frames"),
-        ("frames = 30", "frames =", "not a protocol"),
-    ):
+    for old, new, says in WRONG:
         assert old in text
         file.write_text(text.replace(old, new))
         with pytest.raises(SubmissionError, match=says):
