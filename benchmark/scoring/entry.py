@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -120,7 +120,7 @@ def read(data: bytes, file: Path | str = "") -> Entry:
     return parse.from_json(data, Entry, MAX_BYTES, "not an entry of the scoreboard", file=file)
 
 
-def plain(entry: Entry) -> dict[str, Any]:
+def plain(entry: Entry) -> dict[str, object]:
     """Return an entry as plain values, in the order of its file."""
     return msgspec.to_builtins(entry)
 
@@ -147,6 +147,6 @@ def to_bytes(entry: Entry) -> bytes:
     return data
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, object]:
     """Return what an entry's file must hold, as a JSON Schema (draft 2020-12)."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Entry)}

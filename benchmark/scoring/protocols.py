@@ -7,7 +7,7 @@ import hashlib
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -77,7 +77,7 @@ class Protocol(Struct, frozen=True, forbid_unknown_fields=True):
         return content_hash(plain(self))
 
 
-def plain(protocol: Protocol) -> dict[str, Any]:
+def plain(protocol: Protocol) -> dict[str, object]:
     """Return what a protocol says as plain values."""
     return msgspec.to_builtins(protocol)
 
