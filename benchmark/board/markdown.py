@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from benchmark.board.published import published
+from benchmark.scoring.entry import Entry, Listed
 
 PAGE = "scoreboard.md"
 
@@ -22,35 +23,37 @@ def _text(value: object) -> str:
     )
 
 
-def table(board: list[dict[str, Any]], layout: str = "github") -> str:
+def table(board: Sequence[Listed], layout: str = "github") -> str:
     """Return the entries of one protocol as a table."""
-    clean = _text if layout == "github" else str
-    rows = [
-        {
-            "method": clean(e["name"]) + (" (looks odd)" if e["suspicions"] else ""),
-            "MAE": _with_deviation(e, "mae"),
-            "95 % interval": "{:.2f} to {:.2f}".format(*e["intervals"]["mae"]) if e["intervals"] else "",
-            **{name: _with_deviation(e, name) for name in ("pitch", "yaw", "roll", "geodesic", "maev")},
-            "MAE, source / target statistics": _other_statistics(e),
-            "target images": "yes" if e["uses_target_images"] else "no",
-            "selection": clean(e["selection"]),
-            "trained on": clean(e["training_data"]),
-            "convention": f"{clean(e['convention'])}, {clean(e['camera'])} camera",
-            "seeds": ", ".join("?" if seed is None else str(seed) for seed in e["seeds"]),
-        }
-        for e in board
-    ]
+    rows = [_row(listed.entry, escaped=layout == "github") for listed in board]
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
-def _with_deviation(entry: dict[str, Any], name: str) -> str:
-    deviation = f" ± {entry['deviation'][name]:.2f}" if entry["deviation"] else ""
-    return f"{entry['scores'][name]:.2f}{deviation}"
+def _row(entry: Entry, escaped: bool) -> dict[str, str]:
+    clean = _text if escaped else str
+    names = ("pitch", "yaw", "roll", "geodesic", "maev")
+    return {
+        "method": clean(entry.name) + (" (looks odd)" if entry.suspicions else ""),
+        "MAE": _with_deviation(entry, "mae"),
+        "95 % interval": "{:.2f} to {:.2f}".format(*entry.intervals.mae) if entry.intervals else "",
+        **{name: _with_deviation(entry, name) for name in names},
+        "MAE, source / target statistics": _other_statistics(entry),
+        "target images": "yes" if entry.uses_target_images else "no",
+        "selection": clean(entry.selection),
+        "trained on": clean(entry.training_data),
+        "convention": f"{clean(entry.convention)}, {clean(entry.camera)} camera",
+        "seeds": ", ".join("?" if seed is None else str(seed) for seed in entry.seeds),
+    }
 
 
-def _other_statistics(entry: dict[str, Any]) -> str:
-    found = entry.get("scores_of_other_statistics", {})
-    return " / ".join(f"{found[kind]['mae']:.2f}" for kind in ("source", "target")) if len(found) == 2 else ""
+def _with_deviation(entry: Entry, name: str) -> str:
+    deviation = f" ± {getattr(entry.deviation, name):.2f}" if entry.deviation else ""
+    return f"{getattr(entry.scores, name):.2f}{deviation}"
+
+
+def _other_statistics(entry: Entry) -> str:
+    errors = entry.mae_of_other_statistics()
+    return f"{errors['source']:.2f} / {errors['target']:.2f}" if len(errors) == 2 else ""
 
 
 def published_table(layout: str = "github") -> str:
@@ -75,14 +78,16 @@ def published_table(layout: str = "github") -> str:
     return tabulate(columns, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
-def page(board: list[dict[str, Any]]) -> str:
+def page(board: Sequence[Listed]) -> str:
     """Return the scoreboard as Markdown: a table for each protocol, then the published rows."""
     parts = ["# Scoreboard", "", "Errors in degrees. Scores compare within one protocol only."]
-    for protocol_id in dict.fromkeys(e["protocol"]["id"] for e in board):
-        mine = [e for e in board if e["protocol"]["id"] == protocol_id]
-        protocol = mine[0]["protocol"]
-        facts = f"{protocol['frames']:,} test frames. The official selection: {_text(protocol['selection'])}."
-        parts += ["", f"## {_text(protocol_id)}", "", f"{_text(protocol['title'])}. {facts}", "", table(mine)]
+    groups: dict[str, list[Listed]] = {}
+    for listed in board:
+        groups.setdefault(listed.entry.protocol.id, []).append(listed)
+    for name, mine in groups.items():
+        protocol = mine[0].entry.protocol
+        facts = f"{protocol.frames:,} test frames. The official selection: {_text(protocol.selection)}."
+        parts += ["", f"## {_text(name)}", "", f"{_text(protocol.title)}. {facts}", "", table(mine)]
     note = "From the papers and repositories named; not comparable with scores on other data."
     parts += ["", "## Published on the real Biwi+", "", note, "", published_table()]
     return "\n".join(parts) + "\n"

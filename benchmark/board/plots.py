@@ -23,6 +23,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from benchmark.scoring.figures import Bin, Cell, Group
 from headposeplus.rotations import Floats
 
 # Colours that stand in the figure for what the page's style sheet calls by these names.
@@ -41,30 +42,12 @@ _kept = lru_cache(maxsize=512)
 _LOCK = Lock()
 
 
-class Bin(NamedTuple):
-    """Frames whose true angle lies in [low, low + 15) degrees, with their errors in degrees."""
+class Points(NamedTuple):
+    """Frames in the label space: true yaw (n,) and pitch (n,) and the error (n,), in degrees."""
 
-    low: float
-    frames: int
-    mae: float
-    geodesic: float
-
-
-class Cell(NamedTuple):
-    """Frames of a cell of 15 x 15 degrees of the label space, given by its lower edges, with their MAE in degrees."""
-
-    yaw: float
-    pitch: float
-    frames: int
-    mae: float
-
-
-class Group(NamedTuple):
-    """The MAE in degrees of a subject's or a sequence's frames."""
-
-    name: str
-    frames: int
-    mae: float
+    yaw: Floats
+    pitch: Floats
+    error: Floats
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -126,17 +109,17 @@ def error_by_angle(bins: tuple[Bin, ...], angle: str, top: float) -> str:
     """
     figure = _figure(4.6, 3.5)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
-    middles = np.array([one.low + _BIN / 2 for one in bins])
-    frames = np.array([one.frames for one in bins])
+    middles = np.array([part.low + _BIN / 2 for part in bins])
+    frames = np.array([part.frames for part in bins])
     # A bin without frames breaks the line.
-    parts = np.split(np.arange(len(bins)), np.flatnonzero(np.diff(middles) > _BIN * 1.5) + 1)
+    lines = np.split(np.arange(len(bins)), np.flatnonzero(np.diff(middles) > _BIN * 1.5) + 1)
     for values, colour, word in (
-        ([one.mae for one in bins], _FIRST, "MAE"),
-        ([one.geodesic for one in bins], _SECOND, "geodesic"),
+        ([part.mae for part in bins], _FIRST, "MAE"),
+        ([part.geodesic for part in bins], _SECOND, "geodesic"),
     ):
-        for place, part in enumerate(parts):
+        for place, line in enumerate(lines):
             label = word if place == 0 else "_"
-            upper.plot(middles[part], np.array(values)[part], "-o", color=colour, lw=2, ms=4, label=label)
+            upper.plot(middles[line], np.array(values)[line], "-o", color=colour, lw=2, ms=4, label=label)
     upper.set_ylim(0, top)
     upper.set_ylabel("error, degrees")
     upper.legend(frameon=False, fontsize=10, labelcolor=_INK, ncols=2, loc="upper left", borderaxespad=0)
@@ -147,9 +130,9 @@ def error_by_angle(bins: tuple[Bin, ...], angle: str, top: float) -> str:
     lower.xaxis.set_major_locator(MaxNLocator(7, steps=[1.5, 3, 4.5, 6, 9, 10]))
     for axes in (upper, lower):
         _bare(axes, "y")
-    most = max(bins, key=lambda one: one.mae)
+    most = max(bins, key=lambda part: part.mae)
     label = (
-        f"Error against true {angle}: MAE from {min(one.mae for one in bins):.1f} to {most.mae:.1f} degrees, the "
+        f"Error against true {angle}: MAE from {min(part.mae for part in bins):.1f} to {most.mae:.1f} degrees, the "
         f"largest between {most.low:.0f} and {most.low + _BIN:.0f} degrees of {angle}"
     )
     return _svg(figure, f"angle-{angle}", label)
@@ -220,7 +203,7 @@ def _space(yaw: Floats, pitch: Floats) -> tuple[Figure, Axes, Axes]:
 @_kept
 def label_space(cells: tuple[Cell, ...]) -> str:
     """Return a plot of the label space, yaw and pitch, whose cells are coloured by their error."""
-    yaw, pitch = np.array([cell.yaw for cell in cells]), np.array([cell.pitch for cell in cells])
+    yaw, pitch = np.array([[cell.yaw, cell.pitch] for cell in cells], np.float64).T
     errors = np.array([cell.mae for cell in cells])
     edges, levels = _levels(errors)
     figure, axes, scale = _space(np.append(yaw, yaw + _BIN - 1e-6), np.append(pitch, pitch + _BIN - 1e-6))
@@ -243,11 +226,12 @@ def label_space(cells: tuple[Cell, ...]) -> str:
     return _svg(figure, "label-space", label)
 
 
-def scatter(yaw: Floats, pitch: Floats, error: Floats) -> tuple[str, int]:
-    """Return a plot of frames (n,) in the label space, coloured by error, and how many of them it shows.
+def scatter(frames: Points) -> tuple[str, int]:
+    """Return a plot of frames in the label space, coloured by error, and how many of them it shows.
 
     Of more than 1,200 frames it shows as many, drawn at random but the same each time; the worst lie on top.
     """
+    yaw, pitch, error = frames
     chosen = np.arange(len(yaw))
     if len(yaw) > _POINTS:
         chosen = np.random.default_rng(0).choice(len(yaw), _POINTS, replace=False)
@@ -285,9 +269,15 @@ def bars(groups: tuple[Group, ...], what: str, mean: float) -> str:
     axes.barh(places, [group.mae for group in shown], height=0.68, color=_FIRST, alpha=0.8)
     for place, group in zip(places, shown, strict=True):
         axes.annotate(
-            f"{group.mae:.2f}", (1, place), (6, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
-            va="center_baseline", fontsize=9, color=_SOFT,
-        )  # fmt: skip
+            f"{group.mae:.2f}",
+            xy=(1, place),
+            xytext=(6, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            va="center_baseline",
+            fontsize=9,
+            color=_SOFT,
+        )
     axes.axvline(mean, color=_INK, lw=1.2, ls=(0, (4, 3)))
     axes.text(mean, len(shown) - 0.2, f"all frames {mean:.2f}", ha="center", va="bottom", fontsize=10, color=_INK)
     axes.set_yticks(places, [f"@{place:03d}@" for place in range(len(shown))])

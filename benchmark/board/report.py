@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmark.board import site
+from benchmark.board.plots import Points
 from benchmark.scoring.metrics import frame_errors
 from benchmark.scoring.score import Scored
 from headposeplus.datasets.dataset import Dataset, read_fields
@@ -31,42 +31,42 @@ def write_report(path: Path, scored: Scored) -> None:
     labels, convention = scored.reference.labels, scored.reference.protocol.convention
     assert labels is not None
     truth, predicted = labels.rotations, scored.rotations[0]
-    errors = [frame_errors(one, truth, convention) for one in scored.rotations]
-    mae = np.mean([one.angles.mean(axis=1) for one in errors], axis=0)
-    geodesic = np.mean([one.geodesic for one in errors], axis=0)
+    errors = [frame_errors(rotations, truth, convention) for rotations in scored.rotations]
+    mae = np.mean([error.angles.mean(axis=1) for error in errors], axis=0)
+    geodesic = np.mean([error.geodesic for error in errors], axis=0)
     worst = np.argsort(-mae, kind="stable")[:WORST]
     crops = {} if labels.dataset is None else read_crops(labels.dataset, set(labels.ids[worst].tolist()))
     true_angles, predicted_angles = from_matrix(truth, convention), from_matrix(predicted, convention)
-    rows: list[dict[str, Any]] = [
-        {
-            "id": str(labels.ids[row]),
-            "picture": _picture(crops.get(str(labels.ids[row])), truth[row], predicted[row]),
-            "true": tuple(true_angles[row].tolist()),
-            "predicted": tuple(predicted_angles[row].tolist()),
-            "mae": float(mae[row]),
-            "geodesic": float(geodesic[row]),
-        }
+    frames = [
+        site.WorstFrame(
+            id=str(labels.ids[row]),
+            picture=_picture(crops.get(str(labels.ids[row])), truth[row], predicted[row]),
+            true=true_angles[row].tolist(),
+            predicted=predicted_angles[row].tolist(),
+            mae=float(mae[row]),
+            geodesic=float(geodesic[row]),
+        )
         for row in worst
     ]
-    extra = {"worst": rows, "scatter": (true_angles[:, 1], true_angles[:, 0], mae)}
-    write_text(path, site.entry_page(scored.entry, extra))
+    closeup = site.Closeup(frames, Points(true_angles[:, 1], true_angles[:, 0], mae))
+    write_text(path, site.entry_page(scored.entry, closeup))
 
 
 def read_crops(dataset: Dataset, ids: set[str]) -> dict[str, Image]:
     """Return the crops (size, size, 3) of some frames of a dataset, by id."""
-    found = {}
+    crops = {}
     for fields in read_fields(dataset, "id", "image/offset", "image/bytes"):
         offset = fields["image/offset"]
         for row, name in enumerate(fields["id"].tolist()):
             if name in ids:
-                found[name] = decode(fields["image/bytes"][offset[row] : offset[row + 1]])
-    return found
+                crops[name] = decode(fields["image/bytes"][offset[row] : offset[row + 1]])
+    return crops
 
 
-def _picture(crop: Image | None, truth: Floats, predicted: Floats) -> str | None:
-    """Return a JPEG as a data URI: a crop with its true pose, and beside it with its predicted one."""
+def _picture(crop: Image | None, truth: Floats, predicted: Floats) -> str:
+    """Return a JPEG as a data URI: a crop with its true pose, and beside it with its predicted one; empty without."""
     if crop is None:
-        return None
+        return ""
     large = cv2.resize(crop, (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
     both = np.concatenate((draw_pose(large, truth), draw_pose(large, predicted)), axis=1)
     data = cv2.imencode(".jpg", cv2.cvtColor(both, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]

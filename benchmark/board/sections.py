@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from urllib.parse import quote
 
-import numpy as np
-import pandas as pd
-
-from benchmark.board.published import CAMERAS, belongs_to
-from benchmark.board.published import published as published_rows
-from benchmark.board.words import _LONG, SCORES, _list, _mapping, _number, _pair, number, safe_link, short
+from benchmark.board.published import Published, published_rows
+from benchmark.board.words import LONG, SCORES, number, safe_link, short
 from benchmark.scoring import protocols
-from headposeplus.files import content_hash
+from benchmark.scoring.entry import Entry, Listed
+from benchmark.scoring.protocols import Protocol
 
 ENTRIES = "entries"  # the folder of their pages
 
@@ -66,52 +63,50 @@ def _entry_link(key: str, live: bool) -> str:
     return f"{'/' if live else ''}{ENTRIES}/{quote(key, safe='')}{'' if live else '.html'}"
 
 
-def _level(entry: Mapping[str, Any]) -> str:
-    known = _number(_mapping(entry.get("bootstrap")).get("level"))
-    return "" if known is None else f"{100 * known:g} %"
+def level(entry: Entry) -> str:
+    """Return the level of an entry's intervals in words."""
+    return f"{100 * entry.bootstrap.level:g} %"
 
 
-def _entry_row(entry: Mapping[str, Any], live: bool) -> Row:
-    scores = _mapping(entry.get("scores"))
+def _entry_row(key: str, entry: Entry, live: bool) -> Row:
     return Row(
-        name=short(entry.get("name")) or "unnamed",
-        href=_entry_link(str(entry["key"]), live),
+        name=short(entry.name) or "unnamed",
+        href=_entry_link(key, live),
         published=False,
-        values={key: _number(scores.get(key)) for key in SCORES},
-        deviation=_number(_mapping(entry.get("deviation")).get("mae")),
-        interval=_pair(_mapping(entry.get("intervals")).get("mae")),
-        trained=short(entry.get("training_data")),
-        transductive=entry.get("uses_target_images") is True,
-        seeds=len(_list(entry.get("seeds"))) or None,
-        authors=short(entry.get("authors")),
-        link=safe_link(entry.get("link")),
+        values={name: getattr(entry.scores, name) for name in SCORES},
+        deviation=entry.deviation.mae if entry.deviation else None,
+        interval=entry.intervals.mae if entry.intervals else None,
+        trained=short(entry.training_data),
+        transductive=entry.uses_target_images,
+        seeds=len(entry.seeds),
+        authors=short(entry.authors),
+        link=safe_link(entry.link),
         images=None,
-        flag="looks odd: see its page" if _list(entry.get("suspicions")) else "",
+        flag="looks odd: see its page" if entry.suspicions else "",
     )
 
 
-def _published_row(row: Mapping[str, Any], frames: int | None) -> Row:
-    """Return a published row beside a protocol of so many frames, or in a section of its own."""
-    images = None if pd.isna(row["n_images"]) else int(row["n_images"])
-    remark = str(row["backbone"])
-    if row["crop"] not in ("Biwi+", "own"):
-        remark += f", crops: {row['crop']}"
-    if frames is not None and images != frames:
-        remark += f", {images:,} images (protocol: {frames:,})"
-    flag = f"as printed: the mean of the three angles is {row['mean_of_angles']:.3f}" if row["as_printed"] else ""
+def _published_row(result: Published, frames: int | None) -> Row:
+    """Return a published result beside a protocol of so many frames, or in a section of its own."""
+    remark = result.backbone
+    if result.crop not in ("Biwi+", "own"):
+        remark += f", crops: {result.crop}"
+    if frames is not None and result.n_images != frames:
+        remark += f", {result.n_images:,} images (protocol: {frames:,})"
+    flag = f"as printed: the mean of the three angles is {result.mean_of_angles:.3f}" if result.as_printed else ""
     return Row(
-        name=str(row["method"]),
+        name=result.method,
         href="",
         published=True,
-        values={key: float(row[key]) if key in row else None for key in SCORES},
+        values=dict.fromkeys(SCORES) | {name: getattr(result, name) for name in ("mae", "pitch", "yaw", "roll")},
         deviation=None,
         interval=None,
-        trained=str(row["train_set"]),
-        transductive=row["transductive"] == "yes",
+        trained=result.train_set,
+        transductive=result.transductive == "yes",
         seeds=None,
-        authors=str(row["source"]),
+        authors=result.source,
         link="",
-        images=images,
+        images=result.n_images,
         remark=remark,
         flag=flag,
     )
@@ -167,21 +162,20 @@ def _columns(rows: list[Row]) -> list[str]:
     return [name for name, shown in present.items() if shown]
 
 
-def _protocol_section(name: str, entries: list[Mapping[str, Any]], rows: list[Row]) -> Section:
-    protocol = entries[0]["protocol"]
+def _protocol_section(name: str, protocol: Protocol, entries: list[Entry], rows: list[Row]) -> Section:
     facts = [
-        ("test set", f"{short(protocol.get('test_set'))}, {number(protocol.get('frames'), 0)} frames"),
-        ("convention", short(protocol.get("convention"))),
-        ("camera", short(protocol.get("camera"))),
-        ("selection", short(protocol.get("selection"))),
-        ("target images", short(protocol.get("target_images"), _LONG)),
+        ("test set", f"{short(protocol.test_set)}, {number(protocol.frames, 0)} frames"),
+        ("convention", short(protocol.convention)),
+        ("camera", short(protocol.camera)),
+        ("selection", short(protocol.selection)),
+        ("target images", short(protocol.target_images, LONG)),
     ]
-    levels = {_level(entry) for entry in entries if entry.get("intervals")} - {""}
+    levels = {level(entry) for entry in entries if entry.intervals}
     return Section(
         name=name,
-        title=short(protocol.get("title"), 300),
+        title=short(protocol.title, 300),
         facts=[fact for fact in facts if fact[1]],
-        badges=protocols.badges(protocols.Protocol(**protocol)),
+        badges=protocols.badges(protocol),
         rows=_marked(rows),
         columns=_columns(rows),
         level=levels.pop() if len(levels) == 1 else "",
@@ -189,47 +183,45 @@ def _protocol_section(name: str, entries: list[Mapping[str, Any]], rows: list[Ro
     )
 
 
-def _published_section(rows: pd.DataFrame) -> Section:
-    first = rows.iloc[0]
-    camera = CAMERAS[first["labels"]]
-    found = [_published_row(row, None) for row in rows.to_dict("records")]
-    images = sorted({row.images for row in found if row.images})
-    convention = "own convention" if first["convention"] == "own" else f"convention {first['convention']}"
+def _published_section(results: list[Published]) -> Section:
+    first = results[0]
+    rows = [_published_row(result, None) for result in results]
+    convention = "own convention" if first.convention == "own" else f"convention {first.convention}"
+    unequal = len({row.images for row in rows if row.images}) > 1
     return Section(
-        name=f"published: {first['task']}, {first['test_set']}, {first['convention']}, {camera} camera",
-        title=f"{first['task']}: {first['test_set']}, {convention}, {camera} camera",
+        name=f"published: {first.task}, {first.test_set}, {first.convention}, {first.camera} camera",
+        title=f"{first.task}: {first.test_set}, {convention}, {first.camera} camera",
         facts=[],
         badges=[],
-        rows=_marked(found),
-        columns=_columns(found),
+        rows=_marked(rows),
+        columns=_columns(rows),
         level="",
         published_only=True,
-        note="Rows on different numbers of images do not compare to the last digit." if len(images) > 1 else "",
+        note="Rows on different numbers of images do not compare to the last digit." if unequal else "",
     )
 
 
-def _sections(entries: Iterable[Mapping[str, Any]], live: bool, published: bool) -> list[Section]:
+def sections(board: Iterable[Listed], live: bool, published: bool) -> list[Section]:
     """Return a section a protocol, then one for each kind of published rows that belongs to none of them."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for entry in entries:
+    groups: dict[tuple[str, str], list[Listed]] = {}
+    for listed in board:
         # Two that say the same id but not the same protocol never share a table.
-        protocol = entry["protocol"]
-        groups.setdefault((short(protocol.get("id")), content_hash(protocol)[:8]), []).append(entry)
+        protocol = listed.entry.protocol
+        groups.setdefault((short(protocol.id), protocol.sha256[:8]), []).append(listed)
     # Frozen protocols come first, and take the published rows before one's own that look like them.
     order = sorted(groups, key=lambda group: (group[0].startswith("local-"), group))
-    left = published_rows() if published else pd.DataFrame()
-    sections = []
+    left = list(published_rows()) if published else []
+    result = []
     for name, digest in order:
         mine = groups[name, digest]
-        rows = [_entry_row(entry, live) for entry in mine]
-        protocol = mine[0]["protocol"]
-        belongs = np.array([belongs_to(row, protocol) for row in left.to_dict("records")], bool)
-        for row in left[belongs].to_dict("records") if belongs.any() else ():
-            rows.append(_published_row(row, int(protocol["frames"])))
-        left = left[~belongs] if belongs.any() else left
+        protocol = mine[0].entry.protocol
+        rows = [_entry_row(listed.key, listed.entry, live) for listed in mine]
+        rows += [_published_row(row, protocol.frames) for row in left if row.belongs_to(protocol)]
+        left = [row for row in left if not row.belongs_to(protocol)]
         unique = sum(other == name for other, _ in order) == 1
-        sections.append(_protocol_section(name if unique else f"{name} ({digest})", mine, rows))
-    if len(left):
-        kinds = left.groupby(["task", "test_set", "labels", "convention"], sort=False, dropna=False)
-        sections += [_published_section(rows) for _, rows in kinds]
-    return sections
+        title = name if unique else f"{name} ({digest})"
+        result.append(_protocol_section(title, protocol, [listed.entry for listed in mine], rows))
+    kinds: dict[tuple[str, ...], list[Published]] = {}
+    for row in left:
+        kinds.setdefault((row.task, row.test_set, row.labels, row.convention), []).append(row)
+    return result + [_published_section(rows) for rows in kinds.values()]

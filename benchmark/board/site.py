@@ -9,48 +9,84 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-import numpy as np
 from markupsafe import Markup
+from msgspec import UNSET
+from msgspec.structs import asdict, replace
 
-from benchmark.board import plots as score_plots
-from benchmark.board.published import beside
-from benchmark.board.sections import ENTRIES, _level, _sections
-from benchmark.board.words import (
-    _LONG,
-    SCORES,
-    _clean,
-    _list,
-    _mapping,
-    _number,
-    _pair,
-    _share,
-    number,
-    safe_link,
-    short,
-)
+from benchmark.board import plots
+from benchmark.board.published import describe_beside
+from benchmark.board.sections import ENTRIES, level, sections
+from benchmark.board.words import LONG, SCORES, number, safe_link, share, short
 from benchmark.scoring import protocols
+from benchmark.scoring.entry import Entry, Listed
+from benchmark.scoring.figures import Group, Interval
 from headposeplus.errors import SubmissionError
+from headposeplus.faults import Fault
 from headposeplus.files import write_text
-from headposeplus.rotations import Floats
 
 INDEX = "index.html"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_PICTURE = re.compile(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+")
+_MANY = 50  # seeds, hashes and suspicions that a page shows
+
+
+class WorstFrame(NamedTuple):
+    """A frame with a large error: a picture as a data URI or empty, and pitch, yaw, roll and errors in degrees."""
+
+    id: str
+    picture: str
+    true: Sequence[float]
+    predicted: Sequence[float]
+    mae: float
+    geodesic: float
+
+
+class Closeup(NamedTuple):
+    """What a report shows beyond its entry: the worst frames, and all of them as points of the label space."""
+
+    worst: list[WorstFrame]
+    points: plots.Points | None
+
+
+class Tile(NamedTuple):
+    """A score in large figures, as ``tiles.html`` shows it."""
+
+    name: str
+    value: float
+    deviation: float | None
+    interval: Interval | None
+
+
+class _Plot(NamedTuple):
+    title: str
+    svg: Markup
+    caption: str = ""
+
+
+class _Fact(NamedTuple):
+    name: str
+    text: str
+    code: bool = False
 
 
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("benchmark.board", "pages"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True, finalize=_clean,
-    )  # fmt: skip
-    environment.filters |= {"number": number, "short": short, "share": _share}
+        loader=jinja2.PackageLoader("benchmark.board", "pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: "" if value is None else value,
+    )
+    environment.filters |= {"number": number, "short": short, "share": share}
     return environment
 
 
@@ -81,227 +117,188 @@ def render(template: str, script: str = "", **values: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def board_page(entries: Sequence[Mapping[str, Any]], live: bool = False, published: bool = True) -> str:
+def board_page(board: Sequence[Listed], live: bool = False, published: bool = True) -> str:
     """Return the board as one HTML page that needs nothing else, works from a file and can be read without a script.
 
-    Each entry has its ``key``, by which its page is linked: ``entries/KEY.html``, or ``/entries/KEY`` with ``live``,
-    where a service shows the page. Published rows stand in the section of the protocol that they were scored by, else
-    in sections of their own.
+    An entry's key is its page's address: ``entries/KEY.html``, or ``/entries/KEY`` with ``live``, where a service shows
+    the page. Published rows stand in the section of the protocol that they were scored by, else in sections of their
+    own.
     """
-    sections = _sections(entries, live, published)
-    rows = [row for section in sections for row in section.rows]
+    parts = sections(board, live, published)
+    rows = [row for section in parts for row in section.rows]
     return render(
         "board.html",
         "table.js",
         live=live,
-        sections=sections,
+        sections=parts,
         total=len(rows),
         scored=sum(not row.published for row in rows),
-        trained=sorted({row.trained for row in rows}, key=str.lower),
+        trained=sorted({row.trained for row in rows}, key=lambda name: (name.lower(), name)),
         titles=SCORES,
     )
 
 
-def _bins(entry: Mapping[str, Any], angle: str) -> tuple[score_plots.Bin, ...]:
-    found = []
-    for one in map(_mapping, _list(_mapping(entry.get("by")).get(angle))):
-        values = [_number(one.get(key)) for key in ("from", "frames", "mae", "geodesic")]
-        if None not in values:
-            low, frames, mae, geodesic = (float(value or 0) for value in values)
-            found.append(score_plots.Bin(low, int(frames), mae, geodesic))
-    return tuple(sorted(found))
-
-
-def _cells(entry: Mapping[str, Any]) -> tuple[score_plots.Cell, ...]:
-    found = []
-    for one in map(_mapping, _list(_mapping(entry.get("by")).get("yaw_pitch"))):
-        values = [_number(one.get(key)) for key in ("yaw", "pitch", "frames", "mae")]
-        if None not in values:
-            yaw, pitch, frames, mae = (float(value or 0) for value in values)
-            found.append(score_plots.Cell(yaw, pitch, int(frames), mae))
-    return tuple(found)
-
-
-def _groups(entry: Mapping[str, Any], what: str) -> list[Mapping[str, Any]]:
-    found = map(_mapping, _list(_mapping(entry.get("by")).get(what)))
-    return [one for one in found if _number(one.get("mae")) is not None]
-
-
-def _quantiles(entry: Mapping[str, Any], key: str) -> tuple[float, ...]:
-    values = [_number(value) for value in _list(_mapping(entry.get("quantiles")).get(key))]
-    known = tuple(value for value in values if value is not None)
-    return known if len(known) == len(values) == 101 else ()
-
-
-class _Plot(NamedTuple):
-    title: str
-    svg: Markup
-    caption: str = ""
-
-
-def _plots(entry: Mapping[str, Any], points: tuple[Floats, Floats, Floats] | None) -> tuple[list[_Plot], list[_Plot]]:
-    """Return the plots against the three angles, and the others, as far as the entry has what they need."""
-    bins = {angle: _bins(entry, angle) for angle in ("yaw", "pitch", "roll")}
-    errors = [value for found in bins.values() for one in found for value in (one.mae, one.geodesic)]
+def _angle_plots(entry: Entry) -> list[_Plot]:
+    """Return the plots of the error against each true angle that has any bins."""
+    bins = {"yaw": entry.by.yaw, "pitch": entry.by.pitch, "roll": entry.by.roll}
+    errors = [error for parts in bins.values() for part in parts for error in (part.mae, part.geodesic)]
     top = 1.22 * max(errors, default=1.0) or 1.0  # room for the legend
-    angles = [
-        _Plot(f"Error against true {angle}", Markup(score_plots.error_by_angle(found, angle, top)))
-        for angle, found in bins.items()
-        if found
-    ]
-    others = []
-    mae, geodesic = (_quantiles(entry, key) for key in ("mae", "geodesic"))
-    if mae and geodesic:
+    shown = []
+    for angle, parts in bins.items():
+        if parts:
+            svg = plots.error_by_angle(tuple(sorted(parts, key=lambda part: part.low)), angle, top)
+            shown.append(_Plot(f"Error against true {angle}", Markup(svg)))
+    return shown
+
+
+def _other_plots(entry: Entry, points: plots.Points | None) -> list[_Plot]:
+    """Return the other plots, as far as the entry has what they need."""
+    shown = []
+    if entry.quantiles is not UNSET:
+        svg = plots.cumulative(entry.quantiles.mae, entry.quantiles.geodesic)
         caption = "Up to the error of the 99th frame in a hundred."
-        others.append(_Plot("Share of frames below an error", Markup(score_plots.cumulative(mae, geodesic)), caption))
-    cells = _cells(entry)
-    if points is not None and len(points[0]):
-        svg, shown = score_plots.scatter(*points)
-        caption = f"{shown:,} of {len(points[0]):,} frames, drawn at random." if shown < len(points[0]) else ""
-        others.append(_Plot("Label space, by error", Markup(svg), caption))
-    elif cells:
-        svg = score_plots.label_space(cells)
-        others.append(_Plot("Label space, by error", Markup(svg), "Cells of 15 degrees that hold test frames."))
-    mean = _number(_mapping(entry.get("scores")).get("mae"))
-    for what in ("subject", "sequence"):
-        groups = tuple(
-            score_plots.Group(short(one.get("name")), int(_number(one.get("frames")) or 0), float(one["mae"]))
-            for one in _groups(entry, what)
-        )
-        if len(groups) > 1 and mean is not None:
+        shown.append(_Plot("Share of frames below an error", Markup(svg), caption))
+    if points is not None and len(points.error):
+        count = len(points.error)
+        svg, drawn = plots.scatter(points)
+        caption = f"{drawn:,} of {count:,} frames, drawn at random." if drawn < count else ""
+        shown.append(_Plot("Label space, by error", Markup(svg), caption))
+    elif entry.by.yaw_pitch:
+        svg = plots.label_space(entry.by.yaw_pitch)
+        shown.append(_Plot("Label space, by error", Markup(svg), "Cells of 15 degrees that hold test frames."))
+    for what, groups in _groups(entry).items():
+        if len(groups) > 1:
+            named = tuple(replace(group, name=short(group.name)) for group in groups)
             caption = "" if len(groups) <= 40 else f"The 40 of {len(groups):,} with the largest error."
-            others.append(_Plot(f"Error by {what}", Markup(score_plots.bars(groups, what, mean)), caption))
-    return angles, others
+            svg = plots.bars(named, what, entry.scores.mae)
+            shown.append(_Plot(f"Error by {what}", Markup(svg), caption))
+    return shown
 
 
-def _facts(entry: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
-    """Return what an entry says of itself: names, texts, and whether each is code."""
-    protocol, subset = entry["protocol"], _mapping(entry.get("subset"))
-    seeds = ["unknown" if seed is None else short(seed, 20) for seed in _list(entry.get("seeds"))[:50]]
-    hashes = [short(one, 64) for one in _list(entry.get("predictions_sha256"))[:50]]
-    uses = "yes (transductive)" if entry.get("uses_target_images") is True else "no"
-    facts = [
-        ("training data", entry.get("training_data"), False),
-        ("target images used", uses, False),
-        ("selection", entry.get("selection"), False),
-        ("selected epoch", entry.get("selected_epoch"), False),
-        ("seeds", ", ".join(seeds), False),
-        ("batch statistics", entry.get("batch_statistics"), False),
-        ("initial weights", entry.get("initial_weights"), False),
-        ("preset", entry.get("preset"), False),
-        ("command", entry.get("command"), True),
-        ("commit", entry.get("commit"), True),
-        ("notes", entry.get("notes"), False),
-        ("SHA-256 of the predictions", " ".join(hashes), True),
-        ("convention, camera", f"{short(entry.get('convention'))}, {short(entry.get('camera'))}", False),
-        ("subset", subset.get("name"), False),
-        ("source of the subset", subset.get("source"), False),
-        ("SHA-256 of the subset", subset.get("frames_sha256"), True),
-        ("protocol", f"{short(protocol.get('id'))}: {short(protocol.get('title'), 300)}", False),
-        ("test set", f"{short(protocol.get('test_set'))}, {number(protocol.get('frames'), 0)} frames", False),
-        ("official selection", protocol.get("selection"), False),
-        ("rule on target images", protocol.get("target_images"), False),
-        ("metric", protocol.get("metric"), False),
-        ("SHA-256 of the test frames", protocol.get("frames_sha256"), True),
-        ("SHA-256 of the protocol", entry.get("protocol_sha256"), True),
-        ("toolkit", entry.get("toolkit"), False),
-    ]
-    return [(name, short(value, _LONG), code) for name, value, code in facts if short(value)]
+def _groups(entry: Entry) -> dict[str, tuple[Group, ...]]:
+    return {"subject": entry.by.subject, "sequence": entry.by.sequence}
 
 
-def tiles(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the scores of an entry as ``tiles.html`` shows them."""
-    scores, deviation, intervals = (_mapping(entry.get(key)) for key in ("scores", "deviation", "intervals"))
+def _facts(entry: Entry) -> list[_Fact]:
+    """Return what an entry says of itself, as far as it says it."""
+    facts = [*_facts_of_run(entry), *_facts_of_frames(entry)]
+    shortened = (fact._replace(text=short(fact.text, LONG)) for fact in facts)
+    return [fact for fact in shortened if fact.text]
+
+
+def _facts_of_run(entry: Entry) -> list[_Fact]:
+    seeds = ", ".join("unknown" if seed is None else short(seed, 20) for seed in entry.seeds[:_MANY])
+    hashes = " ".join(short(digest, 64) for digest in entry.predictions_sha256[:_MANY])
     return [
-        {
-            "name": name, "value": scores.get(key), "deviation": _number(deviation.get(key)),
-            "interval": _pair(intervals.get(key)),
-        }
-        for key, name in SCORES.items()
-        if _number(scores.get(key)) is not None
-    ]  # fmt: skip
+        _Fact("training data", entry.training_data),
+        _Fact("target images used", "yes (transductive)" if entry.uses_target_images else "no"),
+        _Fact("selection", entry.selection),
+        _Fact("selected epoch", "" if entry.selected_epoch is UNSET else str(entry.selected_epoch)),
+        _Fact("seeds", seeds),
+        _Fact("batch statistics", entry.batch_statistics),
+        _Fact("initial weights", entry.initial_weights),
+        _Fact("preset", entry.preset),
+        _Fact("command", entry.command, code=True),
+        _Fact("commit", entry.commit, code=True),
+        _Fact("notes", entry.notes),
+        _Fact("SHA-256 of the predictions", hashes, code=True),
+    ]
 
 
-def _angles(value: object) -> str:
-    found = [_number(angle) for angle in (value if isinstance(value, Sequence | np.ndarray) else ())]
-    return ", ".join("–" if angle is None else f"{angle:.0f}°" for angle in found)
+def _facts_of_frames(entry: Entry) -> list[_Fact]:
+    protocol, facts = entry.protocol, []
+    if entry.subset is not UNSET:
+        facts = [
+            _Fact("subset", entry.subset.name),
+            _Fact("source of the subset", entry.subset.source),
+            _Fact("SHA-256 of the subset", entry.subset.frames_sha256, code=True),
+        ]
+    return [
+        _Fact("convention, camera", f"{short(entry.convention)}, {short(entry.camera)}"),
+        *facts,
+        _Fact("protocol", f"{short(protocol.id)}: {short(protocol.title, 300)}"),
+        _Fact("test set", f"{short(protocol.test_set)}, {number(protocol.frames, 0)} frames"),
+        _Fact("official selection", protocol.selection),
+        _Fact("rule on target images", protocol.target_images),
+        _Fact("metric", protocol.metric),
+        _Fact("SHA-256 of the test frames", protocol.frames_sha256, code=True),
+        _Fact("SHA-256 of the protocol", entry.protocol_sha256, code=True),
+        _Fact("toolkit", entry.toolkit),
+    ]
 
 
-def _worst(extra: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = []
-    for one in extra.get("worst") or ():
-        picture = str(one.get("picture") or "")
-        found.append(
-            {
-                "id": short(one.get("id")),
-                "picture": picture if re.match(r"data:image/(jpeg|png|webp);base64,[A-Za-z0-9+/=]+\Z", picture) else "",
-                "true": _angles(one.get("true")),
-                "predicted": _angles(one.get("predicted")),
-                "mae": one.get("mae"),
-                "geodesic": one.get("geodesic"),
-            }
-        )
-    return found
+def tiles(entry: Entry) -> list[Tile]:
+    """Return the scores of an entry as ``tiles.html`` shows them."""
+    deviation = {} if entry.deviation is None else asdict(entry.deviation)
+    intervals = {} if entry.intervals is None else asdict(entry.intervals)
+    scores = asdict(entry.scores)
+    return [Tile(title, scores[name], deviation.get(name), intervals.get(name)) for name, title in SCORES.items()]
 
 
-def _bootstrap(entry: Mapping[str, Any]) -> str:
-    about = _mapping(entry.get("bootstrap"))
-    if not _mapping(entry.get("intervals")) or not about:
+def _worst(frame: WorstFrame) -> dict[str, object]:
+    return {
+        "id": short(frame.id),
+        "picture": frame.picture if _PICTURE.fullmatch(frame.picture) else "",
+        "true": ", ".join(f"{angle:.0f}°" for angle in frame.true),
+        "predicted": ", ".join(f"{angle:.0f}°" for angle in frame.predicted),
+        "mae": frame.mae,
+        "geodesic": frame.geodesic,
+    }
+
+
+def _bootstrap(entry: Entry) -> str:
+    if not entry.intervals:
         return ""
-    over = f"{number(about.get('subjects'), 0)} {short(about.get('over'), 20)}"
-    return f"{_level(entry)} intervals: bootstrap over {over}, {number(about.get('resamples'), 0)} resamples."
+    drawn = entry.bootstrap
+    over = f"{number(drawn.subjects, 0)} {drawn.over}"
+    return f"{level(entry)} intervals: bootstrap over {over}, {number(drawn.resamples, 0)} resamples."
 
 
-def entry_page(entry: Mapping[str, Any], extra: Mapping[str, Any] | None = None, live: bool = False) -> str:
+def _tables(entry: Entry) -> dict[str, object]:
+    """Return what the tables of an entry's page show, by the names that its template calls them."""
+    other, spreads = entry.scores_of_other_statistics, entry.distribution
+    statistics = [] if other is UNSET else [("source", other.source), ("target", other.target)]
+    seeds = zip(entry.seeds, entry.scores_of_seeds, strict=False)
+    return {
+        "conventions": list(asdict(entry.conventions).items()),
+        "vectors": [(name, {"angle": angle}) for name, angle in asdict(entry.vectors).items()],
+        "statistics": [(kind, scores) for kind, scores in statistics if scores is not UNSET],
+        "distribution": [] if spreads is UNSET else [("MAE", spreads.mae), ("geodesic", spreads.geodesic)],
+        "seeds": list(seeds) if len(entry.scores_of_seeds) > 1 else [],
+        "groups": _groups(entry),
+    }
+
+
+def entry_page(entry: Entry, closeup: Closeup | None = None, live: bool = False) -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
 
-    With ``extra`` it is a report that stands alone. That holds ``worst``, a list of frames, each with ``id``,
-    ``picture`` (a data URI of an image, or None), ``true`` and ``predicted`` (pitch, yaw, roll), ``mae`` and
-    ``geodesic`` in degrees; and ``scatter``, the true yaw (n,) and pitch (n,) and the error (n,) of the frames, or
-    None.
+    With ``closeup`` it is a report that stands alone.
     """
-    points = (extra or {}).get("scatter")
-    if points is not None:
-        points = tuple(np.asarray(values, np.float64) for values in points)
-    angles, plots = _plots(entry, points)
-    conventions = [(short(name, 20), _mapping(values)) for name, values in _mapping(entry.get("conventions")).items()]
-    statistics = [
-        (short(name, 20), _mapping(values))
-        for name, values in _mapping(entry.get("scores_of_other_statistics")).items()
-    ]
-    scores_of_seeds = [_mapping(values) for values in _list(entry.get("scores_of_seeds"))]
-    seeds = _list(entry.get("seeds"))
-    badges = protocols.badges(protocols.Protocol(**entry["protocol"]))
+    badges = protocols.badges(entry.protocol)
     return render(
         "entry.html",
         "table.js",
         live=live,
-        report=extra is not None,
-        name=short(entry.get("name")) or "unnamed",
-        authors=short(entry.get("authors"), 600),
-        link=safe_link(entry.get("link")),
-        entry=entry,
-        protocol=short(entry["protocol"].get("id")),
-        badges=[word for word in badges if word != "transductive" or entry.get("uses_target_images") is True],
+        report=closeup is not None,
+        name=short(entry.name) or "unnamed",
+        authors=short(entry.authors, 600),
+        link=safe_link(entry.link),
+        protocol=short(entry.protocol.id),
+        badges=[word for word in badges if word != "transductive" or entry.uses_target_images],
         tiles=tiles(entry),
         bootstrap=_bootstrap(entry),
-        suspicions=[short(one, 1_000) for one in _list(entry.get("suspicions"))[:50]],
-        angles=angles,
-        plots=plots,
+        suspicions=[short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
+        angles=_angle_plots(entry),
+        plots=_other_plots(entry, closeup.points if closeup else None),
         titles=SCORES,
-        conventions=conventions,
-        statistics=statistics,
-        vectors=_mapping(entry.get("vectors")),
-        distribution={SCORES[k]: _mapping(_mapping(entry.get("distribution")).get(k)) for k in ("mae", "geodesic")},
-        seeds=list(zip(seeds, scores_of_seeds, strict=False)) if len(scores_of_seeds) > 1 else [],
-        groups={what: _groups(entry, what) for what in ("subject", "sequence")},
         facts=_facts(entry),
-        worst=_worst(extra or {}),
-        beside=[] if extra is None else beside(entry["protocol"]),
+        worst=[_worst(frame) for frame in closeup.worst] if closeup else [],
+        beside=describe_beside(entry.protocol) if closeup else "",
+        **_tables(entry),
     )
 
 
-def build(folder: Path, entries: Sequence[Mapping[str, Any]], published: bool = True) -> Path:
+def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path:
     """Write the site into a folder: ``index.html`` and ``entries/KEY.html``; return the path of the first.
 
     Pages in ``entries/`` whose entry is gone are removed.
@@ -313,17 +310,17 @@ def build(folder: Path, entries: Sequence[Mapping[str, Any]], published: bool = 
     HeadposeError
         If the folder cannot be written to.
     """
-    for entry in entries:
-        if not _KEY.fullmatch(str(entry["key"])):
-            raise SubmissionError(
-                f"an entry's key is {short(entry['key'], 60)!r}: expected letters, digits, dots, dashes and "
-                "underscores; rename its file, or add it again with hpp score --scoreboard"
+    for listed in board:
+        if not _KEY.fullmatch(listed.key):
+            what = (
+                f"an entry's key is {short(listed.key, 60)!r}: expected letters, digits, dots, dashes and underscores"
             )
-    for entry in entries:
-        write_text(folder / ENTRIES / f"{entry['key']}.html", entry_page(entry))
-    kept = {f"{entry['key']}.html" for entry in entries}
+            raise SubmissionError(Fault(what, "rename its file, or add it again with hpp scoreboard add"))
+    for listed in board:
+        write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry))
+    kept = {f"{listed.key}.html" for listed in board}
     for path in (folder / ENTRIES).glob("*.html"):
         if path.name not in kept:
             path.unlink()
-    write_text(folder / INDEX, board_page(entries, published=published))
+    write_text(folder / INDEX, board_page(board, published=published))
     return folder / INDEX

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,14 @@ def scoreboard() -> None:
 @SUBSET
 @RESAMPLES
 @BOOTSTRAP_SEED
-def add(predictions: tuple[Path, ...], folder: Path, data: Path | None, labels: Path | None, manifest: Path | None,
-        **options: Any) -> None:  # fmt: skip
+def add(
+    predictions: tuple[Path, ...],
+    folder: Path,
+    data: Path | None,
+    labels: Path | None,
+    manifest: Path | None,
+    **options: Any,
+) -> None:
     """Score PREDICTIONS, several files being the seeds of one method, and add them to a scoreboard.
 
     \b
@@ -53,9 +60,9 @@ def add(predictions: tuple[Path, ...], folder: Path, data: Path | None, labels: 
     from benchmark.board import entries as board
     from benchmark.scoring import score as scoring
 
-    entry = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options)
+    entry = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options).entry
     _say_protocol(entry)
-    click.echo(f"{entry['name']}: MAE {entry['scores']['mae']:.2f} degrees")
+    click.echo(f"{entry.name}: MAE {entry.scores.mae:.2f} degrees")
     _say_suspicions(entry)
     click.echo(f"entry {board.add(folder, entry, predictions)}")
     click.echo(f"page  {board.build(folder)}")
@@ -91,16 +98,29 @@ def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -
     Example:
       hpp scoreboard verify scoreboard --labels Biwi_plus.npz
     """
-    from benchmark.board import verify as verify_room
     from benchmark.board.verify import AGAIN
+    from benchmark.board.verify import verify as verify_board
 
-    found = verify_room.verify(folder, _labels(data, labels) if data or labels else None)
-    for one in found:
-        state = "wrong" if one.faults else "right" if one.scored == AGAIN else "consistent, not scored again"
-        click.echo(f"{one.path.name}: {state}{f': {one.scored}' if one.scored not in ('', AGAIN) else ''}")
-        for fault in one.faults:
+    entries = verify_board(folder, _labels(data, labels) if data or labels else None)
+    for entry in entries:
+        state = "wrong" if entry.faults else "right" if entry.scored == AGAIN else "consistent, not scored again"
+        click.echo(f"{entry.path.name}: {state}{f': {entry.scored}' if entry.scored not in ('', AGAIN) else ''}")
+        for fault in entry.faults:
             click.echo(f"  {fault}")
-    wrong, again = sum(bool(one.faults) for one in found), sum(one.scored == AGAIN for one in found)
-    click.echo(f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {wrong} wrong, {again} scored again")
-    if wrong or (strict and again < len(found)):
+    wrong, again = sum(bool(entry.faults) for entry in entries), sum(entry.scored == AGAIN for entry in entries)
+    click.echo(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {wrong} wrong, {again} scored again")
+    if wrong or (strict and again < len(entries)):
         sys.exit(FAULTS)
+
+
+@scoreboard.command()
+def schema() -> None:
+    """Print what an entry's file must hold, as a JSON Schema.
+
+    \b
+    Example:
+      hpp scoreboard schema
+    """
+    from benchmark.scoring.entry import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))

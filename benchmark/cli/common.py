@@ -8,11 +8,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headposeplus.errors import HeadposeError, SubmissionError
+
+if TYPE_CHECKING:
+    from benchmark.scoring.entry import Entry
 
 FAULTS = 3  # exit status: done, but some raw files are damaged, or some files are not as they should be
 
@@ -127,8 +130,8 @@ def _labels(data: Path | None, labels: Path | None) -> Path:
     return data or labels  # type: ignore[return-value]
 
 
-def _say_suspicions(entry: dict[str, Any]) -> None:
-    for suspicion in entry["suspicions"]:
+def _say_suspicions(entry: Entry) -> None:
+    for suspicion in entry.suspicions:
         click.echo(f"suspicion: {suspicion}")
 
 
@@ -136,9 +139,6 @@ def _count(things: Sequence[object], word: str) -> str:
     return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
-def _say_protocol(entry: dict[str, Any]) -> None:
-    protocol = entry["protocol"]
-    click.echo(
-        f"{protocol['id']}, {protocol['frames']:,} frames, convention {protocol['convention']}, "
-        f"{protocol['camera']} camera"
-    )
+def _say_protocol(entry: Entry) -> None:
+    protocol = entry.protocol
+    click.echo(f"{protocol.id}, {protocol.frames:,} frames, convention {protocol.convention}, {protocol.camera} camera")

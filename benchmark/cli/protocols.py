@@ -30,9 +30,9 @@ def template(protocol: str, data: Path | None, labels: Path | None, out: Path) -
     """
     from benchmark.scoring import score as scoring
 
-    found, frames = scoring.write_template(protocol, _labels(data, labels) if data or labels else None, out)
+    about, frames = scoring.write_template(protocol, _labels(data, labels) if data or labels else None, out)
     click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
-    click.echo(f"what the predictions are, to fill in: {found}")
+    click.echo(f"what the predictions are, to fill in: {about}")
     own = f" --protocol {protocol}" if Path(protocol).is_file() else ""
     click.echo(f"then: hpp check {out}{own}")
 

@@ -65,31 +65,25 @@ def score(
       hpp score RUNS/pda-paper-seed*/padaco/predictions.csv --data DATA --scoreboard scoreboard
     """
     from benchmark.board import entries as board
-    from benchmark.board.published import beside
+    from benchmark.board.published import describe_beside
     from benchmark.board.report import write_report
     from benchmark.scoring import evaluation
     from benchmark.scoring import score as scoring
-    from headposeplus.files import write_json
 
-    scored = scoring.score_files(list(predictions), _labels(data, labels), manifest_file=manifest, **options)
-    entry, rule = scored.entry, options["rule"]
+    rule = options["rule"]
+    scored = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options)
+    entry = scored.entry
     _say_protocol(entry)
-    click.echo(f"{entry['name']}, trained on {entry['training_data']}; errors in degrees\n")
+    click.echo(f"{entry.name}, trained on {entry.training_data}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
-    known = beside(entry["protocol"])
+    known = describe_beside(entry.protocol)
     if known:
-        rows = ", ".join(f"{row['method']} {row['mae']:.2f}" for row in known)
-        click.echo(
-            f"Published MAE under this protocol: {rows} ({'; '.join(dict.fromkeys(row['source'] for row in known))})."
-        )
-    for kind, other in entry.get("scores_of_other_statistics", {}).items():
-        click.echo(f"MAE with the batch statistics of the {kind}: {other['mae']:.2f}.")
+        click.echo(known)
+    for kind, mae in entry.mae_of_other_statistics().items():
+        click.echo(f"MAE with the batch statistics of the {kind}: {mae:.2f}.")
     _say_suspicions(entry)
-    # hpp benchmark leaves one file of predictions in a folder; others may have several there.
-    first = predictions[0].with_suffix("").with_suffix("")
-    stem = "score" if first.name == "predictions" else f"{first.name}-score"
-    where = json_file or first.with_name(f"{stem}-{rule}.json" if rule else f"{stem}.json")
-    write_json(where, entry)
+    where = json_file or scoring.entry_path(predictions[0], rule)
+    scoring.write_entry(where, entry)
     click.echo(f"\nentry  {where}")
     if report:
         write_report(report, scored)
@@ -130,8 +124,8 @@ def check(
 
     truth = _labels(data, labels) if data or labels else None
     checked, reference = scoring.check_files(predictions, truth, protocol, task)
-    for word, found in (("fault", checked.faults), ("suspicion", checked.suspicions)):
-        for fault in found:
+    for word, faults in (("fault", checked.faults), ("suspicion", checked.suspicions)):
+        for fault in faults:
             file = about_path(predictions) if fault.file == ABOUT else predictions
             click.echo(f"{word}: {fault._replace(file=file)}")
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
@@ -141,11 +135,7 @@ def check(
     if truth is None:
         click.echo("columns, signs and conventions were not tried: they need --data or --labels")
     if json_file:
-        record = {
-            "protocol": reference.protocol.id,
-            **{k: [f.to_json() for f in getattr(checked, k)] for k in ("faults", "suspicions")},
-        }
-        write_json(json_file, record)
+        write_json(json_file, scoring.check_record(checked, reference))
     if checked.faults:
         sys.exit(FAULTS)
 
@@ -182,10 +172,10 @@ def compare(
     from headposeplus.files import write_json
 
     sides = [[Path(name) for name in side.split(",")] for side in (first, second)]
-    found = scoring.compare_files(sides[0], sides[1], _labels(data, labels), protocol, resamples, seed)
-    click.echo(f"{found.protocol.id}, {found.protocol.frames:,} frames; A {first}, B {second}; degrees\n")
-    click.echo(str(found))
+    comparison = scoring.compare_files(sides[0], sides[1], _labels(data, labels), protocol, resamples, seed)
+    frames = comparison.protocol.frames
+    click.echo(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees\n\n{comparison}")
     if len(sides[0]) == len(sides[1]) == 1:
         click.echo("The intervals are over subjects; how much seeds differ, one file of each does not tell.")
     if json_file:
-        write_json(json_file, {**found._asdict(), "protocol": found.protocol.id})
+        write_json(json_file, comparison.to_json())

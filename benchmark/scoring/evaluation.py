@@ -4,57 +4,73 @@ In three lines::
 
     from benchmark import evaluate
     found = evaluate(ids, rotations, protocol="biwi+/pda@1", labels="Biwi_plus.npz")
-    print(found.scores["mae"], found.intervals["mae"])
+    print(found.scores.mae, found.intervals.mae)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, Struct
 from numpy.typing import ArrayLike
 from tabulate import tabulate
 
 from benchmark.scoring import metrics, protocols
+from benchmark.scoring.entry import Entry
+from benchmark.scoring.figures import (
+    MEASURES,
+    Bootstrap,
+    Conventions,
+    Distribution,
+    Intervals,
+    Parts,
+    Quantiles,
+    Scores,
+    Spread,
+    Value,
+    Vectors,
+)
 from benchmark.scoring.labels import Labels, from_arrays, read_labels
-from benchmark.scoring.metrics import MEASURES
 from benchmark.scoring.protocols import Protocol, Reference
 from headposeplus.errors import SubmissionError
+from headposeplus.faults import Fault, said
 from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error
 
 RESAMPLES = 2_000
 
 
-class Evaluation(NamedTuple):
+class Evaluation(Struct, frozen=True):
     """What predictions score. Errors in degrees, means over the frames and then over the seeds.
 
-    ``scores`` holds ``mae``, its parts ``pitch``, ``yaw`` and ``roll`` in the protocol's convention, ``geodesic`` and
-    ``maev``; ``deviation`` their standard deviation over the seeds (n - 1), None for one seed; ``scores_of_seeds``
-    those of each. ``intervals`` are (low, high) at 95 %, by drawing the subjects again as ``bootstrap`` says; None for
-    one subject. ``vectors`` are the parts of MAEV, by the subject's left, down and front; ``conventions`` the MAE in
-    every named convention; ``distribution`` median, 95th percentile and shares of the frames within 5, 10 and 15
-    degrees, ``quantiles`` the errors at 0, 1, ..., 100 % of the frames, both of ``mae`` and ``geodesic``. ``by`` has
-    the errors by bins of the true ``pitch``, ``yaw``, ``roll`` and ``yaw_pitch``, by ``sequence`` and by ``subject``.
+    ``scores`` are ``mae``, its parts ``pitch``, ``yaw`` and ``roll`` in the protocol's convention, ``geodesic`` and
+    ``maev``; ``deviation`` is their standard deviation over the seeds (n - 1), None for one seed; ``scores_of_seeds``
+    are those of each. ``intervals`` are (low, high) at 95 %, by drawing the subjects again as ``bootstrap`` says; None
+    for one subject. ``vectors`` are the parts of MAEV; ``conventions`` the errors of the angles in every named
+    convention. ``distribution`` (median, 95th percentile and shares of the frames within 5, 10 and 15 degrees) and
+    ``quantiles`` (the errors at 0, 1, ..., 100 % of the frames) are of ``mae`` and ``geodesic``. ``by`` has the errors
+    by bins of the true ``pitch``, ``yaw``, ``roll`` and ``yaw_pitch``, by ``sequence`` and by ``subject``.
     """
 
     protocol: Protocol
-    scores: dict[str, float]
-    deviation: dict[str, float] | None
-    scores_of_seeds: list[dict[str, float]]
-    intervals: dict[str, tuple[float, float]] | None
-    bootstrap: dict[str, Any]
-    vectors: dict[str, float]
-    conventions: dict[str, dict[str, float]]
-    distribution: dict[str, dict[str, float]]
-    quantiles: dict[str, list[float]]
-    by: dict[str, list[dict[str, Any]]]
+    scores: Scores
+    deviation: Scores | None
+    scores_of_seeds: tuple[Scores, ...]
+    intervals: Intervals | None
+    bootstrap: Bootstrap
+    vectors: Vectors
+    conventions: Conventions
+    distribution: Distribution
+    quantiles: Quantiles
+    by: Parts
 
     def __str__(self) -> str:
         """Return the main figures as a table."""
-        return describe(self._asdict())
+        return describe(self)
 
 
 def evaluate(
@@ -94,13 +110,17 @@ def evaluate(
     return measure(predicted, reference, resamples, seed)
 
 
-def _reference(protocol: str | Protocol | None, labels: Any) -> Reference:
+def _reference(
+    protocol: str | Protocol | None, labels: str | Path | Labels | tuple[Sequence[str] | np.ndarray, ArrayLike]
+) -> Reference:
+    if isinstance(protocol, str):
+        protocol = protocols.find(protocol)
     if isinstance(labels, str | Path):
         labels = read_labels(Path(labels))
     elif not isinstance(labels, Labels):
-        labels = from_arrays(*labels)
-    found = protocols.find(protocol) if isinstance(protocol, str) else protocol
-    return protocols.reference(found, labels, "cross")
+        ids, rotations = labels
+        labels = from_arrays(np.asarray(ids), np.asarray(rotations))
+    return protocols.reference(protocol, labels, "cross")
 
 
 def _aligned(ids: Sequence[str] | np.ndarray, rotations: ArrayLike, reference: Reference) -> Floats:
@@ -108,29 +128,31 @@ def _aligned(ids: Sequence[str] | np.ndarray, rotations: ArrayLike, reference: R
     assert reference.ids is not None
     names = np.asarray(ids).astype(str)
     try:
-        given = np.asarray(rotations, np.float64)
+        matrices = np.asarray(rotations, np.float64)
     except (ValueError, TypeError) as error:
-        raise SubmissionError(f"rotations: expected numbers ({len(names)}, 3, 3): {error}") from error
-    shape = given.shape
-    given = given[None] if given.ndim == 3 else given
-    if given.ndim != 4 or given.shape[1:] != (len(names), 3, 3) or not len(given):
-        raise SubmissionError(f"rotations of the shape {shape}: expected ({len(names)}, 3, 3), one for each id")
+        what = f"expected numbers ({len(names)}, 3, 3): {said(error)}"
+        raise SubmissionError(Fault(what, field="rotations")) from error
+    shape = matrices.shape
+    matrices = matrices[None] if matrices.ndim == 3 else matrices
+    if matrices.ndim != 4 or matrices.shape[1:] != (len(names), 3, 3) or not len(matrices):
+        what = f"the shape is {shape}, expected ({len(names)}, 3, 3), one for each id"
+        raise SubmissionError(Fault(what, field="rotations"))
     if reference.beyond:
         kept = ~np.isin(names, list(reference.beyond))
-        names, given = names[kept], given[:, kept]
+        names, matrices = names[kept], matrices[:, kept]
     position = {name: row for row, name in enumerate(names.tolist())}
     missing = [name for name in reference.ids.tolist() if name not in position]
     if missing or len(position) != len(names) or len(names) != len(reference.ids):
-        raise SubmissionError(
+        what = (
             f"{len(names):,} ids, {len(names) - len(position)} of them twice; {reference.protocol.id} has "
             f"{reference.protocol.frames:,} frames, {len(missing):,} of which are missing"
-            f"{f' ({missing[0]})' if missing else ''}; give each of its frames once"
+            f"{f' ({missing[0]})' if missing else ''}"
         )
-    if not np.isfinite(given).all() or (orthonormality_error(given) > ROTATION_TOLERANCE).any():
-        raise SubmissionError(
-            "rotations hold a matrix that is no rotation; to_matrix makes them from angles in degrees"
-        )
-    return nearest_rotation(given[:, [position[name] for name in reference.ids.tolist()]])
+        raise SubmissionError(Fault(what, "give each of its frames once"))
+    if not np.isfinite(matrices).all() or (orthonormality_error(matrices) > ROTATION_TOLERANCE).any():
+        mend = "to_matrix makes them from angles in degrees"
+        raise SubmissionError(Fault("a matrix is no rotation", mend, field="rotations"))
+    return nearest_rotation(matrices[:, [position[name] for name in reference.ids.tolist()]])
 
 
 def measure(predicted: Floats, reference: Reference, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
@@ -138,75 +160,74 @@ def measure(predicted: Floats, reference: Reference, resamples: int = RESAMPLES,
     assert reference.labels is not None
     labels, convention = reference.labels, reference.protocol.convention
     truth = labels.rotations
-    found = [metrics.frame_errors(one, truth, convention) for one in predicted]
-    tables = np.stack([errors.table for errors in found])
-    frames = tables.mean(axis=0)
-    seeds = tables.mean(axis=1)
-    interval = metrics.bootstrap(frames, labels.subjects, resamples, seed)
-    conventions = [metrics.other_conventions(one, truth) for one in predicted]
-    main = {"mae": MEASURES.index("mae"), "geodesic": MEASURES.index("geodesic")}
+    errors = [metrics.frame_errors(rotations, truth, convention) for rotations in predicted]
+    tables = np.stack([error.table for error in errors])
+    frames, seeds = tables.mean(axis=0), tables.mean(axis=1)
+    mae, turned = (
+        _mean([metrics.spread(table[:, MEASURES.index(name)]) for table in tables]) for name in ("mae", "geodesic")
+    )
     return Evaluation(
         protocol=reference.protocol,
         scores=metrics.named(seeds.mean(axis=0)),
         deviation=metrics.named(seeds.std(axis=0, ddof=1)) if len(seeds) > 1 else None,
-        scores_of_seeds=[metrics.named(one) for one in seeds],
-        intervals=_intervals(interval),
-        bootstrap={
-            "over": "subjects", "subjects": len(np.unique(labels.subjects)), "resamples": resamples, "seed": seed,
-            "level": metrics.LEVEL,
-        },
-        vectors=dict(
-            zip(metrics.VECTORS, np.mean([one.vectors.mean(axis=0) for one in found], axis=0).tolist(), strict=True)
-        ),
-        conventions={name: _mean([one[name] for one in conventions]) for name in conventions[0]},
-        distribution={
-            name: _mean([metrics.distribution(table[:, place]) for table in tables]) for name, place in main.items()
-        },
-        quantiles={
-            name: np.mean([metrics.quantiles(table[:, place]) for table in tables], axis=0).tolist()
-            for name, place in main.items()
-        },
-        by={
-            **metrics.by_pose(frames, truth, convention),
-            "sequence": metrics.by_group(frames, labels.sequences),
-            "subject": metrics.by_group(frames, labels.subjects),
-        },
-    )  # fmt: skip
+        scores_of_seeds=tuple(metrics.named(seed_scores) for seed_scores in seeds),
+        intervals=_intervals(metrics.bootstrap(frames, labels.subjects, resamples, seed)),
+        bootstrap=_bootstrap(labels, resamples, seed),
+        vectors=metrics.vectors(np.mean([error.vectors.mean(axis=0) for error in errors], axis=0)),
+        conventions=_mean([metrics.other_conventions(rotations, truth) for rotations in predicted]),
+        distribution=Distribution(mae, turned),
+        quantiles=metrics.quantiles(tables),
+        by=metrics.by_part(frames, truth, convention, labels.sequences, labels.subjects),
+    )
 
 
-def _intervals(values: Floats | None) -> dict[str, tuple[float, float]] | None:
+def _bootstrap(labels: Labels, resamples: int, seed: int) -> Bootstrap:
+    return Bootstrap("subjects", len(np.unique(labels.subjects)), resamples, seed, metrics.LEVEL)
+
+
+def _intervals(values: Floats | None) -> Intervals | None:
     """Return the intervals (2, 6) of a bootstrap by measure."""
-    if values is None:
-        return None
-    return {name: (float(low), float(high)) for name, (low, high) in zip(MEASURES, values.T, strict=True)}
+    return None if values is None else Intervals(*((float(low), float(high)) for low, high in values.T))
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+def _mean(rows: Sequence[Value]) -> Value:
+    """Return the mean of figures of several seeds, field by field."""
+    value: Any = rows[0]
+    if isinstance(value, Struct):
+        value = type(value)(*(_mean([getattr(row, name) for row in rows]) for name in value.__struct_fields__))
+    else:
+        value = float(np.mean(np.array(rows)))
+    return value
 
 
-class Comparison(NamedTuple):
+class Comparison(Struct, frozen=True):
     """Two sets of predictions on the same frames: what the first scores more than the second, in degrees.
 
-    ``differences`` of every measure, negative where the first is better, with ``intervals`` (low, high) at 95 % by
-    drawing the subjects again, None for one subject; ``subjects`` (k,) with their difference of MAE.
+    ``differences`` of every measure are negative where the first is better. Their ``intervals`` (low, high) at 95 %
+    come from drawing the subjects again; None for one subject. ``subjects`` (k,) have their difference of MAE.
     """
 
     protocol: Protocol
-    first: dict[str, float]
-    second: dict[str, float]
-    differences: dict[str, float]
-    intervals: dict[str, tuple[float, float]] | None
+    first: Scores
+    second: Scores
+    differences: Scores
+    intervals: Intervals | None
     subjects: dict[str, float]
-    bootstrap: dict[str, Any]
+    bootstrap: Bootstrap
+
+    def to_json(self) -> dict[str, object]:
+        """Return the comparison as plain values, with its protocol's id."""
+        fields: dict[str, object] = msgspec.to_builtins(self)
+        return {**fields, "protocol": self.protocol.id}
 
     def __str__(self) -> str:
         """Return the differences as a table, and in how many subjects the first is better."""
         rows = []
-        for name, value in self.differences.items():
-            row = {"": name, "A": f"{self.first[name]:.2f}", "B": f"{self.second[name]:.2f}", "A - B": f"{value:+.2f}"}
+        for name in MEASURES:
+            first, second, difference = (getattr(side, name) for side in (self.first, self.second, self.differences))
+            row = {"": name, "A": f"{first:.2f}", "B": f"{second:.2f}", "A - B": f"{difference:+.2f}"}
             if self.intervals:
-                low, high = self.intervals[name]
+                low, high = getattr(self.intervals, name)
                 verdict = "A is better" if high < 0 else "B is better" if low > 0 else "not decided"
                 row |= {"95 % interval": f"{low:+.2f} to {high:+.2f}", "so": verdict}
             rows.append(row)
@@ -223,51 +244,50 @@ def compare(
     The seeds of each are averaged frame by frame; the subjects are drawn again for both at once.
     """
     assert reference.labels is not None
-    truth, convention, subjects = reference.labels.rotations, reference.protocol.convention, reference.labels.subjects
-    tables = [
-        np.mean([metrics.frame_errors(one, truth, convention).table for one in side], axis=0)
+    labels, convention = reference.labels, reference.protocol.convention
+    a, b = (
+        np.mean([metrics.frame_errors(rotations, labels.rotations, convention).table for rotations in side], axis=0)
         for side in (first, second)
-    ]
-    difference = tables[0] - tables[1]
-    interval = metrics.bootstrap(difference, subjects, resamples, seed)
+    )
+    difference = a - b
     return Comparison(
         reference.protocol,
-        metrics.named(tables[0].mean(axis=0)),
-        metrics.named(tables[1].mean(axis=0)),
+        metrics.named(a.mean(axis=0)),
+        metrics.named(b.mean(axis=0)),
         metrics.named(difference.mean(axis=0)),
-        _intervals(interval),
-        {row["name"]: row["mae"] for row in metrics.by_group(difference, subjects)},
-        {"over": "subjects", "subjects": len(np.unique(subjects)), "resamples": resamples, "seed": seed},
+        _intervals(metrics.bootstrap(difference, labels.subjects, resamples, seed)),
+        {subject.name: subject.mae for subject in metrics.by_group(difference, labels.subjects)},
+        _bootstrap(labels, resamples, seed),
     )
 
 
-def describe(found: dict[str, Any]) -> str:
+def describe(figures: Evaluation | Entry) -> str:
     """Return the figures of an evaluation or an entry as text: main scores, conventions, distribution."""
     rows = []
     for name in MEASURES:
-        row = {"degrees": name, "score": f"{found['scores'][name]:.2f}"}
-        if found["intervals"]:
-            low, high = found["intervals"][name]
+        row = {"degrees": name, "score": f"{getattr(figures.scores, name):.2f}"}
+        if figures.intervals:
+            low, high = getattr(figures.intervals, name)
             row["95 % interval"] = f"{low:.2f} to {high:.2f}"
-        if found["deviation"]:
-            row["± over seeds"] = f"{found['deviation'][name]:.2f}"
+        if figures.deviation:
+            row["± over seeds"] = f"{getattr(figures.deviation, name):.2f}"
         rows.append(row)
     parts = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
-    bootstrap = found["bootstrap"]
-    if found["intervals"]:
-        parts.append(
-            f"Intervals: {bootstrap['resamples']:,} resamples of the {bootstrap['subjects']} subjects, seed "
-            f"{bootstrap['seed']}."
-        )
-    vectors = ", ".join(f"{name} {value:.2f}" for name, value in found["vectors"].items())
-    parts.append(f"MAEV by vector: {vectors}.")
-    parts.append(
-        "MAE in other conventions: "
-        + ", ".join(f"{name} {scores['mae']:.2f}" for name, scores in found["conventions"].items())
-        + "."
-    )
-    for name, label in (("mae", "MAE of a frame"), ("geodesic", "Geodesic error")):
-        spread = found["distribution"][name]
-        shares = ", ".join(f"{100 * spread[f'within_{limit}']:.1f} % within {limit}" for limit in metrics.WITHIN)
-        parts.append(f"{label}: median {spread['median']:.2f}, 95th percentile {spread['p95']:.2f}; {shares} degrees.")
+    if figures.intervals:
+        drawn = figures.bootstrap
+        parts.append(f"Intervals: {drawn.resamples:,} resamples of the {drawn.subjects} subjects, seed {drawn.seed}.")
+    vectors, conventions = figures.vectors, figures.conventions
+    parts.append(f"MAEV by vector: left {vectors.left:.2f}, down {vectors.down:.2f}, front {vectors.front:.2f}.")
+    errors = ", ".join(f"{name} {getattr(conventions, name).mae:.2f}" for name in conventions.__struct_fields__)
+    parts.append(f"MAE in other conventions: {errors}.")
+    if figures.distribution is not UNSET:
+        parts.append(_described("MAE of a frame", figures.distribution.mae))
+        parts.append(_described("Geodesic error", figures.distribution.geodesic))
     return "\n".join(parts)
+
+
+def _described(name: str, spread: Spread) -> str:
+    within = zip((spread.within_5, spread.within_10, spread.within_15), metrics.WITHIN, strict=True)
+    shares = ", ".join(f"{100 * share:.1f} % within {limit}" for share, limit in within)
+    high = "" if spread.p95 is UNSET else f", 95th percentile {spread.p95:.2f}"
+    return f"{name}: median {spread.median:.2f}{high}; {shares} degrees."

@@ -9,7 +9,7 @@ import numpy as np
 
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields
 from headposeplus.errors import DatasetError
-from headposeplus.faults import shown
+from headposeplus.faults import Fault, shown
 from headposeplus.poses import tables
 from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.raw import manifest
@@ -51,14 +51,15 @@ def from_arrays(
     """
     ids, rotations = np.asarray(ids).astype(str), np.asarray(rotations, np.float64)
     if rotations.shape != (len(ids), 3, 3) or not len(ids):
-        raise DatasetError(
-            f"{source}: {len(ids)} ids, rotations {rotations.shape}: expected ({len(ids)}, 3, 3), not none"
-        )
+        what = f"{len(ids)} ids, rotations {rotations.shape}: expected ({len(ids)}, 3, 3), not none"
+        raise DatasetError(Fault(what, file=source))
     names, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
-        raise DatasetError(f"{source}: {shown(names[int(counts.argmax())])} comes twice; keep one label of each frame")
+        twice = shown(names[int(counts.argmax())])
+        raise DatasetError(Fault(f"{twice} comes twice", "keep one label of each frame", source))
     if not np.isfinite(rotations).all() or (orthonormality_error(rotations) > ROTATION_TOLERANCE).any():
-        raise DatasetError(f"{source}: holds a matrix that is no rotation; to_matrix makes them from angles in degrees")
+        mend = "to_matrix makes them from angles in degrees"
+        raise DatasetError(Fault("holds a matrix that is no rotation", mend, source))
     sequences = np.array([name.rpartition("/")[0].removeprefix("biwi/") or "all" for name in ids.tolist()])
     if subjects is None:
         known = manifest.biwi_subjects(manifest.read())
@@ -83,17 +84,16 @@ def read_labels(path: Path) -> Labels:
         dataset = open_dataset(path / "biwi+" if (path / "biwi+").is_dir() else path)
         fields = list(read_fields(dataset, "id", "label/rotation", "subject"))
         if not fields:
-            raise DatasetError(f"{path}: its Biwi+ holds no frame; build it again from raw Biwi")
+            raise DatasetError(Fault("its Biwi+ holds no frame", "build it again from raw Biwi", path))
         ids, rotations, subjects = (
             np.concatenate([part[name] for part in fields]) for name in ("id", "label/rotation", "subject")
         )
         return from_arrays(ids, rotations, subjects, str(path))._replace(dataset=dataset)
     if not path.exists():
-        raise DatasetError(
-            f"{path}: no such file; expected a folder of built datasets, Biwi_plus.npz, or a CSV with id, pitch, yaw, "
-            "roll"
-        )
-    found = tables.read(path.read_bytes(), "pyr")
-    if found.faults:
-        raise DatasetError(f"{path}: {found.faults[0]} ({len(found.faults)} faults in all)")
-    return from_arrays(found.ids, found.rotations, found.subjects, str(path))
+        expected = "expected a folder of built datasets, Biwi_plus.npz, or a CSV with id, pitch, yaw, roll"
+        raise DatasetError(Fault("no such file", expected, path))
+    poses = tables.read(path.read_bytes(), "pyr")
+    if poses.faults:
+        first = poses.faults[0]
+        raise DatasetError(first._replace(file=path, mend=f"{first.mend} ({len(poses.faults)} faults in all)"))
+    return from_arrays(poses.ids, poses.rotations, poses.subjects, str(path))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.rotations import ANGLES, CONVENTIONS, Floats, euler_difference, from_matrix, geodesic
+from benchmark.scoring.figures import (
+    MEASURES,
+    AngleErrors,
+    Bin,
+    Cell,
+    Conventions,
+    Group,
+    Parts,
+    Quantiles,
+    Scores,
+    Spread,
+    Vectors,
+)
+from headposeplus.rotations import CONVENTIONS, Floats, euler_difference, from_matrix, geodesic
 
-MEASURES = ("mae", *ANGLES, "geodesic", "maev")
-# The columns of R, by what they are on the subject's head. An error is the same for a vector and its opposite, so the
-# third, which points into the head, stands for its front.
-VECTORS = ("left", "down", "front")
 WITHIN = (5, 10, 15)  # degrees
 BIN = 15  # degrees
 LEVEL = 0.95
@@ -44,80 +53,83 @@ def frame_errors(predicted: Floats, truth: Floats, convention: str = "pyr") -> E
     return Errors(np.abs(euler_difference(predicted, truth, convention)), vectors, geodesic(predicted, truth))
 
 
-def scores(predicted: Floats, truth: Floats, convention: str = "pyr") -> dict[str, float]:
-    """Return the errors of rotations (n, 3, 3) in degrees.
-
-    ``pitch``, ``yaw`` and ``roll`` are mean absolute errors of the Euler angles in ``convention``; ``mae`` is their
-    mean; ``geodesic`` is the mean angle between the rotations; ``maev`` the mean absolute error of vectors.
-    """
+def scores(predicted: Floats, truth: Floats, convention: str = "pyr") -> Scores:
+    """Return the mean errors of rotations (n, 3, 3); their angles are read in ``convention``."""
     return named(frame_errors(predicted, truth, convention).table.mean(axis=0))
 
 
-def named(values: Floats) -> dict[str, float]:
-    """Return values (6,) by the names of :data:`MEASURES`."""
-    return dict(zip(MEASURES, (float(value) for value in values), strict=True))
+def named(values: Floats) -> Scores:
+    """Return values (6,) in the order of :data:`MEASURES` by name."""
+    return Scores(*values.tolist())
 
 
-def other_conventions(predicted: Floats, truth: Floats) -> dict[str, dict[str, float]]:
+def vectors(errors: Floats) -> Vectors:
+    """Return the mean errors (3,) of the columns of a rotation, by what they are on the subject's head.
+
+    An error is the same for a vector and its opposite, so the third, which points into the head, stands for its front.
+    """
+    return Vectors(*errors.tolist())
+
+
+def other_conventions(predicted: Floats, truth: Floats) -> Conventions:
     """Return MAE and its three parts of rotations (n, 3, 3) in every named convention."""
-    found = {}
+    errors = {}
     for convention in CONVENTIONS:
-        each = np.abs(euler_difference(predicted, truth, convention)).mean(axis=0)
-        found[convention] = dict(zip(("mae", *ANGLES), (float(v) for v in (each.mean(), *each)), strict=True))
-    return found
+        angles = np.abs(euler_difference(predicted, truth, convention)).mean(axis=0)
+        errors[convention] = AngleErrors(float(angles.mean()), *angles.tolist())
+    return Conventions(**errors)
 
 
-def distribution(errors: Floats) -> dict[str, float]:
+def spread(errors: Floats) -> Spread:
     """Return the median and 95th percentile of errors (n,), and the shares (0 to 1) within :data:`WITHIN`."""
     median, high = np.percentile(errors, (50, 95))
-    shares = {f"within_{limit}": float((errors <= limit).mean()) for limit in WITHIN}
-    return {"median": float(median), "p95": float(high), **shares}
+    return Spread(float(median), float(high), *(float((errors <= limit).mean()) for limit in WITHIN))
 
 
-def quantiles(errors: Floats) -> list[float]:
-    """Return the errors (n,) below which 0, 1, ..., 100 % of the frames lie."""
-    return [float(value) for value in np.percentile(errors, np.arange(101))]
+def quantiles(tables: Floats) -> Quantiles:
+    """Return the MAE and geodesic error below which 0, 1, ..., 100 % of the frames lie.
+
+    ``tables`` (s, n, 6) are the errors of s seeds, whose quantiles are averaged.
+    """
+    mae, turned = (
+        tuple(np.percentile(tables[:, :, MEASURES.index(name)], np.arange(101), axis=1).mean(axis=1).tolist())
+        for name in ("mae", "geodesic")
+    )
+    return Quantiles(mae, turned)
 
 
-def by_pose(errors: Floats, truth: Floats, convention: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the mean errors (n, 6) of frames whose true angles lie in bins of :data:`BIN` degrees.
+def by_part(errors: Floats, truth: Floats, convention: str, sequences: np.ndarray, subjects: np.ndarray) -> Parts:
+    """Return the mean errors (n, 6) of parts of the frames, which have true rotations (n, 3, 3).
 
-    Rotations ``truth`` are (n, 3, 3). Bins of each angle, and cells of yaw and pitch together; empty ones are left out.
+    Parts are bins of :data:`BIN` degrees of each true angle, cells of yaw and pitch together, sequences (n,) and
+    subjects (n,). Empty ones are left out.
     """
     # Half a turn, which is both ends of the range, counts to the last bin.
     lower = np.minimum(np.floor(from_matrix(truth, convention) / BIN).astype(int) * BIN, 180 - BIN)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for axis, name in enumerate(ANGLES):
-        found[name] = [
-            {"from": int(edge), "to": int(edge) + BIN, **row} for edge, row in _means(errors, lower[:, axis])
-        ]
+    pitch, yaw, roll = (
+        tuple(Bin(edge, edge + BIN, *means) for edge, means in _means(errors, lower[:, axis])) for axis in range(3)
+    )
     # One number a cell: both edges are multiples of BIN below 1000.
-    cells = _means(errors, lower[:, 1] * 1000 + lower[:, 0] + 500)
-    found["yaw_pitch"] = [
-        {"yaw": int(cell // 1000), "pitch": int(cell % 1000) - 500, **row} for cell, row in cells
-    ]  # fmt: skip
-    return found
+    numbers = lower[:, 1] * 1000 + lower[:, 0] + 500
+    cells = tuple(Cell(cell // 1000, cell % 1000 - 500, *means) for cell, means in _means(errors, numbers))
+    return Parts(pitch, yaw, roll, cells, by_group(errors, sequences), by_group(errors, subjects))
 
 
-def _means(errors: Floats, groups: np.ndarray) -> list[tuple[Any, dict[str, Any]]]:
-    """Return frames, MAE and geodesic error of each group, ascending."""
-    names, sums, counts = group_sums(errors, groups)
+def _means(errors: Floats, groups: np.ndarray) -> list[tuple[int, tuple[int, float, float]]]:
+    """Return the number of each group, ascending, with its frames, its MAE and its geodesic error."""
+    numbers, sums, counts = group_sums(errors, groups)
     means = sums / counts[:, None]
-    mae, turned = MEASURES.index("mae"), MEASURES.index("geodesic")
-    rows = [
-        {"frames": int(count), "mae": float(mean[mae]), "geodesic": float(mean[turned])}
-        for count, mean in zip(counts, means, strict=True)
-    ]
-    return list(zip(names.tolist(), rows, strict=True))
+    mae, turned = means[:, MEASURES.index("mae")], means[:, MEASURES.index("geodesic")]
+    rows = zip(counts.astype(int).tolist(), mae.tolist(), turned.tolist(), strict=True)
+    return list(zip(numbers.tolist(), rows, strict=True))
 
 
-def by_group(errors: Floats, groups: np.ndarray) -> list[dict[str, Any]]:
+def by_group(errors: Floats, groups: np.ndarray) -> tuple[Group, ...]:
     """Return the mean errors (n, 6) of each group, such as a subject, by name."""
-    names, sums, counts = group_sums(errors, groups)
-    return [
-        {"name": str(name), "frames": int(count), **named(total / count)}
-        for name, total, count in zip(names, sums, counts, strict=True)
-    ]
+    return tuple(
+        Group(str(name), int(count), *(total / count).tolist())
+        for name, total, count in zip(*group_sums(errors, groups), strict=True)
+    )
 
 
 def group_sums(errors: Floats, groups: np.ndarray) -> tuple[np.ndarray, Floats, Floats]:

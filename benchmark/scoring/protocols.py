@@ -7,16 +7,19 @@ import hashlib
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import tomli_w
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 from tabulate import tabulate
 
-from benchmark.scoring import schema
+from benchmark.scoring import parse
 from benchmark.scoring.labels import Labels
 from headposeplus.errors import SubmissionError
-from headposeplus.faults import said
+from headposeplus.faults import Fault, said
 from headposeplus.files import content_hash, write_text
 from headposeplus.raw import biwi, manifest, subsets
 from headposeplus.raw.manifest import ids_sha256
@@ -35,34 +38,48 @@ TASKS = {
     "cross": "trained on any data but the test set's own",
     "intra": "trained on one part of Biwi+, tested on another",
 }
+_NEW = "hpp protocols new writes one"
+
+Task = Literal["da", "pda", "cross", "intra"]
+Convention = Literal["pyr", "biwi", "ypr"]
+Camera = Literal["rgb", "depth"]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Text = Annotated[str, Meta(max_length=300)]
+Degrees = Annotated[float, Meta(ge=-180, le=180)]
 
 
-class Protocol(NamedTuple):
+class Protocol(Struct, frozen=True, forbid_unknown_fields=True):
     """A protocol. ``frames_sha256`` is the hash of the sorted ids of the test frames, one a line.
 
-    ``subset`` names the subset of the test set's frames that counts; empty where all do.
+    ``label_mean`` and ``label_std`` are of the pitch, yaw and roll of the test labels, in degrees. ``subset`` names the
+    subset of the test set's frames that counts; empty where all do.
     """
 
-    id: str
-    task: str
-    title: str
-    test_set: str
-    training_data: str
-    target_images: str
-    selection: str
-    convention: str
-    camera: str
-    metric: str
-    frames: int
-    frames_sha256: str
-    label_mean: list[float]
-    label_std: list[float]
-    subset: str = ""
+    id: Annotated[str, Meta(min_length=1, max_length=300)]
+    task: Task
+    title: Text
+    test_set: Text
+    training_data: Text
+    target_images: Text
+    selection: Text
+    convention: Convention
+    camera: Camera
+    metric: Text
+    frames: Annotated[int, Meta(ge=1, le=10_000_000)]
+    frames_sha256: Sha256
+    label_mean: tuple[Degrees, Degrees, Degrees]
+    label_std: tuple[Degrees, Degrees, Degrees]
+    subset: Text = ""
 
     @property
     def sha256(self) -> str:
         """The hash of all that the protocol says."""
-        return content_hash(self._asdict())
+        return content_hash(plain(self))
+
+
+def plain(protocol: Protocol) -> dict[str, object]:
+    """Return what a protocol says as plain values."""
+    return msgspec.to_builtins(protocol)
 
 
 class Reference(NamedTuple):
@@ -81,12 +98,12 @@ class Reference(NamedTuple):
 
 def frozen() -> list[Protocol]:
     """Return the frozen protocols by id: those that all of Biwi+ tests, the splits of Biwi+, the miniature's."""
-    found = []
+    protocols = []
     for path in (resources.files("benchmark.scoring") / "frozen").iterdir():
         if path.name.endswith(".toml"):
             content = tomllib.loads(path.read_text(encoding="utf-8"))
-            found += [Protocol(**fields) for fields in content.get("protocol", [content])]
-    return sorted(found, key=lambda protocol: protocol.id)
+            protocols += [msgspec.convert(fields, Protocol) for fields in content.get("protocol", [content])]
+    return sorted(protocols, key=lambda protocol: protocol.id)
 
 
 def find_frozen(name: str) -> Protocol | None:
@@ -107,18 +124,21 @@ def find(id_or_file: str) -> Protocol:
         return known
     path = Path(id_or_file)
     if not path.is_file():
-        raise SubmissionError(f"{id_or_file}: no such protocol; {hint(id_or_file)}hpp protocols lists them")
+        raise SubmissionError(Fault("no such protocol", f"{hint(id_or_file)}hpp protocols lists them", id_or_file))
+    protocol = read(path)
+    if find_frozen(protocol.id) is not None:
+        raise SubmissionError(Fault(f"its id {protocol.id} is a frozen protocol's", "choose another", path))
+    return protocol
+
+
+def read(path: Path) -> Protocol:
+    """Return the protocol in a TOML file; raises SubmissionError, which names the field that is wrong."""
+    wrong = "not a protocol"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise SubmissionError(f"{path}: not a protocol: {said(error)}; hpp protocols new writes one") from error
-    wrong = schema.fault(content, "protocol")
-    if wrong:
-        raise SubmissionError(f"{path}: not a protocol: {wrong}; hpp protocols new writes one")
-    protocol = Protocol(**content)
-    if find_frozen(protocol.id) is not None:
-        raise SubmissionError(f"{path}: its id {protocol.id} is a frozen protocol's; choose another")
-    return protocol
+        raise SubmissionError(Fault(f"{wrong}: {said(error)}", _NEW, path)) from error
+    return parse.from_plain(content, Protocol, wrong, _NEW, path)
 
 
 def hint(name: str) -> str:
@@ -136,11 +156,15 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
         If the id is taken, the file is there already, or a text is too long.
     """
     if path.exists():
-        raise SubmissionError(f"{path}: there is such a file, and a protocol is never changed; choose another name")
+        raise SubmissionError(
+            Fault("there is such a file, and a protocol is never changed", "choose another name", path)
+        )
     if find_frozen(name) is not None or "@" not in name:
-        raise SubmissionError(f"--id {name}: expected one that no frozen protocol has, with a version: lab/faces@1")
+        expected = f"`name` {name}: expected one that no frozen protocol has, with a version: lab/faces@1"
+        raise SubmissionError(Fault(expected))
     template = _template(task)
-    protocol = _described(template, labels.ids, labels.rotations)._replace(
+    protocol = replace(
+        _described(template, labels.ids, labels.rotations),
         id=name,
         title=title,
         test_set=title,
@@ -148,11 +172,9 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
         target_images="unlabelled test images may be used (transductive); the labels are not given out",
         camera=camera,
     )
-    wrong = schema.fault(protocol._asdict(), "protocol")
-    if wrong:
-        raise SubmissionError(f"{path}: would not be a protocol: {wrong}")
-    write_text(path, "# Frozen: a score names this file by its id and hash. What must change gets a new id.\n"
-               + tomli_w.dumps(protocol._asdict()))  # fmt: skip
+    parse.from_plain(plain(protocol), Protocol, "would not be a protocol", file=path)
+    about = "# Frozen: a score names this file by its id and hash. What must change gets a new id.\n"
+    write_text(path, about + tomli_w.dumps(plain(protocol)))
     return protocol
 
 
@@ -168,25 +190,26 @@ def for_test_set(task: str, ids: np.ndarray, rotations: Floats) -> Protocol:
             return protocol
     template = _template(task)
     local = _described(template, ids, rotations)
-    digest = hashlib.sha256(f"{fingerprint} {[local.label_mean, local.label_std]}".encode()).hexdigest()[:8]
+    figures = [list(local.label_mean), list(local.label_std)]
+    digest = hashlib.sha256(f"{fingerprint} {figures}".encode()).hexdigest()[:8]
     source = "Other data" if task == "cross" else template.training_data
-    return local._replace(id=f"local-{digest}/{task}", title=f"{source} to a test set of one's own", test_set="its own")
+    title = f"{source} to a test set of one's own"
+    return replace(local, id=f"local-{digest}/{task}", title=title, test_set="its own")
 
 
 def _template(task: str) -> Protocol:
     """Return the frozen protocol of all of Biwi+ for a task; raises SubmissionError if there is no such task."""
-    found = find_frozen(f"biwi+/{task}@1")
-    if found is not None and found.task == task:
-        return found
+    template = find_frozen(f"biwi+/{task}@1")
+    if template is not None and template.task == task:
+        return template
     expected = ", ".join(name for name in TASKS if name != "intra")
-    raise SubmissionError(f"unknown task {task!r}: expected one of {expected}")
+    raise SubmissionError(Fault(f"unknown task {task!r}: expected one of {expected}"))
 
 
 def _described(template: Protocol, ids: np.ndarray, rotations: Floats) -> Protocol:
     mean, std = _label_statistics(rotations)
-    return template._replace(
-        frames=len(ids), frames_sha256=ids_sha256(ids), label_mean=_rounded(mean), label_std=_rounded(std)
-    )
+    frames, digest = len(ids), ids_sha256(ids)
+    return replace(template, frames=frames, frames_sha256=digest, label_mean=_rounded(mean), label_std=_rounded(std))
 
 
 def narrowed(protocol: Protocol, subset: Subset, rotations: Floats) -> Protocol:
@@ -196,7 +219,8 @@ def narrowed(protocol: Protocol, subset: Subset, rotations: Floats) -> Protocol:
     frames, nor beside one on other frames of that name.
     """
     mean, std = _label_statistics(rotations)
-    return protocol._replace(
+    return replace(
+        protocol,
         id=f"{protocol.id}:{subset.name}@{subset.sha256[:8]}",
         title=f"{protocol.title.partition(':')[0]}, only the frames of {subset.name}",
         test_set=f"{protocol.test_set}, {subset.name}",
@@ -218,8 +242,9 @@ def _labels_fit(protocol: Protocol, statistics: tuple[Floats, Floats]) -> bool:
     return bool(np.allclose(np.concatenate(statistics), wanted, atol=LABEL_TOLERANCE, rtol=0))
 
 
-def _rounded(values: Floats) -> list[float]:
-    return [round(float(value), 3) for value in values]
+def _rounded(values: Floats) -> tuple[float, float, float]:
+    pitch, yaw, roll = (round(float(value), 3) for value in values)
+    return pitch, yaw, roll
 
 
 def reference(
@@ -242,38 +267,44 @@ def reference(
     DatasetError
         If the subset is unknown or has frames that the labels lack.
     """
-    beyond: frozenset[str] = frozenset()
     if protocol is None:
-        protocol = for_test_set(task, labels.ids, labels.rotations)
-    elif ids_sha256(labels.ids) != protocol.frames_sha256:
+        protocol, whole = for_test_set(task, labels.ids, labels.rotations), labels
+    else:
+        whole = _own_labels(protocol, labels)
+    kept, few = whole, None
+    if subset is not None:
+        few = subsets.find(subset, manifest_file)
+        kept = whole.take(subsets.select(few, whole.ids))
+        protocol = narrowed(protocol, few, kept.rotations)
+    beyond = frozenset(labels.ids.tolist()) - frozenset(kept.ids.tolist())
+    return Reference(protocol, kept.ids, kept, beyond, few)
+
+
+def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
+    """Return the labels of a protocol's frames; raises SubmissionError if some are missing or they are not its own."""
+    if ids_sha256(labels.ids) != protocol.frames_sha256:
         wanted = frames_of(protocol)
         rows = np.flatnonzero(np.isin(labels.ids, wanted)) if wanted is not None else np.zeros(0, int)
         if ids_sha256(labels.ids[rows]) != protocol.frames_sha256:
-            raise SubmissionError(
-                f"{labels.source}: not the test set of {protocol.id}: expected its {protocol.frames:,} frames, found "
-                f"{len(labels.ids):,}" + (f", {len(rows):,} of them its own" if wanted is not None else "")
-                + "; frames of one's own get a protocol by hpp protocols new, or are scored with --task"
-            )  # fmt: skip
-        beyond = frozenset(labels.ids.tolist()) - frozenset(labels.ids[rows].tolist())
+            some = f", {len(rows):,} of them its own" if wanted is not None else ""
+            what = (
+                f"not the test set of {protocol.id}: expected its {protocol.frames:,} frames, found "
+                f"{len(labels.ids):,}{some}"
+            )
+            mend = "frames of one's own get a protocol by hpp protocols new, or are scored with `task`"
+            raise SubmissionError(Fault(what, mend, labels.source))
         labels = labels.take(rows)
     if len(labels.ids) != protocol.frames:
-        raise SubmissionError(
-            f"{protocol.id}: says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
+        what = f"says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
+        raise SubmissionError(Fault(what, file=protocol.id))
+    statistics = _label_statistics(labels.rotations)
+    if not _labels_fit(protocol, statistics):
+        what = (
+            f"not the labels of {protocol.id}: expected pitch, yaw and roll with the means "
+            f"{list(protocol.label_mean)} ({protocol.camera} camera), found {list(_rounded(statistics[0]))}"
         )
-    found = _label_statistics(labels.rotations)
-    if not _labels_fit(protocol, found):
-        raise SubmissionError(
-            f"{labels.source}: not the labels of {protocol.id}: expected pitch, yaw and roll with the means "
-            f"{protocol.label_mean} ({protocol.camera} camera), found {_rounded(found[0])}; "
-            "are they of the other camera or convention?"
-        )
-    if subset is None:
-        return Reference(protocol, labels.ids, labels, beyond)
-    few = subsets.find(subset, manifest_file)
-    chosen = subsets.select(few, labels.ids)
-    kept = labels.take(chosen)
-    beyond |= frozenset(labels.ids.tolist()) - frozenset(kept.ids.tolist())
-    return Reference(narrowed(protocol, few, kept.rotations), kept.ids, kept, beyond, few)
+        raise SubmissionError(Fault(what, "are they of the other camera or convention?", labels.source))
+    return labels
 
 
 def frames_of(protocol: Protocol) -> np.ndarray | None:
@@ -314,7 +345,8 @@ def table() -> str:
 
 def explain(protocol: Protocol) -> str:
     """Return what a protocol says, as text."""
-    mean, std = (", ".join(f"{value:.2f}" for value in one) for one in (protocol.label_mean, protocol.label_std))
+    mean = ", ".join(f"{value:.2f}" for value in protocol.label_mean)
+    std = ", ".join(f"{value:.2f}" for value in protocol.label_std)
     rows = {
         "protocol": protocol.id,
         "sha256": protocol.sha256,

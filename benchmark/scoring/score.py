@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from benchmark.scoring import protocols, selection
 from benchmark.scoring.check import Checked, check
+from benchmark.scoring.entry import SCHEMA, Entry, OtherStatistics, Subset, plain, to_bytes
 from benchmark.scoring.evaluation import RESAMPLES, Comparison, Evaluation, compare, measure
+from benchmark.scoring.figures import rounded
 from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.metrics import scores
 from benchmark.scoring.protocols import Protocol, Reference
@@ -27,14 +31,9 @@ from benchmark.scoring.submission import (
 from headposeplus import __version__
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
-from headposeplus.files import bytes_sha256, content_hash, sha256, write_text
+from headposeplus.files import bytes_sha256, content_hash, sha256, write_json, write_text
 from headposeplus.rotations import Floats, to_matrix
 
-SCHEMA = 1
-_ABOUT = (
-    "name", "authors", "link", "training_data", "selection", "uses_target_images", "notes", "batch_statistics",
-    "initial_weights", "preset", "command", "commit",
-)  # fmt: skip
 # What several seeds of one method have in common.
 _SAME = ("name", "authors", "training_data", "selection", "uses_target_images")
 _NAMING = {(ABOUT, "protocol"), (ABOUT, "task")}  # the fields that name a protocol
@@ -44,7 +43,7 @@ _DIGITS, _FEWER = 4, 3
 class Outcome(NamedTuple):
     """What becomes of a submission: an entry, or the faults that keep it from one; and suspicions."""
 
-    entry: dict[str, Any] | None
+    entry: Entry | None
     faults: list[Fault]
     suspicions: list[Fault]
 
@@ -52,7 +51,7 @@ class Outcome(NamedTuple):
 class Scored(NamedTuple):
     """Files that were scored: the entry, the evaluation, what was scored on, and rotations (s, n, 3, 3)."""
 
-    entry: dict[str, Any]
+    entry: Entry
     evaluation: Evaluation
     reference: Reference
     rotations: Floats
@@ -74,22 +73,19 @@ def assess(
     Raises
     ------
     SubmissionError
-        If the labels are not the protocol's; never for what is in the submission.
+        If the labels are not the protocol's, or an entry cannot hold their parts; never for what is in the submission.
     """
     reference = protocols.reference(protocol, labels)
     checked = check(predictions, about, reference, figures)
     if checked.rotations is None:
         return Outcome(None, checked.faults, checked.suspicions)
-    found = measure(checked.rotations[None], reference, resamples, seed)
-    return Outcome(_entry(reference, [checked], found, [bytes_sha256(predictions)]), [], checked.suspicions)
+    evaluation = measure(checked.rotations[None], reference, resamples, seed)
+    entry = _entry(reference, [checked], evaluation, [bytes_sha256(predictions)])
+    to_bytes(entry)  # what is stored can be read again
+    return Outcome(entry, [], checked.suspicions)
 
 
-def score(predictions: Path | Sequence[Path], labels: Path | Labels, *others: Any, **options: Any) -> dict[str, Any]:
-    """Return the entry of files of predictions; see :func:`score_files`."""
-    return score_files(predictions, labels, *others, **options).entry
-
-
-def score_files(
+def score(
     predictions: Path | Sequence[Path],
     labels: Path | Labels,
     task: str | None = None,
@@ -100,7 +96,7 @@ def score_files(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Scored:
-    """Return the entry of a file of predictions, or of several: those of the seeds of one method.
+    """Score a file of predictions, or several: those of the seeds of one method.
 
     ``labels`` is a folder of built datasets or a file of labels. ``protocol`` is an id or a file; if None, it is what
     the TOML beside the predictions names, or else that of ``task`` (``da``, ``pda``, ``cross``; None: the TOML's) on
@@ -120,28 +116,41 @@ def score_files(
     paths = [predictions] if isinstance(predictions, Path) else list(predictions)
     files = [read_files(path) for path in paths]
     about, faults = read_about(files[0][1])
-    found = labels if isinstance(labels, Labels) else read_labels(labels)
+    truth = labels if isinstance(labels, Labels) else read_labels(labels)
     try:
-        reference = find_reference(about, found, task, subset, manifest_file, protocol)
+        reference = find_reference(about, truth, task, subset, manifest_file, protocol)
     except SubmissionError:
         stop(about_path(paths[0]), faults)
         raise
     checked = [check(*file, reference) for file in files]
-    for path, one in zip(paths, checked, strict=True):
-        stop(path, one.faults)
+    for path, checked_file in zip(paths, checked, strict=True):
+        stop(path, checked_file.faults)
     hashes = [bytes_sha256(data) for data, _ in files]
     _check_seeds(paths, checked, hashes)
-    rotations = np.stack([one.rotations for one in checked if one.rotations is not None])
-    more: dict[str, Any] = {}
-    if rule is not None:
-        rotations, hashes, more = _selected(rule, paths, found, reference)
-    elif len(paths) == 1:
-        more = _other_statistics(paths[0], reference)
-    if reference.subset is not None:
-        few = reference.subset
-        more["subset"] = {"name": few.name, "frames_sha256": few.sha256, "source": few.source}
+    rotations = np.stack([file.rotations for file in checked if file.rotations is not None])
+    selected = None if rule is None else _selected(rule, paths, truth, reference)
+    if selected is not None:
+        rotations, hashes = selected.rotations, [selected.sha256]
     evaluation = measure(rotations, reference, resamples, seed)
-    return Scored(_entry(reference, checked, evaluation, hashes) | more, evaluation, reference, rotations)
+    entry = _entry(reference, checked, evaluation, hashes)
+    if selected is not None:
+        entry = replace(entry, selection=selected.rule, selected_epoch=selected.epoch)
+    elif len(paths) == 1:
+        entry = replace(entry, scores_of_other_statistics=_other_statistics(paths[0], reference))
+    return Scored(entry, evaluation, reference, rotations)
+
+
+def entry_path(predictions: Path, rule: str | None) -> Path:
+    """Return where the entry of predictions lies: ``score.json`` beside them, after the rule that chose the epoch."""
+    # hpp benchmark leaves one file of predictions in a folder; others may have several there.
+    name = predictions.with_suffix("").with_suffix("").name
+    stem = "score" if name == "predictions" else f"{name}-score"
+    return predictions.with_name(f"{stem}-{rule}.json" if rule else f"{stem}.json")
+
+
+def write_entry(path: Path, entry: Entry) -> None:
+    """Write an entry as a scoreboard keeps it, whether or not one can hold it."""
+    write_json(path, plain(entry))
 
 
 def find_reference(
@@ -152,7 +161,7 @@ def find_reference(
     manifest_file: Path | None = None,
     protocol: str | Protocol | None = None,
 ) -> Reference:
-    """Return what predictions with these fields of a TOML are scored on; see :func:`score_files`.
+    """Return what predictions with these fields of a TOML are scored on; see :func:`score`.
 
     Raises
     ------
@@ -161,12 +170,11 @@ def find_reference(
     DatasetError
         If the subset is unknown or has frames that the labels lack.
     """
-    found = protocol if isinstance(protocol, Protocol) else None
     if isinstance(protocol, str):
-        found = protocols.find(protocol)
-    elif found is None and task is None:
-        found = _named_protocol(about)
-    return protocols.reference(found, labels, task or about.task or "cross", subset, manifest_file)
+        protocol = protocols.find(protocol)
+    elif protocol is None and task is None:
+        protocol = _named_protocol(about)
+    return protocols.reference(protocol, labels, task or about.task or "cross", subset, manifest_file)
 
 
 def _named_protocol(about: About) -> Protocol | None:
@@ -175,12 +183,14 @@ def _named_protocol(about: About) -> Protocol | None:
     if name.startswith("local-") or (not name and about.task):
         return None
     if not name:
-        raise SubmissionError('which protocol? name it with --protocol, or by protocol = "..." in the TOML')
-    found = protocols.find_frozen(name)
-    if found is None:
-        own = "one of your own is given by --protocol"
-        raise SubmissionError(f"the TOML names {name[:80]!r}, no frozen protocol; {protocols.hint(name)}{own}")
-    return found
+        raise SubmissionError(
+            Fault("no protocol is named", 'name it with `protocol`, or by protocol = "..." in the TOML')
+        )
+    protocol = protocols.find_frozen(name)
+    if protocol is None:
+        mend = f"{protocols.hint(name)}one of your own is given by `protocol`"
+        raise SubmissionError(Fault(f"the TOML names {name[:80]!r}, no frozen protocol", mend))
+    return protocol
 
 
 def check_files(
@@ -198,30 +208,40 @@ def check_files(
     data, toml = read_files(predictions)
     about, _ = read_about(toml)
     truth = None if labels is None else read_labels(labels)
-    given, wanted = None, task or about.task or ""
+    known, wanted = None, task or about.task or ""
     told = []
     if protocol is not None:
-        given = protocols.find(protocol)
+        known = protocols.find(protocol)
     elif task is None:
         # What a TOML says wrongly of its protocol is a fault like others, and does not hide them.
         try:
-            given = _named_protocol(about)
+            known = _named_protocol(about)
         except SubmissionError as error:
-            told = [about_fault("protocol", str(error), "hpp protocols lists them")]
+            mend = f"{protocols.hint(about.protocol or '')}hpp protocols lists them"
+            told = [about_fault("protocol", error.fault.what, mend)]
         if truth is not None and wanted == "intra" and not about.protocol:
             told = [about_fault("task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
         wanted = "cross" if told else wanted
     if truth is not None:
-        reference = protocols.reference(given, truth, wanted or "cross")
+        reference = protocols.reference(known, truth, wanted or "cross")
     else:
-        known = wanted if wanted in ("da", "pda", "cross") else "pda"
-        reference = protocols.without_labels(given or protocols.find(f"biwi+/{known}@1"))
+        likely = wanted if wanted in ("da", "pda", "cross") else "pda"
+        reference = protocols.without_labels(known or protocols.find(f"biwi+/{likely}@1"))
     checked = check(data, toml, reference)
     if told:
         # Frames and labels were not those that are meant.
         kept = [fault for fault in checked.faults if (fault.file, fault.field) not in _NAMING]
         checked = checked._replace(faults=told + kept, rotations=None)
     return checked, reference
+
+
+def check_record(checked: Checked, reference: Reference) -> dict[str, object]:
+    """Return what a check found as plain values."""
+    return {
+        "protocol": reference.protocol.id,
+        "faults": [fault.to_json() for fault in checked.faults],
+        "suspicions": [fault.to_json() for fault in checked.suspicions],
+    }
 
 
 def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path, int]:
@@ -232,19 +252,19 @@ def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path,
     SubmissionError
         If the frames are not known without labels, or a file is there already.
     """
-    found = protocols.find(protocol)
-    ids = protocols.frames_of(found)
+    known = protocols.find(protocol)
+    ids = protocols.frames_of(known)
     if labels is not None:
-        ids = protocols.reference(found, read_labels(labels)).ids
+        ids = protocols.reference(known, read_labels(labels)).ids
     if ids is None:
-        raise SubmissionError(f"{protocol}: only its test set knows its frames; give --data or --labels")
+        raise SubmissionError(Fault("only its test set knows its frames", "give `data` or `labels`", protocol))
     if out.suffix != ".csv":
-        raise SubmissionError(f"{out}: a template is a CSV; choose an --out that ends in .csv")
+        raise SubmissionError(Fault("a template is a CSV", "choose an `out` that ends in .csv", out))
     toml = about_path(out)
     for path in (out, toml):
         if path.exists():
-            raise SubmissionError(f"{path}: there is such a file, and it may be filled in; choose another --out")
-    rows, about = template(found, ids)
+            raise SubmissionError(Fault("there is such a file, and it may be filled in", "choose another `out`", path))
+    rows, about = template(known, ids)
     write_text(toml, about)
     write_text(out, rows)
     return toml, len(ids)
@@ -263,12 +283,10 @@ def compare_files(
         If there are no labels.
     """
     truth = read_labels(labels)
-    a, b = (score_files(paths, truth, protocol=protocol, resamples=0) for paths in (first, second))
+    a, b = (score(paths, truth, protocol=protocol, resamples=0) for paths in (first, second))
     if a.reference.protocol.id != b.reference.protocol.id:
-        raise SubmissionError(
-            f"{second[0]}: scored under {b.reference.protocol.id}, but {first[0]} under {a.reference.protocol.id}; "
-            "name the protocol of both with --protocol"
-        )
+        what = f"scored under {b.reference.protocol.id}, but {first[0]} under {a.reference.protocol.id}"
+        raise SubmissionError(Fault(what, "name the protocol of both with `protocol`", second[0]))
     return compare(a.rotations, b.rotations, a.reference, resamples, seed)
 
 
@@ -276,85 +294,100 @@ def _check_seeds(paths: list[Path], checked: list[Checked], hashes: list[str]) -
     """Raise SubmissionError if several files are not the seeds of one method."""
     if len(paths) == 1:
         return
-    for path, one in zip(paths[1:], checked[1:], strict=True):
+    first = checked[0].about
+    for path, other in zip(paths[1:], checked[1:], strict=True):
         for field in _SAME:
-            mine, first = getattr(one.about, field), getattr(checked[0].about, field)
-            if mine != first:
-                raise SubmissionError(
-                    f"{about_path(path)}: {field} is {mine!r}, in {about_path(paths[0])} "
-                    f"{first!r}; several files are the seeds of one method: score others one by one"
-                )
+            mine, theirs = getattr(other.about, field), getattr(first, field)
+            if mine != theirs:
+                what = f"{field} is {mine!r}, in {about_path(paths[0])} {theirs!r}"
+                mend = "several files are the seeds of one method: score others one by one"
+                raise SubmissionError(Fault(what, mend, about_path(path)))
     if len(set(hashes)) < len(hashes):
         twice = next(path for place, path in enumerate(paths) if hashes[place] in hashes[:place])
-        raise SubmissionError(f"{twice}: the same predictions as in another of these files; give each seed its own")
-    seeds = [one.about.seed for one in checked]
+        raise SubmissionError(
+            Fault("the same predictions as in another of these files", "give each seed its own", twice)
+        )
+    seeds = [file.about.seed for file in checked]
     if None in seeds or len(set(seeds)) < len(seeds):
-        raise SubmissionError(f"{about_path(paths[-1])}: seeds {seeds}; give each of several files a seed of its own")
+        mend = "give each of several files a seed of its own"
+        raise SubmissionError(Fault(f"seeds {seeds}", mend, about_path(paths[-1])))
 
 
-def _selected(
-    rule: str, paths: list[Path], labels: Labels, reference: Reference
-) -> tuple[Floats, list[str], dict[str, Any]]:
-    """Return rotations (1, n, 3, 3) of the epoch that a rule takes, their hash, and what an entry says of them."""
+class _Selected(NamedTuple):
+    """Rotations (1, n, 3, 3) of the epoch, counted from 1, that a rule takes; its words, and a hash of both."""
+
+    rotations: Floats
+    sha256: str
+    rule: str
+    epoch: int
+
+
+def _selected(rule: str, paths: list[Path], labels: Labels, reference: Reference) -> _Selected:
+    """Return the predictions of the epoch that a rule takes; raises SubmissionError if they are not at hand."""
     if len(paths) > 1:
-        raise SubmissionError("--selection takes the predictions of one run; score the others one by one")
+        raise SubmissionError(Fault("`selection` takes the predictions of one run", "score the others one by one"))
     path = paths[0].with_name(selection.EPOCHS)
     epochs = selection.read_epochs(path)
     if epochs.ids.tolist() != labels.ids.tolist():
-        raise SubmissionError(
-            f"{path}: predictions on {len(epochs.ids)} frames that are not the {len(labels.ids)} of {labels.source}; "
-            "score them on the data that they were made on"
-        )
-    epoch, text = selection.find_epoch(rule, epochs, labels.rotations, reference.protocol.convention)
+        what = f"predictions on {len(epochs.ids)} frames that are not the {len(labels.ids)} of {labels.source}"
+        raise SubmissionError(Fault(what, "score them on the data that they were made on", path))
+    epoch, words = selection.find_epoch(rule, epochs, labels.rotations, reference.protocol.convention)
     assert reference.ids is not None
     chosen = np.isin(labels.ids, reference.ids)
-    more = {"selection": text, "selected_epoch": epoch + 1}
-    return to_matrix(epochs.angles[epoch])[chosen][None], [content_hash([sha256(path), rule])], more
+    rotations = to_matrix(epochs.angles[epoch])[chosen][None]
+    return _Selected(rotations, content_hash([sha256(path), rule]), words, epoch + 1)
 
 
-def _other_statistics(path: Path, reference: Reference) -> dict[str, Any]:
+def _other_statistics(path: Path, reference: Reference) -> OtherStatistics | UnsetType:
     """Return the scores of the predictions under other batch statistics that lie beside some, if any do."""
     assert reference.labels is not None
-    found = {}
-    for kind in ("source", "target"):
+    statistics = OtherStatistics()
+    for kind in OtherStatistics.__struct_fields__:
         other = path.with_name(f"{path.stem}-{kind}.csv")
         if other.exists() and other.with_suffix(".toml").exists():
             checked = check(*read_files(other), reference)
             stop(other, checked.faults)
             assert checked.rotations is not None
-            found[kind] = scores(checked.rotations, reference.labels.rotations, reference.protocol.convention)
-    return {"scores_of_other_statistics": _rounded(found, _DIGITS)} if found else {}
+            errors = scores(checked.rotations, reference.labels.rotations, reference.protocol.convention)
+            statistics = replace(statistics, **{kind: rounded(errors, _DIGITS)})
+    return UNSET if statistics == OtherStatistics() else statistics
 
 
-def _entry(reference: Reference, checked: list[Checked], found: Evaluation, hashes: list[str]) -> dict[str, Any]:
-    about, protocol = checked[0].about, reference.protocol
-    seeds = [one.about.seed for one in checked]
-    said = {key: getattr(about, key) for key in _ABOUT}
-    return {
-        "schema": SCHEMA,
-        "protocol": protocol._asdict(),
-        "protocol_sha256": protocol.sha256,
-        **{key: "" if value is None else value for key, value in said.items()},
-        "seeds": seeds,
-        "predictions_sha256": hashes,
-        "convention": protocol.convention,
-        "camera": protocol.camera,
-        **{
-            name: _rounded(getattr(found, name), _DIGITS)
-            for name in ("scores", "deviation", "scores_of_seeds", "intervals", "bootstrap", "vectors", "conventions",
-                         "distribution")
-        },
-        "quantiles": _rounded(found.quantiles, _FEWER),
-        "by": _rounded(found.by, _FEWER),
-        "suspicions": [f"{fault.what}; {fault.mend}" for one in checked for fault in one.suspicions],
-        "toolkit": __version__,
-    }  # fmt: skip
-
-
-def _rounded(value: Any, digits: int) -> Any:
-    """Return plain values with their fractions rounded."""
-    if isinstance(value, dict):
-        return {key: _rounded(one, digits) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(one, digits) for one in value]
-    return round(value, digits) if isinstance(value, float) else value
+def _entry(reference: Reference, checked: list[Checked], evaluation: Evaluation, hashes: list[str]) -> Entry:
+    """Return the entry of files; its figures have four decimals, those of frames and parts three."""
+    about, protocol, few = checked[0].about, reference.protocol, reference.subset
+    figures = rounded(evaluation, _DIGITS)
+    return Entry(
+        schema=SCHEMA,
+        protocol=protocol,
+        protocol_sha256=protocol.sha256,
+        name=about.name or "",
+        authors=about.authors or "",
+        link=about.link or "",
+        training_data=about.training_data or "",
+        selection=about.selection or "",
+        uses_target_images=bool(about.uses_target_images),
+        notes=about.notes or "",
+        batch_statistics=about.batch_statistics or "",
+        initial_weights=about.initial_weights or "",
+        preset=about.preset or "",
+        command=about.command or "",
+        commit=about.commit or "",
+        seeds=tuple(file.about.seed for file in checked),
+        predictions_sha256=tuple(hashes),
+        convention=protocol.convention,
+        camera=protocol.camera,
+        scores=figures.scores,
+        deviation=figures.deviation,
+        scores_of_seeds=figures.scores_of_seeds,
+        intervals=figures.intervals,
+        bootstrap=figures.bootstrap,
+        vectors=figures.vectors,
+        conventions=figures.conventions,
+        distribution=figures.distribution,
+        quantiles=rounded(evaluation.quantiles, _FEWER),
+        by=rounded(evaluation.by, _FEWER),
+        suspicions=tuple(f"{fault.what}; {fault.mend}" for file in checked for fault in file.suspicions),
+        toolkit=__version__,
+        subset=UNSET if few is None else Subset(few.name, few.sha256, few.source),
+    )

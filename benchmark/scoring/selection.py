@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from benchmark.scoring.metrics import scores
 from headposeplus.errors import SubmissionError, TrainingError
+from headposeplus.faults import Fault, said
 from headposeplus.rotations import Floats, geodesic, to_matrix
 
 OFFICIAL = "last"
@@ -89,9 +90,10 @@ def deep_embedded_validation(source: Floats, target: Floats, held_out: Floats, l
 def check(rule: str) -> None:
     """Raise TrainingError if a rule is none that training can follow."""
     if rule == ORACLE:
-        raise TrainingError("--selection oracle sees the target's labels, training does not; use it with hpp score")
+        what = "`selection` oracle sees the target's labels, training does not"
+        raise TrainingError(Fault(what, "use it with hpp score"))
     if rule not in RULES:
-        raise TrainingError(f"--selection {rule}: expected one of {', '.join(RULES)}")
+        raise TrainingError(Fault(f"`selection` {rule}: expected one of {', '.join(RULES)}"))
 
 
 def choose(rule: str, criteria: dict[str, Floats], count: int) -> int:
@@ -108,10 +110,10 @@ def find_epoch(rule: str, epochs: Epochs, truth: Floats, convention: str) -> tup
         If there is no such rule.
     """
     if rule == ORACLE:
-        errors = [scores(to_matrix(angles), truth, convention)["mae"] for angles in epochs.angles]
+        errors = [scores(to_matrix(angles), truth, convention).mae for angles in epochs.angles]
         return int(np.argmin(errors)), ORACLE_TEXT
     if rule not in RULES:
-        raise SubmissionError(f"--selection {rule}: expected one of {', '.join([*RULES, ORACLE])}")
+        raise SubmissionError(Fault(f"`selection` {rule}: expected one of {', '.join([*RULES, ORACLE])}"))
     return choose(rule, epochs.criteria, len(epochs.angles)), RULES[rule]
 
 
@@ -130,6 +132,5 @@ def read_epochs(path: Path) -> Epochs:
             angles, probabilities = (file[name].astype(float) for name in ("angles", "probabilities"))
             return Epochs(file["ids"], angles, probabilities, criteria)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise SubmissionError(
-            f"{path}: expected the predictions after every epoch, as hpp benchmark leaves them: {error}"
-        ) from error
+        what = f"expected the predictions after every epoch, as hpp benchmark leaves them: {said(error)}"
+        raise SubmissionError(Fault(what, file=path)) from error

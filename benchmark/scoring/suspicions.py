@@ -66,8 +66,8 @@ def find_suspicions(
         return []
     what = best.what
     if figures:
-        now = scores(poses.rotations[places], labels.rotations, convention)["mae"]
-        then = scores(best.rotations(np.arange(len(places))), labels.rotations, convention)["mae"]
+        now = scores(poses.rotations[places], labels.rotations, convention).mae
+        then = scores(best.rotations(np.arange(len(places))), labels.rotations, convention).mae
         what += f": read so, the MAE would be {then:.2f} degrees instead of {now:.2f}"
     return [Fault(what, best.mend, kind=best.kind)]
 

@@ -21,6 +21,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from benchmark.scoring.entry import plain
+from benchmark.scoring.protocols import plain as protocol_as_plain
 from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
@@ -128,11 +130,13 @@ def _add_api(app: FastAPI, engine: Engine, served: Sequence[Protocol], ids: Mapp
 
     @app.get("/api/entries")
     def entries() -> Response:
-        return JSONResponse({"entries": [shown(entry) for entry in store.board(engine)]})
+        return JSONResponse({"entries": [plain(shown(entry)) | {"key": key} for key, entry in store.board(engine)]})
 
     @app.get("/api/protocols")
     def list_protocols() -> Response:
-        listed = [protocol._asdict() | {"template": f"/api/template/{name}"} for name, protocol in protocols.items()]
+        listed = [
+            protocol_as_plain(protocol) | {"template": f"/api/template/{name}"} for name, protocol in protocols.items()
+        ]
         return JSONResponse({"protocols": listed})
 
     @app.get("/api/template/{name:path}")

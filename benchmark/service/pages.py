@@ -6,7 +6,6 @@ import html
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -14,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy.engine import Engine
 
 from benchmark.board import site
+from benchmark.scoring.entry import Entry, Listed
 from benchmark.service import store
 from benchmark.service.database import QUEUED, RUNNING, SCORED
 from benchmark.service.privacy import shown
@@ -35,7 +35,7 @@ class ShownSubmission(msgspec.Struct, frozen=True):
     entry_url: str | None
     faults: tuple[ToldFault, ...]
     suspicions: tuple[ToldFault, ...]
-    entry: dict[str, Any] | None
+    entry: Entry | None
 
 
 def wants_page(request: Request) -> bool:
@@ -77,7 +77,7 @@ def _submission_page(submission: ShownSubmission) -> Response:
         waiting=submission.status in (QUEUED, RUNNING),
         entry=entry,
         tiles=site.tiles(entry) if entry else [],
-        intervals=bool(entry and entry.get("intervals")),
+        intervals=bool(entry and entry.intervals),
     )
     return _page(text, 200, {"Cache-Control": "no-store"})
 
@@ -126,7 +126,8 @@ def add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
     @app.get("/")
     def board_page() -> Response:
         def draw() -> str:
-            return site.board_page([shown(entry) for entry in store.board(engine)], live=True, published=biwi)
+            board = [Listed(key, shown(entry)) for key, entry in store.board(engine)]
+            return site.board_page(board, live=True, published=biwi)
 
         return _page(boards.find("", store.board_state(engine), draw))
 

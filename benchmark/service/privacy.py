@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from benchmark.scoring.entry import Entry
+from benchmark.scoring.figures import Bin, Cell, Distribution, Group, Parts, Quantiles, Spread, rounded
 
 SMALLEST_GROUP = 50  # frames: figures of fewer do not leave
+_Part = TypeVar("_Part", Bin, Cell, Group)
 
 
-def shown(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return what of an entry may leave: no figure that tells of a single frame.
+def shown(entry: Entry) -> Entry:
+    """Return an entry as it may leave: without any figure that tells of a single frame.
 
     Groups of fewer than 50 frames are left out. An error at a share of the frames is that of one frame: where fewer
     than 50 frames lie beyond it, the nearest is given that has as many. Degrees have two decimals and shares three,
     which one frame among thousands does not move.
     """
-    frames = int(entry["protocol"]["frames"])
-    kept = {key: value if key == "protocol" else _rounded(value) for key, value in entry.items()}
-    kept["by"] = {
-        kind: [group for group in groups if group["frames"] >= SMALLEST_GROUP]
-        for kind, groups in kept.get("by", {}).items()
-    }
-    first = -(-100 * SMALLEST_GROUP // frames) if frames else 100  # the percent beyond which lie as many
-    if first > 50:
-        for kind in ("quantiles", "distribution"):
-            kept.pop(kind, None)
-        return kept
-    kept["quantiles"] = {
-        kind: [values[min(max(at, first), 100 - first)] for at in range(len(values))]
-        for kind, values in kept.get("quantiles", {}).items()
-    }
-    if first > 5:
-        for spread in kept.get("distribution", {}).values():
-            spread.pop("p95", None)
-    return kept
+    first = -(-100 * SMALLEST_GROUP // entry.protocol.frames)  # the percent beyond which lie as many
+    return replace(
+        rounded(entry, 2),
+        protocol=entry.protocol,
+        by=_large_parts(rounded(entry.by, 2)),
+        quantiles=UNSET if first > 50 else _quantiles(entry, first),
+        distribution=UNSET if first > 50 else _distribution(entry, first),
+    )
 
 
-def _rounded(value: Any, decimals: int = 2) -> Any:
-    if isinstance(value, float):
-        return round(value, decimals)
-    if isinstance(value, dict):
-        return {key: _rounded(held, 3 if key.startswith("within_") else 2) for key, held in value.items()}
-    return [_rounded(held) for held in value] if isinstance(value, list) else value
+def _large_parts(by: Parts) -> Parts:
+    pitch, yaw, roll = (_large(bins) for bins in (by.pitch, by.yaw, by.roll))
+    return Parts(pitch, yaw, roll, _large(by.yaw_pitch), _large(by.sequence), _large(by.subject))
+
+
+def _large(parts: tuple[_Part, ...]) -> tuple[_Part, ...]:
+    return tuple(part for part in parts if part.frames >= SMALLEST_GROUP)
+
+
+def _quantiles(entry: Entry, first: int) -> Quantiles:
+    """Return the quantiles, each that lies outside the percents ``first`` to ``100 - first`` as the nearest in it."""
+    assert entry.quantiles is not UNSET, "entries are stored with all their figures"
+    places = [min(max(percent, first), 100 - first) for percent in range(101)]
+    kept = rounded(entry.quantiles, 2)
+    mae, geodesic = (tuple(errors[place] for place in places) for errors in (kept.mae, kept.geodesic))
+    return Quantiles(mae, geodesic)
+
+
+def _distribution(entry: Entry, first: int) -> Distribution:
+    assert entry.distribution is not UNSET, "entries are stored with all their figures"
+
+    def spread(full: Spread) -> Spread:
+        within = (round(share, 3) for share in (full.within_5, full.within_10, full.within_15))
+        few = rounded(full, 2)
+        return Spread(few.median, UNSET if first > 5 else few.p95, *within)
+
+    return Distribution(spread(entry.distribution.mae), spread(entry.distribution.geodesic))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import secrets
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from benchmark.scoring.entry import Entry, Listed
 from benchmark.service.database import (
     FAULTY,
     LONGEST_NAME,
@@ -231,28 +232,31 @@ def board_state(engine: Engine) -> tuple[int, str]:
     return count, last or ""
 
 
-def board(engine: Engine) -> list[dict[str, Any]]:
-    """Return the published entries with their ``key``, best first within a protocol.
+def board(engine: Engine) -> list[Listed]:
+    """Return the published entries, best first within a protocol.
 
     Predictions that were sent again under the same name have the same key; the newest entry counts.
     """
     query = sa.select(SUBMISSIONS.c.key, SUBMISSIONS.c.verdict).where(_published()).order_by(SUBMISSIONS.c.finished)
     with engine.connect() as connection:
-        entries = {row.key: _keyed(row.verdict, row.key) for row in connection.execute(query)}
-    return sorted(entries.values(), key=lambda entry: (entry["protocol"]["id"], entry["scores"]["mae"], entry["key"]))
+        entries = {row.key: _entry(row.verdict) for row in connection.execute(query)}
+    listed = [Listed(key, entry) for key, entry in entries.items()]
+    return sorted(listed, key=lambda one: (one.entry.protocol.id, one.entry.scores.mae, one.key))
 
 
-def published_entry(engine: Engine, key: str) -> tuple[str, dict[str, Any]] | None:
+def published_entry(engine: Engine, key: str) -> tuple[str, Entry] | None:
     """Return when the published entry of a key was finished, and the entry, or None."""
     query = sa.select(SUBMISSIONS.c.finished, SUBMISSIONS.c.verdict).where(_published(), SUBMISSIONS.c.key == key)
     with engine.connect() as connection:
         row = connection.execute(query.order_by(SUBMISSIONS.c.finished.desc()).limit(1)).first()
-    return None if row is None else (row.finished, _keyed(row.verdict, key))
+    return None if row is None else (row.finished, _entry(row.verdict))
 
 
-def _keyed(verdict: str, key: str) -> dict[str, Any]:
-    """Return the entry of a stored verdict, with its key."""
-    return (read_verdict(verdict).entry or {}) | {"key": key}
+def _entry(verdict: str) -> Entry:
+    """Return the entry of a stored verdict on a submission that was scored."""
+    entry = read_verdict(verdict).entry
+    assert entry is not None
+    return entry
 
 
 def withdraw(engine: Engine, key: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from benchmark.scoring.entry import Entry
 from headposeplus.faults import Fault
 
 _MOST = 100  # faults of a submission that are told
@@ -25,7 +25,7 @@ class ToldFault(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """The entry of a submission, None if it cannot be scored; its faults, and what looks odd."""
 
-    entry: dict[str, Any] | None = None
+    entry: Entry | None = None
     faults: tuple[ToldFault, ...] = ()
     suspicions: tuple[ToldFault, ...] = ()
 
@@ -44,7 +44,7 @@ def faulty(fault: Fault) -> Verdict:
 
 def write_verdict(verdict: Verdict) -> str:
     """Return a verdict as the JSON that the database keeps."""
-    return json.dumps(verdict, default=msgspec.structs.asdict)
+    return json.dumps(msgspec.to_builtins(verdict))
 
 
 def read_verdict(text: str) -> Verdict:

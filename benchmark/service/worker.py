@@ -121,7 +121,7 @@ def _failed(what: str, detail: str) -> Answer:
 
 def _as_json(answer: Answer) -> bytes:
     """Return an answer as it goes from a child to the service; raises ValueError if the entry holds a NaN."""
-    text = json.dumps(answer, default=msgspec.structs.asdict, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(msgspec.to_builtins(answer), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "replace")
 
 

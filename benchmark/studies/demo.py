@@ -82,13 +82,13 @@ def run_demo(out: Path, seed: int) -> None:
     with timed("score"):
         predictions += [predictions[0].parents[1] / method / "predictions.csv" for method in ADAPTED]
         for path in predictions:
-            scoreboard.add(board, scoring.score(path, data), [path])
+            scoreboard.add(board, scoring.score(path, data).entry, [path])
         page = scoreboard.build(board)
     if fresh:
         write_json(out / "times.json", {"cores": jobs, "seconds": {k: round(v, 1) for k, v in seconds.items()}})
 
     entries = scoreboard.entries(board)
-    click.echo(f"\n{entries[0]['protocol']['id']}: errors in degrees\n\n{table(entries, 'simple')}\n")
+    click.echo(f"\n{entries[0].entry.protocol.id}: errors in degrees\n\n{table(entries, 'simple')}\n")
     for label, path in (
         ("raw miniature", raw), ("datasets", data), ("sample crops", crops), ("label spaces", spaces),
         ("predictions", predictions[2]), ("scoreboard page", page),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import asdict
 from tabulate import tabulate
 
 from baselines.method import Settings
@@ -39,22 +40,22 @@ _PAPER = {
 def collect(planned: Planned) -> dict[str, Any]:
     """Return what is told of a finished run: its scores under every kind of statistics and rule of selection."""
     run, data, task = planned.folder, planned.job.data, planned.job.task
-    entry = scoring.score(run / PREDICTIONS, data, task)
+    entry = scoring.score(run / PREDICTIONS, data, task).entry
     about = read_submission(run / PREDICTIONS).about.run or {}
     record = {
         "method": run.name,
-        "seed": int(entry["seeds"][0]),
-        "protocol": entry["protocol"]["id"],
-        "frames": entry["protocol"]["frames"],
-        "uses_target_images": entry["uses_target_images"],
+        "seed": entry.seeds[0],
+        "protocol": entry.protocol.id,
+        "frames": entry.protocol.frames,
+        "uses_target_images": entry.uses_target_images,
         "device": about["device"],
-        "scores": entry["scores"],
-        "statistics": {kind: found["mae"] for kind, found in entry.get("scores_of_other_statistics", {}).items()},
+        "scores": asdict(entry.scores),
+        "statistics": entry.mae_of_other_statistics(),
     }
     if (run / selection.EPOCHS).exists():
         epochs = selection.read_epochs(run / selection.EPOCHS)
         truth = read_labels(open_dataset(data / "biwi+"))[1]
-        errors = [round(scores(to_matrix(angles), truth)["mae"], 4) for angles in epochs.angles]
+        errors = [round(scores(to_matrix(angles), truth).mae, 4) for angles in epochs.angles]
         rules = [*selection.RULES, selection.ORACLE]
         record["rules"] = {rule: errors[selection.find_epoch(rule, epochs, truth, "pyr")[0]] for rule in rules}
         record["mae_of_epochs"] = errors

@@ -49,7 +49,7 @@ def keep_demo(folder: Path) -> None:
 def demo_results() -> str:
     """Return the scoreboard of the kept demo."""
     board = scoreboard.entries(DEMO / "scoreboard")
-    return f"Protocol `{board[0]['protocol']['id']}`, errors in degrees:\n\n{table(board)}"
+    return f"Protocol `{board[0].entry.protocol.id}`, errors in degrees:\n\n{table(board)}"
 
 
 def demo_times() -> str:

@@ -1,13 +1,18 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from benchmark.board import entries as scoreboard
 from benchmark.board.published import published
-from benchmark.scoring import labels, schema, submission
+from benchmark.scoring import entry as entry_file
+from benchmark.scoring import evaluation, labels, submission
 from benchmark.scoring import score as scoring
+from benchmark.scoring.figures import Scores
 from headposeplus import rotations as rot
 from headposeplus.datasets.dataset import open_dataset, read_fields, read_labels
 from headposeplus.errors import SubmissionError
@@ -35,31 +40,33 @@ def board(built, runs, tmp_path):
     """A scoreboard with one entry of one seed and one of three, and their predictions."""
     folder = tmp_path / "board"
     for paths in (runs[:1], runs):
-        scoreboard.add(folder, scoring.score(paths, built[0]), paths)
+        scoreboard.add(folder, scoring.score(paths, built[0]).entry, paths)
     return folder
 
 
 def test_an_entry_fits_the_schema_and_says_what_was_scored(built, runs):
-    entry = scoring.score(runs[0], built[0])
-    assert schema.fault(json.loads(json.dumps(entry))) == ""
-    assert entry["protocol"]["id"].startswith("local-") and entry["seeds"] == [0] and entry["deviation"] is None
+    entry = scoring.score(runs[0], built[0]).entry
+    assert entry_file.read(entry_file.to_bytes(entry)) == entry
+    assert entry.protocol.id.startswith("local-") and entry.seeds == (0,) and entry.deviation is None
     truth = read_labels(open_dataset(built[0] / "biwi+"))[1]
     predicted = submission.read_submission(runs[0]).rotations
     by_hand = np.abs(rot.angle_difference(rot.from_matrix(predicted), rot.from_matrix(truth))).mean(axis=0)
-    assert [entry["scores"][name] for name in rot.ANGLES] == pytest.approx(by_hand, abs=0.3)  # a few near yaw 90
+    assert [entry.scores.pitch, entry.scores.yaw, entry.scores.roll] == pytest.approx(
+        by_hand, abs=0.3
+    )  # a few near yaw 90
     subjects = np.concatenate([f["subject"] for f in read_fields(open_dataset(built[0] / "biwi+"), "subject")])
-    assert [row["name"] for row in entry["by"]["subject"]] == sorted(set(subjects))
-    assert entry["bootstrap"]["subjects"] == len(set(subjects))
+    assert [group.name for group in entry.by.subject] == sorted(set(subjects))
+    assert entry.bootstrap.subjects == len(set(subjects))
 
 
 def test_seeds_of_one_method_are_one_entry(built, runs):
-    entry = scoring.score(runs, built[0])
-    single = [scoring.score(path, built[0])["scores"] for path in runs]
-    assert entry["seeds"] == [0, 1, 2] and entry["scores_of_seeds"] == single
-    assert entry["scores"]["mae"] == pytest.approx(np.mean([one["mae"] for one in single]), abs=1e-4)
-    assert entry["deviation"]["mae"] == pytest.approx(np.std([one["mae"] for one in single], ddof=1), abs=1e-4)
-    assert len(entry["predictions_sha256"]) == 3 and scoreboard.key(entry) != scoreboard.key(
-        scoring.score(runs[0], built[0])
+    entry = scoring.score(runs, built[0]).entry
+    single = [scoring.score(path, built[0]).entry.scores for path in runs]
+    assert entry.seeds == (0, 1, 2) and list(entry.scores_of_seeds) == single
+    assert entry.scores.mae == pytest.approx(np.mean([scores.mae for scores in single]), abs=1e-4)
+    assert entry.deviation.mae == pytest.approx(np.std([scores.mae for scores in single], ddof=1), abs=1e-4)
+    assert len(entry.predictions_sha256) == 3 and scoreboard.key(entry) != scoreboard.key(
+        scoring.score(runs[0], built[0]).entry
     )
 
 
@@ -107,7 +114,7 @@ def test_verify_scores_again(board, built, tmp_path, hpp):
         (lambda e: e["protocol"].update(frames=3), "protocol_sha256 is not the hash of the protocol in it"),
         (lambda e: e["protocol"].update(id="biwi+/pda@1"), "its protocol biwi+/pda@1 is not as it is frozen"),
         (lambda e: e.update(predictions_sha256=["0" * 64] * len(e["seeds"])), "have other hashes than it says"),
-        (lambda e: e.pop("scores"), "'scores' is a required property"),
+        (lambda e: e.pop("scores"), "missing required field scores"),
     ):
         changed = json.loads(json.dumps(entry))
         change(changed)
@@ -126,14 +133,16 @@ def test_verify_scores_again(board, built, tmp_path, hpp):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "Expecting value"),
-        ("[" * 100_000, "recursion"),
-        ('{"schema": NaN}', "NaN is no number"),
-        ('{"schema": "\\ud800"}', "surrogates not allowed"),
-        ("[]", "is not of type 'object'"),
+        ("", "truncated"),
+        ("[" * 100_000, "expected object, got array"),
+        ('{"schema": 1, "by": ' + '{"yaw": [' * 50_000, "by.yaw[0]"),
+        ('{"schema": NaN}', "JSON is malformed"),
+        ('{"schema": 1, "name": "\\udc00 more"}', "invalid utf-16 surrogate"),
+        ("[]", "expected object, got array"),
+        ('{"\\u001b[31m\\u202e\\n": 1}', "unknown field \ufffd[31m\ufffd"),
         ("x" * (5 << 20), "more than 4,194,304 bytes"),
     ],
-    ids=["empty", "deep", "NaN", "surrogate", "list", "large"],
+    ids=["empty", "deep", "deep in a field", "NaN", "surrogate", "list", "hidden", "large"],
 )
 def test_files_that_are_no_entries(board, text, says):
     path = board / "other.json"
@@ -141,13 +150,50 @@ def test_files_that_are_no_entries(board, text, says):
     with pytest.raises(SubmissionError) as error:
         scoreboard.entries(board)
     message = str(error.value)
-    assert message.startswith(f"{path}: not an entry of the scoreboard: ") and says in message and len(message) < 500
+    assert message.startswith(str(path)) and "not an entry of the scoreboard: " in message
+    assert says in message and len(message) < 500
+
+
+KEPT = sorted((Path(__file__).resolve().parents[3] / "results/demo/scoreboard").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_a_kept_entry_is_written_as_it_was_read(path):
+    entry = scoreboard.read_entry(path)
+    assert entry_file.to_bytes(entry) == path.read_bytes()
+    assert entry_file.from_plain(json.loads(json.dumps(entry_file.plain(entry)))) == entry
+    assert scoreboard.key(entry) == path.stem and entry.protocol.sha256 == entry.protocol_sha256
+
+
+def test_the_kept_board_is_what_its_entries_give(tmp_path):
+    folder = KEPT[0].parent
+    for path in KEPT:
+        shutil.copy(path, tmp_path)
+    scoreboard.build(tmp_path)
+    pages = [path.relative_to(folder) for path in (folder / "index.html", *folder.glob("entries/*.html"))]
+    for page in (*pages, "scoreboard.md"):
+        assert (tmp_path / page).read_bytes() == (folder / page).read_bytes(), f"{page}: run hpp scoreboard build"
+    assert len(pages) == len(KEPT) + 1
+
+
+def test_the_json_schema_says_what_an_entry_holds(hpp):
+    schema = json.loads(hpp("scoreboard", "schema").output)
+    parts = schema["$defs"]
+    entry, held = parts["Entry"], json.loads(KEPT[0].read_text())
+    assert schema["$ref"] == "#/$defs/Entry" and entry["additionalProperties"] is False
+    assert set(entry["required"]) <= set(held) <= set(entry["properties"])
+    assert set(held["by"]["yaw"][0]) == set(parts["Bin"]["required"]) == {"from", "to", "frames", "mae", "geodesic"}
+    assert parts["Protocol"]["properties"]["convention"] == {"enum": ["biwi", "pyr", "ypr"]}
+    assert parts["Scores"]["properties"]["mae"] == {"type": "number", "minimum": 0, "maximum": 180}
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("name", "x" * 81), ("name", 3), ("link", "javascript:alert(1)"), ("uses_target_images", "yes"),
+        ("name", "x" * 81), ("link", 7), ("link", None), ("quantiles", None), ("selected_epoch", None), ("by", {}),
+        ("selected_epoch", 0), ("scores_of_other_statistics", {"<b>": {}}), ("protocol", {}), ("deviation", {}),
+        ("suspicions", [3]), ("seeds", [-1]), ("seeds", [True]), ("name", 3), ("link", "javascript:alert(1)"),
+        ("uses_target_images", "yes"),
         ("seeds", []), ("predictions_sha256", ["../../x"]), ("toolkit", "<b>"), ("surprise", 1), ("scores", {"mae": 1}),
         ("schema", 2), ("bootstrap", {"over": "frames"}), ("quantiles", {"mae": [float("inf")] * 101}),
     ],
@@ -155,22 +201,21 @@ def test_files_that_are_no_entries(board, text, says):
 def test_fields_that_do_not_fit_the_schema(board, field, value):
     path = next(iter(board.glob("*.json")))
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}).replace("Infinity", "1e999"))
-    with pytest.raises(SubmissionError, match="not an entry of the scoreboard"):
+    with pytest.raises(SubmissionError, match="not an entry of the scoreboard") as error:
         scoreboard.read_entry(path)
+    assert error.value.fault.file == path and field in str(error.value)
 
 
 def test_pages(board, built, runs, tmp_path):
-    entry = scoring.score(runs[0], built[0])
-    worse = entry | {
-        "name": "<b>x</b> | [y](javascript:z)", "predictions_sha256": ["f" * 64],
-        "scores": dict.fromkeys(entry["scores"], 30.0),
-    }  # fmt: skip
+    entry = scoring.score(runs[0], built[0]).entry
+    name, hashes = "<b>x</b> | [y](javascript:z)", ("f" * 64,)
+    worse = replace(entry, name=name, predictions_sha256=hashes, scores=Scores(*[30.0] * 6))
     scoreboard.add(board, worse)
     scoreboard.add(board, worse)
     assert len(list(board.glob("*.json"))) == 3
     page = scoreboard.build(board).read_text()
     assert page.index("| mine") < page.index("&lt;b&gt;x") and "<b>" not in page and "](javascript" not in page
-    assert f"{entry['scores']['mae']:.2f}" in page and " ± " in page
+    assert f"{entry.scores.mae:.2f}" in page and " ± " in page
     for row in published().query("task in ['da', 'pda'] and test_set == 'Biwi+'").itertuples():
         assert f"| {row.mae:.2f}" in page and row.source in page
     assert page.count("(as printed)") == 1
@@ -179,27 +224,29 @@ def test_pages(board, built, runs, tmp_path):
 
 
 def test_the_key_of_an_entry_is_a_plain_name(built, runs):
-    entry = scoring.score(runs[0], built[0])
+    entry = scoring.score(runs[0], built[0]).entry
     for name in ("../../etc/passwd", "a/b\\c", "..", "\0", "", "ÄÖÜ", "x" * 80, "CON", "a b<script>"):
-        found = scoreboard.key(entry | {"name": name})
+        found = scoreboard.key(replace(entry, name=name))
         assert set(found) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(found) < 180
 
 
 def test_what_no_board_could_hold_is_not_added(built, runs, tmp_path):
-    entry = scoring.score(runs[0], built[0])
+    entry = scoring.score(runs[0], built[0]).entry
     for change, says in (
-        ({"name": ""}, "name: '' should be non-empty"),
+        ({"name": ""}, "name: '' does not fit a scoreboard: expected str of length >= 1"),
         ({"name": "\ud800"}, "surrogates not allowed"),
-        ({"seeds": list(range(101))}, "seeds: "),
-        ({"bootstrap": entry["bootstrap"] | {"resamples": 10**6}}, "bootstrap/resamples: 1000000 is greater"),
+        ({"seeds": tuple(range(101))}, "seeds: "),
+        ({"bootstrap": replace(entry.bootstrap, resamples=10**6)}, "bootstrap.resamples: "),
+        ({"quantiles": UNSET}, "missing required field quantiles"),
+        ({"scores": replace(entry.scores, mae=float("nan"))}, "not JSON compliant"),
     ):
         with pytest.raises(SubmissionError, match="does not fit a scoreboard") as error:
-            scoreboard.add(tmp_path / "board", entry | change)
+            scoreboard.add(tmp_path / "board", replace(entry, **change))
         assert says in str(error.value) and not (tmp_path / "board").exists()
     # Half a turn is in the last bin, which ends there.
     truth = labels.from_arrays(np.array(["a/1", "b/1"]), rot.to_matrix([[0, 0, 180], [0, 0, 10]]))
-    found = scoring.measure(truth.rotations[None], scoring.protocols.reference(None, truth, "cross"), 0)
-    assert [(row["from"], row["to"]) for row in found.by["roll"]] == [(0, 15), (165, 180)]
+    found = evaluation.measure(truth.rotations[None], scoring.protocols.reference(None, truth, "cross"), 0)
+    assert [(part.low, part.high) for part in found.by.roll] == [(0, 15), (165, 180)]
 
 
 def test_predictions_of_the_board_can_be_added_again(board, built, hpp):
@@ -214,7 +261,7 @@ def test_subsets_are_scored_again_where_their_frames_are_known(built, tiny, runs
     folder, few, ids = tmp_path / "board", tmp_path / "few.txt", submission.read_submission(runs[0]).ids
     few.write_text("\n".join(ids[:20]))
     for subset in ("biwi/female", str(few)):
-        entry = scoring.score(runs[0], built[0], subset=subset, manifest_file=tiny / "data_manifest.csv")
+        entry = scoring.score(runs[0], built[0], subset=subset, manifest_file=tiny / "data_manifest.csv").entry
         scoreboard.add(folder, entry, runs[:1])
     output = hpp("scoreboard", "verify", folder, "--data", built[0]).output
     assert "2 entries, 0 wrong, 0 scored again" in output
@@ -233,10 +280,10 @@ def test_a_subset_of_the_real_biwi_is_scored_again(real, tmp_path, hpp):
     submission.write_predictions(
         path, truth.ids, rot.from_matrix(truth.rotations) + np.array([1, 0, 0]), submission.About(**ABOUT, seed=0)
     )
-    entry = scoring.score(path, real / "Biwi_plus.npz", subset="biwi/female")
-    assert entry["protocol"]["id"].startswith("biwi+/pda@1:biwi/female@")
+    entry = scoring.score(path, real / "Biwi_plus.npz", subset="biwi/female").entry
+    assert entry.protocol.id.startswith("biwi+/pda@1:biwi/female@")
     scoreboard.add(tmp_path / "board", entry, [path])
-    scoreboard.add(tmp_path / "board", scoring.score(path, real / "Biwi_plus.npz"), [path])
+    scoreboard.add(tmp_path / "board", scoring.score(path, real / "Biwi_plus.npz").entry, [path])
     words = ["scoreboard", "verify", tmp_path / "board", "--labels", real / "Biwi_plus.npz"]
     assert "2 entries, 0 wrong, 2 scored again" in hpp(*words).output
 
@@ -266,5 +313,5 @@ def test_add_build_compare_and_report(built, runs, tmp_path, hpp):
     compared = hpp("compare", runs[0], f"{runs[1]},{runs[2]}", "--data", built[0], "--json", tmp_path / "c.json").output
     assert "A is better" in compared
     record = json.loads((tmp_path / "c.json").read_text())
-    mine, other = scoring.score(runs[0], built[0]), scoring.score(runs[1:], built[0])
-    assert record["differences"]["mae"] == pytest.approx(mine["scores"]["mae"] - other["scores"]["mae"], abs=2e-4)
+    mine, other = scoring.score(runs[0], built[0]).entry, scoring.score(runs[1:], built[0]).entry
+    assert record["differences"]["mae"] == pytest.approx(mine.scores.mae - other.scores.mae, abs=2e-4)

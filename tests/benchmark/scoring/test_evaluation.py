@@ -1,12 +1,15 @@
 import json
 
+import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import asdict, astuple
 from scipy import stats
 from scipy.spatial.transform import Rotation
 
 from benchmark import compare, evaluate
 from benchmark.scoring import evaluation, labels, metrics, protocols
+from benchmark.scoring.figures import Bootstrap
 from headposeplus import rotations as rot
 from headposeplus.errors import DatasetError, SubmissionError
 
@@ -34,14 +37,14 @@ def noisy(truth, seed, scale=5.0):
 def test_two_frames_by_hand():
     truth = (["a/1", "b/1"], rot.to_matrix([[0, 0, 179], [10, 20, 30]]))
     found = evaluate(["b/1", "a/1"], rot.to_matrix([[10, 26, 30], [3, 0, -179]]), labels=truth)
-    assert [found.scores[name] for name in MEASURES[:4]] == pytest.approx([(1.5 + 3 + 1) / 3, 1.5, 3, 1])
-    assert found.by["subject"][0] | {"geodesic": 0, "maev": 0} == pytest.approx(
+    assert [getattr(found.scores, name) for name in MEASURES[:4]] == pytest.approx([(1.5 + 3 + 1) / 3, 1.5, 3, 1])
+    assert asdict(found.by.subject[0]) | {"geodesic": 0, "maev": 0} == pytest.approx(
         {"name": "a", "frames": 1, "mae": 5 / 3, "pitch": 3, "yaw": 0, "roll": 2, "geodesic": 0, "maev": 0}
     )
     # Frame errors 5/3 and 2 degrees: the median is between them.
-    assert found.distribution["mae"]["median"] == pytest.approx((5 / 3 + 2) / 2)
-    assert found.distribution["mae"]["within_5"] == 1 and found.quantiles["mae"][0] == pytest.approx(5 / 3)
-    assert [row["from"] for row in found.by["yaw"]] == [0, 15] and [r["frames"] for r in found.by["roll"]] == [1, 1]
+    assert found.distribution.mae.median == pytest.approx((5 / 3 + 2) / 2)
+    assert found.distribution.mae.within_5 == 1 and found.quantiles.mae[0] == pytest.approx(5 / 3)
+    assert [part.low for part in found.by.yaw] == [0, 15] and [part.frames for part in found.by.roll] == [1, 1]
     assert found.protocol.id.startswith("local-") and found.deviation is None
 
 
@@ -49,39 +52,39 @@ def test_measures_against_scipy_and_a_loop(truth):
     predicted = noisy(truth, 0)
     found = evaluate(truth.ids, predicted, labels=truth, resamples=0)
     relative = Rotation.from_matrix(predicted) * Rotation.from_matrix(truth.rotations).inv()
-    assert found.scores["geodesic"] == pytest.approx(np.rad2deg(relative.magnitude()).mean())
+    assert found.scores.geodesic == pytest.approx(np.rad2deg(relative.magnitude()).mean())
     angles = [
         [np.degrees(np.arccos(np.clip(p[:, k] @ t[:, k], -1, 1))) for k in range(3)]
         for p, t in zip(predicted, truth.rotations, strict=True)
     ]
-    assert list(found.vectors.values()) == pytest.approx(np.mean(angles, axis=0))
-    assert found.scores["maev"] == pytest.approx(np.mean(angles))
+    assert astuple(found.vectors) == pytest.approx(np.mean(angles, axis=0))
+    assert found.scores.maev == pytest.approx(np.mean(angles))
     mae = metrics.frame_errors(predicted, truth.rotations).angles.mean(axis=1)
-    spread = found.distribution["mae"]
-    assert spread["median"] == pytest.approx(np.median(mae)) and spread["p95"] == pytest.approx(np.percentile(mae, 95))
+    spread = found.distribution.mae
+    assert spread.median == pytest.approx(np.median(mae)) and spread.p95 == pytest.approx(np.percentile(mae, 95))
     for limit in (5, 10, 15):
-        assert spread[f"within_{limit}"] == pytest.approx(np.mean([error <= limit for error in mae]))
+        assert getattr(spread, f"within_{limit}") == pytest.approx(np.mean([error <= limit for error in mae]))
     for name in ("pyr", "ypr", "biwi"):
         both = [rot.from_matrix(one, name) for one in (predicted, truth.rotations)]
         near = np.flatnonzero(np.abs(both).max(axis=(0, 2)) < 60)  # where no second triple is nearer
         assert len(near) > 200
         part = evaluate(truth.ids[near], predicted[near], labels=truth.take(near), resamples=0)
         plain = np.abs(rot.angle_difference(both[0][near], both[1][near])).mean()
-        assert part.conventions[name]["mae"] == pytest.approx(plain)
-    assert found.conventions["pyr"]["mae"] == pytest.approx(found.scores["mae"])
+        assert getattr(part.conventions, name).mae == pytest.approx(plain)
+    assert found.conventions.pyr.mae == pytest.approx(found.scores.mae)
 
 
 def test_groups_add_up_to_the_whole(truth):
     found = evaluate(truth.ids, noisy(truth, 1), labels=truth, resamples=0)
-    for name, rows in found.by.items():
-        assert sum(row["frames"] for row in rows) == len(truth.ids), name
-        pooled = np.average([row["mae"] for row in rows], weights=[row["frames"] for row in rows])
-        assert pooled == pytest.approx(found.scores["mae"]), name
+    for name, rows in asdict(found.by).items():
+        assert sum(row.frames for row in rows) == len(truth.ids), name
+        pooled = np.average([row.mae for row in rows], weights=[row.frames for row in rows])
+        assert pooled == pytest.approx(found.scores.mae), name
     angles = rot.from_matrix(truth.rotations)
-    for row in found.by["yaw_pitch"]:
-        inside = (angles[:, 1] // 15 * 15 == row["yaw"]) & (angles[:, 0] // 15 * 15 == row["pitch"])
-        assert inside.sum() == row["frames"]
-    assert all(row["to"] - row["from"] == 15 for row in found.by["pitch"])
+    for row in found.by.yaw_pitch:
+        inside = (angles[:, 1] // 15 * 15 == row.yaw) & (angles[:, 0] // 15 * 15 == row.pitch)
+        assert inside.sum() == row.frames
+    assert all(row.high - row.low == 15 for row in found.by.pitch)
 
 
 def test_the_bootstrap_draws_subjects(truth):
@@ -92,22 +95,22 @@ def test_the_bootstrap_draws_subjects(truth):
     groups = [errors[truth.subjects == name] for name in np.unique(truth.subjects)]
     rng = np.random.default_rng(0)
     means = [np.concatenate([groups[i] for i in rng.integers(8, size=8)]).mean() for _ in range(10_000)]
-    assert found.intervals["mae"] == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.12)
+    assert found.intervals.mae == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.12)
     equal = np.concatenate([np.flatnonzero(truth.subjects == name)[:30] for name in np.unique(truth.subjects)])
     same = truth.take(equal)
     found = evaluate(same.ids, predicted[equal], labels=same, resamples=20_000)
     by_subject = [errors[equal][same.subjects == name].mean() for name in np.unique(same.subjects)]
     theirs = stats.bootstrap((by_subject,), np.mean, method="percentile", n_resamples=20_000, rng=rng)
-    assert found.intervals["mae"] == pytest.approx(list(theirs.confidence_interval), abs=0.12)
+    assert found.intervals.mae == pytest.approx(list(theirs.confidence_interval), abs=0.12)
     over_frames = np.percentile([rng.choice(errors, len(errors)).mean() for _ in range(500)], [2.5, 97.5])
-    assert np.diff(over_frames) < 0.5 * np.diff(found.intervals["mae"])  # frames of a person resemble each other
+    assert np.diff(over_frames) < 0.5 * np.diff(found.intervals.mae)  # frames of a person resemble each other
 
 
 def test_resamples_and_seed_are_the_users(truth):
     predicted = noisy(truth, 2)
     one, same, other = (evaluate(truth.ids, predicted, labels=truth, seed=seed) for seed in (0, 0, 1))
     assert one.intervals == same.intervals != other.intervals
-    assert one.bootstrap == {"over": "subjects", "subjects": 8, "resamples": 2000, "seed": 0, "level": 0.95}
+    assert one.bootstrap == Bootstrap(over="subjects", subjects=8, resamples=2000, seed=0, level=0.95)
     assert evaluate(truth.ids, predicted, labels=truth, resamples=0).intervals is None
     alone = truth.take(np.flatnonzero(truth.subjects == "lab/1"))
     rows = np.isin(truth.ids, alone.ids)
@@ -119,12 +122,12 @@ def test_several_seeds_are_one_entry(truth):
     found = evaluate(truth.ids, runs, labels=truth)
     single = [evaluate(truth.ids, run, labels=truth, resamples=0).scores for run in runs]
     for name in MEASURES:
-        values = [one[name] for one in single]
-        assert found.scores[name] == pytest.approx(np.mean(values))
-        assert found.deviation[name] == pytest.approx(np.std(values, ddof=1))
-        assert [one[name] for one in found.scores_of_seeds] == pytest.approx(values)
-    low, high = found.intervals["mae"]
-    assert low < found.scores["mae"] < high and "± over seeds" in str(found)
+        values = [getattr(one, name) for one in single]
+        assert getattr(found.scores, name) == pytest.approx(np.mean(values))
+        assert getattr(found.deviation, name) == pytest.approx(np.std(values, ddof=1))
+        assert [getattr(one, name) for one in found.scores_of_seeds] == pytest.approx(values)
+    low, high = found.intervals.mae
+    assert low < found.scores.mae < high and "± over seeds" in str(found)
 
 
 def test_order_and_faults_of_arrays(truth):
@@ -173,10 +176,10 @@ def test_files_of_labels(tmp_path, truth):
     path.write_text("\n".join(["id,pitch,yaw,roll,subject", *rows]))
     found = labels.read_labels(path)
     assert sorted(set(found.subjects)) == [f"s{i}" for i in range(5)] and found.sequences[0] == "lab/0"
-    assert evaluate(truth.ids, truth.rotations, labels=path).scores["geodesic"] < 1e-5
+    assert evaluate(truth.ids, truth.rotations, labels=path).scores.geodesic < 1e-5
     for text, says in (
         ("\n".join(["id,pitch,yaw,roll,subject", *rows, rows[0]]), "labels.csv: 'lab/0/000' comes twice"),
-        ("id,pitch,yaw,roll\na,1,2,\n", "labels.csv: line 2: roll is empty"),
+        ("id,pitch,yaw,roll\na,1,2,\n", "labels.csv, line 2: roll is empty"),
         ("", "labels.csv: an empty file"),
     ):
         path.write_text(text)
@@ -193,16 +196,16 @@ def test_golden_scores_of_the_published_labels(real):
     truth = real / "Biwi_plus.npz"
     ids = labels.read_labels(truth).ids
     same = evaluate(ids, rot.to_matrix(published["pyr"]), "biwi+/pda@1", truth)
-    assert max(same.scores.values()) < 1e-6 and same.protocol.frames == 15678 and same.bootstrap["subjects"] == 20
+    assert max(astuple(same.scores)) < 1e-6 and same.protocol.frames == 15678 and same.bootstrap.subjects == 20
     other = np.load(real / "Biwi_plus_non_cal.npz")["pyr"]
     found = evaluate(ids, rot.to_matrix(other), "biwi+/pda@1", truth)
-    assert found.scores["mae"] == pytest.approx(0.80, abs=0.005)
-    assert found.scores["mae"] == pytest.approx(np.abs(rot.angle_difference(other, published["pyr"])).mean(), abs=1e-4)
-    low, high = found.intervals["mae"]
+    assert found.scores.mae == pytest.approx(0.80, abs=0.005)
+    assert found.scores.mae == pytest.approx(np.abs(rot.angle_difference(other, published["pyr"])).mean(), abs=1e-4)
+    low, high = found.intervals.mae
     assert low < 0.80 < high
     # The published ypr columns are yaw, pitch, roll.
     both = [np.load(real / name)["ypr"] for name in ("Biwi_plus_non_cal.npz", "Biwi_plus.npz")]
-    assert found.conventions["ypr"]["mae"] == pytest.approx(np.abs(rot.angle_difference(*both)).mean(), abs=1e-4)
+    assert found.conventions.ypr.mae == pytest.approx(np.abs(rot.angle_difference(*both)).mean(), abs=1e-4)
 
 
 def test_a_paired_difference_is_sharper_than_two_intervals(truth):
@@ -210,18 +213,18 @@ def test_a_paired_difference_is_sharper_than_two_intervals(truth):
     good, bad = noisy(truth, 0, 5.0)[None], noisy(truth, 0, 5.5)[None]
     found = evaluation.compare(good, bad, reference)
     a, b = (evaluate(truth.ids, one[0], labels=truth) for one in (good, bad))
-    assert found.differences["mae"] == pytest.approx(a.scores["mae"] - b.scores["mae"])
-    low, high = found.intervals["mae"]
-    assert low < found.differences["mae"] < high < 0
-    assert a.intervals["mae"][1] > b.intervals["mae"][0]  # which alone would not tell them apart
+    assert found.differences.mae == pytest.approx(a.scores.mae - b.scores.mae)
+    low, high = found.intervals.mae
+    assert low < found.differences.mae < high < 0
+    assert a.intervals.mae[1] > b.intervals.mae[0]  # which alone would not tell them apart
     assert "A is better" in str(found) and "lower MAE in 8 of 8 subjects" in str(found)
     errors = [metrics.frame_errors(one[0], truth.rotations).angles.mean(axis=1) for one in (good, bad)]
     by_hand = {n: (errors[0] - errors[1])[truth.subjects == n].mean() for n in np.unique(truth.subjects).tolist()}
     assert found.subjects == pytest.approx(by_hand)
-    assert compare(good, good, reference).intervals["mae"] == (0, 0)
+    assert compare(good, good, reference).intervals.mae == (0, 0)
 
 
 def test_an_evaluation_is_plain_values(truth):
     found = evaluate(truth.ids, noisy(truth, 0), labels=truth)
-    assert json.loads(json.dumps(found._asdict()))["scores"] == found.scores
+    assert json.loads(json.dumps(msgspec.to_builtins(found)))["scores"] == asdict(found.scores)
     assert "95 % interval" in str(found) and "MAE in other conventions: pyr" in str(found)

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,11 @@ import tomli_w
 from benchmark.board import entries as scoreboard
 from benchmark.board import site
 from benchmark.board.markdown import PAGE
+from benchmark.scoring import entry as entry_file
 from benchmark.scoring import labels, protocols
 from benchmark.scoring import score as scoring
 from headposeplus import rotations as rot
+from headposeplus.errors import SubmissionError
 
 COUNT, SEED = int(os.environ.get("HPP_FUZZ", "1000")), int(os.environ.get("HPP_FUZZ_SEED", "0"))
 LONGEST = 5.0  # seconds
@@ -146,6 +149,26 @@ def described(rng):
     return tomli_w.dumps(about).encode()
 
 
+KEPT = sorted((Path(__file__).resolve().parents[3] / "results/demo/scoreboard").glob("*.json"))
+
+
+def test_every_mutated_entry_is_an_entry_or_one_fault():
+    data, outcomes = KEPT[0].read_bytes(), {"read": 0, "refused": 0}
+    for number in range(COUNT // 2):
+        rng = np.random.default_rng([SEED, 1, number])
+        changed = mutated(data, rng)
+        try:
+            read = entry_file.read(changed, KEPT[0])
+        except SubmissionError as error:
+            assert error.fault.file == KEPT[0] and "not an entry of the scoreboard: " in error.fault.what, number
+            assert str(error).isprintable() and len(str(error)) < 500, number
+            outcomes["refused"] += 1
+        else:
+            assert entry_file.read(entry_file.to_bytes(read)) == read, number
+            outcomes["read"] += 1
+    assert min(outcomes.values()) > 0
+
+
 @pytest.mark.slow
 def test_every_mutation_is_a_score_or_a_list_of_faults(truth, tmp_path, monkeypatch):
     (tmp_path / "inside").mkdir()
@@ -182,9 +205,9 @@ def test_every_mutation_is_a_score_or_a_list_of_faults(truth, tmp_path, monkeypa
             outcomes["faulty" if found.faults else "scored"] += 1
             if found.entry is not None:
                 path = scoreboard.add(board, found.entry)
-                assert scoreboard.read_entry(path)["name"] == found.entry["name"], number
+                assert scoreboard.read_entry(path) == found.entry, number
                 if outcomes["scored"] % 100 == 1:
-                    page = site.entry_page(found.entry | {"key": path.stem})
+                    page = site.entry_page(found.entry)
                     assert "<script>alert" not in page and 'href="javascript' not in page, number
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -34,9 +34,9 @@ def test_scores_by_hand_for_two_frames():
     truth = rot.to_matrix([[0, 0, 179], [10, 20, 30]])
     predicted = rot.to_matrix([[3, 0, -179], [10, 26, 30]])
     found = metrics.scores(predicted, truth)
-    assert [found[k] for k in ("pitch", "yaw", "roll", "mae")] == pytest.approx([1.5, 3, 1, (1.5 + 3 + 1) / 3])
+    assert [found.pitch, found.yaw, found.roll, found.mae] == pytest.approx([1.5, 3, 1, (1.5 + 3 + 1) / 3])
     relative = [Rotation.from_matrix(a.T @ b).magnitude() for a, b in zip(predicted, truth, strict=True)]
-    assert found["geodesic"] == pytest.approx(np.rad2deg(np.mean(relative)))
+    assert found.geodesic == pytest.approx(np.rad2deg(np.mean(relative)))
 
 
 def test_beyond_90_degrees_of_yaw_the_nearer_triple_counts():
@@ -44,20 +44,20 @@ def test_beyond_90_degrees_of_yaw_the_nearer_triple_counts():
     for convention in ("pyr", "ypr", "biwi"):
         errors = np.abs(predicted - truth)
         found = metrics.scores(rot.to_matrix(predicted, convention), rot.to_matrix(truth, convention), convention)
-        assert [found[k] for k in ("pitch", "yaw", "roll")] == pytest.approx(errors.mean(axis=0))
+        assert [found.pitch, found.yaw, found.roll] == pytest.approx(errors.mean(axis=0))
     rng = np.random.default_rng(0)
     angles = rng.uniform([-60, -85, -60], [60, 85, 60], (500, 3))
     moved = angles + rng.normal(0, 12, angles.shape)
     plain = np.abs(moved - angles).mean(axis=0)
     found = metrics.scores(rot.to_matrix(moved), rot.to_matrix(angles))
-    assert [found[k] for k in ("pitch", "yaw", "roll")] == pytest.approx(plain, abs=0.02)
+    assert [found.pitch, found.yaw, found.roll] == pytest.approx(plain, abs=0.02)
 
 
 @pytest.mark.real
 def test_uncalibrated_labels_cost_080_degrees(real):
     truth, other = (rot.to_matrix(np.load(real / name)["pyr"]) for name in ("Biwi_plus.npz", "Biwi_plus_non_cal.npz"))
-    assert metrics.scores(other, truth)["mae"] == pytest.approx(0.80, abs=0.005)
-    assert metrics.scores(truth, truth)["mae"] == pytest.approx(0, abs=1e-12)
+    assert metrics.scores(other, truth).mae == pytest.approx(0.80, abs=0.005)
+    assert metrics.scores(truth, truth).mae == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.real
@@ -69,7 +69,7 @@ def test_reading_ypr_as_pyr_costs_56_degrees(real):
         for signs in np.array([[a, b, c] for a in (1, -1) for b in (1, -1) for c in (1, -1)])
     )
     assert aligned == pytest.approx(5.6, abs=0.1)
-    assert metrics.scores(misread, rot.to_matrix(published["pyr"]))["mae"] > 5
+    assert metrics.scores(misread, rot.to_matrix(published["pyr"])).mae > 5
 
 
 @pytest.mark.real
@@ -84,9 +84,9 @@ def test_frozen_protocols_are_those_of_the_published_frames(real):
 
 
 def test_perfect_predictions_score_zero_in_every_form(perfect, built):
-    entry = scoring.score(perfect, built[0])
-    assert entry["protocol"]["id"].startswith("local-") and entry["protocol"]["id"].endswith("/pda")
-    assert entry["scores"]["mae"] == pytest.approx(0, abs=1e-4)
+    entry = scoring.score(perfect, built[0]).entry
+    assert entry.protocol.id.startswith("local-") and entry.protocol.id.endswith("/pda")
+    assert entry.scores.mae == pytest.approx(0, abs=1e-4)
     rotations = submission.read_submission(perfect).rotations
 
     def as_matrix(table):
@@ -95,21 +95,21 @@ def test_perfect_predictions_score_zero_in_every_form(perfect, built):
 
     original = perfect.read_text()
     edit(perfect, as_matrix)
-    assert scoring.score(perfect, built[0])["scores"]["geodesic"] == pytest.approx(0, abs=1e-3)
+    assert scoring.score(perfect, built[0]).entry.scores.geodesic == pytest.approx(0, abs=1e-3)
     quaternions = Rotation.from_matrix(rotations).as_quat()
     perfect.write_text(original)
     edit(
         perfect,
         lambda t: pd.concat((t[["id"]], pd.DataFrame(-quaternions, columns=QUATERNION_COLUMNS)), axis=1),
     )
-    assert scoring.score(perfect, built[0])["scores"]["geodesic"] == pytest.approx(0, abs=1e-3)
+    assert scoring.score(perfect, built[0]).entry.scores.geodesic == pytest.approx(0, abs=1e-3)
     perfect.write_text(original)
     edit(
         perfect,
         lambda t: t.assign(**dict(zip(ANGLE_COLUMNS, rot.from_matrix(rotations, "ypr").T, strict=True))),
     )
     perfect.with_suffix(".toml").write_text(perfect.with_suffix(".toml").read_text().replace('"pyr"', '"ypr"'))
-    assert scoring.score(perfect, built[0])["scores"]["mae"] == pytest.approx(0, abs=1e-3)
+    assert scoring.score(perfect, built[0]).entry.scores.mae == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize(

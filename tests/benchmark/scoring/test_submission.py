@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tomli_w
+from msgspec.structs import asdict, replace
 from scipy.spatial.transform import Rotation
 
 from benchmark.scoring import check, labels, protocols, submission
@@ -119,7 +120,7 @@ def test_every_form_gives_the_same_score(truth, reference):
     for name, data in forms(truth):
         found = scoring.assess(data, toml(), reference.protocol, truth, resamples=0)
         assert found.entry is not None, (name, [str(fault) for fault in found.faults])
-        scores[name], kinds[name] = found.entry["scores"]["mae"], tables.read(data, "pyr").kind
+        scores[name], kinds[name] = found.entry.scores.mae, tables.read(data, "pyr").kind
     assert scores == pytest.approx(dict.fromkeys(scores, scores["plain"]), abs=2e-4)
     assert kinds["gzip"] == "CSV" and kinds["Parquet"] == "Parquet" and kinds["npz as published"] == "npz"
 
@@ -128,7 +129,7 @@ def test_another_convention_is_read_as_the_toml_says(truth, reference):
     values = rot.convert(angles_of(truth), "pyr", "ypr")
     found = scoring.assess(csv(truth.ids, values), toml(convention="ypr"), reference.protocol, truth, resamples=0)
     plain = scoring.assess(csv(truth.ids, angles_of(truth)), toml(), reference.protocol, truth, resamples=0)
-    assert found.entry["scores"] == pytest.approx(plain.entry["scores"], abs=2e-4) and not found.suspicions
+    assert asdict(found.entry.scores) == pytest.approx(asdict(plain.entry.scores), abs=2e-4) and not found.suspicions
 
 
 # Faults: all at once, each with its rows and a way to mend it
@@ -251,7 +252,7 @@ def test_suspicions_by_fitting(truth, reference, change, what, mend, noise):
     assert faults == [] and len(suspicions) == 1, suspicions
     assert suspicions[0].startswith(what) and mend in suspicions[0]
     mended, now = (
-        scoring.assess(one, toml(), reference.protocol, truth, resamples=0).entry["scores"]["mae"]
+        scoring.assess(one, toml(), reference.protocol, truth, resamples=0).entry.scores.mae
         for one in (csv(truth.ids, right), data)
     )
     assert f"the MAE would be {mended:.2f} degrees instead of {now:.2f}" in suspicions[0]
@@ -440,7 +441,7 @@ def test_parquet_as_it_may_well_be(truth, reference):
         {"id": truth.ids, **{name: [f"{v:.6f}" for v in value] for name, value in values.items()}},
     ):
         found = scoring.assess(table_of(**columns), toml(), reference.protocol, truth, resamples=0)
-        assert found.entry["scores"] == pytest.approx(plain["scores"], abs=2e-4), found.faults
+        assert asdict(found.entry.scores) == pytest.approx(asdict(plain.scores), abs=2e-4), found.faults
 
 
 def test_a_parquet_file_that_lies_about_its_rows_is_cut_off(reference):
@@ -560,7 +561,7 @@ def test_a_template_of_other_frames_needs_their_labels(built, tmp_path, hpp, mon
 
 
 def test_a_template_of_odd_names_is_still_one(reference):
-    odd = reference.protocol._replace(id='a "b"@1', title="two\nlines")
+    odd = replace(reference.protocol, id='a "b"@1', title="two\nlines")
     rows, about = submission.template(odd, np.array(["a,b/1", 'c"d/2']))
     read = tables.read(rows.encode().replace(b",,,", b",1,2,3"), "pyr")
     assert read.ids.tolist() == ["a,b/1", 'c"d/2'] and not read.faults
@@ -576,7 +577,7 @@ def test_what_a_toml_says_of_its_protocol_hides_no_other_fault(truth, built, tmp
             "p.toml, protocol: the TOML names 'biwi+/pda@9', no frozen protocol; did you mean biwi+/pda@1?",
         ),
         ({"protocol": "/etc/passwd"}, "p.toml, protocol: the TOML names '/etc/passwd', no frozen protocol"),
-        ({}, "p.toml, protocol: which protocol? name it with --protocol"),
+        ({}, "p.toml, protocol: no protocol is named; hpp protocols lists them"),
         ({"task": "intra"}, "p.toml, task: intra is the task of many protocols"),
     ):
         path.with_suffix(".toml").write_bytes(toml(name="", **change))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from msgspec.structs import replace
 
 from benchmark.scoring import protocols
 from benchmark.scoring.labels import from_arrays
@@ -37,11 +38,16 @@ def make_labels():
 
 def make_protocol(labels, name="lab/faces@1"):
     angles = from_matrix(labels.rotations)
-    return protocols.find("biwi+/pda@1")._replace(
-        id=name, title="Faces of the lab", test_set="faces", frames=len(labels.ids),
-        frames_sha256=ids_sha256(labels.ids), label_mean=angles.mean(axis=0).round(3).tolist(),
-        label_std=angles.std(axis=0).round(3).tolist(),
-    )  # fmt: skip
+    return replace(
+        protocols.find("biwi+/pda@1"),
+        id=name,
+        title="Faces of the lab",
+        test_set="faces",
+        frames=len(labels.ids),
+        frames_sha256=ids_sha256(labels.ids),
+        label_mean=tuple(angles.mean(axis=0).round(3).tolist()),
+        label_std=tuple(angles.std(axis=0).round(3).tolist()),
+    )
 
 
 LABELS = make_labels()

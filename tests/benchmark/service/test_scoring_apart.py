@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from benchmark.scoring.labels import Labels
 from benchmark.service.app import create_app
@@ -51,7 +52,7 @@ def test_a_scoring_that_goes_wrong_is_a_fault_and_the_service_goes_on(lite, asse
 
 
 def test_a_description_names_its_protocol():
-    other = PROTOCOL._replace(id="lab/b@1", task="da")
+    other = replace(PROTOCOL, id="lab/b@1", task="da")
     both = (PROTOCOL, other)
     find = find_protocol
     assert find("lab/b@1", about(), both) == other and find("", about(), both) == PROTOCOL

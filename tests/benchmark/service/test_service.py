@@ -2,12 +2,17 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from msgspec import UNSET
+from msgspec.structs import replace
 
+from benchmark.scoring.entry import plain, read
+from benchmark.scoring.figures import Bin, Distribution, Quantiles, Spread
 from benchmark.service import privacy
 from benchmark.service.app import create_app
 from benchmark.service.privacy import SMALLEST_GROUP
@@ -117,7 +122,7 @@ def test_a_suspicion_is_told_without_a_figure(lite):
 
 
 def test_several_protocols_on_the_same_labels(lite):
-    other = make_protocol(LABELS, "lab/others@1")._replace(task="cross", training_data="any")
+    other = replace(make_protocol(LABELS, "lab/others@1"), task="cross", training_data="any")
     token = new_token(lite)
     app = create_app(settings(lite)._replace(protocols=(PROTOCOL, other)))
     with TestClient(app) as client:
@@ -176,26 +181,30 @@ def test_no_label_leaves(lite):
 
 
 def test_an_error_that_is_one_frames_does_not_leave():
-    values = list(range(101))
-    entry = {
-        "protocol": PROTOCOL._asdict() | {"frames": 2000},
-        "scores": {"mae": 1.23456},
-        "quantiles": {"mae": values},
-        "distribution": {"mae": {"median": 2.34567, "p95": 3.0, "within_5": 0.98765}},
-        "by": {"yaw": [{"frames": 49, "mae": 1.0}, {"frames": 50, "mae": 2.0}]},
-    }
+    percents, spread = tuple(map(float, range(101))), Spread(2.34567, 3.0, 0.98765, 0.99, 1.0)
+    kept = read(next((Path(__file__).resolve().parents[3] / "results/demo/scoreboard").glob("*.json")).read_bytes())
+    entry = replace(
+        kept,
+        protocol=replace(PROTOCOL, frames=2000),
+        scores=replace(kept.scores, mae=1.23456),
+        quantiles=Quantiles(percents, percents),
+        distribution=Distribution(spread, spread),
+        by=replace(kept.by, yaw=(Bin(0, 15, 49, 1.0, 1.0), Bin(15, 30, 50, 2.0, 2.0))),
+    )
     found = privacy.shown(entry)
     # 50 of 2000 frames are 2.5 %: beyond that the quantiles stay as they are there.
-    assert found["quantiles"]["mae"] == [3, 3, 3, *range(3, 98), 97, 97, 97]
-    assert found["scores"]["mae"] == 1.23 and found["by"]["yaw"] == [{"frames": 50, "mae": 2.0}]
-    assert found["distribution"]["mae"] == {"median": 2.35, "p95": 3.0, "within_5": 0.988}
-    assert found["protocol"]["label_mean"] == PROTOCOL.label_mean and entry["quantiles"]["mae"] == values
+    clipped = (3.0, 3.0, 3.0, *percents[3:98], 97.0, 97.0, 97.0)
+    assert found.quantiles == Quantiles(clipped, clipped) and found.scores.mae == 1.23
+    assert found.by.yaw == (Bin(15, 30, 50, 2.0, 2.0),)
+    assert all(part.frames >= 50 for part in (*found.by.pitch, *found.by.yaw_pitch, *found.by.subject))
+    assert found.distribution.mae == Spread(2.35, 3.0, 0.988, 0.99, 1.0)
+    assert found.protocol.label_mean == PROTOCOL.label_mean and entry.quantiles.mae == percents
 
-    entry["protocol"]["frames"] = 400
-    found = privacy.shown(entry)
-    assert found["quantiles"]["mae"][:14] == [13] * 14 and "p95" not in found["distribution"]["mae"]
-    entry["protocol"]["frames"] = 99
-    assert not {"quantiles", "distribution"} & set(privacy.shown(entry))
+    found = privacy.shown(replace(entry, protocol=replace(PROTOCOL, frames=400)))
+    assert found.quantiles.mae[:14] == (13.0,) * 14 and found.distribution.geodesic.p95 is UNSET
+    assert "p95" not in plain(found)["distribution"]["mae"]
+    found = privacy.shown(replace(entry, protocol=replace(PROTOCOL, frames=99)))
+    assert not {"quantiles", "distribution"} & set(plain(found))
 
 
 def test_hostile_texts_stay_texts(lite):

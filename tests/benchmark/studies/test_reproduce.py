@@ -118,7 +118,7 @@ def test_what_cannot_be_reproduced(tmp_path):
     arguments = ARGUMENTS | {"preset": "paper"}
     with pytest.raises(HeadposeError, match="--preset paper needs --data"):
         reproduce.reproduce("pda", None, [0], None, tmp_path, None, **arguments)
-    with pytest.raises(TrainingError, match="--selection best: expected one of last, source-val, consistency, dev"):
+    with pytest.raises(TrainingError, match="`selection` best: expected one of last, source-val, consistency, dev"):
         reproduce.reproduce("pda", ["padaco"], [0], None, tmp_path, None, **ARGUMENTS, selection="best")
     with pytest.raises(HeadposeError, match="unknown method 'padako'"):
         reproduce.reproduce("pda", ["padako"], [0], None, tmp_path, None, **ARGUMENTS)

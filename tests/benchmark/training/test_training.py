@@ -261,7 +261,7 @@ def test_rules_of_selection_agree_with_the_records(job):
         assert geodesic(submission.rotations, to_matrix(epochs.angles[chosen])).max() < 1e-3
     official = read_submission(predictions)
     assert geodesic(official.rotations, to_matrix(epochs.angles[-1])).max() < 1e-3
-    with pytest.raises(TrainingError, match="--selection oracle sees the target's labels, training does not"):
+    with pytest.raises(TrainingError, match="`selection` oracle sees the target's labels, training does not"):
         train.run(job._replace(options=CPU._replace(selection="oracle")))
     truth = read_labels(open_dataset(job.data / "biwi+"))[1]
     errors = [np.abs(epochs.angles[i] - from_matrix(truth)).mean() for i in range(3)]

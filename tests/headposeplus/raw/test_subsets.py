@@ -4,6 +4,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import UNSET
+from msgspec.structs import asdict
 
 from benchmark.board import entries as scoreboard
 from benchmark.scoring import metrics, submission
@@ -159,26 +161,27 @@ def keep(path, rows):
 def test_a_subset_is_scored_from_all_predictions_or_from_its_own(predicted, few, built, tiny):
     path, ids, truth = predicted
     listed = tiny / "data_manifest.csv"
-    whole = scoring.score(path, built[0])
-    entry = scoring.score(path, built[0], subset=str(few), manifest_file=listed)
+    whole = scoring.score(path, built[0]).entry
+    entry = scoring.score(path, built[0], subset=str(few), manifest_file=listed).entry
     mine = [3, 11, 17, 30, 40]
     by_hand = metrics.scores(submission.read_submission(path).rotations[mine], truth[mine])
-    assert entry["scores"] == pytest.approx(by_hand, abs=1e-4) and entry["scores"] != whole["scores"]
-    protocol = entry["protocol"]
-    assert protocol["id"] == f"{whole['protocol']['id']}:file:five of them@{sha(ids[mine])[:8]}"
-    assert (protocol["frames"], protocol["frames_sha256"]) == (5, sha(ids[mine]))
-    assert "only the frames of file:five of them" in protocol["title"]
-    assert protocol["label_mean"] == pytest.approx(rot.from_matrix(truth[mine]).mean(axis=0), abs=1e-3)
-    assert entry["subset"]["name"] == "file:five of them" and "subset" not in whole
+    assert asdict(entry.scores) == pytest.approx(asdict(by_hand), abs=1e-4) and entry.scores != whole.scores
+    protocol = entry.protocol
+    assert protocol.id == f"{whole.protocol.id}:file:five of them@{sha(ids[mine])[:8]}"
+    assert (protocol.frames, protocol.frames_sha256) == (5, sha(ids[mine]))
+    assert "only the frames of file:five of them" in protocol.title
+    assert protocol.label_mean == pytest.approx(rot.from_matrix(truth[mine]).mean(axis=0), abs=1e-3)
+    assert entry.subset.name == "file:five of them" and whole.subset is UNSET
     keep(path, [40, 11, 3, 30, 17])
-    assert scoring.score(path, built[0], subset=str(few), manifest_file=listed)["scores"] == entry["scores"]
+    assert scoring.score(path, built[0], subset=str(few), manifest_file=listed).entry.scores == entry.scores
 
 
 def test_a_named_subset_of_the_miniature(predicted, built, tiny):
     path, ids, _ = predicted
-    entry = scoring.score(path, built[0], subset="biwi/leave-F03-out/test", manifest_file=tiny / "data_manifest.csv")
+    listed = tiny / "data_manifest.csv"
+    entry = scoring.score(path, built[0], subset="biwi/leave-F03-out/test", manifest_file=listed).entry
     mine = [name for name in ids.tolist() if name[5:7] in ("03", "15")]
-    assert entry["protocol"]["frames"] == 24 and entry["protocol"]["frames_sha256"] == sha(mine)
+    assert entry.protocol.frames == 24 and entry.protocol.frames_sha256 == sha(mine)
     with pytest.raises(DatasetError, match="1,384 frames are not in the dataset, the first biwi/03/"):
         scoring.score(path, built[0], subset="biwi/leave-F03-out/test")
 
@@ -207,14 +210,14 @@ def test_predictions_of_anything_else_are_refused(predicted, few, built, tiny, r
 
 def test_a_subset_has_its_own_table_on_the_page(predicted, few, built, tiny, tmp_path):
     listed = tiny / "data_manifest.csv"
-    whole = scoring.score(predicted[0], built[0])
-    part = scoring.score(predicted[0], built[0], subset=str(few), manifest_file=listed)
-    other = scoring.score(predicted[0], built[0], subset="biwi/female", manifest_file=listed)
+    whole = scoring.score(predicted[0], built[0]).entry
+    part = scoring.score(predicted[0], built[0], subset=str(few), manifest_file=listed).entry
+    other = scoring.score(predicted[0], built[0], subset="biwi/female", manifest_file=listed).entry
     board = tmp_path / "board"
     assert len({scoreboard.add(board, entry) for entry in (whole, part, other)}) == 3
     page = scoreboard.build(board).read_text()
     for entry in (whole, part, other):
-        section = page.split(f"## {entry['protocol']['id']}\n")[1].split("\n## ")[0]
-        assert f"{entry['protocol']['frames']} test frames" in section and section.count("| mine") == 1
-        assert f"{entry['scores']['mae']:.2f}" in section
+        section = page.split(f"## {entry.protocol.id}\n")[1].split("\n## ")[0]
+        assert f"{entry.protocol.frames} test frames" in section and section.count("| mine") == 1
+        assert f"{entry.scores.mae:.2f}" in section
     assert "only the frames of biwi/female" in page
