@@ -10,6 +10,7 @@ import click
 from benchmark.cli.common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEED, SUBSET, SYNHEAD
 
 SCALE = click.Choice(["tiny", "small", "study", "full"])
+_CAMERA = click.Choice(["rgb", "depth"])
 
 
 @click.command()
@@ -44,9 +45,15 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
 @JOBS
 @click.pass_context
 def verify(
-    ctx: click.Context, data: Path | None, biwi: Path | None, synhead: Path | None, manifest: Path | None, deep: bool,
-    json_file: Path | None, jobs: int | None,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    data: Path | None,
+    biwi: Path | None,
+    synhead: Path | None,
+    manifest: Path | None,
+    deep: bool,
+    json_file: Path | None,
+    jobs: int | None,
+) -> None:
     """Compare raw copies with the manifest, or DATA, a folder of built datasets, with what its build wrote down.
 
     The exit status is 0 where all is as it should be, and 3 where something is missing, damaged or different.
@@ -197,12 +204,9 @@ def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
 @click.argument("target", type=FILE)
 @click.option("--from", "from_convention", required=True, help="Convention read: pyr, biwi, ypr, or such as xyz+++.")
 @click.option("--to", "to_convention", required=True, help="Convention written.")
-@click.option("--from-camera", type=click.Choice(["rgb", "depth"]), default="rgb", show_default=True,
-              help="Camera whose poses are read.")  # fmt: skip
-@click.option("--to-camera", type=click.Choice(["rgb", "depth"]), default="rgb", show_default=True,
-              help="Camera whose poses are written.")  # fmt: skip
-@click.option("--biwi", "biwi_folder", type=FOLDER,
-              help="Raw Biwi, for its calibrations.  [default: the known ones of its sequences]")  # fmt: skip
+@click.option("--from-camera", type=_CAMERA, default="rgb", show_default=True, help="Camera whose poses are read.")
+@click.option("--to-camera", type=_CAMERA, default="rgb", show_default=True, help="Camera whose poses are written.")
+@click.option("--biwi", "biwi_folder", type=FOLDER, help="Raw Biwi.  [default: its sequences' known calibrations]")
 @MANIFEST
 def convert(source: Path, target: Path, manifest: Path | None, **options: Any) -> None:
     """Turn the poses of the table SOURCE from one convention and camera into another, and write the CSV TARGET.

@@ -297,9 +297,9 @@ def _check_seeds(paths: list[Path], checked: list[Checked], hashes: list[str]) -
     first = checked[0].about
     for path, other in zip(paths[1:], checked[1:], strict=True):
         for field in _SAME:
-            mine, theirs = getattr(other.about, field), getattr(first, field)
+            theirs, mine = getattr(other.about, field), getattr(first, field)
             if mine != theirs:
-                what = f"{field} is {mine!r}, in {about_path(paths[0])} {theirs!r}"
+                what = f"{field} is {theirs!r}, in {about_path(paths[0])} {mine!r}"
                 mend = "several files are the seeds of one method: score others one by one"
                 raise SubmissionError(Fault(what, mend, about_path(path)))
     if len(set(hashes)) < len(hashes):

@@ -23,7 +23,7 @@ from headposeplus.poses.columns import ANGLE_COLUMNS, FORMS, MATRIX_COLUMNS, QUA
 
 Cells = Sequence[object] | np.ndarray
 HEADER = "write the header id,pitch,yaw,roll (or r11 to r33, or qx, qy, qz, qw instead of the angles)"
-_POSE_COLUMNS = {name for form in FORMS for name in form}
+_READ = {"id", "subject", *(name for form in FORMS for name in form)}  # the columns that poses stand in
 _ZIP_ENTRIES, _ZIP_DIRECTORY = 32, 16 << 10  # of an npz file: arrays, and bytes of their directory
 _BLOCK = 1 << 20  # bytes of a packed file that are unpacked at a time
 _BATCH = 16_384  # rows of a Parquet file that are unpacked at a time
@@ -164,14 +164,14 @@ def _read_csv(data: bytes, limits: Limits) -> Columns:
     header, *body = rows
     if len(body) > limits.rows:
         raise _FaultyError(f"{len(body):,} rows", f"{_ROW_A_FRAME}, {limits.rows:,} at most")
-    _check_names(names)
+    _check_names([name for name in names if name in _READ])
     faults = []
     wrong = [row for row in body if len(row.cells) != len(names)]
     if wrong:
         what = f"{len(wrong[0].cells)} cells, where the header has {len(names)}"
         faults.append(fault_in(np.array([row.line for row in wrong]), what, "give every row a cell a column"))
         body = [row for row in body if len(row.cells) == len(names)]
-    # Of columns without a name, the last counts: nothing reads them.
+    # Of others with one name, the last counts: nothing reads them.
     columns: dict[str, Cells] = {name: [row.cells[place] for row in body] for place, name in enumerate(names)}
     text = CsvText(names, lines[header.line - 1], [lines[row.line - 1] for row in body], delimiter)
     decimal = "," if delimiter != "," else "."
@@ -251,8 +251,7 @@ def _parquet_names(schema: Any, limits: Limits) -> dict[str, bool]:
 
     if len(schema) > limits.columns:
         raise _FaultyError(f"{len(schema):,} columns", f"keep the id and the pose, {limits.columns} columns at most")
-    wanted = {"id", "subject", *_POSE_COLUMNS}
-    fields = [field for field in schema if field.name.strip().lower() in wanted]
+    fields = [field for field in schema if field.name.strip().lower() in _READ]
     _check_names([field.name.strip().lower() for field in fields])
     texts = {}
     for field in fields:
@@ -328,7 +327,7 @@ def _check_directory(data: bytes) -> None:
 
 def _read_arrays(data: bytes, limits: Limits) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file that poses may stand in."""
-    wanted = {"id", "images", "subject", "rotation", "quaternion", *_PUBLISHED, *_POSE_COLUMNS}
+    wanted = {"images", "rotation", "quaternion", *_PUBLISHED, *_READ}
     _check_directory(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

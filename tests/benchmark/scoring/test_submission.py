@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmark.scoring import check, labels, protocols, submission
 from benchmark.scoring import score as scoring
+from benchmark.scoring.submission import tomllib
 from headposeplus import rotations as rot
 from headposeplus.faults import listed, shown
 from headposeplus.poses import tables
@@ -97,6 +98,7 @@ def forms(truth):
     yield "capitals", plain.replace("id,pitch,yaw,roll", "ID, Pitch ,YAW,Roll").encode()
     yield "blank lines", ("\n\n" + plain.replace("\n", "\n\n", 9)).encode()
     yield "another column", frame.assign(note="=cmd()").to_csv(index=False).encode()
+    yield "other columns of one name", frame.assign(a=1, b=2).to_csv(index=False).encode().replace(b",a,b\n", b",n,N\n")
     yield "Latin-1", frame.assign(note="Jürgen").to_csv(index=False).encode("latin-1")
     yield (
         "columns and rows in another order",
@@ -130,6 +132,14 @@ def test_another_convention_is_read_as_the_toml_says(truth, reference):
     found = scoring.assess(csv(truth.ids, values), toml(convention="ypr"), reference.protocol, truth, resamples=0)
     plain = scoring.assess(csv(truth.ids, angles_of(truth)), toml(), reference.protocol, truth, resamples=0)
     assert asdict(found.entry.scores) == pytest.approx(asdict(plain.entry.scores), abs=2e-4) and not found.suspicions
+
+
+def test_a_description_is_written_as_it_is_read():
+    fields = ABOUT | {"link": "", "constant_output": False, "run": {"method": "mine", "kept": 0.5}}
+    about, faults = submission.read_about(tomli_w.dumps(fields).encode())
+    assert about == submission.About(**fields) and faults == [] and about.notes is None
+    assert tomllib.loads(about.to_toml()) == fields
+    assert submission.read_about(about.to_toml().encode()) == (about, [])
 
 
 # Faults: all at once, each with its rows and a way to mend it

@@ -199,7 +199,7 @@ def test_cells_are_those_of_the_csv_reader():
 
 
 def test_all_else_in_a_csv_stays_byte_for_byte(tmp_path):
-    lines = ["note;Pitch ;yaw; roll;n", '"a; ""b""";1,0;2,5;3;"007"', " x ;1;0;0;1,50", '"";0;0;0;']
+    lines = ["note;Pitch ;yaw; roll;Note", '"a; ""b""";1,0;2,5;3;"007"', " x ;1;0;0;1,50", '"";0;0;0;']
     source, target = tmp_path / "a.csv", tmp_path / "b.csv"
     source.write_bytes("\r\n".join([*lines, "", ""]).encode("utf-16"))
     convert.convert_file(source, target, "pyr", "xyz+--", "rgb", "rgb")

@@ -40,7 +40,12 @@ def test_rendering_order_is_the_hidden_one(built):
     assert len(report.candidates) == 48 and report.candidates[0].order == report.order
     errors = [candidate.error for candidate in report.candidates]
     assert errors == sorted(errors) and report.margin > render_order.MIN_MARGIN
-    assert render_order.from_json(json.loads(json.dumps(render_order.to_json(report)))) == report
+    content = json.loads(json.dumps(render_order.to_json(report)))
+    assert list(content) == ["order", "candidates", "margin", "pairs", "biwi"]
+    assert list(content["candidates"][0]) == ["order", "error", "behind"] and content["order"] == str(report.order)
+    assert render_order.from_json(content) == report
+    with pytest.raises(OrderError, match=r"no report of a rendering order: .*margin"):
+        render_order.from_json(content | {"margin": "large"})
 
 
 @pytest.mark.slow
