@@ -21,7 +21,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-WITH_COMMANDS = [page for page in PAGES if page != "docs/findings.md"]
+WITH_COMMANDS = [page for page in PAGES if page not in ("docs/findings.md", "docs/architecture.md")]
 WALKED = [f"docs/{name}" for name in walk.PAGES]
 
 

@@ -1,11 +1,13 @@
 """The service's database: limits, claims, backups, versions."""
 
 import concurrent.futures
+import json
 import re
 import sqlite3
 import threading
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -159,13 +161,16 @@ def test_tables_of_another_version_are_refused(database):
 
 def test_a_verdict_keeps_its_bytes():
     """The JSON that databases hold already."""
-    text = (
-        '{"entry": {"name": "\\u00e9", "mae": 1.0, "seed": 123456789012345678901}, '
-        '"faults": [{"where": "p.csv", "what": "x", "mend": "y"}], "suspicions": []}'
-    )
-    verdict = read_verdict(text)
-    assert verdict.entry["seed"] == 123456789012345678901 and verdict.faults == (ToldFault("p.csv", "x", "y"),)
-    assert write_verdict(verdict) == text
+    kept = next((Path(__file__).resolve().parents[3] / "results/demo/scoreboard").glob("*.json"))
+    faults = [{"where": "p.csv", "what": "x", "mend": "y"}]
+    entry = json.loads(kept.read_text(encoding="utf-8")) | {"name": "\u00e9"}
+    for verdict in (
+        {"entry": entry, "faults": [], "suspicions": []},
+        {"entry": None, "faults": faults, "suspicions": []},
+    ):
+        text = json.dumps(verdict)
+        assert write_verdict(read_verdict(text)) == text
+    assert read_verdict(text).faults == (ToldFault("p.csv", "x", "y"),)
 
 
 def test_a_database_is_named_by_its_url():
