@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -75,13 +76,18 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except HeadposeError as error:
             rank = os.environ.get("RANK", "0")  # of several processes; it may be the only one that has the error
-            raise click.ClickException(f"process {rank}: " * (rank != "0") + " ".join(str(error).split())) from error
+            raise click.ClickException(f"process {rank}: " * (rank != "0") + _typed(error)) from error
         except MemoryError as error:
             raise click.ClickException("out of memory; lower --jobs or --batch") from error
         except OSError as error:
             if isinstance(error, BrokenPipeError) or error.filename is None:
                 raise
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+
+
+def _typed(error: HeadposeError) -> str:
+    """Return an error's text as one line; a parameter between backticks becomes the flag that a user types."""
+    return re.sub("`([a-z_]+)`", lambda match: "--" + match[1].replace("_", "-"), " ".join(str(error).split()))
 
 
 def typed_command() -> str:

@@ -41,4 +41,4 @@ def demo(out: Path, seed: int) -> None:
     """
     from benchmark.studies.demo import run_demo
 
-    run_demo(out, seed)
+    run_demo(out, seed, click.echo)

@@ -44,17 +44,6 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what :func:`benchmark.training.job.job_from_options` takes, from the options of the command line."""
-    from baselines.method import Settings
-    from benchmark.training.job import Options
-
-    half = {"auto": None, "float32": False, "bfloat16": True}[given.pop("precision")]
-    settings = Settings(**{name: given.pop(name) for name in Settings._fields})
-    options = Options(half=half, **{name: given.pop(name) for name in Options._fields if name != "half"})
-    return {**given, "settings": settings, "options": options}
-
-
 @click.command()
 @click.option("--method", required=True, help="A name that hpp methods lists, or package.module:Class of your own.")
 @TASK
@@ -63,7 +52,9 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 @_training
 @SEED
 @SEEDS
-def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
+def benchmark(
+    method: str, task: str, data: Path, out: Path, preset: str, seed: int, seeds: tuple[int, ...], **options: Any
+) -> None:
     """Train a method and predict Biwi+, whose labels are not read.
 
     A finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
@@ -74,19 +65,19 @@ def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
       hpp benchmark --method padaco --task pda --data DATA --out RUNS
       hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
     """
-    from benchmark.training.job import find_device, job_from_options
+    from benchmark.training.job import find_device, make_job
     from benchmark.training.ranks import connected, from_environment
     from benchmark.training.run import run
 
     if seeds and seed:
         raise click.UsageError("give --seed or --seeds, not both")
-    options, ranks = _options(given), from_environment()
+    ranks, command = from_environment(), typed_command()
     # Connected once for all seeds: the store of torchrun would give the next one the addresses of the last.
-    with connected(ranks, find_device(options["options"].device, ranks)):
+    with connected(ranks, find_device(options["device"], ranks)):
         for number in seeds or (seed,):
-            predictions = run(job_from_options(command=typed_command(), seed=number, **options))
+            predictions = run(make_job(method, task, data, out, preset, number, options, command))
             if ranks.first:
-                click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {options['data']}")
+                click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {data}")
 
 
 @click.command()
@@ -128,7 +119,7 @@ def methods() -> None:
 @_training
 @JOBS
 @SEEDS
-def reproduce(**given: Any) -> None:
+def reproduce(names: str | None, seeds: tuple[int, ...], **options: Any) -> None:
     """Train all methods of a task with several seeds (0, 1 and 2), score them, and write the table and its pictures.
 
     Each figure is a mean over the seeds with its standard deviation (n - 1), beside the paper's where the data are the
@@ -141,6 +132,5 @@ def reproduce(**given: Any) -> None:
     """
     from benchmark.studies.reproduce import reproduce as library
 
-    names, seeds = given.pop("names"), given.pop("seeds")
-    page = library(methods=names.split(",") if names else None, seeds=list(seeds or (0, 1, 2)), **given)
+    page = library(methods=names.split(",") if names else None, seeds=list(seeds or (0, 1, 2)), **options)
     click.echo(f"\n{page.read_text(encoding='utf-8')}\nresults {page.parent}")

@@ -18,11 +18,13 @@ from benchmark.board import entries as scoreboard
 from benchmark.board import site
 from benchmark.board.markdown import published_table, table
 from benchmark.studies import findings
+from benchmark.studies.demo import TIMES, read_times
+from benchmark.studies.records import read_record
 from benchmark.upkeep import bench_build as bench
 from benchmark.upkeep import bench_loader, bench_score, bench_train
 from benchmark.upkeep.walk import photograph
 from headposeplus.errors import HeadposeError
-from headposeplus.files import read_json, write_text
+from headposeplus.files import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "results" / "demo"
@@ -49,30 +51,38 @@ def demo_results() -> str:
 
 def demo_times() -> str:
     """Return how long the parts of the kept demo took."""
-    times = read_json(DEMO / "times.json", "the times of a demo")
-    rows = [{"part": part, "seconds": f"{seconds:.0f}"} for part, seconds in times["seconds"].items()]
-    rows.append({"part": f"all, on {times['cores']} CPU cores", "seconds": f"{sum(times['seconds'].values()):.0f}"})
+    times = read_times(DEMO / TIMES)
+    rows = [{"part": part, "seconds": f"{seconds:.0f}"} for part, seconds in times.seconds.items()]
+    rows.append({"part": f"all, on {times.cores} CPU cores", "seconds": f"{sum(times.seconds.values()):.0f}"})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def bench_build() -> str:
     """Return the figures of the kept benchmark of the build."""
-    return bench.describe_build(read_json(BENCH / "build.json", "the figures of hpp bench build"), "github")
+    return bench.describe_build(
+        read_record(BENCH / "build.json", bench.BuildFigures, "the figures of hpp bench build"), "github"
+    )
 
 
 def bench_loaders() -> str:
     """Return the figures of the kept benchmark of the loaders."""
-    return bench_loader.describe_loader(read_json(BENCH / "loader.json", "the figures of hpp bench loader"), "github")
+    return bench_loader.describe_loader(
+        read_record(BENCH / "loader.json", bench_loader.LoaderFigures, "the figures of hpp bench loader"), "github"
+    )
 
 
 def bench_training() -> str:
     """Return the figures of the kept benchmark of training."""
-    return bench_train.describe_train(read_json(BENCH / "train.json", "the figures of hpp bench train"), "github")
+    return bench_train.describe_train(
+        read_record(BENCH / "train.json", bench_train.TrainFigures, "the figures of hpp bench train"), "github"
+    )
 
 
 def bench_scoring() -> str:
     """Return the figures of the kept benchmark of scoring."""
-    return bench_score.describe_score(read_json(BENCH / "score.json", "the figures of hpp bench score"))
+    return bench_score.describe_score(
+        read_record(BENCH / "score.json", bench_score.ScoreFigures, "the figures of hpp bench score")
+    )
 
 
 def methods() -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from baselines.adversarial import DANN
-from baselines.method import Settings
+from baselines.method import MethodSettings
 from baselines.methods import METHODS
 from benchmark.loaders import compose
 from benchmark.scoring import score as scoring
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def job(built, tmp_path):
     folder, _ = built
-    return Job(METHODS["padaco"], "pda", FAST, folder, tmp_path, 0, "none", Settings(), CPU, "hpp ...")
+    return Job(METHODS["padaco"], "pda", FAST, folder, tmp_path, 0, "none", MethodSettings(), CPU, "hpp ...")
 
 
 def records(folder):
@@ -245,10 +245,10 @@ def test_without_backgrounds_it_says_so(job, tmp_path, capsys):
 
 def test_settings_have_folders_of_their_own(job):
     train.run(job)
-    one = train.run(job._replace(settings=Settings(neighbours=1)))
+    one = train.run(job._replace(settings=MethodSettings(neighbours=1)))
     assert one.parent.name == "padaco-neighbours1"
     assert one.read_bytes() != (one.parents[1] / "padaco" / PREDICTIONS).read_bytes()
-    assert variant("my.module:Mine", Settings(highest_lambda=0.5)) == "my.module-Mine-highest_lambda0.5"
+    assert variant("my.module:Mine", MethodSettings(highest_lambda=0.5)) == "my.module-Mine-highest_lambda0.5"
 
 
 def test_rules_of_selection_agree_with_the_records(job):

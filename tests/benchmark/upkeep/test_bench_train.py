@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines.method import Batch, Method, Settings
+from baselines.method import DomainBatch, Method, MethodSettings
 from baselines.networks import IMAGE_MEAN, IMAGE_STD, make_network
 from benchmark.loaders import compose
 from benchmark.loaders.open import STORES
@@ -129,14 +129,14 @@ def test_rate_and_share_without_a_step_are_of_the_same_time(monkeypatch):
     def fed():
         while True:
             now[0] += 3
-            yield Batch(torch.zeros(5, 3, 8, 8), torch.zeros(5, 3), torch.zeros(2, 3, 8, 8))
+            yield DomainBatch(torch.zeros(5, 3, 8, 8), torch.zeros(5, 3), torch.zeros(2, 3, 8, 8))
 
     class Slow(Method):
         def loss(self, network, batch, lam):
             now[0] += 1
             return network(batch.images).angles.sum(), {}
 
-    step = Step(make_network("slim"), Slow(Settings()))
+    step = Step(make_network("slim"), Slow(MethodSettings()))
     optimizer = make_optimizer(step, "sgd", 0.0, 0.0)
     rate, share = bench_train.measure(fed(), step, optimizer, 0.0, 40)
     assert rate == pytest.approx(7 / 4) and share == pytest.approx(3 / 4)
