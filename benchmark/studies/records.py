@@ -14,14 +14,15 @@ from headposeplus.files import write_json
 Record = TypeVar("Record", bound=msgspec.Struct)
 
 
-class PoseErrors(msgspec.Struct, frozen=True):
-    """Errors on the target, in degrees: the mean over the angles, each angle's, and the geodesic one."""
+class PoseErrors(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Errors on the target, in degrees: the mean over the angles, each angle's, the geodesic one and the vectors'."""
 
     mae: float
     pitch: float
     yaw: float
     roll: float
     geodesic: float
+    maev: float | None = None  # older records have none
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,8 +55,9 @@ def read_log(path: Path) -> StageLog:
     """Return the records of a log; raises TrainingError if it is none."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        steps = [_step_of(line) for line in lines if "step" in line]
-        epochs = [_epoch_of(line) for line in lines if "epoch_end" in line]
+        ends = [line.pop("epoch_end", False) for line in lines]
+        steps = [_step_of(line) for line, ended in zip(lines, ends, strict=True) if not ended]
+        epochs = [EpochRecord(line.pop("stage"), line.pop("epoch"), line) for line in itertools.compress(lines, ends)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"expected the log of a run ({type(error).__name__}: {error})"
         raise TrainingError(Fault(what, "delete its folder and train again", path)) from error
@@ -65,11 +67,6 @@ def read_log(path: Path) -> StageLog:
 def _step_of(line: dict[str, Any]) -> StepRecord:
     stage, epoch, step, rate, lam = (line.pop(name) for name in ("stage", "epoch", "step", "rate", "lambda"))
     return StepRecord(stage, epoch, step, rate, lam, line)
-
-
-def _epoch_of(line: dict[str, Any]) -> EpochRecord:
-    stage, epoch, _ = (line.pop(name) for name in ("stage", "epoch", "epoch_end"))
-    return EpochRecord(stage, epoch, line)
 
 
 class LogWriter:
