@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 DATA = click.option("--data", type=FOLDER, required=True, help="Folder of the built datasets.")
 JSON = click.option("--json", "json_file", type=FILE, help="Write the figures here.")
-SECONDS = click.option("--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
-                       help="Time of each measurement.")  # fmt: skip
+SECONDS = click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Time of each measurement.",
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
@@ -79,17 +84,27 @@ def loader(
 
 @bench.command()
 @DATA
-@click.option("--task", type=click.Choice(["da", "pda"]), default="pda", show_default=True,
-              help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.")  # fmt: skip
+@click.option(
+    "--task",
+    type=click.Choice(["da", "pda"]),
+    default="pda",
+    show_default=True,
+    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.",
+)
 @click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial.")
 @click.option("--batch", type=click.IntRange(2), help="Images per domain and step.  [default: the preset's]")
 @SECONDS
 @DEVICE
-@click.option("--store", type=click.Choice(["auto", "device", "host", "stream"]), default="auto", show_default=True,
-              help="Where the crops are kept: decoded on the device or in memory, or encoded on disk.")  # fmt: skip
+@click.option(
+    "--store",
+    type=click.Choice(["auto", "device", "host", "stream"]),
+    default="auto",
+    show_default=True,
+    help="Where the crops are kept: decoded on the device or in memory, or encoded on disk.",
+)
 @JSON
 @SEED
-def train(json_file: Path | None, **given: Any) -> None:
+def train(json_file: Path | None, **options: Any) -> None:
     """Measure both stages of training beside the same steps on one batch that is on the device already.
 
     The seconds that the sampling weights take at the size of the real datasets are measured, too.
@@ -101,7 +116,7 @@ def train(json_file: Path | None, **given: Any) -> None:
     """
     from benchmark.upkeep import bench_train as library
 
-    figures = library.bench_train(**given)
+    figures = library.bench_train(**options)
     click.echo(library.describe_train(figures))
     _keep(figures, json_file)
 

@@ -10,32 +10,66 @@ import click
 
 from benchmark.cli.common import FOLDER, JOBS, SEED, SEEDS, typed_command
 
-TASK = click.option("--task", type=click.Choice(["da", "pda"]), default="pda", show_default=True,
-                    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.")  # fmt: skip
+TASK = click.option(
+    "--task",
+    type=click.Choice(["da", "pda"]),
+    default="pda",
+    show_default=True,
+    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.",
+)
 _TRAINING = (
     click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial (seconds)."),
     click.option("--weights", help="imagenet, none, or a file of ResNet18 weights.  [default: the preset's]"),
-    click.option("--batch", type=click.IntRange(2),
-                 help="Images per domain and step, over all processes.  [default: the preset's]"),
+    click.option(
+        "--batch",
+        type=click.IntRange(2),
+        help="Images per domain and step, over all processes.  [default: the preset's]",
+    ),
     click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO."),
-    click.option("--threshold", type=click.FloatRange(0, 1e6, min_open=True), default=3.5, show_default=True,
-                 help="t of PADA-like, in degrees squared."),
-    click.option("--lambda", "highest_lambda", type=click.FloatRange(0, 1e3),
-                 help="The highest lambda.  [default: the method's, or the preset's]"),
-    click.option("--selection", default="last", show_default=True,
-                 help="The epoch that is submitted: last (official), source-val, consistency or dev."),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1e6, min_open=True),
+        default=3.5,
+        show_default=True,
+        help="t of PADA-like, in degrees squared.",
+    ),
+    click.option(
+        "--lambda",
+        "highest_lambda",
+        type=click.FloatRange(0, 1e3),
+        help="The highest lambda.  [default: the method's, or the preset's]",
+    ),
+    click.option(
+        "--selection",
+        default="last",
+        show_default=True,
+        help="The epoch that is submitted: last (official), source-val, consistency or dev.",
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--store", type=click.Choice(["auto", "device", "host", "stream"]), default="auto", show_default=True,
-                 help="Where the crops are kept: decoded on the device, decoded in memory, or encoded on the disk."),
-    click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
-                 help="Of the network's arithmetic; auto: bfloat16 on a GPU."),
+    click.option(
+        "--store",
+        type=click.Choice(["auto", "device", "host", "stream"]),
+        default="auto",
+        show_default=True,
+        help="Where the crops are kept: decoded on the device, decoded in memory, or encoded on the disk.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="Of the network's arithmetic; auto: bfloat16 on a GPU.",
+    ),
     click.option("--compile", "compiled", is_flag=True, help="Compile the network with torch.compile."),
     click.option("--clip", type=click.FloatRange(0, min_open=True), help="Limit the norm of a step's gradient."),
     click.option("--deterministic", is_flag=True, help="Only deterministic algorithms, also on a GPU."),
     click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
-    click.option("--threads", type=click.IntRange(1),
-                 help="CPU threads of a run.  [default: the cores at hand, or 1 where runs go side by side]"),
-)  # fmt: skip
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        help="CPU threads of a run.  [default: the cores at hand, or 1 where runs go side by side]",
+    ),
+)
 
 
 def _training(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,8 +148,13 @@ def methods() -> None:
 )
 @click.option("--out", type=FOLDER, default=Path("reproduce"), show_default=True, help="Folder of the runs.")
 @click.option("--results", type=FOLDER, help="Folder of the table and the pictures.  [default: OUT/results]")
-@click.option("--scale", type=click.Choice(["tiny", "small", "study", "full"]), default="study", show_default=True,
-              help="Of the miniatures.")  # fmt: skip
+@click.option(
+    "--scale",
+    type=click.Choice(["tiny", "small", "study", "full"]),
+    default="study",
+    show_default=True,
+    help="Of the miniatures.",
+)
 @_training
 @JOBS
 @SEEDS

@@ -34,11 +34,24 @@ SCALE, PRESET, SWEPT = "study", "miniature", "sweeps.json"
 MAIN = {
     "da": ["source-only", "control-uniform", "dann", "padaco", "control-padaco"],
     "pda": [
-        "source-only", "control-uniform", "dann", "pada-like", "padaco", "control-padaco",
-        "padaco-updated", "padaco-updated-plainly", "rcr", "rcrw", "adabn", "coral", "dare-gram", "jumbot", "ar",
+        "source-only",
+        "control-uniform",
+        "dann",
+        "pada-like",
+        "padaco",
+        "control-padaco",
+        "padaco-updated",
+        "padaco-updated-plainly",
+        "rcr",
+        "rcrw",
+        "adabn",
+        "coral",
+        "dare-gram",
+        "jumbot",
+        "ar",
         "control-pada-like",
     ],
-}  # fmt: skip
+}
 
 
 class Sweep(NamedTuple):

@@ -72,8 +72,8 @@ def take_up(path: Path, run: str, parts: Mapping[str, Stateful]) -> Place:
         return Place()
     states = load(path, torch.device("cpu"))  # AdamW counts its steps there
     if not isinstance(states, dict) or states.get("version") != _VERSION:
-        what = "a checkpoint of another version of the toolkit"
-        raise TrainingError(Fault(what, "delete it to train this stage again", path))
+        mend = "delete it to train this stage again"
+        raise TrainingError(Fault("a checkpoint of another version of the toolkit", mend, path))
     if states["run"] != run:
         raise TrainingError(Fault("the checkpoint of another run", "choose another `out` or delete the folder", path))
     for name, part in parts.items():

@@ -59,14 +59,14 @@ def read_log(path: Path) -> StageLog:
         steps = [_step_of(line) for line, ended in zip(lines, ends, strict=True) if not ended]
         epochs = [EpochRecord(line.pop("stage"), line.pop("epoch"), line) for line in itertools.compress(lines, ends)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"expected the log of a run ({type(error).__name__}: {error})"
-        raise TrainingError(Fault(what, "delete its folder and train again", path)) from error
+        wrong = f"expected the log of a run ({type(error).__name__}: {error})"
+        raise TrainingError(Fault(wrong, "delete its folder and train again", path)) from error
     return StageLog(steps, epochs)
 
 
-def _step_of(line: dict[str, Any]) -> StepRecord:
+def _step_of(line: Any) -> StepRecord:
     stage, epoch, step, rate, lam = (line.pop(name) for name in ("stage", "epoch", "step", "rate", "lambda"))
-    return StepRecord(stage, epoch, step, rate, lam, line)
+    return StepRecord(stage, epoch, step, rate, lam, losses=line)
 
 
 class LogWriter:

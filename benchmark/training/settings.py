@@ -96,8 +96,8 @@ def _check_fits_preset(dataset: Dataset, preset: Preset) -> None:
         )
     convention, camera = dataset.info.get("convention"), dataset.info.get("camera")
     if (convention, camera) != ("pyr", "rgb"):
-        what = f"labels in convention {convention}, {camera} camera; expected pyr, rgb: build again"
-        raise DatasetError(Fault(what, file=dataset.folder))
+        labels = f"labels in convention {convention}, {camera} camera; expected pyr, rgb"
+        raise DatasetError(Fault(labels, "build again", dataset.folder))
 
 
 def check_sizes(data: Path, source: Dataset, target: Dataset) -> None:
@@ -122,8 +122,8 @@ def _is_claimed(folder: Path, settings: Mapping[str, object]) -> bool:
         raise TrainingError(Fault("expected the settings of a run", "choose another `out` or delete the folder", note))
     differing = [key for key in settings if kept.get(key) != json.loads(json.dumps(settings[key]))]
     if differing:
-        what = f"holds a run with another {', '.join(differing)}"
-        raise TrainingError(Fault(what, "choose another `out` or delete the folder", folder))
+        wrong = f"holds a run with another {', '.join(differing)}"
+        raise TrainingError(Fault(wrong, "choose another `out` or delete the folder", folder))
     return True
 
 

@@ -199,8 +199,8 @@ def judge(run: LoadedRun, seen: Seen) -> dict[str, float]:
 def _check_target(run: LoadedRun, method: Method) -> None:
     count, batch = len(run.target.ids), run.job.preset.batch
     if count < 2:
-        what = f"{count} target images; {method.name} normalises by batches and needs 2"
-        raise TrainingError(Fault(what, file=run.job.data / "biwi+"))
+        wrong = f"{count} target images; {method.name} normalises by batches and needs 2"
+        raise TrainingError(Fault(wrong, file=run.job.data / "biwi+"))
     if batch > count:
         raise TrainingError(f"a batch of {batch} is larger than the target of {count} images; lower `batch`")
 

@@ -226,8 +226,8 @@ def _open(data: Path, task: str, batch: int) -> tuple[Dataset, Dataset]:
         # Before any crop is decoded, which takes minutes.
         count = sum(int(shard["rows"]) for part in parts(dataset) for shard in part.info["shards"])
         if batch > count:
-            what = f"holds {count} images, fewer than a batch of {batch}"
-            raise DatasetError(Fault(what, "lower `batch`", dataset.folder))
+            wrong = f"holds {count} images, fewer than a batch of {batch}"
+            raise DatasetError(Fault(wrong, "lower `batch`", dataset.folder))
     return source, target
 
 

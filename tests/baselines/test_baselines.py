@@ -8,6 +8,8 @@ from baselines import losses, methods, networks, weights
 from baselines.method import DomainBatch, Look, MethodSettings, Seen
 from headposeplus.errors import HeadposeError, TrainingError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture
 def labels():
