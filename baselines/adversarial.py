@@ -10,8 +10,9 @@ from torch import Tensor
 
 from baselines import weights
 from baselines.losses import domain_loss, pose_loss, reverse_gradient
-from baselines.method import Batch, Floats, Look, Method, Parts
+from baselines.method import DomainBatch, Look, Method, Parts
 from baselines.networks import PoseNetwork, make_discriminator
+from headposeplus.rotations import Floats
 
 
 class DANN(Method):
@@ -24,7 +25,7 @@ class DANN(Method):
         """Make the discriminator."""
         self.discriminator = make_discriminator(network.width)
 
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus that of the discriminator, whose gradient reaches the features reversed."""
         source, target = network(batch.images), network(batch.target)
         pose = pose_loss(source.angles, network.normalise(batch.degrees))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from baselines.losses import pose_loss
-from baselines.method import Batch, Method, Parts
+from baselines.method import DomainBatch, Method, Parts
 from baselines.networks import PoseNetwork
 
 
@@ -22,7 +22,7 @@ class CORAL(Method):
     summary = "equal feature covariances, a negative control for regression (Sun & Saenko 2016)"
     strength = 100.0  # so that the term, which the square of d makes small, is of the size of the pose loss
 
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the distance of the covariances."""
         source, target = network(batch.images), network(batch.target)
         pose = pose_loss(source.angles, network.normalise(batch.degrees))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.losses import pose_loss
-from baselines.method import Batch, Method, Parts
+from baselines.method import DomainBatch, Method, Parts
 from baselines.networks import PoseNetwork
 
 SHARE = 0.99  # of the eigenvalues' sum, which the subspace holds
@@ -54,7 +54,7 @@ class DAREGRAM(Method):
     summary = "alignment of the features' inverse Gram matrices (Nejjar et al. 2023)"
     strength = 0.05
 
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the terms of angle and of scale."""
         source, target = network(batch.images), network(batch.target)
         pose = pose_loss(source.angles, network.normalise(batch.degrees))

@@ -7,7 +7,7 @@ it never meets a target label.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from baselines.losses import pose_loss
 from baselines.networks import PoseNetwork
+from headposeplus.rotations import Floats
 
-Floats = NDArray[np.float64]
 Parts = dict[str, Tensor]
 
 
-class Settings(NamedTuple):
+class MethodSettings(NamedTuple):
     """What the formulas leave open: N of PADACO, t of the PADA-like weights in degrees squared, and the highest lambda.
 
     ``highest_lambda`` is None for the method's own, or, where it has none, the preset's.
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
     highest_lambda: float | None = None
 
 
-class Batch(NamedTuple):
+class DomainBatch(NamedTuple):
     """What a step sees: source images (n, 3, s, s), their angles (n, 3) in degrees, and target images (m, 3, s, s)."""
 
     images: Tensor
@@ -73,6 +73,7 @@ class Method(nn.Module):
     What a method learns or remembers are its modules, parameters and buffers, made in :meth:`start`: those that require
     a gradient are trained with the network, all are part of a checkpoint. A method's lambda is 0 for the first
     epochs of the second stage and then grows to its highest: that of the settings, ``strength``, or else the preset's.
+    A class that gives itself no ``name`` goes by its name in the code, in small letters.
     """
 
     name = ""
@@ -81,7 +82,12 @@ class Method(nn.Module):
     uses_target = True  # whether it sees target images
     strength: float | None = None
 
-    def __init__(self, settings: Settings) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):  # what it inherits is the name of another method
+            cls.name = cls.__name__.lower()
+
+    def __init__(self, settings: MethodSettings) -> None:
         super().__init__()
         self.settings = settings
 
@@ -95,7 +101,7 @@ class Method(nn.Module):
         """
         return None
 
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return what a step minimises, a scalar, and its parts for the log.
 
         Source and target pass the network one after the other, so each is normalised by its own batch's statistics,
@@ -111,7 +117,7 @@ class Method(nn.Module):
     def finish(self, network: PoseNetwork, target: Iterable[Tensor]) -> None:
         """Do what follows the last step; ``target`` yields all target images in batches."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, float]:
         """Return numbers worth a place in the log of each epoch."""
         return {}
 
@@ -119,7 +125,7 @@ class Method(nn.Module):
 class FirstStage(Method):
     """What the first stage minimises: the pose error of source images."""
 
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss; the batch has no target images."""
         pose = pose_loss(network(batch.images).angles, network.normalise(batch.degrees))
         return pose, {"pose_loss": pose.detach()}

@@ -1,4 +1,4 @@
-"""All methods by name, the schedules they share, and how one of a user's own is found."""
+"""All methods by name, the schedules they share, and how to find a user's own."""
 
 from __future__ import annotations
 
@@ -29,13 +29,25 @@ class SourceOnly(Method):
     uses_target = False
 
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (
-        SourceOnly, ControlUniform, DANN, PADALike, ControlPADALike, PADACO, ControlPADACO, UpdatedPADACO,
-        PlainUpdates, AdaBN, CORAL, DAREGRAM, Transport, Reweighting, RelativePose, RelativePosePADACO,
-    )
-}  # fmt: skip
+_ALL: tuple[type[Method], ...] = (
+    SourceOnly,
+    ControlUniform,
+    DANN,
+    PADALike,
+    ControlPADALike,
+    PADACO,
+    ControlPADACO,
+    UpdatedPADACO,
+    PlainUpdates,
+    AdaBN,
+    CORAL,
+    DAREGRAM,
+    Transport,
+    Reweighting,
+    RelativePose,
+    RelativePosePADACO,
+)
+METHODS = {method.name: method for method in _ALL}
 
 
 def find_method(name: str) -> type[Method]:
@@ -58,16 +70,14 @@ def find_method(name: str) -> type[Method]:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        method = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # whatever a user's module raises
-        raise HeadposeError(f"--method {name}: cannot be imported: {type(error).__name__}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise HeadposeError(f"--method {name}: expected a class derived from baselines.method.Method")
-    if "name" not in vars(found):  # what it inherits is the name of another method
-        found.name = class_name.lower()
-    if METHODS.get(found.name, found) is not found:
-        raise HeadposeError(f"--method {name}: there is a method {found.name} already; give the class another name")
-    return found
+        raise HeadposeError(f"`method` {name}: cannot be imported: {type(error).__name__}: {error}") from error
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise HeadposeError(f"`method` {name}: expected a class derived from baselines.method.Method")
+    if METHODS.get(method.name, method) is not method:
+        raise HeadposeError(f"`method` {name}: there is a method {method.name} already; give the class another name")
+    return method
 
 
 def lambda_at(progress: float, warm: float, ramp: float, highest: float) -> float:

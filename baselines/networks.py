@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from headposeplus.errors import TrainingError
+from headposeplus.faults import Fault
 
 # Of the images that the ImageNet weights were trained on; RGB in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -75,9 +76,12 @@ class _Block(nn.Module):
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
         self.path = nn.Sequential(
-            nn.Conv2d(inside, outside, 3, 2, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU(inplace=True),
-            nn.Conv2d(outside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside),
-        )  # fmt: skip
+            nn.Conv2d(inside, outside, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(outside),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outside, outside, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outside),
+        )
         self.shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, 2, bias=False), nn.BatchNorm2d(outside))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -115,13 +119,16 @@ def _load_imagenet(network: nn.Module, weights: str) -> None:
             official.get_state_dict(progress=True, check_hash=True)
         except (OSError, RuntimeError) as error:
             raise TrainingError(
-                f"{path}: the ImageNet weights of ResNet18 are not there and cannot be downloaded ({error}); "
-                "put the file there, give another one with --weights FILE, or train from scratch: --weights none"
+                Fault(
+                    f"the ImageNet weights of ResNet18 are not there and cannot be downloaded ({error})",
+                    "put the file there, give another one as `weights`, or train from scratch: `weights` none",
+                    path,
+                )
             ) from error
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch has no error of its own: a damaged or other file raises many kinds
-        raise TrainingError(f"{path}: expected the weights of torchvision's ResNet18: {error}") from error
+        raise TrainingError(Fault(f"expected the weights of torchvision's ResNet18: {error}", file=path)) from error
 
 
 def make_network(backbone: str, weights: str = "none") -> PoseNetwork:
@@ -141,7 +148,7 @@ def make_network(backbone: str, weights: str = "none") -> PoseNetwork:
     """
     if backbone == "slim":
         if weights != "none":
-            raise TrainingError("the slim network has no ImageNet weights; use --weights none")
+            raise TrainingError("the slim network has no ImageNet weights; use `weights` none")
         return PoseNetwork(*_slim())
     if backbone == "resnet18":
         return PoseNetwork(*_resnet18(weights))

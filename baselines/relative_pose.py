@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from baselines.adversarial import PADACO
 from baselines.losses import pose_loss
-from baselines.method import Batch, Look, Method, Parts
+from baselines.method import DomainBatch, Look, Method, Parts
 from baselines.networks import PoseNetwork
 from baselines.rotations import about_z, to_matrix
 
@@ -76,7 +76,7 @@ class RelativePose(Method):
         self.teacher.eval()
         return self
 
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the inconsistency, a scalar, and its parts for the log."""
         # Drawn on the CPU, so that a GPU trains on the same angles.
         degrees = ((2 * torch.rand(len(batch.target)) - 1) * self.largest_turn).to(batch.target.device)

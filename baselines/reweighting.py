@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from baselines.method import Floats, Look, Method
+from baselines.method import Look, Method
+from headposeplus.rotations import Floats
 
 POOL = 3000  # source samples that are weighed at a time
 EVERY = 5  # epochs between two weighings

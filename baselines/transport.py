@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines.losses import pose_loss
-from baselines.method import Batch, Method, Parts
+from baselines.method import DomainBatch, Method, Parts
 from baselines.networks import PoseNetwork
 
 
@@ -63,7 +63,7 @@ class Transport(Method):
     marginal = 0.5
     iterations = 50
 
-    def loss(self, network: PoseNetwork, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the cost of the plan, a scalar, and its parts for the log."""
         source, target = network(batch.images), network(batch.target)
         labels = network.normalise(batch.degrees)

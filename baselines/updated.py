@@ -8,16 +8,15 @@ count, and a step towards the new weights is no longer than a given total variat
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from baselines import weights
 from baselines.adversarial import PADACO
-from baselines.method import Floats, Look
+from baselines.method import Look
 from baselines.networks import PoseNetwork
+from headposeplus.rotations import Floats
 
 
 def confident(average: Floats, newest: Floats, share: float) -> np.ndarray:
@@ -68,7 +67,7 @@ class UpdatedPADACO(PADACO):
             self.told.copy_(torch.tensor([gate.mean(), moved]))
         return old.copy()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, float]:
         """Return the share of target samples that passed the gate, and the total variation of the last update."""
         share, moved = self.told.tolist()
         return {"confident": round(share, 4), "moved": round(moved, 4)}

@@ -6,12 +6,10 @@ Angles are pitch, yaw, roll in degrees. Each function returns probabilities (n,)
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from headposeplus.errors import TrainingError
-
-Floats = NDArray[np.float64]
+from headposeplus.rotations import Floats
 
 
 def uniform(count: int) -> Floats:
@@ -36,7 +34,7 @@ def pada_like(source: Floats, predictions: Floats, threshold: float = 3.5) -> Fl
     if not weights.any():
         raise TrainingError(
             f"PADA-like weights: no source label is within {threshold:g} degrees squared of a target prediction; "
-            "raise the threshold"
+            "raise `threshold`"
         )
     return np.asarray(weights / weights.sum())
 
@@ -53,7 +51,7 @@ def padaco(source: Floats, predictions: Floats, neighbours: int = 10) -> Floats:
         If there are fewer source labels than neighbours.
     """
     if not 1 <= neighbours <= len(source):
-        raise TrainingError(f"PADACO: {neighbours} neighbours of {len(source)} source labels; lower --neighbours")
+        raise TrainingError(f"PADACO: {neighbours} neighbours of {len(source)} source labels; lower `neighbours`")
     nearest = cKDTree(source).query(predictions, k=neighbours)[1]
     counts = np.bincount(np.ravel(nearest), minlength=len(source))
     return counts / counts.sum()

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmark.cli.common import FILE, FOLDER, SEED
 
+if TYPE_CHECKING:
+    from msgspec import Struct
+
 DATA = click.option("--data", type=FOLDER, required=True, help="Folder of the built datasets.")
 JSON = click.option("--json", "json_file", type=FILE, help="Write the figures here.")
-SECONDS = click.option("--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
-                       help="Time of each measurement.")  # fmt: skip
+SECONDS = click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Time of each measurement.",
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
-def _keep(record: dict[str, Any], json_file: Path | None) -> None:
-    from headposeplus.files import write_json
+def _keep(figures: Struct, json_file: Path | None) -> None:
+    from benchmark.studies.records import write_record
 
     if json_file:
-        write_json(json_file, record)
+        write_record(json_file, figures)
 
 
 @click.group()
@@ -44,9 +52,9 @@ def build(folder: Path, repeats: int, json_file: Path | None, seed: int) -> None
     """
     from benchmark.upkeep import bench_build as library
 
-    record = library.bench_build(folder, repeats, seed)
-    click.echo(library.describe_build(record))
-    _keep(record, json_file)
+    figures = library.bench_build(folder, repeats, seed)
+    click.echo(library.describe_build(figures))
+    _keep(figures, json_file)
 
 
 @bench.command()
@@ -69,24 +77,34 @@ def loader(
     from benchmark.training.job import find_device
     from benchmark.upkeep import bench_loader as library
 
-    record = library.bench_loader(data, dataset, batch, seconds, str(find_device(device)), seed)
-    click.echo(library.describe_loader(record))
-    _keep(record, json_file)
+    figures = library.bench_loader(data, dataset, batch, seconds, str(find_device(device)), seed)
+    click.echo(library.describe_loader(figures))
+    _keep(figures, json_file)
 
 
 @bench.command()
 @DATA
-@click.option("--task", type=click.Choice(["da", "pda"]), default="pda", show_default=True,
-              help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.")  # fmt: skip
+@click.option(
+    "--task",
+    type=click.Choice(["da", "pda"]),
+    default="pda",
+    show_default=True,
+    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.",
+)
 @click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial.")
 @click.option("--batch", type=click.IntRange(2), help="Images per domain and step.  [default: the preset's]")
 @SECONDS
 @DEVICE
-@click.option("--store", type=click.Choice(["auto", "device", "host", "stream"]), default="auto", show_default=True,
-              help="Where the crops are kept: decoded on the device or in memory, or encoded on disk.")  # fmt: skip
+@click.option(
+    "--store",
+    type=click.Choice(["auto", "device", "host", "stream"]),
+    default="auto",
+    show_default=True,
+    help="Where the crops are kept: decoded on the device or in memory, or encoded on disk.",
+)
 @JSON
 @SEED
-def train(json_file: Path | None, **given: Any) -> None:
+def train(json_file: Path | None, **options: Any) -> None:
     """Measure both stages of training beside the same steps on one batch that is on the device already.
 
     The seconds that the sampling weights take at the size of the real datasets are measured, too.
@@ -98,9 +116,9 @@ def train(json_file: Path | None, **given: Any) -> None:
     """
     from benchmark.upkeep import bench_train as library
 
-    record = library.bench_train(**given)
-    click.echo(library.describe_train(record))
-    _keep(record, json_file)
+    figures = library.bench_train(**options)
+    click.echo(library.describe_train(figures))
+    _keep(figures, json_file)
 
 
 @bench.command()
@@ -116,6 +134,6 @@ def score(repeats: int, json_file: Path | None, seed: int) -> None:
     """
     from benchmark.upkeep import bench_score as library
 
-    record = library.bench_score(repeats, seed)
-    click.echo(library.describe_score(record))
-    _keep(record, json_file)
+    figures = library.bench_score(repeats, seed)
+    click.echo(library.describe_score(figures))
+    _keep(figures, json_file)

@@ -20,12 +20,27 @@ def main() -> None:
 
 
 for command in (
-    data.miniature, data.verify, boxes.boxes, data.render_order, data.build_datasets,
-    data.inspect, data.convert, data.export, data.subsets,
-    train.benchmark, train.methods, train.reproduce,
-    protocols, submission, score.check, score.score, score.compare,
-    scoreboard, serve.serve, bench.bench,
-):  # fmt: skip
+    data.miniature,
+    data.verify,
+    boxes.boxes,
+    data.render_order,
+    data.build_datasets,
+    data.inspect,
+    data.convert,
+    data.export,
+    data.subsets,
+    train.benchmark,
+    train.methods,
+    train.reproduce,
+    protocols,
+    submission,
+    score.check,
+    score.score,
+    score.compare,
+    scoreboard,
+    serve.serve,
+    bench.bench,
+):
     main.add_command(command)
 
 
@@ -41,4 +56,4 @@ def demo(out: Path, seed: int) -> None:
     """
     from benchmark.studies.demo import run_demo
 
-    run_demo(out, seed)
+    run_demo(out, seed, click.echo)

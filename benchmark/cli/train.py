@@ -10,49 +10,72 @@ import click
 
 from benchmark.cli.common import FOLDER, JOBS, SEED, SEEDS, typed_command
 
-TASK = click.option("--task", type=click.Choice(["da", "pda"]), default="pda", show_default=True,
-                    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.")  # fmt: skip
+TASK = click.option(
+    "--task",
+    type=click.Choice(["da", "pda"]),
+    default="pda",
+    show_default=True,
+    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.",
+)
 _TRAINING = (
     click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial (seconds)."),
     click.option("--weights", help="imagenet, none, or a file of ResNet18 weights.  [default: the preset's]"),
-    click.option("--batch", type=click.IntRange(2),
-                 help="Images per domain and step, over all processes.  [default: the preset's]"),
+    click.option(
+        "--batch",
+        type=click.IntRange(2),
+        help="Images per domain and step, over all processes.  [default: the preset's]",
+    ),
     click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO."),
-    click.option("--threshold", type=click.FloatRange(0, 1e6, min_open=True), default=3.5, show_default=True,
-                 help="t of PADA-like, in degrees squared."),
-    click.option("--lambda", "highest_lambda", type=click.FloatRange(0, 1e3),
-                 help="The highest lambda.  [default: the method's, or the preset's]"),
-    click.option("--selection", default="last", show_default=True,
-                 help="The epoch that is submitted: last (official), source-val, consistency or dev."),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1e6, min_open=True),
+        default=3.5,
+        show_default=True,
+        help="t of PADA-like, in degrees squared.",
+    ),
+    click.option(
+        "--lambda",
+        "highest_lambda",
+        type=click.FloatRange(0, 1e3),
+        help="The highest lambda.  [default: the method's, or the preset's]",
+    ),
+    click.option(
+        "--selection",
+        default="last",
+        show_default=True,
+        help="The epoch that is submitted: last (official), source-val, consistency or dev.",
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--store", type=click.Choice(["auto", "device", "host", "stream"]), default="auto", show_default=True,
-                 help="Where the crops are kept: decoded on the device, decoded in memory, or encoded on the disk."),
-    click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
-                 help="Of the network's arithmetic; auto: bfloat16 on a GPU."),
+    click.option(
+        "--store",
+        type=click.Choice(["auto", "device", "host", "stream"]),
+        default="auto",
+        show_default=True,
+        help="Where the crops are kept: decoded on the device, decoded in memory, or encoded on the disk.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="Of the network's arithmetic; auto: bfloat16 on a GPU.",
+    ),
     click.option("--compile", "compiled", is_flag=True, help="Compile the network with torch.compile."),
     click.option("--clip", type=click.FloatRange(0, min_open=True), help="Limit the norm of a step's gradient."),
     click.option("--deterministic", is_flag=True, help="Only deterministic algorithms, also on a GPU."),
     click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
-    click.option("--threads", type=click.IntRange(1),
-                 help="CPU threads of a run.  [default: the cores at hand, or 1 where runs go side by side]"),
-)  # fmt: skip
+    click.option(
+        "--threads",
+        type=click.IntRange(1),
+        help="CPU threads of a run.  [default: the cores at hand, or 1 where runs go side by side]",
+    ),
+)
 
 
 def _training(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_TRAINING):
         command = option(command)
     return command
-
-
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what :func:`benchmark.training.job.job_from_options` takes, from the options of the command line."""
-    from baselines.method import Settings
-    from benchmark.training.job import Options
-
-    half = {"auto": None, "float32": False, "bfloat16": True}[given.pop("precision")]
-    settings = Settings(**{name: given.pop(name) for name in Settings._fields})
-    options = Options(half=half, **{name: given.pop(name) for name in Options._fields if name != "half"})
-    return {**given, "settings": settings, "options": options}
 
 
 @click.command()
@@ -63,7 +86,9 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 @_training
 @SEED
 @SEEDS
-def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
+def benchmark(
+    method: str, task: str, data: Path, out: Path, preset: str, seed: int, seeds: tuple[int, ...], **options: Any
+) -> None:
     """Train a method and predict Biwi+, whose labels are not read.
 
     A finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
@@ -74,19 +99,19 @@ def benchmark(seed: int, seeds: tuple[int, ...], **given: Any) -> None:
       hpp benchmark --method padaco --task pda --data DATA --out RUNS
       hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
     """
-    from benchmark.training.job import find_device, job_from_options
+    from benchmark.training.job import find_device, make_job
     from benchmark.training.ranks import connected, from_environment
     from benchmark.training.run import run
 
     if seeds and seed:
         raise click.UsageError("give --seed or --seeds, not both")
-    options, ranks = _options(given), from_environment()
+    ranks, command = from_environment(), typed_command()
     # Connected once for all seeds: the store of torchrun would give the next one the addresses of the last.
-    with connected(ranks, find_device(options["options"].device, ranks)):
+    with connected(ranks, find_device(options["device"], ranks)):
         for number in seeds or (seed,):
-            predictions = run(job_from_options(command=typed_command(), seed=number, **options))
+            predictions = run(make_job(method, task, data, out, preset, number, options, command))
             if ranks.first:
-                click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {options['data']}")
+                click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {data}")
 
 
 @click.command()
@@ -123,12 +148,17 @@ def methods() -> None:
 )
 @click.option("--out", type=FOLDER, default=Path("reproduce"), show_default=True, help="Folder of the runs.")
 @click.option("--results", type=FOLDER, help="Folder of the table and the pictures.  [default: OUT/results]")
-@click.option("--scale", type=click.Choice(["tiny", "small", "study", "full"]), default="study", show_default=True,
-              help="Of the miniatures.")  # fmt: skip
+@click.option(
+    "--scale",
+    type=click.Choice(["tiny", "small", "study", "full"]),
+    default="study",
+    show_default=True,
+    help="Of the miniatures.",
+)
 @_training
 @JOBS
 @SEEDS
-def reproduce(**given: Any) -> None:
+def reproduce(names: str | None, seeds: tuple[int, ...], **options: Any) -> None:
     """Train all methods of a task with several seeds (0, 1 and 2), score them, and write the table and its pictures.
 
     Each figure is a mean over the seeds with its standard deviation (n - 1), beside the paper's where the data are the
@@ -141,6 +171,5 @@ def reproduce(**given: Any) -> None:
     """
     from benchmark.studies.reproduce import reproduce as library
 
-    names, seeds = given.pop("names"), given.pop("seeds")
-    page = library(methods=names.split(",") if names else None, seeds=list(seeds or (0, 1, 2)), **given)
+    page = library(methods=names.split(",") if names else None, seeds=list(seeds or (0, 1, 2)), **options)
     click.echo(f"\n{page.read_text(encoding='utf-8')}\nresults {page.parent}")

@@ -74,13 +74,13 @@ def drawn_label_spaces(source: Floats, drawn: list[Drawn], path: Path, seed: int
 def curves(panels: list[tuple[str, list[Curve]]], path: Path) -> None:
     """Draw panels of curves, the mean over seeds of each method, with its range where they are few; x is the epoch."""
     figure = Figure(figsize=(5.2 * len(panels), 4.4), dpi=110, layout="constrained")
-    names = list(dict.fromkeys(curve.name for _, found in panels for curve in found))
-    for axes, (title, found) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
-        for curve in found:
+    names = list(dict.fromkeys(curve.name for _, of_panel in panels for curve in of_panel))
+    for axes, (title, of_panel) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        for curve in of_panel:
             place = names.index(curve.name)
             style = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": ("-", "--", ":")[place // len(_COLOURS)]}
             axes.plot(curve.x, curve.values.mean(axis=0), lw=1.6, label=curve.name, **style)
-            if len(curve.values) > 1 and len(found) <= _RANGES:
+            if len(curve.values) > 1 and len(of_panel) <= _RANGES:
                 low, high = curve.values.min(axis=0), curve.values.max(axis=0)
                 axes.fill_between(curve.x, low, high, color=style["color"], alpha=0.08, lw=0)
         axes.set_title(title, fontsize=10)
@@ -105,14 +105,14 @@ class Interval(NamedTuple):
 
 def intervals(panels: list[tuple[str, list[Interval]]], label: str, path: Path) -> None:
     """Draw panels of means with their intervals, a row each, and a line at 0."""
-    most = max(len(found) for _, found in panels)
+    most = max(len(rows) for _, rows in panels)
     figure = Figure(figsize=(5.6 * len(panels), 0.34 * most + 1.2), dpi=110, layout="constrained")
-    for axes, (title, found) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
-        for place, row in enumerate(reversed(found)):
+    for axes, (title, rows) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        for place, row in enumerate(reversed(rows)):
             colour = "#228833" if row.high < 0 else SOURCE_COLOUR if row.low > 0 else "#777777"
             axes.plot([row.low, row.high], [place, place], color=colour, lw=2)
             axes.plot(row.mean, place, "o", color=colour, ms=5)
-        axes.set_yticks(range(len(found)), [row.name for row in reversed(found)], fontsize=9)
+        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], fontsize=9)
         axes.axvline(0, color="black", lw=0.8)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(label, fontsize=9)

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from scipy import stats
 from tabulate import tabulate
 
-from baselines.method import Settings
+from baselines.method import MethodSettings
 from baselines.methods import METHODS
 from benchmark.studies import figures
-from benchmark.studies.reproduce import RECORDS, collect, reproduce, rules_table, spread
+from benchmark.studies.page import RECORDS, read_records, rules_table, spread
+from benchmark.studies.records import RunRecord, SweepRecords, SweptRecord, read_record, write_record
+from benchmark.studies.reproduce import collect, reproduce
 from benchmark.studies.runs import make_miniature, plan, run_side_by_side
+from benchmark.training.job import OptionValue, TrainingJob
 from benchmark.training.presets import TASKS, find_preset
-from headposeplus.files import read_json, write_json
 from headposeplus.tasks import cores, processor
 
 SEEDS = (10, 11, 12, 13, 14)
@@ -31,11 +34,24 @@ SCALE, PRESET, SWEPT = "study", "miniature", "sweeps.json"
 MAIN = {
     "da": ["source-only", "control-uniform", "dann", "padaco", "control-padaco"],
     "pda": [
-        "source-only", "control-uniform", "dann", "pada-like", "padaco", "control-padaco",
-        "padaco-updated", "padaco-updated-plainly", "rcr", "rcrw", "adabn", "coral", "dare-gram", "jumbot", "ar",
+        "source-only",
+        "control-uniform",
+        "dann",
+        "pada-like",
+        "padaco",
+        "control-padaco",
+        "padaco-updated",
+        "padaco-updated-plainly",
+        "rcr",
+        "rcrw",
+        "adabn",
+        "coral",
+        "dare-gram",
+        "jumbot",
+        "ar",
         "control-pada-like",
     ],
-}  # fmt: skip
+}
 
 
 class Sweep(NamedTuple):
@@ -84,43 +100,39 @@ def run(out: Path, results: Path, jobs: int | None = None) -> None:
     Runs that have ended are kept, so a command that was stopped goes on where it was.
     """
     jobs = jobs or cores()
-    preset, given = find_preset(PRESET), {"device": "cpu", "threads": 1}
+    preset = find_preset(PRESET)
+    standard: dict[str, OptionValue] = {"device": "cpu", "threads": 1}
     folders = {seed: make_miniature(out, SCALE, seed, jobs) for seed in SEEDS}
     runs = out / "runs"
-    first = [run for task in MAIN for run in plan(task, ["source-only"], folders, runs, preset, given)]
+    first = [job for task in MAIN for job in plan(task, ["source-only"], folders, runs, preset, standard)]
     run_side_by_side(first, jobs, "stage 1")
     swept = {
-        (sweep.option, value): plan("pda", list(sweep.methods), folders, runs, preset, given | {sweep.option: value})
+        (sweep.option, value): plan("pda", sweep.methods, folders, runs, preset, standard | {sweep.option: value})
         for sweep in SWEEPS
         for value in sweep.values
     }
-    main = [run for task, names in MAIN.items() for run in plan(task, names, folders, runs, preset, given)]
-    run_side_by_side(main + [run for found in swept.values() for run in found], jobs, "stage 2")
+    main = [job for task, names in MAIN.items() for job in plan(task, names, folders, runs, preset, standard)]
+    run_side_by_side(main + [job for planned in swept.values() for job in planned], jobs, "stage 2")
     for task, names in MAIN.items():
         reproduce(task, names, list(SEEDS), None, out, results / task, SCALE, PRESET, "cpu", jobs, 1)
-    records = [
-        {"option": option, "value": value, **collect(planned)}
-        for (option, value), found in swept.items()
-        for planned in found
-    ]
-    write_json(
-        results / SWEPT,
-        {
-            "scale": SCALE, "preset": PRESET, "processor": processor(), "cores": jobs, "torch": torch.__version__,
-            "records": records,
-        },
-    )  # fmt: skip
+    records = [_collect_swept(*key, job) for key, planned in swept.items() for job in planned]
+    about = SweepRecords(SCALE, PRESET, processor(), jobs, str(torch.__version__), records)
+    write_record(results / SWEPT, about)
     draw(results)
 
 
-class Records(NamedTuple):
+def _collect_swept(option: str, value: float, job: TrainingJob) -> SweptRecord:
+    return SweptRecord(option=option, value=value, **msgspec.structs.asdict(collect(job)))
+
+
+class MethodRecords(NamedTuple):
     """The kept records of a task, by method and then in the order of the seeds."""
 
-    of: dict[str, list[dict[str, Any]]]
+    of: dict[str, list[RunRecord]]
 
     def mae(self, method: str) -> list[float]:
         """Return the MAE of a method, a value a seed."""
-        return [record["scores"]["mae"] for record in self.of[method]]
+        return [record.scores.mae for record in self.of[method]]
 
     def best_first(self) -> list[str]:
         """Return the methods by their mean MAE."""
@@ -131,30 +143,35 @@ class Records(NamedTuple):
         return difference(self.mae(method), self.mae(other))
 
 
-def read(results: Path, task: str) -> Records:
+def read(results: Path, task: str) -> MethodRecords:
     """Return the kept records of a task."""
-    of: dict[str, list[dict[str, Any]]] = {}
-    for record in read_json(results / task / RECORDS, "the records of hpp reproduce")["records"]:
-        of.setdefault(record["method"], []).append(record)
-    return Records({method: sorted(found, key=lambda record: record["seed"]) for method, found in of.items()})
+    of: dict[str, list[RunRecord]] = {}
+    for record in read_records(results / task / RECORDS).records:
+        of.setdefault(record.method, []).append(record)
+    return MethodRecords({method: sorted(runs, key=lambda record: record.seed) for method, runs in of.items()})
 
 
-def read_sweeps(results: Path) -> dict[tuple[str, float, str], list[dict[str, Any]]]:
+def read_sweeps(results: Path) -> SweepRecords:
+    """Return the kept records of all sweeps."""
+    return read_record(results / SWEPT, SweepRecords, "the records of make findings")
+
+
+def swept_runs(results: Path) -> dict[tuple[str, float, str], Sequence[RunRecord]]:
     """Return the records of all sweeps by option, value and the method's name, and those of the default values."""
-    found: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
-    for record in read_json(results / SWEPT, "the records of make findings")["records"]:
-        name = next(name for name in METHODS if re.fullmatch(rf"{name}-{record['option']}.*", record["method"]))
-        found.setdefault((record["option"], record["value"], name), []).append(record)
+    runs: dict[tuple[str, float, str], list[RunRecord]] = {}
+    for record in read_sweeps(results).records:
+        name = next(name for name in METHODS if re.fullmatch(rf"{name}-{record.option}.*", record.method))
+        runs.setdefault((record.option, record.value, name), []).append(record)
     main = read(results, "pda")
     for sweep in SWEEPS:
         for method in sweep.methods:
-            found[sweep.option, default(sweep.option), method] = main.of[method]
-    return dict(sorted(found.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])))
+            runs[sweep.option, default(sweep.option), method] = main.of[method]
+    return dict(sorted(runs.items(), key=lambda item: (item[0][0], item[0][2], item[0][1])))
 
 
 def default(option: str) -> float:
     """Return what an option is where nothing is said."""
-    return float(getattr(Settings(), option) or find_preset(PRESET).highest_lambda)
+    return float(getattr(MethodSettings(), option) or find_preset(PRESET).highest_lambda)
 
 
 def _table(rows: list[dict[str, str]]) -> str:
@@ -167,14 +184,14 @@ CONTROLS = {"padaco": "control-padaco", "pada-like": "control-pada-like", "rcrw"
 
 def table(results: Path, task: str) -> str:
     """Return the table of a task, best first: the MAE and how it differs from source-only and from the controls."""
-    found = read(results, task)
+    kept = read(results, task)
     rows = []
-    for method in found.best_first():
-        row = {"method": method, "MAE": spread(found.mae(method))}
+    for method in kept.best_first():
+        row = {"method": method, "MAE": spread(kept.mae(method))}
         for other in ("source-only", "control-uniform"):
-            row[f"minus {other}"] = "" if method == other else str(found.difference(method, other))
+            row[f"minus {other}"] = "" if method == other else str(kept.difference(method, other))
         control = CONTROLS.get(method)
-        row["minus its own sampling with lambda = 0"] = f"{found.difference(method, control)}" if control else ""
+        row["minus its own sampling with lambda = 0"] = f"{kept.difference(method, control)}" if control else ""
         rows.append(row)
     return _table(rows)
 
@@ -194,10 +211,10 @@ CLAIMS = (
 
 def claims(results: Path) -> str:
     """Return the paper's claims beside what was measured."""
-    found = {task: read(results, task) for task in MAIN}
+    kept = {task: read(results, task) for task in MAIN}
     rows = []
     for claim, task, better, worse in CLAIMS:
-        measured = found[task].difference(better, worse)
+        measured = kept[task].difference(better, worse)
         rows.append({"claim": claim, "difference of MAE": str(measured), "holds here": measured.verdict})
     return _table(rows)
 
@@ -206,21 +223,21 @@ def parts(results: Path) -> str:
     """Return what of the gain over source-only is more training, what resampling, and what the adversary."""
     rows = []
     for task in MAIN:
-        found = read(results, task)
+        kept = read(results, task)
         for method in ("padaco", "pada-like", "dann"):
-            if method not in found.of:
+            if method not in kept.of:
                 continue
             control = CONTROLS.get(method, "control-uniform")
             rows.append(
                 {
                     "task": task,
                     "method": method,
-                    "all": str(found.difference(method, "source-only")),
-                    "a second stage, lambda = 0": str(found.difference("control-uniform", "source-only")),
+                    "all": str(kept.difference(method, "source-only")),
+                    "a second stage, lambda = 0": str(kept.difference("control-uniform", "source-only")),
                     "its sampling": ""
                     if control == "control-uniform"
-                    else str(found.difference(control, "control-uniform")),
-                    "its adversary": str(found.difference(method, control)),
+                    else str(kept.difference(control, "control-uniform")),
+                    "its adversary": str(kept.difference(method, control)),
                 }
             )
     return _table(rows)
@@ -230,27 +247,27 @@ def statistics(results: Path) -> str:
     """Return the MAE of each method under the three kinds of batch statistics."""
     rows = []
     for task in MAIN:
-        found = read(results, task)
-        for method in found.best_first():
-            kinds = {kind: [record["statistics"][kind] for record in found.of[method]] for kind in ("source", "target")}
-            row = {"task": task, "method": method, "as submitted": spread(found.mae(method))}
+        kept = read(results, task)
+        for method in kept.best_first():
+            kinds = {kind: [record.statistics[kind] for record in kept.of[method]] for kind in ("source", "target")}
+            row = {"task": task, "method": method, "as submitted": spread(kept.mae(method))}
             row |= {kind: spread(values) for kind, values in kinds.items()}
-            row["target minus as submitted"] = str(difference(kinds["target"], found.mae(method)))
+            row["target minus as submitted"] = str(difference(kinds["target"], kept.mae(method)))
             rows.append(row)
     return _table(rows)
 
 
 def updates(results: Path) -> str:
     """Return how far PADACO's weights moved where they are updated, and what that did, on pda."""
-    found = read(results, "pda")
+    kept = read(results, "pda")
     rows = []
     for method in ("padaco", "padaco-updated", "padaco-updated-plainly"):
-        row = {"method": method, "MAE": spread(found.mae(method))}
-        row["minus padaco"] = "" if method == "padaco" else str(found.difference(method, "padaco"))
-        moved = np.array([record.get("moved", [0.0, 0.0]) for record in found.of[method]])
+        row = {"method": method, "MAE": spread(kept.mae(method))}
+        row["minus padaco"] = "" if method == "padaco" else str(kept.difference(method, "padaco"))
+        moved = np.array([record.moved or [0.0, 0.0] for record in kept.of[method]])
         row["moved in the first update"], row["in the last"] = (f"{moved[:, at].mean():.1%}" for at in (1, -1))
         row["in all"] = f"{moved.sum(axis=1).mean():.1%}"
-        last = np.array([record["mae_of_epochs"][-5:] for record in found.of[method]])
+        last = np.array([record.mae_of_epochs[-5:] for record in kept.of[method]])
         row["MAE in the last five epochs, highest minus lowest"] = spread(np.ptp(last, axis=1).tolist())
         rows.append(row)
     return _table(rows)
@@ -263,8 +280,8 @@ def sweeps(results: Path) -> str:
     """Return the MAE on pda for each value of N, t and the highest lambda."""
     main = read(results, "pda")
     rows = []
-    for (option, value, method), records in read_sweeps(results).items():
-        mae = [record["scores"]["mae"] for record in sorted(records, key=lambda record: record["seed"])]
+    for (option, value, method), records in swept_runs(results).items():
+        mae = [record.scores.mae for record in sorted(records, key=lambda record: record.seed)]
         is_default = value == default(option)
         rows.append(
             {
@@ -273,8 +290,8 @@ def sweeps(results: Path) -> str:
                 "value": f"{value:g}" + " (default)" * is_default,
                 "MAE": spread(mae),
                 "minus the default": "" if is_default else str(difference(mae, main.mae(method))),
-                "source samples kept": f"{np.mean([record['source_kept'] for record in records]):.1%}",
-                "effective number": f"{np.mean([record['effective_source_size'] for record in records]):,.0f}",
+                "source samples kept": f"{np.mean([record.source_kept or 0 for record in records]):.1%}",
+                "effective number": f"{np.mean([record.effective_source_size or 0 for record in records]):,.0f}",
             }
         )
     return _table(rows)
@@ -287,14 +304,11 @@ def rules(results: Path) -> str:
 
 def setting(results: Path) -> str:
     """Return on what the figures were measured."""
-    about = read_json(results / SWEPT, "the records of make findings")
-    pda = read_json(results / "pda" / RECORDS, "the records of hpp reproduce")
-    data = pda["data"]
+    about, pda = read_sweeps(results), read_records(results / "pda" / RECORDS)
     return (
-        f"Seeds {', '.join(map(str, pda['seeds']))}, a miniature of scale `{about['scale']}` for each: "
-        f"{data['target']:,} target images, {data['source']:,} source images on pda. "
-        f"Preset `{about['preset']}`, {about['processor']} with {about['cores']} cores, a thread a run, torch "
-        f"{about['torch']}."
+        f"Seeds {', '.join(map(str, pda.seeds))}, a miniature of scale `{about.scale}` for each: "
+        f"{pda.data.target:,} target images, {pda.data.source:,} source images on pda. "
+        f"Preset `{about.preset}`, {about.processor} with {about.cores} cores, a thread a run, torch {about.torch}."
     )
 
 
@@ -302,9 +316,9 @@ def draw(results: Path) -> None:
     """Draw how each method differs from source-only, with intervals, PNG."""
     panels = []
     for task in MAIN:
-        found = read(results, task)
-        others = [method for method in found.best_first() if method != "source-only"]
-        rows = [figures.Interval(method, *found.difference(method, "source-only")) for method in others]
+        kept = read(results, task)
+        others = [method for method in kept.best_first() if method != "source-only"]
+        rows = [figures.Interval(method, *kept.difference(method, "source-only")) for method in others]
         panels.append((f"{task}: {TASKS[task]} to biwi+", rows))
     figures.intervals(panels, "MAE minus that of source-only, degrees, 95 % interval", results / "differences.png")
 

@@ -1,101 +1,42 @@
-"""Runs planned for a study, and trained side by side."""
+"""Runs planned for a study, and trained side by side in processes of their own."""
 
 from __future__ import annotations
 
-import subprocess
+import multiprocessing
+import os
+import shlex
+import signal
 import sys
-import time
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
 
-from baselines.method import Settings
-from benchmark.training.job import Job, Options, folder_of, is_finished, job_from_options
-from benchmark.training.loop import LOG
+from benchmark.training.job import OptionValue, TrainingJob, make_job
+from benchmark.training.log import lines_in
 from benchmark.training.presets import Preset
+from benchmark.training.run import run
+from benchmark.training.settings import is_finished
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options as BuildOptions
 from headposeplus.datasets.info import INFO
-from headposeplus.errors import TrainingError
+from headposeplus.errors import HeadposeError, TrainingError
+from headposeplus.faults import Fault
 from headposeplus.miniature.write import write_miniature
 from headposeplus.tasks import progress
 
 MINIATURE_SIZE = 32
-
-
-class Planned(NamedTuple):
-    """A run to be, and the words of the command that does it."""
-
-    job: Job
-    words: list[str]
-
-    @property
-    def name(self) -> str:
-        """The method and the seed."""
-        return f"{self.job.method.name}, seed {self.job.seed}"
-
-    @property
-    def folder(self) -> Path:
-        """Where it will be."""
-        return folder_of(self.job)
-
-
-def expected_lines(job: Job) -> int:
-    """Return how many lines the log of a job's second stage will have; 0 without one, or where only the data tell."""
-    preset = job.preset
-    if not (preset.epoch_samples and job.method.trains):
-        return 0
-    return (preset.warm + preset.ramp + preset.hold[job.task]) * (preset.epoch_samples // preset.batch + 1)
-
-
-def run_side_by_side(planned: list[Planned], jobs: int, label: str) -> None:
-    """Run the commands of ``hpp`` that have not ended yet, some at a time, with one progress bar for all.
-
-    Raises
-    ------
-    TrainingError
-        If a run fails; the message holds the last line that it printed. The others are stopped, and can go on. Also
-        if a folder holds a run with other settings or data.
-    """
-    waiting = [run for run in planned if not is_finished(run.job)]
-    done = len(planned) - len(waiting)
-    running: dict[subprocess.Popen[bytes], Planned] = {}
-
-    def share(run: Planned) -> float:
-        log, lines = run.folder / LOG, expected_lines(run.job)
-        return min(log.read_bytes().count(b"\n") / lines, 1.0) if lines and log.exists() else 0.0
-
-    with progress(len(planned), label, "run", done) as bar:
-        try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    run = waiting.pop(0)
-                    run.folder.mkdir(parents=True, exist_ok=True)
-                    with (run.folder / "output.txt").open("wb") as output:
-                        command = [sys.executable, "-m", "benchmark", *run.words]
-                        running[subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)] = run
-                for process, run in list(running.items()):
-                    if process.poll() is None:
-                        continue
-                    del running[process]
-                    done += 1
-                    if process.returncode:
-                        raise TrainingError(f"{run.name}: {_last_words(run, process.returncode)}")
-                bar.set_postfix_str(", ".join(run.name for run in running.values()), refresh=False)
-                bar.update(round(done + sum(map(share, running.values())), 2) - bar.n)
-                time.sleep(0.2)
-        finally:
-            for process in running:
-                process.terminate()
-
-
-def _last_words(run: Planned, status: int) -> str:
-    if status < 0:
-        return (
-            f"the process was killed (signal {-status}), perhaps for want of memory; "
-            "run the same command again to go on, with a lower --jobs or --batch"
-        )
-    lines = (run.folder / "output.txt").read_text(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it printed nothing").removeprefix("Error: ")
+OUTPUT = "output.txt"  # what a run prints, in its folder
+_LOOK = 0.2  # seconds between two looks at how far the runs are
+_PATIENCE = 10.0  # seconds that a run has to end in when it is told to
+# The first optimizer imports torch._dynamo, which takes two seconds. None of these starts a thread or wakes a GPU.
+_PRELOADED = ["torch._dynamo", "benchmark.training.run", "benchmark.studies.runs"]
 
 
 def make_miniature(out: Path, scale: str, seed: int, jobs: int) -> Path:
@@ -108,8 +49,8 @@ def make_miniature(out: Path, scale: str, seed: int, jobs: int) -> Path:
     return data
 
 
-def _words(options: dict[str, Any]) -> list[str]:
-    """Return options as they are typed."""
+def _words(options: Mapping[str, OptionValue]) -> list[str]:
+    """Return options as a user types them."""
     renamed = {"highest_lambda": "lambda", "compiled": "compile"}
     words: list[str] = []
     for name, value in options.items():
@@ -122,26 +63,165 @@ def _words(options: dict[str, Any]) -> list[str]:
 
 
 def plan(
-    task: str, methods: list[str], data: dict[int, Path], runs: Path, preset: Preset, options: dict[str, Any]
-) -> list[Planned]:
+    task: str,
+    methods: Sequence[str],
+    data: Mapping[int, Path],
+    runs: Path,
+    preset: Preset,
+    options: Mapping[str, OptionValue],
+) -> list[TrainingJob]:
     """Return the runs of methods with the seeds that ``data`` has datasets for.
 
-    ``options`` are those of ``hpp benchmark`` that are not as they are by default.
+    ``options`` are those of ``hpp benchmark`` that are not as they are by default. A run's command is the one of
+    ``hpp benchmark`` that does the same.
     """
-    half = {"float32": False, "bfloat16": True}.get(options.get("precision", ""))
-    how = Options(half=half, **{name: options[name] for name in Options._fields if name in options})
-    planned = []
+    jobs = []
     for method in methods:
         for seed, folder in data.items():
-            words = ["benchmark", "--method", method, "--task", task, "--data", str(folder), "--out", str(runs)]
+            words = ["hpp", "benchmark", "--method", method, "--task", task, "--data", str(folder), "--out", str(runs)]
             words += ["--preset", preset.name, "--seed", str(seed), *_words(options)]
-            job = job_from_options(
-                method, task, folder, runs, preset.name, options.get("weights"), options.get("batch"),
-                _settings(options), how, seed, "",
-            )  # fmt: skip
-            planned.append(Planned(job, words))
-    return planned
+            jobs.append(make_job(method, task, folder, runs, preset, seed, options, shlex.join(words)))
+    return jobs
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    return Settings(**{name: options[name] for name in Settings._fields if name in options})
+def expected_lines(job: TrainingJob) -> int:
+    """Return how many lines the log of a job's second stage will have; 0 without one, or where only the data tell."""
+    preset = job.preset
+    if not (preset.epoch_samples and job.method.trains):
+        return 0
+    return (preset.warm + preset.ramp + preset.hold[job.task]) * (preset.epoch_samples // preset.batch + 1)
+
+
+def _share_done(job: TrainingJob) -> float:
+    """Return which share of a run is done, as far as its log tells."""
+    lines = expected_lines(job)
+    return min(lines_in(job.folder) / lines, 1.0) if lines else 0.0
+
+
+class _Running(NamedTuple):
+    """A run in a process, and the end of the pipe through which it says what went wrong."""
+
+    job: TrainingJob
+    process: BaseProcess
+    receiver: Connection
+
+
+def run_side_by_side(jobs: Sequence[TrainingJob], at_once: int, label: str) -> None:
+    """Run the jobs that have not ended yet, some at a time, with one progress bar for all.
+
+    Each has a process of its own, and what it prints goes to ``output.txt`` in its folder.
+
+    Raises
+    ------
+    TrainingError
+        If a run fails; the message says why. The others are stopped, and can go on. Also if a folder holds a run with
+        other settings or data.
+    """
+    waiting = [job for job in jobs if not is_finished(job)]
+    running: list[_Running] = []
+    with progress(len(jobs), label, "run", len(jobs) - len(waiting)) as bar, _stopping_all(running):
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                running.append(_start(waiting.pop(0)))
+            connection.wait([child.process.sentinel for child in running], _LOOK)
+            for ended in [child for child in running if not child.process.is_alive()]:
+                running.remove(ended)
+                _check_ended(ended)
+            bar.set_postfix_str(", ".join(child.job.title for child in running), refresh=False)
+            done = len(jobs) - len(waiting) - len(running) + sum(_share_done(child.job) for child in running)
+            bar.update(round(done, 2) - bar.n)
+
+
+def _context() -> Any:
+    """Return how processes start: forked from one that holds the heavy modules, where the system can."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+def _start(job: TrainingJob) -> _Running:
+    """Start a run in a process of its own."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    context = _context()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_apart, args=(sender, job), name=job.title)
+    process.start()
+    sender.close()
+    return _Running(job, process, receiver)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _run_apart(sender: Connection, job: TrainingJob) -> None:
+    """Run a job, and send the fault that ended it, if there is one: what a process of its own does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent, which ends its children
+    signal.signal(signal.SIGTERM, _exit)  # half-written files are removed
+    with (job.folder / OUTPUT).open("wb") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
+    try:
+        run(job)
+    except Exception as error:
+        fault = _fault_of(error)
+        print(f"Error: {' '.join(str(fault).split())}", file=sys.stderr)
+        sender.send(fault)
+        sys.exit(1)
+
+
+def _fault_of(error: Exception) -> Fault:
+    """Return what a user is told of an error; one that nobody foresaw prints its traceback."""
+    if isinstance(error, HeadposeError):
+        return error.fault
+    if isinstance(error, MemoryError):
+        return Fault("out of memory", "lower `jobs` or `batch`")
+    if isinstance(error, OSError) and error.filename is not None:
+        return Fault(str(error.strerror), file=str(error.filename))
+    traceback.print_exc()
+    return Fault(f"{type(error).__name__}: {error}")
+
+
+def _check_ended(ended: _Running) -> None:
+    """Raise TrainingError, which says why, if a run that has ended did not succeed."""
+    with ended.receiver as receiver:
+        status = ended.process.exitcode or 0
+        if not status:
+            return
+        if status < 0:
+            fault = Fault(
+                f"the process was killed (signal {-status}), perhaps for want of memory",
+                "run the same command again to go on, with a lower `jobs` or `batch`",
+            )
+        else:
+            fault = _received(receiver) or Fault(f"it ended with status {status}", file=ended.job.folder / OUTPUT)
+    raise TrainingError(f"{ended.job.title}: {' '.join(str(fault).split())}")
+
+
+def _received(receiver: Connection) -> Fault | None:
+    try:
+        fault: Fault = receiver.recv()
+    except EOFError:
+        return None
+    return fault
+
+
+@contextmanager
+def _stopping_all(running: list[_Running]) -> Iterator[None]:
+    """End the processes that still run when the block is left, also when SIGTERM ends this process."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _exit) if in_main else None  # elsewhere Python allows no handler
+    try:
+        yield
+    finally:
+        for child in running:
+            child.process.terminate()
+        for child in running:
+            child.process.join(_PATIENCE)
+            child.process.kill()
+            child.process.join()
+            child.receiver.close()
+        if in_main:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

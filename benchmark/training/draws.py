@@ -33,7 +33,7 @@ def endless(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.nda
         If the batch is larger than the dataset.
     """
     if batch > count:
-        raise TrainingError(f"a batch of {batch} is larger than the dataset of {count} images; lower --batch")
+        raise TrainingError(f"a batch of {batch} is larger than the dataset of {count} images; lower `batch`")
     left = np.zeros(0, np.int64)
     while True:
         if len(left) < batch:

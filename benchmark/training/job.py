@@ -1,29 +1,29 @@
-"""A run that is asked for: its job, its settings and its folder."""
+"""A run that is asked for: its method, its data, its options and its folder."""
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
+import msgspec
 import torch
 
-from baselines.method import Method, Settings
+from baselines.method import Method, MethodSettings
 from baselines.methods import find_method
 from benchmark.scoring import selection
-from benchmark.training import ranks as among
-from benchmark.training.presets import TASKS, Preset, find_preset
+from benchmark.training.presets import Preset, find_preset
 from benchmark.training.ranks import Ranks
-from headposeplus.datasets.dataset import Dataset, open_dataset
-from headposeplus.errors import DatasetError, TrainingError
-from headposeplus.files import read_json, write_json
+from headposeplus.errors import TrainingError
 
-RUN, MODEL, PREDICTIONS = "run.json", "model.pt", "predictions.csv"
+MODEL, PREDICTIONS = "model.pt", "predictions.csv"
+PRECISIONS = {"auto": None, "float32": False, "bfloat16": True}
+
+OptionValue = str | float | bool | None
 
 
-class Options(NamedTuple):
+class RunOptions(NamedTuple):
     """How a run is carried out; of these, ``half``, ``clip`` and ``selection`` may change its result.
 
     ``half`` is bfloat16 for the network, ``clip`` the largest norm of a step's gradient, ``store`` where the crops are
@@ -41,8 +41,8 @@ class Options(NamedTuple):
     tensorboard: bool = False
 
 
-class Job(NamedTuple):
-    """What to train, and where."""
+class TrainingJob(NamedTuple):
+    """What to train, and where; ``command`` is what a user types for it."""
 
     method: type[Method]
     task: str
@@ -51,15 +51,33 @@ class Job(NamedTuple):
     out: Path
     seed: int
     weights: str
-    settings: Settings
-    options: Options
+    settings: MethodSettings
+    options: RunOptions
     command: str
 
+    @property
+    def title(self) -> str:
+        """The method and the seed."""
+        return f"{self.method.name}, seed {self.seed}"
 
-def variant(method: str, settings: Settings | None = None, rule: str = selection.OFFICIAL) -> str:
+    @property
+    def folder(self) -> Path:
+        """The folder of the method and the seed."""
+        base = self.out / f"{self.task}-{self.preset.name}-seed{self.seed}"
+        return base / variant(self.method.name, self.settings, self.options.selection)
+
+    def is_half(self, device: torch.device) -> bool:
+        """Return whether the network computes in bfloat16 on a device."""
+        return device.type == "cuda" if self.options.half is None else self.options.half
+
+
+Chosen = TypeVar("Chosen", MethodSettings, RunOptions)
+
+
+def variant(method: str, settings: MethodSettings | None = None, rule: str = selection.OFFICIAL) -> str:
     """Return the name of a run's folder: the method, and what is not as it is by default."""
-    standard, given = Settings()._asdict(), (settings or Settings())._asdict()
-    changed = [f"{name}{value:g}" for name, value in given.items() if value != standard[name]]
+    standard, chosen = MethodSettings()._asdict(), (settings or MethodSettings())._asdict()
+    changed = [f"{name}{value:g}" for name, value in chosen.items() if value != standard[name]]
     parts = [method, *changed, *([rule] if rule != selection.OFFICIAL else [])]
     return "-".join(re.sub(r"[^\w.]+", "-", part) for part in parts)
 
@@ -69,130 +87,76 @@ def find_device(name: str, ranks: Ranks | None = None) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda") and not re.fullmatch(r"cuda:\d", name):
-        raise TrainingError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+        raise TrainingError(f"`device` {name}: expected auto, cpu, cuda or cuda:N")
     if name != "cpu" and not torch.cuda.is_available():
-        raise TrainingError(f"--device {name}: this machine has no GPU that torch can use; use --device cpu")
+        raise TrainingError(f"`device` {name}: this machine has no GPU that torch can use; use `device` cpu")
     device = torch.device(name)
     if device.type == "cuda":
         number = ranks.local if ranks and ranks.world > 1 else device.index or 0
         if number >= torch.cuda.device_count():
-            raise TrainingError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, not {number + 1}")
+            raise TrainingError(f"`device` {name}: this machine has {torch.cuda.device_count()} GPUs, not {number + 1}")
         device = torch.device("cuda", number)
     return device
 
 
-def commit() -> str:
-    """Return the commit of the clone that this code runs from, ``-dirty`` if it was changed; else an empty text."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
-        return ""
-    words = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # there is no git
-        return ""
+def settings_of(options: Mapping[str, OptionValue]) -> MethodSettings:
+    """Return the settings of a method among the options of ``hpp benchmark``."""
+    return _filled(MethodSettings(), options)
 
 
-def _is_claimed(folder: Path, settings: dict[str, Any]) -> bool:
-    """Return whether a folder is a run's; raises TrainingError if it belongs to another one."""
-    note = folder / RUN
-    if not note.exists():
-        return False
-    found = read_json(note, "the settings of a run")
-    differing = [key for key in settings if found.get(key) != json.loads(json.dumps(settings[key]))]
-    if differing:
-        raise TrainingError(
-            f"{folder}: holds a run with another {', '.join(differing)}; choose another --out or delete the folder"
-        )
-    return True
+def _filled(standard: Chosen, options: Mapping[str, OptionValue]) -> Chosen:
+    """Return a tuple of options as by default, but for those that are named."""
+    values = [options.get(name, value) for name, value in standard._asdict().items()]
+    return msgspec.convert(values, type(standard))
 
 
-def _claim(folder: Path, settings: dict[str, Any], ranks: Ranks) -> None:
-    """Make a run's folder, or check that it belongs to the same run."""
-    claimed = _is_claimed(folder, settings)
-    among.wait(ranks)
-    if ranks.first and not claimed:
-        write_json(folder / RUN, settings)
-    among.wait(ranks)
-
-
-def _own_settings(job: Job) -> dict[str, Any]:
-    """Return the settings that stage 1 does not depend on."""
-    return {"method": job.method.name, "settings": job.settings._asdict(), "selection": job.options.selection}
-
-
-def _check_data(job: Job) -> tuple[Dataset, Dataset]:
-    """Return source and target; raises DatasetError if they do not fit the preset or each other."""
-    source, target = open_dataset(job.data / TASKS[job.task]), open_dataset(job.data / "biwi+")
-    for dataset in (source, target):
-        if job.preset.size not in (None, dataset.size):
-            raise DatasetError(
-                f"{dataset.folder}: crops of {dataset.size} pixels, but the preset {job.preset.name} needs "
-                f"{job.preset.size}; build with --size {job.preset.size}, or choose another --preset"
-            )
-        found = dataset.info.convention, dataset.info.camera
-        if found != ("pyr", "rgb"):
-            raise DatasetError(
-                f"{dataset.folder}: labels in convention {found[0]}, {found[1]} camera; expected pyr, rgb: build again"
-            )
-    if source.size != target.size:
-        raise DatasetError(
-            f"{job.data}: source crops of {source.size} and target crops of {target.size} pixels; "
-            "build both with one --size"
-        )
-    for part in source.parts():
-        if part.info.matched_sha256 not in (None, target.info.content_sha256):
-            raise DatasetError(f"{part.folder}: was matched with another Biwi+; build with both raw datasets once more")
-    return source, target
-
-
-def _half(job: Job, device: torch.device) -> bool:
-    return device.type == "cuda" if job.options.half is None else job.options.half
-
-
-def _settings(job: Job, ranks: Ranks, device: torch.device, source: Dataset, target: Dataset) -> dict[str, Any]:
-    """Return what the result of stage 1 depends on."""
-    return {
-        "task": job.task,
-        "preset": job.preset._asdict(),
-        "weights": job.weights,
-        "seed": job.seed,
-        "precision": "bfloat16" if _half(job, device) else "float32",
-        "clip": job.options.clip,
-        "processes": ranks.world,
-        "source": source.info.content_sha256,
-        "target": target.info.content_sha256,
-    }
-
-
-def folder_of(job: Job) -> Path:
-    """Return the folder of a job's method and seed."""
-    base = job.out / f"{job.task}-{job.preset.name}-seed{job.seed}"
-    return base / variant(job.method.name, job.settings, job.options.selection)
-
-
-def is_finished(job: Job) -> bool:
-    """Return whether a job has left its predictions; raises TrainingError if its folder belongs to another run."""
-    settings = _settings(job, Ranks(), find_device(job.options.device), *_check_data(job))
-    return _is_claimed(folder_of(job), settings | _own_settings(job)) and (folder_of(job) / PREDICTIONS).exists()
-
-
-def job_from_options(
+def make_job(
     method: str,
     task: str,
     data: Path,
     out: Path,
-    preset: str,
-    weights: str | None,
-    batch: int | None,
-    settings: Settings,
-    options: Options,
+    preset: str | Preset,
     seed: int,
+    options: Mapping[str, OptionValue],
     command: str,
-) -> Job:
-    """Return what the options of the command line ask for; raises HeadposeError if a name is unknown."""
-    chosen = find_preset(preset)
-    if batch:
-        chosen = chosen._replace(batch=batch)
-    initial = weights or chosen.weights
-    return Job(find_method(method), task, chosen, data, out, seed, initial, settings, options, command)
+) -> TrainingJob:
+    """Return what the command line asks for.
+
+    Parameters
+    ----------
+    method
+        Its name, or ``package.module:Class``.
+    task
+        One of :data:`benchmark.training.presets.TASKS`.
+    data, out
+        The folder of the built datasets, and that of the runs.
+    preset
+        A preset or its name.
+    seed
+        Of all random numbers.
+    options
+        The other options of ``hpp benchmark`` by their names; those left out are as by default.
+    command
+        What a user types for the run.
+
+    Raises
+    ------
+    HeadposeError
+        If there is no such method or preset.
+    """
+    chosen = find_preset(preset) if isinstance(preset, str) else preset
+    if batch := options.get("batch"):
+        chosen = chosen._replace(batch=int(batch))
+    half = PRECISIONS[str(options.get("precision", "auto"))]
+    return TrainingJob(
+        method=find_method(method),
+        task=task,
+        preset=chosen,
+        data=data,
+        out=out,
+        seed=seed,
+        weights=str(options.get("weights") or chosen.weights),
+        settings=settings_of(options),
+        options=_filled(RunOptions(half=half), options),
+        command=command,
+    )

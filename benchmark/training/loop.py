@@ -6,35 +6,30 @@ checkpoint is written after each, so a run that was stopped goes on as if it had
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.method import Batch, Method, Parts
+from baselines.method import DomainBatch, Method, Parts
 from baselines.methods import lambda_at, rate_at
 from baselines.networks import PoseNetwork
 from benchmark.training import ranks as among
+from benchmark.training.checkpoint import CHECKPOINT, Place, Stateful, save_checkpoint, take_up
+from benchmark.training.log import EpochRecord, Fact, LogWriter, StepRecord
 from benchmark.training.ranks import Ranks
 from headposeplus.errors import TrainingError
-from headposeplus.files import whole_or_absent
 from headposeplus.tasks import progress
 
-LOG, CHECKPOINT = "log.jsonl", "checkpoint.pt"
 _REPORT_EVERY = 25  # steps between updates of the progress line; reading a loss waits for the device
 
 
-class Stage(NamedTuple):
-    """One stage of training.
-
-    ``batches`` is given an epoch and returns its batches, this rank's share of each; ``ended`` is given an epoch that
-    has ended, and returns what the log shall say of it. ``images`` is how many a step has, on all ranks.
-    """
+class Schedule(NamedTuple):
+    """How long a stage trains, at which rates and lambdas; ``images`` is how many a step has, on all ranks."""
 
     number: int
     seed: int
@@ -43,12 +38,30 @@ class Stage(NamedTuple):
     images: int
     rate: float
     last_rate: float
-    warm: float
-    ramp: float
-    highest_lambda: float
-    clip: float | None
-    batches: Callable[[int], Iterable[Batch]]
-    ended: Callable[[int], dict[str, Any]]
+    warm: float = 0
+    ramp: float = 0
+    highest_lambda: float = 0.0
+    clip: float | None = None
+
+
+class Stage(Protocol):
+    """What a stage is to the loop; its state is what it remembers from epoch to epoch."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """How long it trains, at which rates and lambdas."""
+
+    def batches(self, epoch: int) -> Iterable[DomainBatch]:
+        """Return the batches of an epoch, this rank's share of each."""
+
+    def ended(self, epoch: int) -> dict[str, Fact]:
+        """Return what the log shall say of an epoch that has ended."""
+
+    def state_dict(self) -> Mapping[str, object]:
+        """Return what it remembers: tensors and numbers, by name."""
+
+    def load_state_dict(self, state: Any, /) -> None:
+        """Remember that of a checkpoint."""
 
 
 class Step(nn.Module):
@@ -59,17 +72,46 @@ class Step(nn.Module):
         self.network = network
         self.method = method
 
-    def forward(self, batch: Batch, lam: float) -> tuple[Tensor, Parts]:
+    def forward(self, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the loss of this rank's share, and its parts."""
         return self.method.loss(self.network, batch, lam)
 
 
-def make_optimizer(step: nn.Module, kind: str, rate: float, decay: float) -> torch.optim.Optimizer:
-    """Return ``adamw``, or SGD with momentum 0.9 and Nesterov's acceleration, for what needs a gradient."""
+class Trainer(NamedTuple):
+    """A step, its optimizer, and the module that computes the step's loss: where there are several ranks, a wrapper."""
+
+    step: Step
+    optimizer: torch.optim.Optimizer
+    module: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.step.network.angle_mean.device
+
+
+def make_trainer(step: Step, kind: str, rate: float, decay: float, ranks: Ranks | None = None) -> Trainer:
+    """Return a trainer of what needs a gradient.
+
+    Its optimizer is ``adamw``, or SGD with momentum 0.9 and Nesterov's acceleration.
+    """
     trained = [parameter for parameter in step.parameters() if parameter.requires_grad]
+    optimizer: torch.optim.Optimizer
     if kind == "adamw":
-        return torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
-    return torch.optim.SGD(trained, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+        optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=decay)
+    else:
+        optimizer = torch.optim.SGD(trained, lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    module: nn.Module = step
+    if ranks is not None and ranks.world > 1:
+        device = step.network.angle_mean.device
+        # Running statistics are averaged after each epoch, and a method may have parts that a step leaves out.
+        module = nn.parallel.DistributedDataParallel(
+            step,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+        )
+    return Trainer(step, optimizer, module)
 
 
 def seed_torch(*keys: int) -> None:
@@ -77,106 +119,66 @@ def seed_torch(*keys: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(keys).generate_state(1)[0]))
 
 
-def save(path: Path, content: Any) -> None:
-    """Write what ``torch.save`` can; the file is whole or absent."""
-    with whole_or_absent(path) as temporary:
-        torch.save(content, temporary)
+def take(trainer: Trainer, batch: DomainBatch, lam: float, clip: float | None = None) -> Parts:
+    """Take a step of training; return its loss and the parts of it, on the device.
 
-
-def load(path: Path, device: torch.device) -> Any:
-    """Return what :func:`save` wrote; raises TrainingError if the file is damaged."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch.load has no error of its own: a damaged file raises many kinds
-        raise TrainingError(f"{path}: damaged checkpoint ({error}); delete it to train this stage again") from error
-
-
-class _Log:
-    """Appends records to ``log.jsonl`` and, if asked, TensorBoard; what came after the checkpoint is cut off."""
-
-    def __init__(self, folder: Path, length: int, tensorboard: bool, step: int) -> None:
-        self._file = (folder / LOG).open("ab")
-        self._file.truncate(length)
-        self._file.seek(length)
-        self._board = None
-        if tensorboard:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise TrainingError(
-                    "--tensorboard: the package is not installed: pip install 'headposeplus[tensorboard]'"
-                ) from error
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-
-    def write(self, records: list[dict[str, Any]], step: int) -> int:
-        """Write records and return the log's length in bytes."""
-        for record in records:
-            self._file.write(json.dumps(record).encode() + b"\n")
-            if self._board:
-                for name, value in record.items():
-                    if isinstance(value, float):
-                        self._board.add_scalar(name, value, record.get("step", step))
-        self._file.flush()
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Close the files."""
-        self._file.close()
-        if self._board:
-            self._board.close()
+    ``lam`` is the method's lambda, ``clip`` the largest norm of the gradient.
+    """
+    loss, parts = trainer.module(batch, lam)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_(trainer.step.parameters(), clip)
+    trainer.optimizer.step()
+    trainer.step.method.after_step(trainer.step.network)
+    return {"loss": loss.detach(), **parts}
 
 
 def run_stage(
     folder: Path,
     run: str,
-    step: Step,
-    optimizer: torch.optim.Optimizer,
+    trainer: Trainer,
     stage: Stage,
-    kept: dict[str, Tensor],
     ranks: Ranks,
     label: str,
     tensorboard: bool = False,
 ) -> None:
     """Run the epochs of a stage that its checkpoint has not seen yet.
 
-    ``run`` is the hash of the settings, by which a checkpoint knows its run. ``kept`` holds what the stage's functions
-    remember from epoch to epoch; it is saved with the checkpoint, and filled from it.
+    ``run`` is the hash of the settings, by which a checkpoint knows its run.
 
     Raises
     ------
     TrainingError
         If the loss is no longer finite, or the checkpoint is damaged or another run's.
     """
-    path = folder / CHECKPOINT
-    first, length = _resume(path, run, step, optimizer, kept)
+    path, step, schedule = folder / CHECKPOINT, trainer.step, stage.schedule
+    states: dict[str, Stateful] = {
+        "network": step.network,
+        "method": step.method,
+        "optimizer": trainer.optimizer,
+        "stage": stage,
+    }
+    begun = take_up(path, run, states)
     among.wait(ranks)
-    device = step.network.angle_mean.device
-    trained: nn.Module = step
-    if ranks.world > 1:
-        places = [device] if device.type == "cuda" else None
-        # Running statistics are averaged below, and a method may have parts that a step leaves out.
-        trained = nn.parallel.DistributedDataParallel(
-            step, device_ids=places, broadcast_buffers=False, find_unused_parameters=True
-        )
-    log = _Log(folder, length, tensorboard, first * stage.steps) if ranks.first else None
-    bar = progress(stage.epochs * stage.steps, label, "step", first * stage.steps, shown=ranks.first)
+    log = LogWriter(folder, begun.log, tensorboard, begun.epochs * schedule.steps) if ranks.first else None
+    steps = schedule.epochs * schedule.steps
+    bar = progress(steps, label, "step", begun.epochs * schedule.steps, shown=ranks.first)
     try:
-        for epoch in range(first, stage.epochs):
-            seed_torch(stage.seed, stage.number, epoch)  # for a method that draws numbers of its own
+        for epoch in range(begun.epochs, schedule.epochs):
+            seed_torch(schedule.seed, schedule.number, epoch)  # for a method that draws numbers of its own
             batches = stage.batches(epoch)
             among.same(ranks, step)
-            for new, speed in _steps(step, trained, optimizer, stage, epoch, batches, ranks):
+            for records, speed in _steps(trainer, schedule, epoch, batches, ranks):
                 if log:
-                    log.write(new, 0)
-                bar.set_postfix(_shown(new[-1], speed), refresh=False)
-                bar.update(len(new))
+                    log.write_steps(records)
+                bar.set_postfix(_shown(records[-1], speed), refresh=False)
+                bar.update(len(records))
             among.average_statistics(ranks, step)
-            summary = {"stage": stage.number, "epoch": epoch, "epoch_end": True, **stage.ended(epoch)}
+            ended = EpochRecord(schedule.number, epoch, stage.ended(epoch))
             if log:
-                length = log.write([summary], (epoch + 1) * stage.steps)
-                states = {"network": step.network.state_dict(), "method": step.method.state_dict()}
-                states |= {"optimizer": optimizer.state_dict(), "kept": kept}
-                save(path, {**states, "epoch": epoch + 1, "log": length, "run": run})
+                length = log.write_epoch(ended, (epoch + 1) * schedule.steps)
+                save_checkpoint(path, run, Place(epoch + 1, length), states)
     finally:
         bar.close()
         if log:
@@ -184,75 +186,48 @@ def run_stage(
     among.wait(ranks)
 
 
-def _resume(
-    path: Path, run: str, step: Step, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor]
-) -> tuple[int, int]:
-    """Take up a checkpoint, if there is one; return the next epoch, and the log's length in bytes."""
-    if not path.exists():
-        return 0, 0
-    checkpoint = load(path, torch.device("cpu"))  # AdamW counts its steps there
-    if checkpoint.get("run") != run:
-        raise TrainingError(f"{path}: the checkpoint of another run; choose another --out or delete the folder")
-    step.network.load_state_dict(checkpoint["network"])
-    step.method.load_state_dict(checkpoint["method"])
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    kept.update(checkpoint["kept"])
-    return checkpoint["epoch"], checkpoint["log"]
-
-
 def _steps(
-    step: Step,
-    trained: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    stage: Stage,
-    epoch: int,
-    batches: Iterable[Batch],
-    ranks: Ranks,
-) -> Iterator[tuple[list[dict[str, Any]], float]]:
+    trainer: Trainer, schedule: Schedule, epoch: int, batches: Iterable[DomainBatch], ranks: Ranks
+) -> Iterator[tuple[list[StepRecord], float]]:
     """Take the steps of an epoch; yield their records, some at a time, and the images a second of all ranks."""
-    step.network.train()
-    step.method.train()
-    pending: list[tuple[dict[str, Any], Parts]] = []
+    trainer.step.network.train()
+    trainer.step.method.train()
+    pending: list[tuple[StepRecord, Parts]] = []
     began = time.perf_counter()
     for number, batch in enumerate(batches):
-        passed = epoch + number / stage.steps
-        factor = rate_at(passed, stage.epochs, stage.last_rate)
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate * factor
-        lam = lambda_at(passed, stage.warm, stage.ramp, stage.highest_lambda)
-        loss, parts = trained(batch, lam)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if stage.clip is not None:
-            nn.utils.clip_grad_norm_(step.parameters(), stage.clip)
-        optimizer.step()
-        step.method.after_step(step.network)
-        record: dict[str, Any] = {"stage": stage.number, "epoch": epoch, "step": epoch * stage.steps + number}
-        record |= {"rate": stage.rate * factor, "lambda": lam}
-        pending.append((record, {"loss": loss.detach(), **parts}))
-        if len(pending) == _REPORT_EVERY or number == stage.steps - 1:
+        passed = epoch + number / schedule.steps
+        rate = schedule.rate * rate_at(passed, schedule.epochs, schedule.last_rate)
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = rate
+        lam = lambda_at(passed, schedule.warm, schedule.ramp, schedule.highest_lambda)
+        parts = take(trainer, batch, lam, schedule.clip)
+        place = epoch * schedule.steps + number
+        pending.append((StepRecord(schedule.number, epoch, place, rate, lam, {}), parts))
+        if len(pending) == _REPORT_EVERY or number == schedule.steps - 1:
             records = _read_records(pending, ranks)
             now = time.perf_counter()
-            yield records, len(pending) * stage.images / (now - began)
+            yield records, len(pending) * schedule.images / (now - began)
             pending, began = [], now
 
 
-def _read_records(pending: list[tuple[dict[str, Any], Parts]], ranks: Ranks) -> list[dict[str, Any]]:
+def _read_records(pending: list[tuple[StepRecord, Parts]], ranks: Ranks) -> list[StepRecord]:
     """Return the records with their tensors as numbers, read in one transfer; a loss that is not finite stops."""
     names = list(pending[0][1])
     table = torch.stack([torch.stack([parts[name].detach().float() for name in names]) for _, parts in pending])
     records = []
     for (record, _), row in zip(pending, among.mean(ranks, table).cpu().numpy(), strict=True):
-        complete = record | {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
+        losses = {name: round(float(value), 6) for name, value in zip(names, row, strict=True)}
+        complete = record._replace(losses=losses)
         if not np.isfinite(row).all():
             raise TrainingError(
-                "the loss is not finite; limit the gradient with --clip and another --out. "
-                f"The step's record: {complete}"
+                "the loss is not finite; limit the gradient with `clip` and choose another `out`. "
+                f"The step's record: {complete.to_json()}"
             )
         records.append(complete)
     return records
 
 
-def _shown(record: dict[str, Any], speed: float) -> dict[str, str]:
+def _shown(record: StepRecord, speed: float) -> dict[str, str]:
+    numbers = {**record.losses, "lambda": record.lam}
     names = ("pose_loss", "domain_loss", "lambda")
-    return {"img/s": f"{speed:,.0f}"} | {name: f"{record[name]:.3g}" for name in names if name in record}
+    return {"img/s": f"{speed:,.0f}"} | {name: f"{numbers[name]:.3g}" for name in names if name in numbers}

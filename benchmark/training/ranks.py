@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -50,14 +50,17 @@ def connected(ranks: Ranks, device: torch.device) -> Iterator[None]:
     if ranks.world == 1 or dist.is_initialized():
         yield
         return
-    arguments: dict[str, Any] = {"rank": ranks.rank, "world_size": ranks.world}
-    # Whoever waits may wait for another run's first stage; torchrun ends all when one of them dies.
-    arguments["timeout"] = timedelta(days=1)
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.set_device(device)
-        dist.init_process_group("nccl", device_id=device, **arguments)
-    else:
-        dist.init_process_group("gloo", **arguments)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        rank=ranks.rank,
+        world_size=ranks.world,
+        # Whoever waits may wait for another run's first stage; torchrun ends all when one of them dies.
+        timeout=timedelta(days=1),
+        device_id=device if on_gpu else None,
+    )
     try:
         yield
     finally:

@@ -7,9 +7,10 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 from tabulate import tabulate
 
@@ -31,12 +32,54 @@ MATCHED = (15_678, 51_096)  # poses of Biwi and of SynHead
 LEAST_RATIO, MOST_MEMORY, MOST_MATCH = 0.85, 500, 1.0  # what a build should keep to; MiB, seconds
 
 
-class _Bare(NamedTuple):
+class ProcessesFigures(msgspec.Struct, frozen=True):
+    """The build with some processes, beside the bare decoding and encoding: seconds, a value a run.
+
+    ``ratio`` is the median quotient of the two.
+    """
+
+    processes: int
+    build_seconds: list[float]
+    bare_seconds: list[float]
+    ratio: float
+    crops_a_second: int
+    peak_mib_of_a_process: int
+
+
+class BuildFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What :func:`bench_build` measures; ``scaling`` is by how much all cores are faster than one."""
+
+    toolkit: str
+    processor: str
+    cores: int
+    seed: int
+    size: int
+    crops: int
+    stored_mib: int
+    rendering_order_seconds: float
+    match_seconds: float
+    runs: list[ProcessesFigures]
+    scaling: float
+
+
+class BareTask(NamedTuple):
+    """A shard, and the raw file of each of its rows."""
+
     shard: Path
     files: list[Path]
 
 
-def _decode_and_encode(task: _Bare) -> float:
+class _Round(NamedTuple):
+    """A build and the bare pass beside it: seconds, MiB of a process, and what was built."""
+
+    build: float
+    bare: float
+    peak: float
+    crops: int
+    stored: int
+
+
+def _decode_and_encode(task: BareTask) -> float:
     """Return the seconds that it takes to read and decode a shard's raw files, and to encode and write its crops."""
     with open_shard(task.shard) as file:
         data, offset = file["image/bytes"][...], read_offset(file, len(task.files))
@@ -53,7 +96,7 @@ def _decode_and_encode(task: _Bare) -> float:
     return seconds
 
 
-def _bare_tasks(data: Path, raw: Path) -> list[_Bare]:
+def bare_tasks(data: Path, raw: Path) -> list[BareTask]:
     """Return each shard of a build with the raw file of each of its rows."""
     copy = synhead.look_through(raw / "synhead2_release")
     images = {
@@ -73,7 +116,7 @@ def _bare_tasks(data: Path, raw: Path) -> list[_Bare]:
     for dataset, field in (("biwi+", "id"), ("synhead+", "id"), ("synbiwi+", "source")):
         opened = open_dataset(data / dataset)
         for shard, fields in zip(layout_of(opened).paths, read_fields(opened, field), strict=True):
-            tasks.append(_Bare(shard, [file_of(str(name)) for name in fields[field]]))
+            tasks.append(BareTask(shard, [file_of(str(name)) for name in fields[field]]))
     return sorted(tasks, key=lambda task: -len(task.files))
 
 
@@ -107,8 +150,41 @@ def _match_seconds(seed: int) -> float:
     return best
 
 
-def bench_build(folder: Path, repeats: int = 3, seed: int = 0) -> dict[str, Any]:
-    """Measure the build of a miniature whose images have the real sizes; return the figures as plain values.
+def _build_once(folder: Path, raw: Path, order: str, jobs: int, seed: int) -> _Round:
+    """Build with some processes, and then do nothing but read, decode, encode and write the same."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        data = Path(temporary)
+        began = time.perf_counter()
+        built = build_datasets(source_of(raw, seed)._replace(render_order=order), data, Options(), jobs)
+        seconds = time.perf_counter() - began
+        with workers(jobs) as executor:
+            bare = run_tasks(_decode_and_encode, bare_tasks(data, raw), executor, "decode and encode")
+        return _Round(
+            build=seconds,
+            bare=sum(bare) / jobs,
+            peak=built.peak_bytes / 2**20,
+            crops=sum(dataset.info.rows for dataset in built.datasets if dataset.name != "synhead++"),
+            stored=sum(path.stat().st_size for path in data.rglob("*.h5")),
+        )
+
+
+def _figures_of(processes: int, rounds: list[_Round]) -> ProcessesFigures:
+    return ProcessesFigures(
+        processes=processes,
+        build_seconds=[round(measured.build, 2) for measured in rounds],
+        bare_seconds=[round(measured.bare, 2) for measured in rounds],
+        ratio=round(statistics.median(measured.bare / measured.build for measured in rounds), 3),
+        crops_a_second=round(rounds[-1].crops / _median_build(rounds)),
+        peak_mib_of_a_process=round(max(measured.peak for measured in rounds)),
+    )
+
+
+def _median_build(rounds: list[_Round]) -> float:
+    return statistics.median(measured.build for measured in rounds)
+
+
+def bench_build(folder: Path, repeats: int = 3, seed: int = 0) -> BuildFigures:
+    """Measure the build of a miniature whose images have the real sizes.
 
     The build runs from nothing to its last ``dataset.json``, with the rendering order given and its inference timed
     apart; beside it, in turn and with as many processes, the same raw files are read and decoded and the same crops
@@ -120,74 +196,49 @@ def bench_build(folder: Path, repeats: int = 3, seed: int = 0) -> dict[str, Any]
     copy = synhead.look_through(raw / "synhead2_release")
     began = time.perf_counter()
     order = str(render_order.infer(copy, None, jobs, seed).order)
-    source = source_of(raw, seed)._replace(render_order=order)
     inference = time.perf_counter() - began
-    rounds: dict[int, dict[str, list[float]]] = {}
-    crops = stored = 0
-    for number in dict.fromkeys((1, jobs)):
-        found = rounds[number] = {"build": [], "bare": [], "peak": []}
-        for _ in range(repeats):
-            with tempfile.TemporaryDirectory(dir=folder) as temporary:
-                data = Path(temporary)
-                began = time.perf_counter()
-                built = build_datasets(source, data, Options(), number)
-                found["build"].append(time.perf_counter() - began)
-                found["peak"].append(built.peak_bytes / 2**20)
-                with workers(number) as executor:
-                    bare = run_tasks(_decode_and_encode, _bare_tasks(data, raw), executor, "decode and encode")
-                found["bare"].append(sum(bare) / number)
-                crops = sum(dataset.info.rows for dataset in built.datasets if dataset.name != "synhead++")
-                stored = sum(path.stat().st_size for path in data.rglob("*.h5"))
-    results = []
-    for number, found in rounds.items():
-        ratios = [bare / build for bare, build in zip(found["bare"], found["build"], strict=True)]
-        results.append(
-            {
-                "processes": number,
-                "build_seconds": [round(value, 2) for value in found["build"]],
-                "bare_seconds": [round(value, 2) for value in found["bare"]],
-                "ratio": round(statistics.median(ratios), 3),
-                "crops_a_second": round(crops / statistics.median(found["build"])),
-                "peak_mib_of_a_process": round(max(found["peak"])),
-            }
-        )
-    return {
-        "toolkit": __version__,
-        "processor": processor(),
-        "cores": jobs,
-        "seed": seed,
-        "size": Options().size,
-        "crops": crops,
-        "stored_mib": round(stored / 2**20),
-        "rendering_order_seconds": round(inference, 2),
-        "match_seconds": round(_match_seconds(seed), 3),
-        "runs": results,
-        "scaling": round(statistics.median(rounds[1]["build"]) / statistics.median(rounds[jobs]["build"]), 2),
+    rounds = {
+        number: [_build_once(folder, raw, order, number, seed) for _ in range(repeats)]
+        for number in dict.fromkeys((1, jobs))
     }
+    last = rounds[jobs][-1]
+    return BuildFigures(
+        toolkit=__version__,
+        processor=processor(),
+        cores=jobs,
+        seed=seed,
+        size=Options().size,
+        crops=last.crops,
+        stored_mib=round(last.stored / 2**20),
+        rendering_order_seconds=round(inference, 2),
+        match_seconds=round(_match_seconds(seed), 3),
+        runs=[_figures_of(number, measured) for number, measured in rounds.items()],
+        scaling=round(_median_build(rounds[1]) / _median_build(rounds[jobs]), 2),
+    )
 
 
-def describe_build(record: dict[str, Any], layout: str = "simple") -> str:
+def describe_build(figures: BuildFigures, layout: str = "simple") -> str:
     """Return the figures of :func:`bench_build` as text."""
     rows = [
         {
-            "processes": run["processes"],
-            "build, seconds": _spread(run["build_seconds"]),
-            "bare decode and encode": _spread(run["bare_seconds"]),
-            f"ratio (at least {LEAST_RATIO})": f"{run['ratio']:.2f}",
-            "crops a second": f"{run['crops_a_second']:,}",
-            f"MiB of a process (at most {MOST_MEMORY})": f"{run['peak_mib_of_a_process']:,}",
+            "processes": run.processes,
+            "build, seconds": _spread(run.build_seconds),
+            "bare decode and encode": _spread(run.bare_seconds),
+            f"ratio (at least {LEAST_RATIO})": f"{run.ratio:.2f}",
+            "crops a second": f"{run.crops_a_second:,}",
+            f"MiB of a process (at most {MOST_MEMORY})": f"{run.peak_mib_of_a_process:,}",
         }
-        for run in record["runs"]
+        for run in figures.runs
     ]
     return "\n".join(
         [
             tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
             "",
-            f"{record['crops']:,} crops of {record['size']} pixels a side, {record['stored_mib']:,} MiB, on "
-            f"{record['processor']} with {record['cores']} cores; median (least to most) of "
-            f"{len(record['runs'][0]['build_seconds'])} runs. All cores are {record['scaling']:.2f} times as fast as "
-            f"one. The rendering order takes {record['rendering_order_seconds']:.1f} s more, once. The match of "
-            f"{MATCHED[0]:,} poses against {MATCHED[1]:,} takes {record['match_seconds']:.2f} s on one core (at most "
+            f"{figures.crops:,} crops of {figures.size} pixels a side, {figures.stored_mib:,} MiB, on "
+            f"{figures.processor} with {figures.cores} cores; median (least to most) of "
+            f"{len(figures.runs[0].build_seconds)} runs. All cores are {figures.scaling:.2f} times as fast as "
+            f"one. The rendering order takes {figures.rendering_order_seconds:.1f} s more, once. The match of "
+            f"{MATCHED[0]:,} poses against {MATCHED[1]:,} takes {figures.match_seconds:.2f} s on one core (at most "
             f"{MOST_MATCH:.0f}).",
         ]
     )

@@ -8,9 +8,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 import torch
 from PIL import Image
@@ -23,15 +24,62 @@ from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders.compose import Composer, Source, load_source
 from benchmark.loaders.open import STORES, choose
 from benchmark.loaders.stores import AHEAD, Batch
-from benchmark.upkeep.machine import describe_machine, machine, wait_for
+from benchmark.upkeep.machine import Machine, machine, wait_for
 from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset, read_backgrounds, read_crops
 from headposeplus.errors import DatasetError
+from headposeplus.faults import Fault
 from headposeplus.tasks import cores
 
 FILES = 2000  # images that the plain loader reads
 ROUNDS = 3  # of all loaders in turn, so that what else the machine does meets each of them
 WARM = AHEAD + 1  # batches before a measurement: by then those that were made ready meanwhile are used up
 LEAST_RATIO = 10  # of a store to the plain loader
+
+
+class PlainFigures(msgspec.Struct, frozen=True):
+    """The plain loader: its processes, the files that it reads, and its images a second, a value a round."""
+
+    workers: int
+    files: int
+    images_a_second: list[float]
+
+
+class StoreFigures(msgspec.Struct, frozen=True):
+    """A store, the seconds that it takes to open, and images a second, a value a round.
+
+    They are those of the plain loader beside it, of batches gathered, of batches composed, and of both; ``ratio`` is
+    the median quotient of both and plain.
+    """
+
+    store: str
+    opening_seconds: float
+    plain: list[float]
+    gather: list[float]
+    compose: list[float]
+    both: list[float]
+    ratio: float
+
+
+class LoaderFigures(Machine, frozen=True, kw_only=True):
+    """What :func:`bench_loader` measures; ``seconds`` is the time of each measurement."""
+
+    seed: int
+    dataset: str
+    size: int
+    crops: int
+    batch: int
+    seconds: float
+    plain: PlainFigures
+    stores: list[StoreFigures]
+
+
+class _Rates(NamedTuple):
+    """Images a second of a round."""
+
+    plain: float
+    gather: float
+    compose: float
+    both: float
 
 
 class PlainDataset(torch.utils.data.Dataset[Tensor]):
@@ -66,7 +114,8 @@ def write_files(dataset: Dataset, folder: Path, rng: np.random.Generator) -> Non
     chosen = np.sort(rng.permutation(layout_of(dataset).rows)[:FILES])
     for row, crop in zip(chosen, read_crops(dataset, chosen), strict=True):
         if bytes(crop.encoded[1:4]) == b"PNG":
-            raise DatasetError(f"{dataset.folder}: its crops are PNG; build without --lossless to measure loaders")
+            fault = Fault("its crops are PNG", "build without `lossless` to measure loaders", dataset.folder)
+            raise DatasetError(fault)
         path = folder / f"{row}.jpg"
         path.write_bytes(crop.encoded.data)
         assert crop.mask is not None
@@ -93,12 +142,13 @@ def _plan(count: int, batch: int, seed: int) -> Iterator[list[np.ndarray]]:
         yield [order[i : i + batch] for i in range(0, count - batch + 1, batch)]
 
 
-def _measure(source: Source, composer: Composer, device: torch.device, batch: int, seconds: float, seed: int) -> Any:
-    """Return the images a second of a store: gathered, composed, and both."""
+def _measure(
+    source: Source, composer: Composer, plain: PlainDataset, device: torch.device, batch: int, seconds: float, seed: int
+) -> _Rates:
+    """Return the images a second of the plain loader, and of a store: gathered, composed, and both."""
     store = source.store
     rows = np.arange(batch) % len(store)
     crops, masks = store.gather(rows)
-    assert masks is not None
 
     def gathered() -> Iterator[tuple[np.ndarray, Batch]]:
         for plan in _plan(len(store), batch, seed):
@@ -108,24 +158,52 @@ def _measure(source: Source, composer: Composer, device: torch.device, batch: in
         assert masks is not None
         return composer.source(rows, crops, masks, epoch)[0]
 
-    return {
-        "gather": _rate((crops for _, (crops, _) in gathered()), device, seconds),
-        "compose": _rate((composed(rows, crops, masks, epoch) for epoch in itertools.count()), device, seconds),
-        "both": _rate((composed(rows, *made, 0) for rows, made in gathered()), device, seconds),
-    }
+    return _Rates(
+        plain=_measure_plain(plain, device, batch, seconds, seed),
+        gather=_rate((crops for _, (crops, _) in gathered()), device, seconds),
+        compose=_rate((composed(rows, crops, masks, epoch) for epoch in itertools.count()), device, seconds),
+        both=_rate((composed(rows, *stored, 0) for rows, stored in gathered()), device, seconds),
+    )
 
 
 def _measure_plain(dataset: PlainDataset, device: torch.device, batch: int, seconds: float, seed: int) -> float:
     loader = DataLoader(
-        dataset, batch, sampler=RandomSampler(dataset, replacement=True, num_samples=1 << 40),
-        num_workers=cores(), pin_memory=device.type == "cuda",
+        dataset,
+        batch,
+        sampler=RandomSampler(dataset, replacement=True, num_samples=1 << 40),
+        num_workers=cores(),
+        pin_memory=device.type == "cuda",
         generator=torch.Generator().manual_seed(seed),
-    )  # fmt: skip
+    )
     return _rate((images.to(device, non_blocking=True) for images in loader), device, seconds)
 
 
-def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: str, seed: int) -> dict[str, Any]:
-    """Measure the stores of a built dataset and a plain loader, in turn; return the figures as plain values.
+def _bench_store(
+    dataset: Dataset,
+    kind: str,
+    plain: PlainDataset,
+    device: torch.device,
+    batch: int,
+    seconds: float,
+    seed: int,
+) -> StoreFigures:
+    """Return the figures of a store, which is closed again: each may take half of the memory."""
+    began = time.perf_counter()
+    source = load_source(dataset, device, kind)
+    opening = time.perf_counter() - began
+    composer = Composer(source, device, seed)
+    rounds = [_measure(source, composer, plain, device, batch, seconds, seed + number) for number in range(ROUNDS)]
+    rates = {name: [round(getattr(rates, name), 1) for rates in rounds] for name in _Rates._fields}
+    return StoreFigures(
+        store=kind,
+        opening_seconds=round(opening, 2),
+        **rates,
+        ratio=round(statistics.median(measured.both / measured.plain for measured in rounds), 2),
+    )
+
+
+def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: str, seed: int) -> LoaderFigures:
+    """Measure the stores of a built dataset and a plain loader, in turn.
 
     ``data`` is the folder of a build, ``dataset`` the name of a rendered one in it; each measurement takes
     ``seconds``. The plain loader has a worker process for each core. Where the decoded crops do not fit, only the
@@ -138,82 +216,48 @@ def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: s
     """
     opened, where = open_dataset(data / dataset), torch.device(device)
     if not opened.rendered:
-        raise DatasetError(f"{opened.folder}: its images are not rendered; choose one of the sources")
+        raise DatasetError(Fault("its images are not rendered", "choose one of the sources", opened.folder))
     count = layout_of(opened).rows
     if batch > count:
-        raise DatasetError(f"{opened.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
-    stores = []
+        fault = Fault(f"holds {count} images, fewer than a batch of {batch}", "lower `batch`", opened.folder)
+        raise DatasetError(fault)
+    kinds = STORES[STORES.index(choose(opened, where)) :]
     with tempfile.TemporaryDirectory() as folder:
         write_files(opened, Path(folder), np.random.default_rng(seed))
         plain = PlainDataset(Path(folder), read_backgrounds(opened))
-        # One store at a time, as each may take half of the memory.
-        for kind in STORES[STORES.index(choose(opened, where)) :]:
-            began = time.perf_counter()
-            source = load_source(opened, where, kind)
-            opening = time.perf_counter() - began
-            composer = Composer(source, where, seed)
-            rounds = [
-                {
-                    "plain": _measure_plain(plain, where, batch, seconds, seed + number),
-                    **_measure(source, composer, where, batch, seconds, seed + number),
-                }
-                for number in range(ROUNDS)
-            ]
-            stores.append(
-                {
-                    "store": kind,
-                    "opening_seconds": round(opening, 2),
-                    **{name: [round(found[name], 1) for found in rounds] for name in rounds[0]},
-                    "ratio": round(statistics.median(found["both"] / found["plain"] for found in rounds), 2),
-                }
-            )
-            del source, composer
-    return {
-        **machine(where),
-        "seed": seed,
-        "dataset": opened.name,
-        "size": opened.size,
-        "crops": count,
-        "batch": batch,
-        "seconds": seconds,
-        "plain": {
-            "workers": cores(),
-            "files": len(plain),
-            "images_a_second": [rate for store in stores for rate in store["plain"]],
-        },
-        "stores": stores,
-    }
+        stores = [_bench_store(opened, kind, plain, where, batch, seconds, seed) for kind in kinds]
+    return LoaderFigures(
+        **msgspec.structs.asdict(machine(where)),
+        seed=seed,
+        dataset=opened.name,
+        size=opened.size,
+        crops=count,
+        batch=batch,
+        seconds=seconds,
+        plain=PlainFigures(cores(), len(plain), [rate for store in stores for rate in store.plain]),
+        stores=stores,
+    )
 
 
-def describe_loader(record: dict[str, Any], layout: str = "simple") -> str:
+def describe_loader(figures: LoaderFigures, layout: str = "simple") -> str:
     """Return the figures of :func:`bench_loader` as text."""
 
     def median(values: list[float]) -> str:
         return f"{statistics.median(values):,.0f}"
 
-    plain, rounds = record["plain"], len(record["stores"][0]["plain"])
-    rows = [
-        {
-            "images a second from": f"plain loader, {plain['workers']} workers",
-            "gather": "", "compose": "", "both": median(plain["images_a_second"]), "ratio": "1.0", "opening, s": "",
-        }
-    ]  # fmt: skip
-    rows += [
-        {
-            "images a second from": f"{store['store']} store",
-            **{step: median(store[step]) for step in ("gather", "compose", "both")},
-            "ratio": f"{store['ratio']:.1f}",
-            "opening, s": f"{store['opening_seconds']:.1f}",
-        }
-        for store in record["stores"]
-    ]
+    plain, rounds = figures.plain, len(figures.stores[0].plain)
+    columns = ("images a second from", "gather", "compose", "both", "ratio", "opening, s")
+    rows = [[f"plain loader, {plain.workers} workers", "", "", median(plain.images_a_second), "1.0", ""]]
+    for store in figures.stores:
+        steps = (median(values) for values in (store.gather, store.compose, store.both))
+        rows.append([f"{store.store} store", *steps, f"{store.ratio:.1f}", f"{store.opening_seconds:.1f}"])
     return "\n".join(
         [
-            tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
+            tabulate(rows, headers=columns, tablefmt=layout, disable_numparse=True),
             "",
-            f"{record['crops']:,} crops of {record['size']} pixels a side ({record['dataset']}), batches of "
-            f"{record['batch']}, on {describe_machine(record)}; medians of {rounds} rounds. The plain loader reads "
-            f"a JPEG and a PNG a sample, of {plain['files']:,}, with PIL, puts a background behind it and normalises "
+            f"{figures.crops:,} crops of {figures.size} pixels a side ({figures.dataset}), batches of "
+            f"{figures.batch}, on {figures.describe()}; medians of {rounds} rounds. The plain loader reads "
+            f"a JPEG and a PNG a sample, of {plain.files:,}, with PIL, puts a background behind it and normalises "
             f"with torchvision. The aim is a ratio of {LEAST_RATIO} at 224 pixels.",
         ]
     )

@@ -7,8 +7,10 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import msgspec
 import numpy as np
 import pandas as pd
 import tomli_w
@@ -26,9 +28,36 @@ from headposeplus.tasks import processor, progress
 MOST = 1.0  # seconds that a score should take after start-up
 _NOISE = 6.0  # degrees
 _ABOUT = {
-    "name": "bench", "authors": "bench", "training_data": "none", "selection": "none", "convention": "pyr",
-    "camera": "rgb", "uses_target_images": False, "seed": 0,
-}  # fmt: skip
+    "name": "bench",
+    "authors": "bench",
+    "training_data": "none",
+    "selection": "none",
+    "convention": "pyr",
+    "camera": "rgb",
+    "uses_target_images": False,
+    "seed": 0,
+}
+
+
+class ScoreSeconds(msgspec.Struct, frozen=True):
+    """Seconds to start up, to read and check predictions, and to score them, a value a run."""
+
+    start_up: list[float]
+    check: list[float]
+    score: list[float]
+
+
+class ScoreFigures(msgspec.Struct, frozen=True):
+    """What :func:`bench_score` measures; ``bytes`` is the size of the CSV."""
+
+    toolkit: str
+    processor: str
+    cores: int
+    seed: int
+    frames: int
+    bytes: int
+    resamples: int
+    seconds: ScoreSeconds
 
 
 def random_labels(seed: int) -> Labels:
@@ -52,55 +81,56 @@ def submission_bytes(labels: Labels, seed: int) -> tuple[bytes, bytes]:
     return table.to_csv(index=False, float_format="%.5f").encode(), tomli_w.dumps(_ABOUT).encode()
 
 
-def bench_score(repeats: int = 5, seed: int = 0) -> dict[str, Any]:
-    """Measure checking and scoring a submission of real Biwi's frames on one core; return plain values.
+@contextmanager
+def _on_one_core() -> Iterator[None]:
+    """Keep to one core while the block runs, where the system allows it."""
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    try:
+        if before:
+            os.sched_setaffinity(0, {min(before)})
+        yield
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
+
+
+def bench_score(repeats: int = 5, seed: int = 0) -> ScoreFigures:
+    """Measure checking and scoring a submission of real Biwi's frames on one core.
 
     Checking reads the file, lists faults and fits other readings of its columns; scoring computes every metric and the
     bootstrap. Both are what ``hpp score`` does after start-up, which a fresh process that only imports them measures.
     """
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else None
     labels = random_labels(seed)
     reference = protocols.reference(None, labels, "cross")
     data, about = submission_bytes(labels, seed)
-    found: dict[str, list[float]] = {"start_up": [], "check": [], "score": []}
-    try:
-        if before:
-            os.sched_setaffinity(0, {min(before)})
-        with progress(repeats, "score", "run") as bar:
-            for _ in range(repeats):
-                began = time.perf_counter()
-                subprocess.run([sys.executable, "-c", "import benchmark.cli.main, benchmark.board.report"], check=True)
-                found["start_up"].append(time.perf_counter() - began)
-                began = time.perf_counter()
-                checked = check(data, about, reference)
-                found["check"].append(time.perf_counter() - began)
-                assert checked.rotations is not None, checked.faults
-                began = time.perf_counter()
-                measure(checked.rotations[None], reference, RESAMPLES, seed)
-                found["score"].append(time.perf_counter() - began)
-                bar.update()
-    finally:
-        if before:
-            os.sched_setaffinity(0, before)
-    return {
-        "toolkit": __version__,
-        "processor": processor(),
-        "cores": 1,
-        "seed": seed,
-        "frames": len(labels.ids),
-        "bytes": len(data),
-        "resamples": RESAMPLES,
-        "seconds": {name: [round(value, 3) for value in values] for name, values in found.items()},
-    }
+    seconds = ScoreSeconds([], [], [])
+
+    def since(began: float) -> float:
+        return round(time.perf_counter() - began, 3)
+
+    with _on_one_core(), progress(repeats, "score", "run") as bar:
+        for _ in range(repeats):
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", "import benchmark.cli.main, benchmark.board.report"], check=True)
+            seconds.start_up.append(since(began))
+            began = time.perf_counter()
+            checked = check(data, about, reference)
+            seconds.check.append(since(began))
+            assert checked.rotations is not None, checked.faults
+            began = time.perf_counter()
+            measure(checked.rotations[None], reference, RESAMPLES, seed)
+            seconds.score.append(since(began))
+            bar.update()
+    return ScoreFigures(__version__, processor(), 1, seed, len(labels.ids), len(data), RESAMPLES, seconds)
 
 
-def describe_score(record: dict[str, Any]) -> str:
+def describe_score(figures: ScoreFigures) -> str:
     """Return the figures of :func:`bench_score` as text."""
-    seconds = record["seconds"]
-    check_time, score_time, start = (statistics.median(seconds[name]) for name in ("check", "score", "start_up"))
+    seconds = figures.seconds
+    check_time, score_time = statistics.median(seconds.check), statistics.median(seconds.score)
     return (
-        f"{record['frames']:,} predictions ({record['bytes'] / 2**20:.1f} MiB of CSV), all metrics, "
-        f"{record['resamples']:,} resamples: {check_time + score_time:.2f} s on one core (at most {MOST:.0f}), "
-        f"of which {check_time:.2f} s to read and check them and {score_time:.2f} s to score; start-up {start:.2f} s. "
-        f"Median of {len(seconds['check'])} runs on {record['processor']}."
+        f"{figures.frames:,} predictions ({figures.bytes / 2**20:.1f} MiB of CSV), all metrics, "
+        f"{figures.resamples:,} resamples: {check_time + score_time:.2f} s on one core (at most {MOST:.0f}), "
+        f"of which {check_time:.2f} s to read and check them and {score_time:.2f} s to score; start-up "
+        f"{statistics.median(seconds.start_up):.2f} s. Median of {len(seconds.check)} runs on {figures.processor}."
     )

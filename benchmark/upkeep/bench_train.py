@@ -6,11 +6,12 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from tabulate import tabulate
@@ -18,17 +19,20 @@ from torch import Tensor
 
 from baselines import weights
 from baselines.adversarial import DANN
-from baselines.method import Batch, FirstStage, Look, Seen, Settings
+from baselines.method import DomainBatch, FirstStage, Look, MethodSettings, Seen
 from baselines.networks import make_network
 from benchmark.loaders.compose import Composer, Source, Target, load_source, load_target
 from benchmark.loaders.stores import AHEAD
 from benchmark.training.draws import cumulative, draw, endless
 from benchmark.training.job import find_device
-from benchmark.training.loop import Step, make_optimizer
+from benchmark.training.loop import Step, Trainer, make_trainer, take
 from benchmark.training.presets import TASKS, Preset, find_preset
-from benchmark.upkeep.machine import describe_machine, machine, wait_for
+from benchmark.training.settings import check_sizes
+from benchmark.upkeep.machine import Machine, machine, wait_for
 from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset
 from headposeplus.errors import DatasetError, TrainingError
+from headposeplus.faults import Fault
+from headposeplus.rotations import Floats
 from headposeplus.tasks import cores
 
 ROUNDS = 3  # of both ways of feeding in turn, so that what else the machine does meets each of them
@@ -42,7 +46,47 @@ SPREAD = (23, 31, 11)  # standard deviations of the labels, in degrees
 LEAST_RATIO, MOST_WEIGHTS = 0.95, 3.0  # what training should keep to; seconds
 
 
-class _Data(NamedTuple):
+class StageFigures(msgspec.Struct, frozen=True):
+    """A stage's images a second with batches from the store, and with one that is on the device, a value a round.
+
+    ``ratio`` is the median of their quotients, ``idle`` the median share of the time without a step to compute.
+    """
+
+    stage: int
+    images_a_second: list[float]
+    resident_images_a_second: list[float]
+    ratio: float
+    idle: float
+
+
+class StoredCrops(msgspec.Struct, frozen=True):
+    """A dataset, how many crops it has, and the store that they came from."""
+
+    dataset: str
+    crops: int
+    store: str
+
+
+class TrainFigures(Machine, frozen=True, kw_only=True):
+    """What :func:`bench_train` measures; ``seconds`` is the time of each measurement."""
+
+    precision: str
+    seed: int
+    task: str
+    preset: str
+    backbone: str
+    size: int
+    batch: int
+    seconds: float
+    source: StoredCrops
+    target: StoredCrops
+    stages: list[StageFigures]
+    weights_seconds: dict[str, float]
+
+
+class LoadedData(NamedTuple):
+    """Source and target, and what composes their batches."""
+
     source: Source
     target: Target
     composer: Composer
@@ -55,7 +99,7 @@ def _drawn(rng: np.random.Generator, count: int, batch: int) -> Iterator[np.ndar
         yield draw(rng, summed, batch)
 
 
-def batches(data: _Data, stage: int, batch: int, seed: int) -> Generator[Batch, None, None]:
+def batches(data: LoadedData, stage: int, batch: int, seed: int) -> Generator[DomainBatch, None, None]:
     """Yield the batches of a stage without end, as training makes them within an epoch.
 
     Those of stage 1 are passes over the source, shuffled; those of stage 2 are drawn from the source, beside passes
@@ -73,32 +117,23 @@ def batches(data: _Data, stage: int, batch: int, seed: int) -> Generator[Batch, 
     for rows, (crops, masks), seen in zip(plan(), source.store.batches(plan()), targets, strict=True):
         assert masks is not None
         images, degrees = composer.source(rows, crops, masks, 0)
-        yield Batch(images, degrees, images[:0] if seen is None else composer.target(seen[0]))
+        yield DomainBatch(images, degrees, images[:0] if seen is None else composer.target(seen[0]))
 
 
-def _make_step(stage: int, preset: Preset, data: _Data, device: torch.device) -> tuple[Step, torch.optim.Optimizer]:
-    """Return the step and the optimizer of a stage; how long they take does not depend on the initial weights."""
+def make_stage(stage: int, preset: Preset, data: LoadedData, device: torch.device) -> Trainer:
+    """Return the trainer of a stage; how long its steps take does not depend on the initial weights."""
     network = make_network(preset.backbone).to(memory_format=torch.channels_last).to(device)
     network.low_precision = device.type == "cuda"
     angles = data.source.angles
     network.angle_mean.copy_(torch.from_numpy(angles.mean(axis=0)))
     network.angle_std.copy_(torch.from_numpy(angles.std(axis=0)))
     if stage == 1:
-        step = Step(network, FirstStage(Settings()))
-        return step, make_optimizer(step, preset.stage1_optimizer, RATE, preset.stage1_decay)
-    method = DANN(Settings())
+        step = Step(network, FirstStage(MethodSettings()))
+        return make_trainer(step, preset.stage1_optimizer, RATE, preset.stage1_decay)
+    method = DANN(MethodSettings())
     nothing = Seen(np.zeros((0, network.width), np.float32), np.zeros((0, 3)))
     method.start(network, Look(angles, lambda rows: nothing, lambda: nothing, np.random.default_rng(0)))
-    step = Step(network, method.to(device))
-    return step, make_optimizer(step, "sgd", RATE, preset.stage2_decay)
-
-
-def _take(step: Step, optimizer: torch.optim.Optimizer, batch: Batch, lam: float) -> None:
-    loss, _ = step(batch, lam)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    step.method.after_step(step.network)
+    return make_trainer(Step(network, method.to(device)), "sgd", RATE, preset.stage2_decay)
 
 
 def _mark(device: torch.device) -> Any:
@@ -113,17 +148,15 @@ def _between(first: Any, second: Any) -> float:
     return second - first if isinstance(first, float) else first.elapsed_time(second) / 1000
 
 
-def measure(
-    fed: Iterator[Batch], step: Step, optimizer: torch.optim.Optimizer, lam: float, seconds: float
-) -> tuple[float, float]:
+def measure(fed: Iterator[DomainBatch], trainer: Trainer, lam: float, seconds: float) -> tuple[float, float]:
     """Return the images a second of steps, and the share of the time in which the device has no step to compute.
 
     That share runs from the end of a step until its next batch is composed. The device is not waited for at each step,
     so that, as in training, it computes while the next batch is on its way.
     """
-    device = step.network.angle_mean.device
+    device = trainer.device
     for _ in range(WARM):
-        _take(step, optimizer, next(fed), lam)
+        take(trainer, next(fed), lam)
     wait_for(device)
     marks: list[tuple[Any, Any]] = []
     images, began = 0, time.perf_counter()
@@ -131,7 +164,7 @@ def measure(
         ended = _mark(device)
         batch = next(fed)
         marks.append((ended, _mark(device)))
-        _take(step, optimizer, batch, lam)
+        take(trainer, batch, lam)
         images += len(batch.images) + len(batch.target)
         if len(marks) % READ_EVERY == 0:
             wait_for(device)
@@ -141,29 +174,29 @@ def measure(
 
 
 def _bench_stage(
-    stage: int, preset: Preset, data: _Data, device: torch.device, seconds: float, seed: int
-) -> dict[str, Any]:
+    stage: int, preset: Preset, data: LoadedData, device: torch.device, seconds: float, seed: int
+) -> StageFigures:
     """Return the figures of a stage; the two ways of feeding take turns in going first."""
-    step, optimizer = _make_step(stage, preset, data, device)
-    step.train()
+    trainer = make_stage(stage, preset, data, device)
+    trainer.step.train()
     rates: dict[str, list[float]] = {"real": [], "resident": []}
     idle = []
     with closing(batches(data, stage, preset.batch, seed)) as real:
         fed = {"real": real, "resident": itertools.repeat(next(real))}
         for number in range(ROUNDS):
             for way in list(fed)[:: -1 if number % 2 else 1]:
-                rate, share = measure(fed[way], step, optimizer, 0.0 if stage == 1 else LAMBDA, seconds)
+                rate, share = measure(fed[way], trainer, 0.0 if stage == 1 else LAMBDA, seconds)
                 rates[way].append(rate)
                 if way == "real":
                     idle.append(share)
     ratios = [real / resident for real, resident in zip(rates["real"], rates["resident"], strict=True)]
-    return {
-        "stage": stage,
-        "images_a_second": [round(rate, 1) for rate in rates["real"]],
-        "resident_images_a_second": [round(rate, 1) for rate in rates["resident"]],
-        "ratio": round(statistics.median(ratios), 3),
-        "idle": round(statistics.median(idle), 4),
-    }
+    return StageFigures(
+        stage=stage,
+        images_a_second=[round(rate, 1) for rate in rates["real"]],
+        resident_images_a_second=[round(rate, 1) for rate in rates["resident"]],
+        ratio=round(statistics.median(ratios), 3),
+        idle=round(statistics.median(idle), 4),
+    )
 
 
 def weights_seconds(seed: int) -> dict[str, float]:
@@ -174,13 +207,13 @@ def weights_seconds(seed: int) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     source, predictions = (rng.normal(0, SPREAD, (count, 3)) for count in (LABELS, PREDICTIONS))
 
-    def best(weigh: Any) -> float:
-        found = math.inf
+    def best(weigh: Callable[[Floats, Floats], object]) -> float:
+        least = math.inf
         for _ in range(3):
             began = time.perf_counter()
             weigh(source, predictions)
-            found = min(found, time.perf_counter() - began)
-        return round(found, 3)
+            least = min(least, time.perf_counter() - began)
+        return round(least, 3)
 
     return {"padaco": best(weights.padaco), "pada-like": best(weights.pada_like)}
 
@@ -188,16 +221,13 @@ def weights_seconds(seed: int) -> dict[str, float]:
 def _open(data: Path, task: str, batch: int) -> tuple[Dataset, Dataset]:
     """Return source and target; raises DatasetError if they are not as a run needs them."""
     source, target = open_dataset(data / TASKS[task]), open_dataset(data / "biwi+")
-    if source.size != target.size:
-        raise DatasetError(
-            f"{data}: source crops of {source.size} and target crops of {target.size} pixels; "
-            "build both with one --size"
-        )
+    check_sizes(data, source, target)
     for dataset in (source, target):
         # Before any crop is decoded, which takes minutes.
         count = layout_of(dataset).rows
         if batch > count:
-            raise DatasetError(f"{dataset.folder}: holds {count} images, fewer than a batch of {batch}; lower --batch")
+            wrong = f"holds {count} images, fewer than a batch of {batch}"
+            raise DatasetError(Fault(wrong, "lower `batch`", dataset.folder))
     return source, target
 
 
@@ -210,8 +240,8 @@ def bench_train(
     device: str = "auto",
     store: str = "auto",
     seed: int = 0,
-) -> dict[str, Any]:
-    """Measure both stages of training on built datasets; return the figures as plain values.
+) -> TrainFigures:
+    """Measure both stages of training on built datasets.
 
     Each stage takes its steps once with batches that come from the store and are composed, and once with one batch
     that is on the device already, in turn; their quotient is the ratio: 1 would be data that cost nothing. Precision,
@@ -254,51 +284,51 @@ def bench_train(
         torch.backends.cudnn.benchmark = True
     try:
         source, target = load_source(source_set, where, store), load_target(target_set, where, store)
-        made = _Data(source, target, Composer(source, where, seed))
+        made = LoadedData(source, target, Composer(source, where, seed))
         stages = [_bench_stage(stage, chosen, made, where, seconds, seed) for stage in (1, 2)]
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
-            f"out of memory on {torch.cuda.get_device_name(where)}; lower --batch, or choose --store host"
+            f"out of memory on {torch.cuda.get_device_name(where)}; lower `batch`, or choose `store` host"
         ) from error
-    return {
-        **machine(where),
-        "precision": "bfloat16" if where.type == "cuda" else "float32",
-        "seed": seed,
-        "task": task,
-        "preset": chosen.name,
-        "backbone": chosen.backbone,
-        "size": source_set.size,
-        "batch": chosen.batch,
-        "seconds": seconds,
-        "source": {"dataset": source_set.name, "crops": len(source.store), "store": source.store.kind},
-        "target": {"dataset": target_set.name, "crops": len(target.store), "store": target.store.kind},
-        "stages": stages,
-        "weights_seconds": weights_seconds(seed),
-    }
+    return TrainFigures(
+        **msgspec.structs.asdict(machine(where)),
+        precision="bfloat16" if where.type == "cuda" else "float32",
+        seed=seed,
+        task=task,
+        preset=chosen.name,
+        backbone=chosen.backbone,
+        size=source_set.size,
+        batch=chosen.batch,
+        seconds=seconds,
+        source=StoredCrops(source_set.name, len(source.store), source.store.kind),
+        target=StoredCrops(target_set.name, len(target.store), target.store.kind),
+        stages=stages,
+        weights_seconds=weights_seconds(seed),
+    )
 
 
-def describe_train(record: dict[str, Any], layout: str = "simple") -> str:
+def describe_train(figures: TrainFigures, layout: str = "simple") -> str:
     """Return the figures of :func:`bench_train` as text."""
     rows = [
         {
-            "stage": str(stage["stage"]),
-            "images a second": f"{statistics.median(stage['images_a_second']):,.0f}",
-            "of one batch on the device": f"{statistics.median(stage['resident_images_a_second']):,.0f}",
-            f"ratio (at least {LEAST_RATIO})": f"{stage['ratio']:.2f}",
-            "without a step, % of the time": f"{100 * stage['idle']:.1f}",
+            "stage": str(stage.stage),
+            "images a second": f"{statistics.median(stage.images_a_second):,.0f}",
+            "of one batch on the device": f"{statistics.median(stage.resident_images_a_second):,.0f}",
+            f"ratio (at least {LEAST_RATIO})": f"{stage.ratio:.2f}",
+            "without a step, % of the time": f"{100 * stage.idle:.1f}",
         }
-        for stage in record["stages"]
+        for stage in figures.stages
     ]
-    source, target, seconds = record["source"], record["target"], record["weights_seconds"]
-    rounds = len(record["stages"][0]["images_a_second"])
+    source, target, seconds = figures.source, figures.target, figures.weights_seconds
+    rounds = len(figures.stages[0].images_a_second)
     return "\n".join(
         [
             tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
             "",
-            f"{record['backbone']} in {record['precision']}, crops of {record['size']} pixels a side: "
-            f"{source['crops']:,} of {source['dataset']} ({source['store']} store), in stage 2 also "
-            f"{target['crops']:,} of {target['dataset']} ({target['store']} store); {record['batch']} images a domain "
-            f"and step, on {describe_machine(record)}; medians of {rounds} rounds. The device is "
+            f"{figures.backbone} in {figures.precision}, crops of {figures.size} pixels a side: "
+            f"{source.crops:,} of {source.dataset} ({source.store} store), in stage 2 also "
+            f"{target.crops:,} of {target.dataset} ({target.store} store); {figures.batch} images a domain "
+            f"and step, on {figures.describe()}; medians of {rounds} rounds. The device is "
             "without a step from the end of one until the next batch is composed. The sampling weights of "
             f"{LABELS:,} source labels and {PREDICTIONS:,} predictions take {seconds['padaco']:.2f} s (PADACO) and "
             f"{seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f}).",

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import msgspec
 import torch
 
 from headposeplus import __version__
 from headposeplus.tasks import cores, processor
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """On what figures were measured; ``threads`` is how many torch had."""
+
+    toolkit: str
+    processor: str
+    cores: int
+    device: str
+    threads: int
+
+    def describe(self) -> str:
+        """Return the machine in words."""
+        where = f"{self.processor} with {self.cores} cores, {self.threads} threads"
+        return where if self.device == "cpu" else f"{self.device}; {where}"
 
 
 def wait_for(device: torch.device) -> None:
@@ -16,18 +30,12 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """Return on what figures are measured, as plain values."""
-    return {
-        "toolkit": __version__,
-        "processor": processor(),
-        "cores": cores(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-    }
-
-
-def describe_machine(record: dict[str, Any]) -> str:
-    """Return what :func:`machine` has put into a record, as text."""
-    where = f"{record['processor']} with {record['cores']} cores, {record['threads']} threads"
-    return where if record["device"] == "cpu" else f"{record['device']}; {where}"
+def machine(device: torch.device) -> Machine:
+    """Return on what figures are measured."""
+    return Machine(
+        toolkit=__version__,
+        processor=processor(),
+        cores=cores(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+    )

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from tabulate import tabulate
 
@@ -20,15 +20,18 @@ from benchmark.board import entries as scoreboard
 from benchmark.board import site
 from benchmark.board.markdown import published_table, table
 from benchmark.studies import findings
+from benchmark.studies.demo import TIMES, read_times
+from benchmark.studies.records import read_record
 from benchmark.upkeep import house
-from benchmark.upkeep.bench_build import describe_build
-from benchmark.upkeep.bench_loader import describe_loader
-from benchmark.upkeep.bench_score import describe_score
-from benchmark.upkeep.bench_train import describe_train
+from benchmark.upkeep.bench_build import BuildFigures, describe_build
+from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
+from benchmark.upkeep.bench_score import ScoreFigures, describe_score
+from benchmark.upkeep.bench_train import TrainFigures, describe_train
 from benchmark.upkeep.walk import ROOT, photograph
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
-from headposeplus.files import read_json
+
+Figures = TypeVar("Figures", BuildFigures, LoaderFigures, TrainFigures, ScoreFigures)
 
 DEMO = ROOT / "results" / "demo"
 BENCH = ROOT / "results" / "bench"
@@ -54,9 +57,9 @@ def demo_results() -> str:
 
 def demo_times() -> str:
     """Return how long the parts of the kept demo took."""
-    times = read_json(DEMO / "times.json", "the times of a demo")
-    rows = [{"part": part, "seconds": f"{seconds:.0f}"} for part, seconds in times["seconds"].items()]
-    rows.append({"part": f"all, on {times['cores']} CPU cores", "seconds": f"{sum(times['seconds'].values()):.0f}"})
+    times = read_times(DEMO / TIMES)
+    rows = [{"part": part, "seconds": f"{seconds:.0f}"} for part, seconds in times.seconds.items()]
+    rows.append({"part": f"all, on {times.cores} CPU cores", "seconds": f"{sum(times.seconds.values()):.0f}"})
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
@@ -66,9 +69,9 @@ def methods() -> str:
     return tabulate(rows, headers="keys", tablefmt="github")
 
 
-def _bench(name: str) -> Any:
+def _bench(name: str, kind: type[Figures]) -> Figures:
     """Return the kept figures of a benchmark."""
-    return read_json(BENCH / f"{name}.json", f"the figures of hpp bench {name}")
+    return read_record(BENCH / f"{name}.json", kind, f"the figures of hpp bench {name}")
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -77,10 +80,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "published": published_table,
     "methods": methods,
     "rooms": house.table,
-    "bench build": lambda: describe_build(_bench("build"), "github"),
-    "bench loader": lambda: describe_loader(_bench("loader"), "github"),
-    "bench train": lambda: describe_train(_bench("train"), "github"),
-    "bench score": lambda: describe_score(_bench("score")),
+    "bench build": lambda: describe_build(_bench("build", BuildFigures), "github"),
+    "bench loader": lambda: describe_loader(_bench("loader", LoaderFigures), "github"),
+    "bench train": lambda: describe_train(_bench("train", TrainFigures), "github"),
+    "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
     **{part: partial(describe, FINDINGS) for part, describe in findings.PARTS.items()},
 }
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from baselines import losses, methods, networks, weights
-from baselines.method import Batch, Look, Seen, Settings
+from baselines.method import DomainBatch, Look, MethodSettings, Seen
 from headposeplus.errors import HeadposeError, TrainingError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_resnet_weights_from_a_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(TrainingError, match=r"cannot be downloaded.*--weights FILE.*--weights none"):
+    with pytest.raises(TrainingError, match=r"cannot be downloaded.*another one as `weights`.*`weights` none"):
         networks.make_network("resnet18", "imagenet")
 
 
@@ -125,7 +127,7 @@ def begin(name, seed=0):
     """Return a method and a network at the start of the second stage."""
     torch.manual_seed(seed)
     network = networks.make_network("slim").train()
-    method = methods.METHODS[name](Settings())
+    method = methods.METHODS[name](MethodSettings())
     method.start(network, look_at(np.zeros((1, 3)), np.zeros((1, 3))))
     return method, network
 
@@ -137,13 +139,13 @@ def test_domains_are_normalised_by_their_own_batches(name):
     parts = []
     for target in (torch.randn(8, 3, 32, 32), 5 + 3 * torch.randn(8, 3, 32, 32)):
         method, network = begin(name)
-        _, found = method.loss(network, Batch(source, degrees, target), 0.1)
+        _, found = method.loss(network, DomainBatch(source, degrees, target), 0.1)
         parts.append(found["pose_loss"].item())
     assert parts[0] == pytest.approx(parts[1], rel=1e-6)
 
 
 def test_with_lambda_0_the_features_learn_nothing_from_the_discriminator():
-    batch = Batch(torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32))
+    batch = DomainBatch(torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32))
     gradients = {}
     for name, lam in (("control-uniform", 0.0), ("dann", 0.0), ("dann", 0.5)):
         method, network = begin(name)
@@ -155,7 +157,7 @@ def test_with_lambda_0_the_features_learn_nothing_from_the_discriminator():
 
 def test_the_discriminator_learns_at_its_full_rate_and_the_features_against_it():
     """The features' gradient is minus lambda times that of the domain loss; the discriminator's has no lambda."""
-    batch = Batch(torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32))
+    batch = DomainBatch(torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32))
     features, discriminator = {}, {}
     for lam in (0.0, 0.5):
         method, network = begin("dann")
@@ -184,7 +186,7 @@ def test_schedules():
 
 
 def test_methods_and_their_sampling(labels):
-    look, settings = look_at(*labels), Settings(neighbours=5)
+    look, settings = look_at(*labels), MethodSettings(neighbours=5)
     found = {}
     for name in (
         "source-only",

@@ -12,7 +12,7 @@ from baselines import weights
 from baselines.adabn import estimate_statistics
 from baselines.coral import coral_loss
 from baselines.dare_gram import SHARE, dare_gram_loss
-from baselines.method import Batch, Look, Seen, Settings
+from baselines.method import DomainBatch, Look, MethodSettings, Seen
 from baselines.methods import METHODS
 from baselines.networks import make_network
 from baselines.updated import PlainUpdates, UpdatedPADACO, confident, within_trust
@@ -33,7 +33,7 @@ def make_look(seed=0, source=40, target=15, drift=0.0):
 
 
 def make_batch():
-    return Batch(torch.randn(8, 3, 32, 32), 20 * torch.randn(8, 3), 1 + 2 * torch.randn(6, 3, 32, 32))
+    return DomainBatch(torch.randn(8, 3, 32, 32), 20 * torch.randn(8, 3), 1 + 2 * torch.randn(6, 3, 32, 32))
 
 
 # CORAL
@@ -154,7 +154,7 @@ def test_adabn_uses_every_image_where_all_batches_have_one():
 def test_adabn_changes_statistics_only():
     network = make_network("slim").train()
     before = {name: value.clone() for name, value in network.named_parameters()}
-    METHODS["adabn"](Settings()).finish(network, iter([torch.randn(4, 3, 32, 32)]))
+    METHODS["adabn"](MethodSettings()).finish(network, iter([torch.randn(4, 3, 32, 32)]))
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
     assert network.training and network.features[1].running_mean.any()
 
@@ -190,7 +190,7 @@ def test_gate_lets_those_pass_that_moved_least():
 
 
 def test_updated_padaco_begins_as_padaco_and_moves_a_little():
-    network, settings = make_network("slim"), Settings(neighbours=4)
+    network, settings = make_network("slim"), MethodSettings(neighbours=4)
     method = UpdatedPADACO(settings)
     look = make_look()
     method.start(network, look)
@@ -213,7 +213,7 @@ def test_updated_padaco_begins_as_padaco_and_moves_a_little():
 
 
 def test_plain_updates_are_padaco_of_the_newest_predictions():
-    method = PlainUpdates(Settings(neighbours=4))
+    method = PlainUpdates(MethodSettings(neighbours=4))
     method.start(make_network("slim"), make_look())
     for epoch in (1, 2):
         look = make_look(epoch, drift=8)
@@ -243,7 +243,7 @@ def train(method, network, optimizer, epochs, log):
 def begin(kind):
     torch.manual_seed(1)
     network = make_network("slim")
-    method = kind(Settings(neighbours=4, threshold=500.0))
+    method = kind(MethodSettings(neighbours=4, threshold=500.0))
     method.start(network, make_look())
     trained = [p for p in [*network.parameters(), *method.parameters()] if p.requires_grad]
     return method, network, torch.optim.SGD(trained, lr=1e-3, momentum=0.9)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from baselines.method import Batch, Look, Seen, Settings
+from baselines.method import DomainBatch, Look, MethodSettings, Seen
 from baselines.networks import make_network
 from baselines.relative_pose import RelativePose, RelativePosePADACO, consistency_loss, turn
 from baselines.reweighting import EVERY, POOL, RADIUS, Reweighting, critic_values, reweight
@@ -26,7 +26,7 @@ def network():
 
 @pytest.fixture
 def batch():
-    return Batch(torch.randn(6, 3, 32, 32), 20 * torch.randn(6, 3), torch.randn(5, 3, 32, 32))
+    return DomainBatch(torch.randn(6, 3, 32, 32), 20 * torch.randn(6, 3), torch.randn(5, 3, 32, 32))
 
 
 # Unbalanced optimal transport
@@ -78,7 +78,7 @@ def test_unbalanced_sinkhorn_leaves_what_is_dear_and_balances_without_a_price_li
 
 
 def test_transport_is_plan_times_cost(network, batch):
-    method = Transport(Settings())
+    method = Transport(MethodSettings())
     _, parts = method.loss(network, batch, 1.0)
     with torch.no_grad():
         source, target = network(batch.images), network(batch.target)
@@ -137,7 +137,7 @@ def toy_look(seed=0, count=400):
 
 
 def test_ar_draws_what_looks_like_the_target():
-    method = Reweighting(Settings())
+    method = Reweighting(MethodSettings())
     look, _ = toy_look()
     before = torch.get_rng_state()
     probabilities = method.sampling(0, look)
@@ -152,7 +152,7 @@ def test_ar_draws_what_looks_like_the_target():
 
 def test_ar_weighs_a_pool_and_leaves_the_rest():
     look, asked = toy_look(count=POOL + 500)
-    probabilities = Reweighting(Settings()).sampling(0, look)
+    probabilities = Reweighting(MethodSettings()).sampling(0, look)
     (rows,) = asked
     assert len(set(rows.tolist())) == POOL and probabilities.shape == (POOL + 500,)
     assert np.delete(probabilities, rows).sum() == 0 and probabilities.sum() == pytest.approx(1)
@@ -220,7 +220,7 @@ def test_consistency_is_in_the_units_of_the_pose_loss():
 
 
 def test_the_teacher_is_a_moving_average(network, batch):
-    method = RelativePose(Settings())
+    method = RelativePose(MethodSettings())
     method.start(network, None)
     expected = {name: value.detach().clone() for name, value in network.named_parameters()}
     for _ in range(3):
@@ -239,7 +239,7 @@ def test_the_teacher_is_a_moving_average(network, batch):
 
 @pytest.mark.parametrize("kind", [Transport, Reweighting, RelativePose, RelativePosePADACO])
 def test_gradients_are_finite_and_only_the_students(kind, network, batch):
-    method = kind(Settings())
+    method = kind(MethodSettings())
     method.start(network, None)
     method.train()
     loss, parts = method.loss(network, batch, 0.5)
@@ -252,7 +252,7 @@ def test_gradients_are_finite_and_only_the_students(kind, network, batch):
 
 @pytest.mark.parametrize("kind", [Transport, RelativePose])
 def test_without_lambda_the_loss_is_the_pose_loss(kind, network, batch):
-    method = kind(Settings())
+    method = kind(MethodSettings())
     method.start(network, None)
     loss, parts = method.loss(network, batch, 0.0)
     assert loss.item() == parts["pose_loss"].item()
@@ -265,7 +265,7 @@ def test_without_lambda_the_loss_is_the_pose_loss(kind, network, batch):
 
 
 def test_the_running_statistics_see_both_domains(network, batch):
-    method = RelativePose(Settings())
+    method = RelativePose(MethodSettings())
     method.start(network, None)
     method.train().loss(network, batch, 0.0)
     counts = [value.item() for name, value in network.named_buffers() if name.endswith("num_batches_tracked")]
@@ -294,7 +294,7 @@ def test_rcr_goes_on_from_its_state_as_if_it_had_not_stopped(network, batch):
 
     def begin():
         student = copy.deepcopy(stage1)
-        method = RelativePose(Settings())
+        method = RelativePose(MethodSettings())
         method.start(student, None)
         return student, method, torch.optim.SGD(student.parameters(), 0.01, momentum=0.9)
 
@@ -313,7 +313,7 @@ def test_rcrw_draws_as_padaco_does():
     rng = np.random.default_rng(0)
     angles = rng.normal(0, 20, (60, 3))
     look = Look(angles, None, lambda: Seen(None, angles[:1]), rng)
-    method = RelativePosePADACO(Settings(neighbours=1))
+    method = RelativePosePADACO(MethodSettings(neighbours=1))
     assert method.sampling(0, look).tolist() == [1.0] + [0.0] * 59
     assert method.sampling(1, look) is None
-    assert RelativePose(Settings()).sampling(0, look) is None
+    assert RelativePose(MethodSettings()).sampling(0, look) is None

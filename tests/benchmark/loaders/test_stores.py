@@ -337,7 +337,7 @@ def test_sampler_draws_by_the_stated_probabilities():
     batches = endless(np.random.default_rng(0), 7, 3)
     seen = np.concatenate([next(batches) for _ in range(7)])
     assert (np.bincount(seen) == 3).all()
-    with pytest.raises(TrainingError, match="lower --batch"):
+    with pytest.raises(TrainingError, match="lower `batch`"):
         next(endless(np.random.default_rng(0), 7, 8))
 
 
@@ -346,14 +346,14 @@ def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch)
     monkeypatch.setattr(bench_loader, "ROUNDS", 2)
     monkeypatch.setattr(bench_loader, "FILES", 70)
     monkeypatch.setattr(bench_loader, "cores", lambda: 1)
-    record = bench_loader.bench_loader(folder, "synhead++", 20, 0.05, "cpu", seed=0)
-    assert [store["store"] for store in record["stores"]] == ["device", "host", "stream"]
-    assert record["plain"]["files"] == 70 and record["size"] == 32 and record["device"] == "cpu"
-    for store in record["stores"]:
-        ratios = [a / b for a, b in zip(store["both"], store["plain"], strict=True)]
-        assert store["ratio"] == pytest.approx(np.median(ratios), abs=0.02) and min(store["gather"]) > 0
-    text = bench_loader.describe_loader(record)
-    assert "stream store" in text and f"{record['crops']:,} crops of 32 pixels a side (synhead++)" in text
+    figures = bench_loader.bench_loader(folder, "synhead++", 20, 0.05, "cpu", seed=0)
+    assert [store.store for store in figures.stores] == ["device", "host", "stream"]
+    assert figures.plain.files == 70 and figures.size == 32 and figures.device == "cpu"
+    for store in figures.stores:
+        ratios = [a / b for a, b in zip(store.both, store.plain, strict=True)]
+        assert store.ratio == pytest.approx(np.median(ratios), abs=0.02) and min(store.gather) > 0
+    text = bench_loader.describe_loader(figures)
+    assert "stream store" in text and f"{figures.crops:,} crops of 32 pixels a side (synhead++)" in text
     with pytest.raises(DatasetError, match="not rendered"):
         bench_loader.bench_loader(folder, "biwi+", 20, 0.05, "cpu", 0)
     with pytest.raises(DatasetError, match="fewer than a batch of 5000"):

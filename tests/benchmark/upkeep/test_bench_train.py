@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from baselines.method import Batch, Method, Settings
+from baselines.method import DomainBatch, Method, MethodSettings
 from baselines.networks import IMAGE_MEAN, IMAGE_STD, make_network
 from benchmark.loaders import compose
 from benchmark.loaders.open import STORES
+from benchmark.studies.records import read_record
+from benchmark.training import loop
 from benchmark.training.draws import endless
-from benchmark.training.loop import Step, make_optimizer
+from benchmark.training.loop import Step, make_trainer
 from benchmark.training.presets import find_preset
 from benchmark.upkeep import bench_loader, bench_train
 from headposeplus.datasets.dataset import open_dataset, read_labels
@@ -45,7 +47,7 @@ def opened(folder, kind="device"):
     """Source, target and composer of the miniature."""
     source = compose.load_source(open_dataset(folder / "synhead++"), CPU, kind, 1)
     target = compose.load_target(open_dataset(folder / "biwi+"), CPU, kind, 1)
-    return bench_train._Data(source, target, compose.Composer(source, CPU, 0))
+    return bench_train.LoadedData(source, target, compose.Composer(source, CPU, 0))
 
 
 @pytest.mark.parametrize("store", STORES[1:])
@@ -54,6 +56,7 @@ def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
     text = hpp("bench", "train", "--data", folder, "--preset", "trial", "--batch", 10, "--seconds", 0.05,
                "--device", "cpu", "--store", store, "--json", kept).output  # fmt: skip
     record = json.loads(kept.read_text())
+    figures = read_record(kept, bench_train.TrainFigures, "figures")
     assert [stage["stage"] for stage in record["stages"]] == [1, 2]
     for stage in record["stages"]:
         real, resident = stage["images_a_second"], stage["resident_images_a_second"]
@@ -69,18 +72,19 @@ def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
     assert all(0 < value < np.inf for value in record["weights_seconds"].values())
     assert "slim in float32, crops of 32 pixels" in text and f"{totals['synhead++']:,} of synhead++ ({store} s" in text
     assert "10 images a domain" in text and "3,000 source labels and 200 predictions" in text
-    assert bench_train.describe_train(record, "github").startswith("| stage")
+    assert bench_train.describe_train(figures) in text
+    assert bench_train.describe_train(figures, "github").startswith("| stage")
 
 
 @pytest.mark.parametrize("kind", STORES[1:])
 def test_stage_1_is_fed_whole_passes_of_composed_source_images(built, kind):
     made = opened(built[0], kind)
     count = len(made.source.store)
-    found = list(itertools.islice(bench_train.batches(made, 1, 20, seed=4), count // 20))
+    fed = list(itertools.islice(bench_train.batches(made, 1, 20, seed=4), count // 20))
     # Each batch is of the rows that its labels say; the rows are taken from the plan, and composed by hand.
-    plan = list(itertools.islice(endless(np.random.default_rng([4, 1]), count, 20), len(found)))
-    assert len(np.unique(np.concatenate(plan))) == 20 * len(found)
-    for rows, batch in list(zip(plan, found, strict=True))[:3]:
+    plan = list(itertools.islice(endless(np.random.default_rng([4, 1]), count, 20), len(fed)))
+    assert len(np.unique(np.concatenate(plan))) == 20 * len(fed)
+    for rows, batch in list(zip(plan, fed, strict=True))[:3]:
         images, _ = made.composer.source(rows, *made.source.store.gather(rows), 0)
         assert torch.equal(batch.images, images) and not len(batch.target)
         assert np.allclose(batch.degrees, made.source.angles[rows], atol=1e-4)
@@ -89,13 +93,13 @@ def test_stage_1_is_fed_whole_passes_of_composed_source_images(built, kind):
 def test_stage_2_is_fed_drawn_source_and_passes_of_target_images(built):
     made = opened(built[0])
     count = len(made.target.ids)
-    found = list(itertools.islice(bench_train.batches(made, 2, 12, seed=4), count // 12))
-    targets = torch.cat([batch.target for batch in found])
+    fed = list(itertools.islice(bench_train.batches(made, 2, 12, seed=4), count // 12))
+    targets = torch.cat([batch.target for batch in fed])
     every = made.composer.target(made.target.store.gather(np.arange(count))[0])
     distances = torch.cdist(targets.flatten(1), every.flatten(1))
     assert len(set(distances.argmin(1).tolist())) == len(targets) and distances.amin(1).max() < 0.1
-    assert all(batch.images.shape == batch.target.shape == (12, 3, 32, 32) for batch in found)
-    assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in found)
+    assert all(batch.images.shape == batch.target.shape == (12, 3, 32, 32) for batch in fed)
+    assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in fed)
 
 
 def test_the_resident_batch_stays_as_it_is(built):
@@ -111,9 +115,10 @@ def test_the_resident_batch_stays_as_it_is(built):
 @pytest.mark.parametrize("stage", [1, 2])
 def test_a_step_trains_all_there_is(built, stage):
     made = opened(built[0])
-    step, optimizer = bench_train._make_step(stage, find_preset("miniature"), made, CPU)
+    trainer = bench_train.make_stage(stage, find_preset("miniature"), made, CPU)
+    step = trainer.step
     before = {name: parameter.clone() for name, parameter in step.named_parameters()}
-    bench_train._take(step, optimizer, next(bench_train.batches(made, stage, 10, 0)), bench_train.LAMBDA)
+    loop.take(trainer, next(bench_train.batches(made, stage, 10, 0)), bench_train.LAMBDA)
     assert any("discriminator" in name for name in before) == (stage == 2)
     # A bias before a batch normalisation has no gradient.
     same = [name for name, parameter in step.named_parameters() if torch.equal(parameter, before[name])]
@@ -129,19 +134,18 @@ def test_rate_and_share_without_a_step_are_of_the_same_time(monkeypatch):
     def fed():
         while True:
             now[0] += 3
-            yield Batch(torch.zeros(5, 3, 8, 8), torch.zeros(5, 3), torch.zeros(2, 3, 8, 8))
+            yield DomainBatch(torch.zeros(5, 3, 8, 8), torch.zeros(5, 3), torch.zeros(2, 3, 8, 8))
 
     class Slow(Method):
         def loss(self, network, batch, lam):
             now[0] += 1
             return network(batch.images).angles.sum(), {}
 
-    step = Step(make_network("slim"), Slow(Settings()))
-    optimizer = make_optimizer(step, "sgd", 0.0, 0.0)
-    rate, share = bench_train.measure(fed(), step, optimizer, 0.0, 40)
+    trainer = make_trainer(Step(make_network("slim"), Slow(MethodSettings())), "sgd", 0.0, 0.0)
+    rate, share = bench_train.measure(fed(), trainer, 0.0, 40)
     assert rate == pytest.approx(7 / 4) and share == pytest.approx(3 / 4)
     assert now[0] == 4 * (bench_train.WARM + 10)
-    bench_train.measure(fed(), step, optimizer, 0.0, 0.01)  # too short for the least number of steps
+    bench_train.measure(fed(), trainer, 0.0, 0.01)  # too short for the least number of steps
     assert now[0] == 4 * (2 * bench_train.WARM + 10 + bench_train.LEAST_STEPS)
 
 
@@ -267,17 +271,17 @@ def test_an_absent_gpu_is_one_line(built, hpp, command):
 
 def test_lossless_crops_train_as_well(lossless, monkeypatch):
     monkeypatch.setattr(bench_train, "ROUNDS", 1)
-    record = bench_train.bench_train(lossless, "da", "trial", None, 0.01, "cpu", "stream")
-    assert record["source"]["dataset"] == "synbiwi+" and record["batch"] == 20
-    assert all(stage["ratio"] > 0 for stage in record["stages"])
+    figures = bench_train.bench_train(lossless, "da", "trial", None, 0.01, "cpu", "stream")
+    assert figures.source.dataset == "synbiwi+" and figures.batch == 20
+    assert all(stage.ratio > 0 for stage in figures.stages)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("store", STORES[1:])
 def test_bench_train_on_a_gpu(built, store):
-    record = bench_train.bench_train(built[0], "pda", "trial", 20, 0.05, "cuda", store)
-    assert record["precision"] == "bfloat16" and record["device"] != "cpu"
-    for stage in record["stages"]:
-        assert stage["ratio"] > 0 and 0 < stage["idle"] < 1
-    assert record["device"] in bench_train.describe_train(record)
+    figures = bench_train.bench_train(built[0], "pda", "trial", 20, 0.05, "cuda", store)
+    assert figures.precision == "bfloat16" and figures.device != "cpu"
+    for stage in figures.stages:
+        assert stage.ratio > 0 and 0 < stage.idle < 1
+    assert figures.device in bench_train.describe_train(figures)

@@ -1,0 +1,105 @@
+"""The page of a task's results: tables of errors, and the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from benchmark.board.published import published
+from benchmark.scoring import selection
+from benchmark.studies.records import RunRecord, TaskRecords, read_record
+from benchmark.training.presets import TASKS
+from headposeplus.files import write_text
+
+RECORDS, PAGE, PICTURES = "records.json", "table.md", ("label_spaces", "curves")
+# The rows of the paper's Table 1 that a method's name stands for.
+_PAPER = {
+    ("da", "source-only"): "BaselineDA",
+    ("pda", "source-only"): "BaselinePDA",
+    ("da", "dann"): "DANN",
+    ("pda", "dann"): "DANN",
+    ("pda", "pada-like"): "PADA-like",
+    ("da", "padaco"): "PADACO",
+    ("pda", "padaco"): "PADACO",
+}
+
+
+def read_records(path: Path) -> TaskRecords:
+    """Return what ``hpp reproduce`` has kept of a task; raises HeadposeError if it is not there."""
+    return read_record(path, TaskRecords, "the records of hpp reproduce")
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return a mean and its standard deviation (n - 1), as text."""
+    deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{deviation}"
+
+
+def best_first(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Return the records by their methods, that with the lowest mean MAE first."""
+    runs: dict[str, list[RunRecord]] = {}
+    for record in records:
+        runs.setdefault(record.method, []).append(record)
+    return dict(sorted(runs.items(), key=lambda item: np.mean([record.scores.mae for record in item[1]])))
+
+
+def table(records: Sequence[RunRecord], task: str, layout: str = "github") -> str:
+    """Return a row a method, best first: errors in degrees, mean ± standard deviation over the seeds."""
+    real = all(record.protocol.startswith("biwi+/") for record in records)
+    paper = published()
+    paper = paper[paper["source"].str.contains("ICCV 2019 Table 1") & paper["task"].eq(task)]
+    rows = []
+    for method, runs in best_first(records).items():
+        row = {"method": method, "MAE": spread([run.scores.mae for run in runs])}
+        for name in ("pitch", "yaw", "roll", "geodesic"):
+            row[name] = spread([getattr(run.scores, name) for run in runs])
+        for kind in ("source", "target"):
+            errors = [run.statistics[kind] for run in runs if kind in run.statistics]
+            row[f"MAE, {kind} statistics"] = spread(errors) if errors else ""
+        row["target images"] = "yes" if runs[0].uses_target_images else "no"
+        if real:
+            printed = paper[paper["method"].eq(_PAPER.get((task, method), ""))]["mae"]
+            row["MAE in the paper"] = f"{printed.iloc[0]:.2f}" if len(printed) else ""
+        rows.append(row)
+    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+
+
+def rules_table(records: Sequence[RunRecord], layout: str = "github") -> str:
+    """Return a row a method: the MAE in degrees of the epoch that each rule of selection takes."""
+    titles = {selection.OFFICIAL: "last (official)", selection.ORACLE: "oracle (sees the labels)"}
+    rows = []
+    for method, runs in best_first(records).items():
+        errors = [run.rules for run in runs if run.rules]
+        if errors:
+            row = {titles.get(rule, rule): spread([error[rule] for error in errors]) for rule in errors[0]}
+            rows.append({"method": method} | row)
+    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+
+
+def write_page(results: Path) -> Path:
+    """Write the page of a folder of results from its records; return its path."""
+    about = read_records(results / RECORDS)
+    records = about.records
+    where = f"a miniature of scale {about.miniature} for each seed" if about.miniature else "the data given"
+    parts = [
+        f"# {about.task}: {TASKS[about.task]} to biwi+",
+        f"Preset {about.preset}, seeds {', '.join(map(str, about.seeds))}; {where}; "
+        f"{', '.join(sorted({record.device for record in records}))}, torch {about.torch}. Errors in degrees, "
+        "convention pyr, RGB camera: mean ± standard deviation (n - 1) over the seeds. The batch statistics are mixed, "
+        "the running ones of training, unless a column says otherwise.",
+        table(records, about.task),
+        "## Selection\n\nThe MAE of the epoch that each rule takes.",
+        rules_table(records),
+    ]
+    titles = (f"Label spaces, seed {about.seeds[0]}", "Training")
+    for name, title in zip(PICTURES, titles, strict=True):
+        if (results / f"{name}.png").exists():
+            parts.append(f"## {title}\n\n![{title}]({name}.png)")
+    protocols = sorted({record.protocol for record in records})
+    parts.append(f"Protocols: {', '.join(f'`{protocol}`' for protocol in protocols)}.")
+    path = results / PAGE
+    write_text(path, "\n\n".join(parts) + "\n")
+    return path

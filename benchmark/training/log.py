@@ -1,0 +1,140 @@
+"""The log of a stage, ``log.jsonl``: a line for each step, and one for each epoch that has ended."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headposeplus.errors import TrainingError
+from headposeplus.faults import Fault
+
+LOG = "log.jsonl"
+
+Fact = float | str
+
+
+class StepRecord(NamedTuple):
+    """A step: its number within the stage, its learning rate and lambda, its loss and the parts of that by name."""
+
+    stage: int
+    epoch: int
+    step: int
+    rate: float
+    lam: float
+    losses: dict[str, float]
+
+    def to_json(self) -> dict[str, Fact]:
+        """Return the record as plain values."""
+        place = {"stage": self.stage, "epoch": self.epoch, "step": self.step}
+        return {**place, "rate": self.rate, "lambda": self.lam, **self.losses}
+
+
+class EpochRecord(NamedTuple):
+    """An epoch that has ended, and what is known of it by name."""
+
+    stage: int
+    epoch: int
+    facts: dict[str, Fact]
+
+    def to_json(self) -> dict[str, Fact]:
+        """Return the record as plain values."""
+        return {"stage": self.stage, "epoch": self.epoch, "epoch_end": True, **self.facts}
+
+
+class StageLog(NamedTuple):
+    """The records of a stage."""
+
+    steps: list[StepRecord]
+    epochs: list[EpochRecord]
+
+
+def read_log(path: Path) -> StageLog:
+    """Return the records of a log; raises TrainingError if it is none."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        ends = [line.pop("epoch_end", False) for line in lines]
+        steps = [_step_of(line) for line, ended in zip(lines, ends, strict=True) if not ended]
+        epochs = [EpochRecord(line.pop("stage"), line.pop("epoch"), line) for line in itertools.compress(lines, ends)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        wrong = f"expected the log of a run ({type(error).__name__}: {error})"
+        raise TrainingError(Fault(wrong, "delete its folder and train again", path)) from error
+    return StageLog(steps, epochs)
+
+
+def _step_of(line: Any) -> StepRecord:
+    stage, epoch, step, rate, lam = (line.pop(name) for name in ("stage", "epoch", "step", "rate", "lambda"))
+    return StepRecord(stage, epoch, step, rate, lam, losses=line)
+
+
+class LogWriter:
+    """Appends records to a log and, if asked, TensorBoard; cuts off what came after the checkpoint.
+
+    Parameters
+    ----------
+    folder
+        That of the stage.
+    length
+        Of the log at the checkpoint, in bytes.
+    tensorboard
+        Whether TensorBoard gets the records, too.
+    step
+        The number of steps at the checkpoint.
+
+    Raises
+    ------
+    TrainingError
+        If TensorBoard is wanted and not installed.
+    """
+
+    def __init__(self, folder: Path, length: int, tensorboard: bool, step: int) -> None:
+        self._file = (folder / LOG).open("ab")
+        self._file.truncate(length)
+        self._file.seek(length)
+        self._board = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise TrainingError(
+                    "`tensorboard`: the package is not installed: pip install 'headposeplus[tensorboard]'"
+                ) from error
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    def write_steps(self, records: Sequence[StepRecord]) -> None:
+        """Write the records of some steps."""
+        for record in records:
+            self._write(record.to_json(), record.step)
+        self._file.flush()
+
+    def write_epoch(self, record: EpochRecord, step: int) -> int:
+        """Write the record of an epoch that ended at a step, and return the log's length in bytes."""
+        self._write(record.to_json(), step)
+        self._file.flush()
+        return self._file.tell()
+
+    def _write(self, values: dict[str, Fact], step: int) -> None:
+        self._file.write(json.dumps(values).encode() + b"\n")
+        if self._board:
+            for name, value in values.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board:
+            self._board.close()
+
+
+def lines_in(folder: Path) -> int:
+    """Return how many lines the log in a folder has by now; 0 where there is none."""
+    path = folder / LOG
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def values_of(records: Iterable[EpochRecord], name: str) -> list[float]:
+    """Return a fact of each epoch; an empty list where it is not told."""
+    return [float(record.facts[name]) for record in records if name in record.facts]

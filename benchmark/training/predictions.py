@@ -1,0 +1,99 @@
+"""What a finished run leaves: its predictions under each kind of batch statistics, and how they were made."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.adabn import estimate_statistics
+from baselines.method import Method
+from baselines.weights import uniform
+from benchmark.scoring import selection
+from benchmark.scoring.submission import About, write_predictions
+from benchmark.training.draws import cumulative, draw
+from benchmark.training.job import PREDICTIONS
+from benchmark.training.stage2 import Adaptation
+from benchmark.training.views import LoadedRun, see, source_images, target_images
+from headposeplus import __version__
+
+STATISTICS = ("source", "target")  # estimated anew; the running statistics of training are ``mixed``
+_SOURCE_BATCHES = 20  # by which the source's statistics are estimated
+
+
+def commit() -> str:
+    """Return the commit of the clone that this code runs from, ``-dirty`` if it was changed; else an empty text."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return ""
+    words = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # there is no git
+        return ""
+
+
+def leave_predictions(run: LoadedRun, method: Method, source: str, adaptation: Adaptation | None) -> Path:
+    """Write the predictions under each kind of batch statistics, and return the path of those that count.
+
+    ``source`` is the name of the source dataset, ``adaptation`` what the second stage ended with, if there was one.
+    """
+    folder, network = run.job.folder, run.network
+    about = _about(run, method, source, adaptation)
+    official = see(network, target_images(run)).angles
+    probabilities = uniform(len(run.training)) if adaptation is None else adaptation.probabilities
+    rng = np.random.default_rng([run.job.seed, 5])
+    rows = draw(rng, cumulative(probabilities), _SOURCE_BATCHES * run.job.preset.batch)
+    drawn = list(run.training[rows].reshape(_SOURCE_BATCHES, -1))
+    batches: dict[str, Iterable[Tensor]] = {
+        "source": (images for images, _ in source_images(run, drawn, 0)),
+        "target": target_images(run),
+    }
+    for kind in STATISTICS:
+        estimate_statistics(network, batches[kind])
+        angles = see(network, target_images(run)).angles
+        path = folder / f"predictions-{kind}.csv"
+        anew = msgspec.structs.replace(about, batch_statistics=f"{kind}, estimated anew")
+        write_predictions(path, run.target.ids, angles, anew)
+    # Last: where they are, the run has ended.
+    write_predictions(folder / PREDICTIONS, run.target.ids, official, about)
+    return folder / PREDICTIONS
+
+
+def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation | None) -> About:
+    """Return what stands beside the predictions."""
+    job = run.job
+    return About(
+        name=f"{job.folder.name} ({job.preset.backbone})",
+        authors="headposeplus baselines" if type(method).__module__.startswith("baselines.") else "not given",
+        link="",
+        task=job.task,
+        training_data=source,
+        convention="pyr",
+        camera="rgb",
+        selection=selection.RULES[job.options.selection if method.trains else "source-val"],
+        uses_target_images=method.uses_target,
+        batch_statistics="mixed" if method.trains else "target" if method.uses_target else "source",
+        initial_weights=job.weights,
+        preset=job.preset.name,
+        seed=job.seed,
+        command=job.command,
+        commit=commit(),
+        # Nothing that reads predictions needs the rest.
+        run={
+            "method": method.name,
+            "neighbours": job.settings.neighbours,
+            "threshold": job.settings.threshold,
+            "precision": run.settings.shared.precision,
+            "backgrounds": len(run.source.backgrounds),
+            "processes": run.ranks.world,
+            "device": torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "cpu",
+            "toolkit": __version__,
+            **(adaptation.facts() if adaptation else {}),
+        },
+    )
