@@ -5,10 +5,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(
     path for package in ("headposeplus", "baselines", "benchmark") for path in (ROOT / package).rglob("*.py")
 )
+MOST_LINES, MOST_IN_A_BODY = 450, 50
+
+
+def bodies(tree):
+    """The name of each function, and the lines of its body without the docstring."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            statements = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            yield node.name, node.end_lineno - statements[0].lineno + 1 if statements else 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= MOST_LINES
+    assert {name: lines for name, lines in bodies(ast.parse(text)) if lines > MOST_IN_A_BODY} == {}
 
 
 def test_every_room_says_what_it_is():
