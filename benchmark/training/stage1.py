@@ -23,7 +23,7 @@ from headposeplus.files import content_hash, write_json
 BEST = "best.json"
 
 
-class _State(TypedDict):
+class _SourceState(TypedDict):
     epoch: int
     held_out_mae: float
     network: dict[str, Tensor]
@@ -84,11 +84,11 @@ class SourceStage:
             self.epoch, self.held_out_mae, self.network = epoch, error, copy_state(run.network)
         return {"held_out_mae": error, "drawn": fingerprint(self._plan(epoch))}
 
-    def state_dict(self) -> _State:
+    def state_dict(self) -> _SourceState:
         """Return the best epoch so far, its error and its network."""
         return {"epoch": self.epoch, "held_out_mae": self.held_out_mae, "network": self.network}
 
-    def load_state_dict(self, state: _State, /) -> None:
+    def load_state_dict(self, state: _SourceState, /) -> None:
         """Take up the best epoch of a checkpoint."""
         self.epoch, self.held_out_mae, self.network = state["epoch"], state["held_out_mae"], state["network"]
 

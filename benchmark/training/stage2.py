@@ -52,7 +52,7 @@ def _facts_of_draws(probabilities: Floats) -> dict[str, float]:
     }
 
 
-class _State(TypedDict):
+class _AdaptationState(TypedDict):
     probabilities: Tensor
     angles: Tensor
     criteria: dict[str, Tensor]
@@ -147,7 +147,7 @@ class AdaptationStage:
         criteria = {rule: values[:epochs] for rule, values in self.criteria.items()}
         return selection.choose(self._run.job.options.selection, criteria, epochs)
 
-    def state_dict(self) -> _State:
+    def state_dict(self) -> _AdaptationState:
         """Return what it keeps of the epochs so far."""
         return {
             "probabilities": torch.from_numpy(self.probabilities),
@@ -156,7 +156,7 @@ class AdaptationStage:
             "network": self.network,
         }
 
-    def load_state_dict(self, state: _State, /) -> None:
+    def load_state_dict(self, state: _AdaptationState, /) -> None:
         """Take up what a checkpoint has kept."""
         self.probabilities, self.angles = state["probabilities"].numpy(), state["angles"].numpy()
         self.criteria = {rule: values.numpy() for rule, values in state["criteria"].items()}

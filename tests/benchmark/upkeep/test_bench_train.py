@@ -39,7 +39,8 @@ def small(monkeypatch):
     torch.set_num_threads(1)
     before = set(threading.enumerate())
     yield
-    gc.collect()
+    if not set(threading.enumerate()) <= before:  # a store that waits to be collected may hold one
+        gc.collect()
     assert set(threading.enumerate()) <= before
 
 
