@@ -61,7 +61,7 @@ class Job(NamedTuple):
     about: bytes
 
 
-class Submission(NamedTuple):
+class SubmissionState(NamedTuple):
     """A submission and its state. ``verdict`` and ``key`` are empty until it is scored."""
 
     id: str
@@ -208,7 +208,7 @@ def put_back(engine: Engine, name: str | None = None, unspent: bool = False) -> 
         return connection.execute(queued).rowcount
 
 
-def find_submission(engine: Engine, name: str) -> Submission | None:
+def find_submission(engine: Engine, name: str) -> SubmissionState | None:
     """Return the submission of this id, or None."""
     columns = [column for column in SUBMISSIONS.c if column.name not in ("predictions", "about")]
     with engine.connect() as connection:
@@ -217,7 +217,7 @@ def find_submission(engine: Engine, name: str) -> Submission | None:
         return None
     verdict = read_verdict(row.verdict) if row.verdict else Verdict()
     times = (row.received, row.finished)
-    return Submission(row.id, row.submitter, row.status, *times, row.publish, row.key or "", verdict)
+    return SubmissionState(row.id, row.submitter, row.status, *times, row.publish, row.key or "", verdict)
 
 
 def _published() -> sa.ColumnElement[bool]:

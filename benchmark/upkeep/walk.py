@@ -43,7 +43,7 @@ _STEP = re.compile(
 _SEAL = re.compile(r"\n<!-- walked: \w+ -->\n\Z")
 
 
-class Step(NamedTuple):
+class WalkStep(NamedTuple):
     """A step of a page: its kind, what stands behind the colon, the exit status and the most lines of a command."""
 
     kind: str
@@ -52,12 +52,12 @@ class Step(NamedTuple):
     lines: int
 
 
-def _step(match: re.Match[str]) -> Step:
+def _step(match: re.Match[str]) -> WalkStep:
     options = dict(re.findall(r"(\w+) (\d+)", match["options"]))
-    return Step(match["kind"], match["words"], int(options.get("exit", 0)), int(options.get("lines", 60)))
+    return WalkStep(match["kind"], match["words"], int(options.get("exit", 0)), int(options.get("lines", 60)))
 
 
-def steps(text: str) -> Iterator[Step]:
+def steps(text: str) -> Iterator[WalkStep]:
     """Yield the steps of a page, in order."""
     return map(_step, _STEP.finditer(text))
 
@@ -93,7 +93,7 @@ def seal(text: str) -> str:
     return _SEAL.sub("", text) + f"\n<!-- walked: {content_hash([shown, files])[:16]} -->\n"
 
 
-def _console(step: Step, folder: Path) -> str:
+def _console(step: WalkStep, folder: Path) -> str:
     """Run a command and return it with its output."""
     lines = _shortened(_run(step.words, folder, step.exit).splitlines(), step.lines)
     return "\n".join(["```console", f"$ {step.words}", *lines, "```"])
