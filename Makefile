@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 # Two processes; each file's tests in one, since they share what they build.
-PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
+PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --durations 10
 BIN := $(VENV)/bin
 DEMO ?= demo
 FINDINGS ?= findings

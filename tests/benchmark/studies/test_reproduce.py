@@ -81,7 +81,7 @@ def test_records_agree_with_the_runs(table):
 def test_a_run_says_the_command_that_does_the_same(table, built):
     _, out = table
     about = read_submission(out / "runs/pda-trial-seed1/padaco" / PREDICTIONS).about
-    assert about["command"] == (
+    assert about.command == (
         f"hpp benchmark --method padaco --task pda --data {built[0]} --out {out / 'runs'} --preset trial --seed 1 "
         "--device cpu --threads 1"
     )
