@@ -21,9 +21,9 @@ from benchmark.cli.common import (
     RESAMPLES,
     SUBSET,
     TASK,
-    _labels,
-    _say_protocol,
-    _say_suspicions,
+    labels_of,
+    say_protocol,
+    say_suspicions,
 )
 
 
@@ -60,10 +60,10 @@ def add(
     from benchmark.board import entries as board
     from benchmark.scoring import score as scoring
 
-    entry = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options).entry
-    _say_protocol(entry)
+    entry = scoring.score(list(predictions), labels_of(data, labels), manifest_file=manifest, **options).entry
+    say_protocol(entry)
     click.echo(f"{entry.name}: MAE {entry.scores.mae:.2f} degrees")
-    _say_suspicions(entry)
+    say_suspicions(entry)
     click.echo(f"entry {board.add(folder, entry, predictions)}")
     click.echo(f"page  {board.build(folder)}")
 
@@ -101,7 +101,7 @@ def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -
     from benchmark.board.verify import AGAIN
     from benchmark.board.verify import verify as verify_board
 
-    entries = verify_board(folder, _labels(data, labels) if data or labels else None)
+    entries = verify_board(folder, labels_of(data, labels) if data or labels else None)
     for entry in entries:
         state = "wrong" if entry.faults else "right" if entry.scored == AGAIN else "consistent, not scored again"
         click.echo(f"{entry.path.name}: {state}{f': {entry.scored}' if entry.scored not in ('', AGAIN) else ''}")

@@ -90,6 +90,12 @@ def as_typed(text: str, command: click.Command, words: Sequence[str] = ()) -> st
     return _PARAMETER.sub(lambda match: flags.get(match[1], match[1]), text)
 
 
+def tell(text: object) -> None:
+    """Print a library's text with the flags of the command that runs."""
+    root = click.get_current_context().find_root()
+    click.echo(as_typed(str(text), root.command, root.meta[_WORDS]))
+
+
 class Commands(click.Group):
     """Shows what a user can mend as one line, without a traceback; ``--seeds`` takes several values."""
 
@@ -124,21 +130,25 @@ def typed_command() -> str:
     return shlex.join(["hpp", *sys.argv[1:]])
 
 
-def _labels(data: Path | None, labels: Path | None) -> Path:
+def labels_of(data: Path | None, labels: Path | None) -> Path:
+    """Return where the labels are: in built datasets or in a file; raises SubmissionError if not just one is given."""
     if (data is None) == (labels is None):
         raise SubmissionError("give the labels: either --data FOLDER of built datasets, or --labels Biwi_plus.npz")
     return data or labels  # type: ignore[return-value]
 
 
-def _say_suspicions(entry: Entry) -> None:
+def say_suspicions(entry: Entry) -> None:
+    """Print what looks odd about an entry."""
     for suspicion in entry.suspicions:
         click.echo(f"suspicion: {suspicion}")
 
 
-def _count(things: Sequence[object], word: str) -> str:
+def count(things: Sequence[object], word: str) -> str:
+    """Return how many things there are, in words."""
     return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
-def _say_protocol(entry: Entry) -> None:
+def say_protocol(entry: Entry) -> None:
+    """Print under which protocol an entry was scored."""
     protocol = entry.protocol
     click.echo(f"{protocol.id}, {protocol.frames:,} frames, convention {protocol.convention}, {protocol.camera} camera")

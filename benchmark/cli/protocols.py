@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmark.cli.common import DATA, FILE, LABELS, _labels
+from benchmark.cli.common import DATA, FILE, LABELS, labels_of
 
 
 @click.group()
@@ -30,7 +30,7 @@ def template(protocol: str, data: Path | None, labels: Path | None, out: Path) -
     """
     from benchmark.scoring import score as scoring
 
-    about, frames = scoring.write_template(protocol, _labels(data, labels) if data or labels else None, out)
+    about, frames = scoring.write_template(protocol, labels_of(data, labels) if data or labels else None, out)
     click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
     click.echo(f"what the predictions are, to fill in: {about}")
     own = f" --protocol {protocol}" if Path(protocol).is_file() else ""
@@ -94,5 +94,5 @@ def new(file: Path, data: Path | None, labels: Path | None, name: str, title: st
     from benchmark.scoring.labels import read_labels
     from benchmark.scoring.protocols import write
 
-    protocol = write(file, name, task, read_labels(_labels(data, labels)), title, camera)
+    protocol = write(file, name, task, read_labels(labels_of(data, labels)), title, camera)
     click.echo(f"{file}: {protocol.id}, {protocol.frames:,} frames; hash {protocol.sha256[:12]}")

@@ -21,10 +21,11 @@ from benchmark.cli.common import (
     RESAMPLES,
     SUBSET,
     TASK,
-    _count,
-    _labels,
-    _say_protocol,
-    _say_suspicions,
+    count,
+    labels_of,
+    say_protocol,
+    say_suspicions,
+    tell,
 )
 
 
@@ -71,9 +72,9 @@ def score(
     from benchmark.scoring import score as scoring
 
     rule = options["rule"]
-    scored = scoring.score(list(predictions), _labels(data, labels), manifest_file=manifest, **options)
+    scored = scoring.score(list(predictions), labels_of(data, labels), manifest_file=manifest, **options)
     entry = scored.entry
-    _say_protocol(entry)
+    say_protocol(entry)
     click.echo(f"{entry.name}, trained on {entry.training_data}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
     known = describe_beside(entry.protocol)
@@ -81,7 +82,7 @@ def score(
         click.echo(known)
     for kind, mae in entry.mae_of_other_statistics().items():
         click.echo(f"MAE with the batch statistics of the {kind}: {mae:.2f}.")
-    _say_suspicions(entry)
+    say_suspicions(entry)
     where = json_file or scoring.entry_path(predictions[0], rule)
     scoring.write_entry(where, entry)
     click.echo(f"\nentry  {where}")
@@ -122,15 +123,15 @@ def check(
     from benchmark.scoring.submission import ABOUT, about_path
     from headposeplus.files import write_json
 
-    truth = _labels(data, labels) if data or labels else None
+    truth = labels_of(data, labels) if data or labels else None
     checked, reference = scoring.check_files(predictions, truth, protocol, task)
     for word, faults in (("fault", checked.faults), ("suspicion", checked.suspicions)):
         for fault in faults:
             file = about_path(predictions) if fault.file == ABOUT else predictions
-            click.echo(f"{word}: {fault._replace(file=file)}")
+            tell(f"{word}: {fault._replace(file=file)}")
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
     against = f"{reference.protocol.id}, {reference.protocol.frames:,} frames"
-    counts = f"{_count(checked.faults, 'fault')}, {_count(checked.suspicions, 'suspicion')}"
+    counts = f"{count(checked.faults, 'fault')}, {count(checked.suspicions, 'suspicion')}"
     click.echo(f"{counts}; {against}{f' ({known})' if known else ''}")
     if truth is None:
         click.echo("columns, signs and conventions were not tried: they need --data or --labels")
@@ -172,7 +173,7 @@ def compare(
     from headposeplus.files import write_json
 
     sides = [[Path(name) for name in side.split(",")] for side in (first, second)]
-    comparison = scoring.compare_files(sides[0], sides[1], _labels(data, labels), protocol, resamples, seed)
+    comparison = scoring.compare_files(sides[0], sides[1], labels_of(data, labels), protocol, resamples, seed)
     frames = comparison.protocol.frames
     click.echo(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees\n\n{comparison}")
     if len(sides[0]) == len(sides[1]) == 1:
