@@ -1,7 +1,7 @@
 """The scoring service: predictions come by HTTP, are scored against labels that stay here, and stand on a live board.
 
 A submission is committed to the database before it is acknowledged, and scored by :mod:`benchmark.service.worker`.
-No answer tells of a single frame: see :func:`benchmark.service.privacy.shown`.
+No answer tells of a single frame: see :func:`benchmark.service.privacy.publishable`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_datab
 from benchmark.service.door import Door, RateLimit
 from benchmark.service.log import event, log_to_stderr
 from benchmark.service.pages import add_pages, error_response, no_database_response
-from benchmark.service.privacy import shown
+from benchmark.service.privacy import publishable
 from benchmark.service.settings import MAX_ABOUT, ServiceSettings
 from benchmark.service.submissions import add_submissions
 from benchmark.service.worker import Assess, Worker
@@ -130,7 +130,9 @@ def _add_api(app: FastAPI, engine: Engine, served: Sequence[Protocol], ids: Mapp
 
     @app.get("/api/entries")
     def entries() -> Response:
-        return JSONResponse({"entries": [plain(shown(entry)) | {"key": key} for key, entry in store.board(engine)]})
+        return JSONResponse(
+            {"entries": [plain(publishable(entry)) | {"key": key} for key, entry in store.board(engine)]}
+        )
 
     @app.get("/api/protocols")
     def list_protocols() -> Response:

@@ -16,7 +16,7 @@ from benchmark.board import site
 from benchmark.scoring.entry import Entry, Listed
 from benchmark.service import store
 from benchmark.service.database import QUEUED, RUNNING, SCORED
-from benchmark.service.privacy import shown
+from benchmark.service.privacy import publishable
 from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings
 from benchmark.service.verdict import ToldFault
 
@@ -126,7 +126,7 @@ def add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
     @app.get("/")
     def board_page() -> Response:
         def draw() -> str:
-            board = [Listed(key, shown(entry)) for key, entry in store.board(engine)]
+            board = [Listed(key, publishable(entry)) for key, entry in store.board(engine)]
             return site.board_page(board, live=True, published=biwi)
 
         return _page(boards.find("", store.board_state(engine), draw))
@@ -137,7 +137,7 @@ def add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
         if published is None:
             raise HTTPException(404, "there is no published entry with this key")
         finished, entry = published
-        return _page(pages.find(key, finished, lambda: site.entry_page(shown(entry), live=True)))
+        return _page(pages.find(key, finished, lambda: site.entry_page(publishable(entry), live=True)))
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:
@@ -165,5 +165,5 @@ def show_submission(engine: Engine, name: str) -> ShownSubmission:
         entry_url=f"/entries/{submission.key}" if on_board else None,
         faults=verdict.faults,
         suspicions=verdict.suspicions,
-        entry=None if verdict.entry is None else shown(verdict.entry),
+        entry=None if verdict.entry is None else publishable(verdict.entry),
     )

@@ -14,7 +14,7 @@ SMALLEST_GROUP = 50  # frames: figures of fewer do not leave
 _Part = TypeVar("_Part", Bin, Cell, Group)
 
 
-def shown(entry: Entry) -> Entry:
+def publishable(entry: Entry) -> Entry:
     """Return an entry as it may leave: without any figure that tells of a single frame.
 
     Groups of fewer than 50 frames are left out. An error at a share of the frames is that of one frame: where fewer

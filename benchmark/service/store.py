@@ -241,7 +241,7 @@ def board(engine: Engine) -> list[Listed]:
     with engine.connect() as connection:
         entries = {row.key: _entry(row.verdict) for row in connection.execute(query)}
     listed = [Listed(key, entry) for key, entry in entries.items()]
-    return sorted(listed, key=lambda one: (one.entry.protocol.id, one.entry.scores.mae, one.key))
+    return sorted(listed, key=lambda place: (place.entry.protocol.id, place.entry.scores.mae, place.key))
 
 
 def published_entry(engine: Engine, key: str) -> tuple[str, Entry] | None:

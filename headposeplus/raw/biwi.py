@@ -167,8 +167,8 @@ def _numbers(path: Path, rows: int, columns: int | None, expected: str) -> list[
     if shaped and not all(np.isfinite(row).all() for row in values):
         raise RawDataError(Fault(f"expected {expected}, found numbers that are not finite", file=path))
     if not shaped:
-        found = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
-        raise RawDataError(Fault(f"expected {expected}, found {found}", file=path))
+        counts = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
+        raise RawDataError(Fault(f"expected {expected}, found {counts}", file=path))
     return values
 
 

@@ -191,7 +191,7 @@ def test_an_error_that_is_one_frames_does_not_leave():
         distribution=Distribution(spread, spread),
         by=replace(kept.by, yaw=(Bin(0, 15, 49, 1.0, 1.0), Bin(15, 30, 50, 2.0, 2.0))),
     )
-    found = privacy.shown(entry)
+    found = privacy.publishable(entry)
     # 50 of 2000 frames are 2.5 %: beyond that the quantiles stay as they are there.
     clipped = (3.0, 3.0, 3.0, *percents[3:98], 97.0, 97.0, 97.0)
     assert found.quantiles == Quantiles(clipped, clipped) and found.scores.mae == 1.23
@@ -200,10 +200,10 @@ def test_an_error_that_is_one_frames_does_not_leave():
     assert found.distribution.mae == Spread(2.35, 3.0, 0.988, 0.99, 1.0)
     assert found.protocol.label_mean == PROTOCOL.label_mean and entry.quantiles.mae == percents
 
-    found = privacy.shown(replace(entry, protocol=replace(PROTOCOL, frames=400)))
+    found = privacy.publishable(replace(entry, protocol=replace(PROTOCOL, frames=400)))
     assert found.quantiles.mae[:14] == (13.0,) * 14 and found.distribution.geodesic.p95 is UNSET
     assert "p95" not in plain(found)["distribution"]["mae"]
-    found = privacy.shown(replace(entry, protocol=replace(PROTOCOL, frames=99)))
+    found = privacy.publishable(replace(entry, protocol=replace(PROTOCOL, frames=99)))
     assert not {"quantiles", "distribution"} & set(plain(found))
 
 
