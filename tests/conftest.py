@@ -20,6 +20,11 @@ from headposeplus.miniature.write import source_of, write_miniature
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
 
+def pytest_configure(config):
+    """Let pytest-randomly shuffle the tests and leave the random numbers to ``seeded``."""
+    config.option.randomly_reset_seed = False
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """The same random numbers in every test, whatever ran before it."""
