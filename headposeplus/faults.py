@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 UNREADABLE = "unreadable"  # the kind of a fault: the system refuses to read the file
 _SHOWN_ROWS = 5
 _SHOWN_TEXT = 60
@@ -87,6 +85,6 @@ def listed(rows: Iterable[int], unit: str = "line") -> str:
     return f"{unit}s {first}" + (f" and {len(rows) - _SHOWN_ROWS:,} more" if len(rows) > _SHOWN_ROWS else "")
 
 
-def fault_in(lines: np.ndarray, what: str, mend: str, unit: str = "line") -> Fault:
-    """Return a fault in some lines (k,)."""
+def fault_in(lines: Iterable[int], what: str, mend: str, unit: str = "line") -> Fault:
+    """Return a fault in some lines."""
     return Fault(what, mend, rows=tuple(int(line) for line in lines), unit=unit)
