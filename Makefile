@@ -6,11 +6,11 @@ PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --durations 10
 BIN := $(VENV)/bin
 DEMO ?= demo
 FINDINGS ?= findings
-# The generated tables of these pages; cog's options are these in the tests too.
+# The generated tables of these pages; the tests give cog the same options.
 PAGES := README.md $(wildcard docs/*.md)
 COG := $(BIN)/python -m cogapp --verbosity=1 -P -p "from benchmark.upkeep.readme import show"
 
-.PHONY: demo test lint lock readme walk bench fuzz findings clean
+.PHONY: demo keep-demo test lint lock readme walk bench fuzz findings clean
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +37,10 @@ $(VENV)/.ready: requirements.lock setup.cfg pyproject.toml | $(BIN)/uv
 
 demo: $(VENV)/.ready
 	$(BIN)/hpp demo $(DEMO)
+
+# What the README shows of a finished demo, into results/demo; then `make readme`.
+keep-demo: $(VENV)/.ready
+	$(BIN)/python -c "from pathlib import Path; from benchmark.upkeep.readme import keep_demo; keep_demo(Path('$(DEMO)'))"
 
 test: $(VENV)/.ready
 	$(BIN)/pytest $(PYTEST_ARGS)

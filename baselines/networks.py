@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from headposeplus.errors import TrainingError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, said
 
 # Of the images that the ImageNet weights were trained on; RGB in [0, 1].
 IMAGE_MEAN = (0.485, 0.456, 0.406)
@@ -120,7 +120,7 @@ def _load_imagenet(network: nn.Module, weights: str) -> None:
         except (OSError, RuntimeError) as error:
             raise TrainingError(
                 Fault(
-                    f"the ImageNet weights of ResNet18 are not there and cannot be downloaded ({error})",
+                    f"the ImageNet weights of ResNet18 are not there and cannot be downloaded ({said(error, 300)})",
                     "put the file there, give another one as `weights`, or train from scratch: `weights` none",
                     path,
                 )
@@ -128,7 +128,9 @@ def _load_imagenet(network: nn.Module, weights: str) -> None:
     try:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch has no error of its own: a damaged or other file raises many kinds
-        raise TrainingError(Fault(f"expected the weights of torchvision's ResNet18: {error}", file=path)) from error
+        raise TrainingError(
+            Fault(f"expected the weights of torchvision's ResNet18: {said(error, 300)}", file=path)
+        ) from error
 
 
 def make_network(backbone: str, weights: str = "none") -> PoseNetwork:

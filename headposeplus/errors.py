@@ -1,4 +1,4 @@
-"""Errors that a user can mend. Each holds a fault: the file, what was expected and the way out."""
+"""Errors that a user can mend. Each holds a fault, or its words alone."""
 
 from __future__ import annotations
 

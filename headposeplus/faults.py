@@ -68,12 +68,17 @@ def shown(text: object) -> str:
     except (ValueError, RecursionError):  # a number of many thousand digits, or lists in lists
         return f"a very long {type(text).__name__}"
     # Cut first: the text may be a megabyte.
-    return repr(words[:_SHOWN_TEXT]) + ("..." if len(words) > _SHOWN_TEXT else "")
+    return repr(_quoted(words[:_SHOWN_TEXT])) + ("..." if len(words) > _SHOWN_TEXT else "")
 
 
 def said(error: object, most: int = 80) -> str:
     """Return an error's words as one line of ``most`` characters at most: they may quote a stranger's text."""
-    return " ".join(str(error)[: 5 * most].split())[:most]
+    return _quoted(" ".join(str(error)[: 5 * most].split())[:most])
+
+
+def _quoted(text: str) -> str:
+    """Return a stranger's text without backticks, which set off the names of parameters."""
+    return text.replace("`", "'")
 
 
 def listed(rows: Iterable[int], unit: str = "line") -> str:
@@ -83,6 +88,13 @@ def listed(rows: Iterable[int], unit: str = "line") -> str:
         return f"{unit} {rows[0]}"
     first = ", ".join(map(str, rows[:_SHOWN_ROWS]))
     return f"{unit}s {first}" + (f" and {len(rows) - _SHOWN_ROWS:,} more" if len(rows) > _SHOWN_ROWS else "")
+
+
+def remarked(fault: Fault, remark: str) -> Fault:
+    """Return a fault with a remark in brackets behind its last words."""
+    if fault.mend:
+        return fault._replace(mend=f"{fault.mend} ({remark})")
+    return fault._replace(what=f"{fault.what} ({remark})")
 
 
 def fault_in(lines: Iterable[int], what: str, mend: str, unit: str = "line") -> Fault:

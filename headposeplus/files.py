@@ -51,12 +51,15 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
 
     The lock ends with the process, however that ends.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise HeadposeError(Fault("another process is writing here", "wait for it to end", folder)) from error
+    except OSError as error:
+        what = f"nothing can be written here: {error.strerror}"
+        raise HeadposeError(Fault(what, "give yourself the right to write, or another folder", folder)) from error
     try:
         yield
     finally:

@@ -100,7 +100,7 @@ def _scored_again(files: list[Path], entry: Entry, truth: Labels | None) -> tupl
     except DatasetError as error:  # the labels lack frames of the subset
         return [], str(error)
     except HeadposeError as error:
-        return [Fault(f"its predictions cannot be scored: {error}")], ""
+        return [error.fault._replace(what=f"its predictions cannot be scored: {error.fault.what}")], ""
     if again.protocol.id != protocol.id:
         return [], "the labels given are of another test set"
     return _differences(entry, again), AGAIN

@@ -24,6 +24,7 @@ from benchmark.cli.common import (
     labels_of,
     say_protocol,
     say_suspicions,
+    tell,
 )
 
 
@@ -106,7 +107,7 @@ def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -
         state = "wrong" if entry.faults else "right" if entry.scored == AGAIN else "consistent, not scored again"
         click.echo(f"{entry.path.name}: {state}{f': {entry.scored}' if entry.scored not in ('', AGAIN) else ''}")
         for fault in entry.faults:
-            click.echo(f"  {fault}")
+            tell(f"  {fault}")
     wrong, again = sum(bool(entry.faults) for entry in entries), sum(entry.scored == AGAIN for entry in entries)
     click.echo(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {wrong} wrong, {again} scored again")
     if wrong or (strict and again < len(entries)):

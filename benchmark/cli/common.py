@@ -87,7 +87,7 @@ def as_typed(text: str, command: click.Command, words: Sequence[str] = ()) -> st
             break
         command = command.commands[word]
         flags |= _flags(command)
-    return _PARAMETER.sub(lambda match: flags.get(match[1], match[1]), text)
+    return _PARAMETER.sub(lambda match: flags.get(match[1], match[0]), text)
 
 
 def tell(text: object) -> None:

@@ -1,4 +1,4 @@
-"""Commands about predictions: protocols, templates, checks, scores, comparisons and the scoreboard."""
+"""Commands about predictions: protocols, templates, checks, scores and comparisons."""
 
 from __future__ import annotations
 

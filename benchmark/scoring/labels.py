@@ -9,7 +9,7 @@ import numpy as np
 
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, shown
+from headposeplus.faults import Fault, remarked, shown
 from headposeplus.poses import tables
 from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.raw import manifest
@@ -95,5 +95,5 @@ def read_labels(path: Path) -> Labels:
     poses = tables.read(path.read_bytes(), "pyr")
     if poses.faults:
         first = poses.faults[0]
-        raise DatasetError(first._replace(file=path, mend=f"{first.mend} ({len(poses.faults)} faults in all)"))
+        raise DatasetError(remarked(first._replace(file=path), f"faults in all: {len(poses.faults)}"))
     return from_arrays(poses.ids, poses.rotations, poses.subjects, str(path))

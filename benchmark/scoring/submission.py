@@ -17,7 +17,7 @@ import tomli_w
 
 from benchmark.scoring.protocols import TASKS, Protocol, tomllib
 from headposeplus.errors import SubmissionError
-from headposeplus.faults import Fault, said, shown
+from headposeplus.faults import Fault, remarked, said, shown
 from headposeplus.files import write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.poses.tables import MAX_BYTES, Poses, read
@@ -275,7 +275,8 @@ def repeated(poses: Poses) -> list[Fault]:
 def stop(path: Path, faults: list[Fault]) -> None:
     """Raise SubmissionError if there are faults."""
     if faults:
-        more = f" ({len(faults) - 1} more faults: hpp check lists them all)" if len(faults) > 1 else ""
-        first = faults[0]
-        file = about_path(path) if first.file == ABOUT else path
-        raise SubmissionError(first._replace(file=file, mend=first.mend + more))
+        file = about_path(path) if faults[0].file == ABOUT else path
+        first = faults[0]._replace(file=file)
+        raise SubmissionError(
+            remarked(first, f"the first of {len(faults)} faults: hpp check lists them all") if faults[1:] else first
+        )

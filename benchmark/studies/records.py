@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, said
 from headposeplus.files import write_json
 
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -106,8 +106,7 @@ def read_record(path: Path, kind: type[Record], expected: str) -> Record:
     except OSError as error:
         raise HeadposeError(Fault(f"expected {expected}: {error.strerror}", file=path)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        words = str(error).replace("`", "'")
-        raise HeadposeError(Fault(f"expected {expected}: {words}", "make it anew", path)) from error
+        raise HeadposeError(Fault(f"expected {expected}: {said(error, 200)}", "make it anew", path)) from error
 
 
 def write_record(path: Path, record: msgspec.Struct) -> None:

@@ -157,7 +157,7 @@ def reproduce(
         seeds=seeds,
         miniature=None if data else scale,
         data=Sizes(source, target),
-        options={name: value for name, value in how.items() if value not in (None, False)},
+        options={name: value for name, value in how.items() if value is not None and value is not False},
         torch=str(torch.__version__),
         records=records,
     )

@@ -123,10 +123,11 @@ def run_side_by_side(jobs: Sequence[TrainingJob], at_once: int, label: str) -> N
         while waiting or running:
             while waiting and len(running) < at_once:
                 running.append(_start(waiting.pop(0)))
-            connection.wait([child.process.sentinel for child in running], _LOOK)
-            for ended in [child for child in running if not child.process.is_alive()]:
-                running.remove(ended)
+            # A fault ends the pipe's writer: it may fill the pipe, and then waits until it is read.
+            connection.wait([end for child in running for end in (child.process.sentinel, child.receiver)], _LOOK)
+            for ended in [child for child in running if child.receiver.poll() or not child.process.is_alive()]:
                 _check_ended(ended)
+                running.remove(ended)
             bar.set_postfix_str(", ".join(child.job.title for child in running), refresh=False)
             done = len(jobs) - len(waiting) - len(running) + sum(_share_done(child.job) for child in running)
             bar.update(round(done, 2) - bar.n)
@@ -187,17 +188,18 @@ def _fault_of(error: Exception) -> Fault:
 def _check_ended(ended: _Running) -> None:
     """Raise TrainingError, which says why, if a run that has ended did not succeed."""
     with ended.receiver as receiver:
-        status = ended.process.exitcode or 0
-        if not status:
-            return
-        if status < 0:
-            fault = Fault(
-                f"the process was killed (signal {-status}), perhaps for want of memory",
-                "run the same command again to go on, with a lower `jobs` or `batch`",
-            )
-        else:
-            fault = _received(receiver) or Fault(f"it ended with status {status}", file=ended.job.folder / OUTPUT)
-    raise TrainingError(f"{ended.job.title}: {' '.join(str(fault).split())}")
+        fault = _received(receiver) if receiver.poll() else None  # before the wait: the run may still be sending
+        ended.process.join()
+    status = ended.process.exitcode or 0
+    if not status:
+        return
+    if status < 0:
+        fault = Fault(
+            f"the process was killed (signal {-status}), perhaps for want of memory",
+            "run the same command again to go on, with a lower `jobs` or `batch`",
+        )
+    fault = fault or Fault(f"it ended with status {status}", file=ended.job.folder / OUTPUT)
+    raise TrainingError(fault._replace(what=f"{ended.job.title}: {fault.what}"))
 
 
 def _received(receiver: Connection) -> Fault | None:

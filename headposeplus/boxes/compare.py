@@ -171,7 +171,7 @@ def read_mapping(path: Path) -> BoxMapping:
     try:
         stored = msgspec.convert(read_json(path, expected), _MappingFile)
     except msgspec.ValidationError as error:
-        why = said(error).replace("`", "")  # backticks are kept for the names of parameters
+        why = said(error)
         raise DatasetError(Fault(f"expected {expected}: {why}", file=path)) from error
     shift, scale = np.array(stored.shift), np.array(stored.scale)
     finite = bool(np.isfinite(shift).all() and np.isfinite(scale).all())

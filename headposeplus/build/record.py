@@ -28,7 +28,7 @@ def recorded(path: Path, key: Any, compute: Callable[[], Any], keep: bool = True
     of = content_hash(key)
     if path.exists():
         record = read_json(path, "a record of this build")
-        if record.get("of") == of:
+        if isinstance(record, dict) and record.get("of") == of and "found" in record:
             return record["found"]
     record = {"of": of, "found": compute()}
     if keep:
@@ -46,6 +46,7 @@ def rendering_order(copy: synhead.Copy, source: Source, out: Path, executor: int
         return render_order.to_json(render_order.infer(copy, poses, executor, source.seed))
 
     key = [copy.fingerprint(copy.tracks, copy.heads), source.biwi is not None, source.seed]
-    report = render_order.from_json(recorded(out / "synhead+" / ORDER_REPORT, key, infer, keep))
+    path = out / "synhead+" / ORDER_REPORT
+    report = render_order.from_json(recorded(path, key, infer, keep), path)
     words = f"inferred from {report.pairs} pairs of images, margin {report.margin:.1f} standard errors"
     return RenderOrder(report.order, words, report)

@@ -21,7 +21,7 @@ from headposeplus.build.match import Match, visible
 from headposeplus.datasets import shards
 from headposeplus.datasets.shards import ShardReport, Turned
 from headposeplus.errors import ImageError, RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, remarked
 from headposeplus.files import sha256
 from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image
 from headposeplus.raw import biwi, synhead
@@ -135,7 +135,7 @@ def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
             sequence = biwi.open_sequence(work.root, work.sequence, work.calibration_group)
         except RawDataError as error:
             frames, left_out = biwi.list_frames(work.root, work.sequence)
-            left_out += [error.fault._replace(mend=f"{error.fault.mend} ({frame.id} needs it)") for frame in frames]
+            left_out += [remarked(error.fault, f"{frame.id} needs it") for frame in frames]
             return _finish(shard, task, left_out, sources)
         left_out += sequence.faults
         boxed = {str(name): i for i, name in enumerate(work.boxes.ids)} if work.boxes is not None else {}

@@ -129,7 +129,7 @@ def _biwi_light(setting: np.random.Generator, rng: np.random.Generator) -> Light
     return Light(direction, rng.uniform(0.72, 0.88) * warm, np.full(3, rng.uniform(0.42, 0.5)), 0.15, 0.5)
 
 
-def _biwi_poses(motion: Motion, rgb: Calibration, rng: np.random.Generator) -> tuple[list[Pose], np.ndarray]:
+def _biwi_poses(motion: Motion, rng: np.random.Generator) -> tuple[list[Pose], np.ndarray]:
     """Return the poses of a motion in the RGB camera, and where the neck stands in it."""
     neck = np.array([rng.normal(0, 40), rng.uniform(80, 140), rng.uniform(850, 1010)])
     rotations = to_matrix(motion.angles)
@@ -172,7 +172,7 @@ def _write_sequence(task: _Sequence) -> None:
     # Biwi was recorded in two settings, each with one room, lamp and camera.
     rng, setting = np.random.default_rng([task.seed, 4, int(name)]), np.random.default_rng([task.seed, 9, ord(group)])
     sensor, light = Sensor(setting, scale.width), _biwi_light(setting, rng)
-    poses, neck = _biwi_poses(motion, rgb, rng)
+    poses, neck = _biwi_poses(motion, rng)
     torso = make_scene(body_mesh(who, scale.detail // 2, rng))
     backdrop = room(rng, scale.width, scale.height).reshape(scale.height, scale.width, 3)
     backdrop_depth = np.zeros((scale.height, scale.width), np.float32)

@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from tabulate import tabulate
 
 from headposeplus.errors import ImageError, OrderError, RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, said
 from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image, square
 from headposeplus.raw import biwi, synhead
 from headposeplus.raw.biwi import Rotations
@@ -96,12 +96,13 @@ def to_json(report: OrderReport) -> dict[str, object]:
     return content
 
 
-def from_json(content: object) -> OrderReport:
-    """Return the report that :func:`to_json` wrote; raises OrderError if it is none."""
+def from_json(content: object, path: Path) -> OrderReport:
+    """Return the report that :func:`to_json` wrote to ``path``; raises OrderError if it is none."""
     try:
         return msgspec.convert(content, OrderReport)
     except msgspec.ValidationError as error:
-        raise OrderError(Fault(f"no report of a rendering order: {error}", "delete it and build again")) from error
+        what = f"no report of a rendering order: {said(error, 200)}"
+        raise OrderError(Fault(what, "delete it and build again", path)) from error
 
 
 class _Poses(NamedTuple):

@@ -14,7 +14,7 @@ from headposeplus.errors import HeadposeError
         ("choose another `out`", ["miniature"], "choose another OUT"),
         ("raise `highest_lambda`", ["benchmark", "--out", "x"], "raise --lambda"),
         ("`json_file` is no folder", ["verify"], "--json is no folder"),
-        ("`A`: `nothing` of `hpp verify`", ["verify"], "A: nothing of `hpp verify`"),
+        ("`A`: `nothing` of `hpp verify`", ["verify"], "`A`: `nothing` of `hpp verify`"),
     ],
 )
 def test_parameters_are_told_as_they_are_typed(text, words, typed):

@@ -121,6 +121,10 @@ class Broken(Own):
     def finish(self, network, target):
         {}["key"]
 
+class Verbose(Own):
+    def finish(self, network, target):
+        raise TrainingError(Fault("no such luck " + "x" * 300_000))
+
 class Leaving(Own):
     def finish(self, network, target):
         sys.exit(7)
@@ -159,9 +163,10 @@ def planned(data, *methods):
 @pytest.mark.parametrize(
     ("method", "says", "printed"),
     [
-        ("Failing", "failing, seed 3: some file: no such luck; try again", "some words 1\nError: some file: no such"),
+        ("Failing", "some file: failing, seed 3: no such luck; try again", "some words 1\nError: some file: no such"),
         ("Broken", "broken, seed 3: KeyError: 'key'", "Traceback (most recent call last)"),
-        ("Leaving", f"leaving, seed 3: .*{OUTPUT}: it ended with status 7", ""),
+        ("Verbose", "verbose, seed 3: no such luck x+$", "Error: no such luck xxx"),  # more than a pipe holds
+        ("Leaving", f".*{OUTPUT}: leaving, seed 3: it ended with status 7", ""),
         ("Dying", r"dying, seed 3: the process was killed \(signal 9\).*with a lower `jobs` or", ""),
     ],
 )

@@ -35,7 +35,7 @@ def shuffled(angles):
 
 def test_rendering_order_is_the_hidden_one(built):
     _, summary = built
-    report = summary.order
+    report, path = summary.order, Path("render_order.json")
     assert report.order == hidden_order(0)
     assert len(report.candidates) == 48 and report.candidates[0].order == report.order
     errors = [candidate.error for candidate in report.candidates]
@@ -43,9 +43,9 @@ def test_rendering_order_is_the_hidden_one(built):
     content = json.loads(json.dumps(render_order.to_json(report)))
     assert list(content) == ["order", "candidates", "margin", "pairs", "biwi"]
     assert list(content["candidates"][0]) == ["order", "error", "behind"] and content["order"] == str(report.order)
-    assert render_order.from_json(content) == report
-    with pytest.raises(OrderError, match=r"no report of a rendering order: .*margin"):
-        render_order.from_json(content | {"margin": "large"})
+    assert render_order.from_json(content, path) == report
+    with pytest.raises(OrderError, match=r"^render_order\.json: no report of a rendering order: .*margin"):
+        render_order.from_json(content | {"margin": "large"}, path)
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_the_command_prints_draws_and_writes(tiny, built, tmp_path, hpp):
                "--json", tmp_path / "r.json", "--jobs", 1).output  # fmt: skip
     assert f"pairs of images: {hidden_order(0)}" in text and all(f"{order} 0." in text for order in ALL_ORDERS)
     assert "4 BIWI tracks" in text and f"{tmp_path / 'p.png'}" in text and f"{tmp_path / 'r.json'}" in text
-    written = render_order.from_json(json.loads((tmp_path / "r.json").read_text()))
+    written = render_order.from_json(json.loads((tmp_path / "r.json").read_text()), tmp_path / "r.json")
     assert written == built[1].order  # what the build found of the same images
     assert cv2.imread(str(tmp_path / "p.png")).std() > 10
 
