@@ -45,7 +45,7 @@ def _fault(error: Exception, kind: type[msgspec.Struct], wrong: str, mend: str, 
     told = _PLACE.fullmatch(str(error))
     words, field = told.groups() if told else (str(error), "")
     choices = _choices(kind, field)
-    words = _visible(said(words, 200))
+    words = _visible(said(words.replace("`", ""), 200))
     words = words if words.startswith("JSON") else words[:1].lower() + words[1:]
     expected = f", expected one of {', '.join(map(str, choices))}" if choices else ""
     return Fault(f"{wrong}: {words}{expected}", mend, file, _visible(said(field, 100)))
