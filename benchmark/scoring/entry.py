@@ -125,11 +125,6 @@ def plain(entry: Entry) -> dict[str, object]:
     return msgspec.to_builtins(entry)
 
 
-def from_plain(content: object) -> Entry:
-    """Return the entry that :func:`plain` gave as plain values; raises SubmissionError if it was none."""
-    return parse.from_plain(content, Entry, "not an entry of the scoreboard")
-
-
 def to_bytes(entry: Entry) -> bytes:
     """Return an entry as its file holds it.
 

@@ -49,10 +49,9 @@ class Outcome(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """Files that were scored: the entry, the evaluation, what was scored on, and rotations (s, n, 3, 3)."""
+    """Files that were scored: the entry, what was scored on, and rotations (s, n, 3, 3)."""
 
     entry: Entry
-    evaluation: Evaluation
     reference: Reference
     rotations: Floats
 
@@ -137,7 +136,7 @@ def score(
         entry = replace(entry, selection=selected.rule, selected_epoch=selected.epoch)
     elif len(paths) == 1:
         entry = replace(entry, scores_of_other_statistics=_other_statistics(paths[0], reference))
-    return Scored(entry, evaluation, reference, rotations)
+    return Scored(entry, reference, rotations)
 
 
 def entry_path(predictions: Path, rule: str | None) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from headposeplus.boxes import geometry
 from headposeplus.build.match import visible
 from headposeplus.build.record import recorded
-from headposeplus.errors import ImageError, RawDataError
+from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.images import inscribed_circle
 from headposeplus.raw import synhead
@@ -71,11 +71,15 @@ def head_balls(
         return {head: _rounded(ball) for head, ball in zip(copy.heads, balls, strict=True)}
 
     key = [copy.fingerprint(copy.tracks, copy.heads), str(order), margin]
-    stored = recorded(out / "synhead+" / HEAD_BALLS, key, fit, keep)
-    return {
-        head: geometry.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
-        for head, b in stored.items()
-    }
+    path = out / "synhead+" / HEAD_BALLS
+    stored = recorded(path, key, fit, keep)
+    try:
+        return {
+            head: geometry.HeadBall(np.array(b["pivot"]), np.array(b["ball"]), b["radius"], b["spread"])
+            for head, b in stored.items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DatasetError(Fault("not where the heads are", "delete it and build again", path)) from error
 
 
 def _rounded(ball: geometry.HeadBall) -> dict[str, list[float] | float]:

@@ -429,6 +429,12 @@ def test_records_are_reused_only_for_the_same_key(tmp_path):
     assert calls == [1, 2]
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", '{"of": 1}'])
+def test_a_record_that_is_none_is_made_anew(tmp_path, content):
+    (tmp_path / "record.json").write_text(content)
+    assert recorded(tmp_path / "record.json", 1, lambda: 2) == 2
+
+
 def test_building_again_does_not_hide_a_shard_that_changed(tiny, tmp_path):
     rebuild(tiny, tmp_path / "data")
     shard, before = tmp_path / "data/synbiwi+/shard-00002-of-00004.h5", hashes(tmp_path / "data")
