@@ -44,7 +44,9 @@ DATA = click.option("--data", type=FOLDER, help="Folder of the built datasets, w
 LABELS = click.option(
     "--labels", type=click.Path(path_type=Path), help="Biwi_plus.npz, or a CSV with id, pitch, yaw, roll, subject."
 )
-PROTOCOL = click.option("--protocol", help="Id or file of the protocol.  [default: what the TOML beside FILE says]")
+PROTOCOL = click.option(
+    "--protocol", help="Id or file of the protocol.  [default: what the TOML beside the predictions says]"
+)
 RESAMPLES = click.option(
     "--resamples",
     type=click.IntRange(0, 100_000),

@@ -27,6 +27,7 @@ from benchmark.cli.common import (
     say_suspicions,
     tell,
 )
+from headposeplus.errors import SubmissionError
 
 
 @click.command()
@@ -58,7 +59,7 @@ def score(
     Several files are the seeds of one method and make one entry. All frames of the test set are scored, or, with
     --subset, those of the subset, which the entry then names. With --selection, those predictions of a run of hpp
     benchmark are scored that another rule of selection takes; the rule oracle looks at the labels, and its entries say
-    so. The entry is left beside the first file as score.json.
+    so. The entry is left beside the first file: score.json of predictions.csv, NAME-score.json of NAME.csv.
 
     \b
     Examples:
@@ -172,7 +173,9 @@ def compare(
     from benchmark.scoring import score as scoring
     from headposeplus.files import write_json
 
-    sides = [[Path(name) for name in side.split(",")] for side in (first, second)]
+    sides = [[Path(name.strip()) for name in side.split(",") if name.strip()] for side in (first, second)]
+    if not all(sides):
+        raise SubmissionError("give two files of predictions, or for each those of several seeds: a.csv,b.csv")
     comparison = scoring.compare_files(sides[0], sides[1], labels_of(data, labels), protocol, resamples, seed)
     frames = comparison.protocol.frames
     click.echo(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees\n\n{comparison}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from headposeplus.errors import TrainingError
-from headposeplus.faults import Fault, said
+from headposeplus.faults import Fault
 from headposeplus.files import whole_or_absent
 
 CHECKPOINT = "checkpoint.pt"
@@ -50,7 +50,7 @@ def load(path: Path, device: torch.device) -> Any:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load has no error of its own: a damaged file raises many kinds
-        fault = Fault(f"damaged checkpoint ({said(error, 300)})", "delete it to train this stage again", path)
+        fault = Fault("damaged checkpoint", "delete it to train this stage again", path)
         raise TrainingError(fault) from error
 
 

@@ -16,7 +16,7 @@ from benchmark.training.presets import TASKS, Preset
 from benchmark.training.ranks import Ranks
 from headposeplus.datasets.dataset import Dataset, open_dataset
 from headposeplus.errors import DatasetError, TrainingError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, shown
 from headposeplus.files import read_json, write_json
 
 RUN = "run.json"
@@ -120,11 +120,27 @@ def _is_claimed(folder: Path, settings: Mapping[str, object]) -> bool:
     kept = read_json(note, "the settings of a run")
     if not isinstance(kept, dict):
         raise TrainingError(Fault("expected the settings of a run", "choose another `out` or delete the folder", note))
-    differing = [key for key in settings if kept.get(key) != json.loads(json.dumps(settings[key]))]
+    differing = _differing(kept, json.loads(json.dumps(settings)))
     if differing:
-        wrong = f"holds a run with another {', '.join(differing)}"
+        wrong = f"holds a run with other settings: {', '.join(differing)}"
         raise TrainingError(Fault(wrong, "choose another `out` or delete the folder", folder))
     return True
+
+
+def _differing(kept: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Return the settings that are not as they were, each with both values."""
+    words: list[str] = []
+    for key, value in now.items():
+        before = kept.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            words += _differing(before, value)
+        elif before != value:
+            words.append(f"{key} {_word(before)}, not {_word(value)}")
+    return words
+
+
+def _word(value: object) -> str:
+    return shown(value) if isinstance(value, str | list | dict) else str(value)
 
 
 def claim(folder: Path, settings: Mapping[str, object], ranks: Ranks) -> None:

@@ -93,14 +93,16 @@ def convert_file(
     Raises
     ------
     HeadposeError
-        If a convention or camera is unknown, there is any fault in the table, or, where the camera changes, an id
-        names no sequence whose calibration is known.
+        If a convention or camera is unknown, ``target`` does not end in ``.csv``, there is any fault in the table,
+        or, where the camera changes, an id names no sequence whose calibration is known.
     """
     for convention in (from_convention, to_convention):
         euler_order(convention)
     for camera in (from_camera, to_camera):
         if camera not in CAMERAS:
             raise HeadposeError(f"unknown camera {camera!r}: expected {' or '.join(CAMERAS)}")
+    if target.suffix.lower() != ".csv":
+        raise HeadposeError(Fault("a table is written as a CSV", "choose a name that ends in .csv", target))
     poses = _read(source, from_convention)
     rotations, how = poses.rotations, ""
     if from_camera != to_camera:

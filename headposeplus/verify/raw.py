@@ -116,7 +116,7 @@ def verify_raw(
         If a raw copy is not found at all, or the manifest cannot be read.
     """
     if not biwi_folder and not synhead_folder:
-        raise HeadposeError("nothing to verify: give `biwi_folder`, `synhead_folder` or both")
+        raise HeadposeError("nothing to verify: give the folder of Biwi, that of SynHead, or both")
     table = manifest.read(manifest_file)
     # Both are looked for before either is gone through: that takes minutes.
     biwi_root = biwi.find_root(biwi_folder) if biwi_folder else None

@@ -237,3 +237,9 @@ def test_a_damaged_shard_is_found_and_mended(raw, build, hpp, tmp_path, damage):
     build("biwi", 0)
     assert sha256(path) == before and (tmp_path / "data/biwi+/dataset.json").read_bytes() == told
     hpp(*check)
+
+
+@pytest.mark.parametrize("sides", [(",", "a.csv"), ("a.csv", ""), ("a.csv", " , ")])
+def test_names_between_commas_may_not_all_be_empty(tmp_path, hpp, sides):
+    output = hpp("compare", *sides, "--data", tmp_path, expect=1).output
+    assert output == "Error: give two files of predictions, or for each those of several seeds: a.csv,b.csv\n"

@@ -243,3 +243,8 @@ def test_a_table_of_ones_own_may_be_large(tmp_path):
     assert tables.read((tmp_path / "a.csv").read_bytes(), "pyr", needs_ids=False).faults and min(containers.OWN) > 1e15
     convert.convert_file(tmp_path / "a.csv", tmp_path / "b.csv", "pyr", "biwi", "rgb", "rgb")
     assert (tmp_path / "b.csv").read_text() == f"{header}\n{line}\n".replace("1,2,3", "1.000000,-2.000000,-3.000000")
+
+
+def test_a_table_is_written_as_a_csv(tmp_path):
+    with pytest.raises(HeadposeError, match=r"b\.npz: a table is written as a CSV; choose a name that ends in \.csv"):
+        convert.convert_file(tmp_path / "a.csv", tmp_path / "b.npz", "pyr", "ypr", "rgb", "rgb")
