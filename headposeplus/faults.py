@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+RESTORE = "restore it from the raw archive"  # how most damage to a raw copy is mended
 UNREADABLE = "unreadable"  # the kind of a fault: the system refuses to read the file
 _SHOWN_ROWS = 5
 _SHOWN_TEXT = 60

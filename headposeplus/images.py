@@ -14,14 +14,13 @@ import cv2
 import numpy as np
 
 from headposeplus.errors import ImageError
-from headposeplus.faults import Fault, unreadable
+from headposeplus.faults import RESTORE, Fault, unreadable
 from headposeplus.rotations import Floats, in_plane
 
 Image = np.ndarray
 _FULL_COLOUR = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, *_FULL_COLOUR)
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
-_RESTORE = "restore it from the raw archive"
 _BLOCK = 8  # pixels a side of JPEG's blocks
 # How the kinds of images begin and end.
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -43,9 +42,9 @@ def _check_ends(path: Path, start: bytes, tail: bytes, size: int) -> None:
         whole = tail.rstrip(b"\0").endswith(_JPEG_END)
     else:
         what = "an empty file" if not size else "something else"
-        raise ImageError(Fault(f"expected a PNG or JPEG image, found {what}", _RESTORE, path))
+        raise ImageError(Fault(f"expected a PNG or JPEG image, found {what}", RESTORE, path))
     if not whole:
-        raise TruncatedImageError(Fault(f"truncated image ({size} bytes)", _RESTORE, path))
+        raise TruncatedImageError(Fault(f"truncated image ({size} bytes)", RESTORE, path))
 
 
 def check_whole(path: Path) -> None:
@@ -84,7 +83,7 @@ def read_image(path: Path, bgr: bool = False) -> Image:
     except cv2.error:  # a header that promises more pixels than OpenCV takes
         decoded = None
     if decoded is None:
-        raise ImageError(Fault("damaged image", _RESTORE, path))
+        raise ImageError(Fault("damaged image", RESTORE, path))
     if decoded.dtype != np.uint8:
         raise ImageError(Fault(f"expected eight bits a channel, found {decoded.dtype}", file=path))
     if decoded.ndim == 2:

@@ -160,8 +160,7 @@ def read_info(folder: Path) -> Info:
     try:
         return msgspec.convert(content, Info)
     except msgspec.ValidationError as error:
-        # Backticks are kept for the names of parameters.
-        raise DatasetError(_other_schema(path, f"but: {said(error).replace('`', '')}")) from error
+        raise DatasetError(_other_schema(path, f"but: {said(error)}")) from error
 
 
 def _other_schema(path: Path, difference: str) -> Fault:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headposeplus.errors import ImageError, RawDataError
-from headposeplus.faults import Fault, unreadable
+from headposeplus.faults import RESTORE, Fault, unreadable
 from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.images import Image, read_image
 from headposeplus.raw.folders import find, listing
@@ -33,7 +33,6 @@ CALIBRATION_ROTATIONS = {
     "A": [[0.999947, 0.00432361, 0.00929419], [-0.00446314, 0.999877, 0.0150443], [-0.009228, -0.015085, 0.999844]],
     "B": [[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
 }
-RESTORE = "restore it from the raw archive"
 LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rgb.cal"
 # Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
 # and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
@@ -158,17 +157,17 @@ def _numbers(path: Path, rows: int, columns: int | None, expected: str) -> list[
     except OSError as error:
         raise RawDataError(unreadable(path, error, expected)) from error
     except UnicodeDecodeError as error:
-        raise RawDataError(Fault(f"not a text file; expected {expected}", file=path)) from error
+        raise RawDataError(Fault(f"not a text file; expected {expected}", RESTORE, path)) from error
     try:
         values = [np.array([float(word) for word in line]) for line in lines]
     except ValueError as error:
-        raise RawDataError(Fault(f"{error}; expected {expected}", file=path)) from error
+        raise RawDataError(Fault(f"{error}; expected {expected}", RESTORE, path)) from error
     shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
     if shaped and not all(np.isfinite(row).all() for row in values):
-        raise RawDataError(Fault(f"expected {expected}, found numbers that are not finite", file=path))
+        raise RawDataError(Fault(f"expected {expected}, found numbers that are not finite", RESTORE, path))
     if not shaped:
         counts = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
-        raise RawDataError(Fault(f"expected {expected}, found {counts}", file=path))
+        raise RawDataError(Fault(f"expected {expected}, found {counts}", RESTORE, path))
     return values
 
 
@@ -202,10 +201,10 @@ def read_pose_bin(path: Path) -> tuple[Floats, Floats]:
     except OSError as error:
         raise RawDataError(unreadable(path, error)) from error
     if len(data) != 24:
-        raise RawDataError(Fault(f"expected six float32 (24 bytes), found {len(data)} bytes", file=path))
+        raise RawDataError(Fault(f"expected six float32 (24 bytes), found {len(data)} bytes", RESTORE, path))
     values = np.array(struct.unpack("<6f", data))
     if not np.isfinite(values).all():
-        raise RawDataError(Fault(f"expected six finite float32, found {values}", file=path))
+        raise RawDataError(Fault(f"expected six finite float32, found {values}", RESTORE, path))
     return values[:3], values[3:]
 
 
@@ -220,7 +219,7 @@ def _read_calibration(path: Path) -> Calibration:
     rows = _numbers(path, 9, None, expected)
     lengths = [len(row) for row in rows]
     if lengths != [3, 3, 3, 4, 3, 3, 3, 3, 2]:
-        raise RawDataError(Fault(f"expected {expected}, found rows of {lengths} numbers", file=path))
+        raise RawDataError(Fault(f"expected {expected}, found rows of {lengths} numbers", RESTORE, path))
     rotation = _checked_rotation(np.stack(rows[4:7]), path)
     return Calibration(np.stack(rows[:3]), rows[3], rotation, rows[7], int(rows[8][0]), int(rows[8][1]))
 
@@ -287,7 +286,7 @@ class Sequence(NamedTuple):
         """
         pose = to_rgb_camera(read_pose(path), self.camera)
         if pose.centre[2] < NEAREST_MM:
-            raise RawDataError(Fault(f"the head is {pose.centre[2]:.0f} mm before the camera", file=path))
+            raise RawDataError(Fault(f"the head is {pose.centre[2]:.0f} mm before the camera", RESTORE, path))
         return pose
 
     def poses(self) -> Iterator[tuple[Frame, Pose | Fault]]:
@@ -380,15 +379,15 @@ def read_depth(path: Path) -> np.ndarray:
     except OSError as error:
         raise RawDataError(unreadable(path, error)) from error
     if len(data) < 8:
-        raise RawDataError(Fault(f"expected a depth image, found {len(data)} bytes", file=path))
+        raise RawDataError(Fault(f"expected a depth image, found {len(data)} bytes", RESTORE, path))
     width, height = struct.unpack_from("<2i", data)
     if not (0 < width <= 10_000 and 0 < height <= 10_000):
-        raise RawDataError(Fault(f"expected a depth image, found a size of {width} x {height}", file=path))
+        raise RawDataError(Fault(f"expected a depth image, found a size of {width} x {height}", RESTORE, path))
     depth = np.zeros(width * height, np.int16)
     at, filled = 8, 0
     while filled < depth.size:
         if at + 8 > len(data):
-            raise RawDataError(Fault(f"truncated: {filled} of {depth.size} depth values", file=path))
+            raise RawDataError(Fault(f"truncated: {filled} of {depth.size} depth values", RESTORE, path))
         zeros, count = struct.unpack_from("<2i", data, at)
         at += 8
         end = filled + zeros + count
@@ -434,7 +433,7 @@ def read_mesh(path: Path) -> tuple[Floats, np.ndarray]:
     except OSError as error:
         raise RawDataError(unreadable(path, error)) from error
     except ValueError as error:
-        raise RawDataError(Fault(f"expected a triangle mesh in the OBJ format: {error}", file=path)) from error
+        raise RawDataError(Fault(f"expected a triangle mesh in the OBJ format: {error}", RESTORE, path)) from error
     if not faces or any(len(face) != 3 for face in faces) or max(map(max, faces)) >= len(vertices):
         raise RawDataError(Fault("expected a triangle mesh in the OBJ format", file=path))
     return np.array(vertices), np.array(faces)

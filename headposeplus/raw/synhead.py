@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from headposeplus.errors import ImageError, RawDataError
-from headposeplus.faults import Fault, unreadable
+from headposeplus.faults import RESTORE, Fault, unreadable
 from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.images import foreground, read_image
 from headposeplus.raw.folders import find, listing
@@ -103,7 +103,7 @@ def read_angles(track: Track) -> Floats:
     except OSError as error:
         raise RawDataError(unreadable(track.csv, error, expected)) from error
     except UnicodeDecodeError as error:
-        raise RawDataError(Fault(f"not a text file; expected {expected}", file=track.csv)) from error
+        raise RawDataError(Fault(f"not a text file; expected {expected}", RESTORE, track.csv)) from error
     while lines and not lines[-1].strip():
         lines.pop()
     rows = []
@@ -113,10 +113,10 @@ def read_angles(track: Track) -> Floats:
         except ValueError:
             row = []
         if len(row) != 3 or not np.isfinite(row).all():
-            raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", file=track.csv, rows=(number,)))
+            raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", RESTORE, track.csv, rows=(number,)))
         rows.append(row)
     if not rows:
-        raise RawDataError(Fault(f"empty; expected {expected}", file=track.csv))
+        raise RawDataError(Fault(f"empty; expected {expected}", RESTORE, track.csv))
     return np.array(rows)
 
 
@@ -246,7 +246,7 @@ def backgrounds(root: Path) -> list[Path]:
 def check_head(path: Path, inside: np.ndarray) -> None:
     """Raise ImageError if a foreground (height, width), 255 or 0, can be no head's."""
     if not 16 <= cv2.countNonZero(inside) < 0.97 * inside.size:
-        raise ImageError(Fault("expected a head before a transparent or black background, found none", file=path))
+        raise ImageError(Fault("expected a head before a transparent or black background, found none", RESTORE, path))
 
 
 def read_head(path: Path) -> np.ndarray:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from headposeplus.errors import ImageError, RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import RESTORE, Fault
 from headposeplus.images import TruncatedImageError
 from headposeplus.verify.report import COUNTS, SequenceCheck, TrackCheck
 
-RESTORE = "restore it from the raw archive"
 RESTORE_THEM = "restore them from the raw archive"
 TRUNCATED = "truncated"  # the kind of a fault: an image ends early
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import msgspec
 
 from headposeplus.errors import RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import RESTORE, Fault
 from headposeplus.images import check_whole
 from headposeplus.raw import manifest, synhead
 from headposeplus.raw.folders import listing
 from headposeplus.raw.manifest import ListedTrack
-from headposeplus.verify.reading import RESTORE, RESTORE_THEM, TRUNCATED, image_fault, mended, state_of
+from headposeplus.verify.reading import RESTORE_THEM, TRUNCATED, image_fault, mended, state_of
 from headposeplus.verify.report import HeadCheck, TrackCheck
 
 

@@ -147,7 +147,7 @@ def test_faulty_predictions(perfect, built, change, says):
         ),
         ('camera = "rgb"', 'camera = "left"', "camera: 'left' is unknown; write one of rgb, depth"),
         ('"pyr"', '"rpy"', "convention: 'rpy' is unknown; write one of pyr, biwi, ypr"),
-        ("authors =", "author =", r"authors: missing; .* \(1 more faults: hpp check lists them all\)"),
+        ("authors =", "author =", r"authors: missing; .* \(the first of 2 faults: hpp check lists them all\)"),
         ('camera = "rgb"', 'camera = ["rgb"]', "camera: .* is no text"),
         (
             "uses_target_images = true",

@@ -36,9 +36,9 @@ def test_what_a_dataset_knows_of_itself(built):
     [
         ({"schema": 1}, "expected a dataset of schema 2, found '1'; build it again with this version"),
         ({"name": "biwi"}, "expected a dataset of schema 2, but: Invalid enum value 'biwi'"),
-        ({"rows": "48"}, "but: Expected int, got str - at $.rows; build it again with this version"),
-        ({"shards": [{"file": "a.h5", "rows": -1, "sha256": ""}]}, "Expected int >= 0"),
-        ({"parameters": {}}, "Object missing required field size"),
+        ({"rows": "48"}, "but: Expected 'int', got 'str' - at '$.rows'; build it again with this version"),
+        ({"shards": [{"file": "a.h5", "rows": -1, "sha256": ""}]}, "Expected 'int' >= 0"),
+        ({"parameters": {}}, "Object missing required field 'size'"),
     ],
 )
 def test_descriptions_of_something_else_are_told(built, tmp_path, change, says):
