@@ -120,7 +120,7 @@ def _is_claimed(folder: Path, settings: Mapping[str, object]) -> bool:
     kept = read_json(note, "the settings of a run")
     if not isinstance(kept, dict):
         raise TrainingError(Fault("expected the settings of a run", "choose another `out` or delete the folder", note))
-    differing = _differing(kept, json.loads(json.dumps(settings)))
+    differing = list(dict.fromkeys(_differing(kept, json.loads(json.dumps(settings)))))  # a preset names weights too
     if differing:
         wrong = f"holds a run with other settings: {', '.join(differing)}"
         raise TrainingError(Fault(wrong, "choose another `out` or delete the folder", folder))

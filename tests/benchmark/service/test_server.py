@@ -154,6 +154,7 @@ def test_logs_are_lines_of_json_without_a_secret(lite, start):
 
 @pytest.mark.slow
 def test_a_person_sends_predictions_with_a_browser(lite, start, browser, tmp_path):
+    browser.implicitly_wait(30)  # a click returns before the page that it asks for is there
     token = new_token(lite)
     server = start(lite)
     (tmp_path / "p.csv").write_bytes(predictions())

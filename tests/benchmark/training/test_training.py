@@ -120,7 +120,7 @@ def test_what_stops_a_run(job, copied, tmp_path):
     note = own.folder / RUN
     whole = note.read_text()
     note.write_text(whole.replace('"weights": "none"', '"weights": "imagenet"'))
-    with pytest.raises(TrainingError, match="another preset, weights; choose another `out`"):
+    with pytest.raises(TrainingError, match="other settings: weights 'imagenet', not 'none'; choose another `out`"):
         train.run(own)
     note.write_text(f"[{whole}]")
     with pytest.raises(TrainingError, match=r"run\.json: expected the settings of a run"):
