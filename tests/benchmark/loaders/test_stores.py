@@ -351,7 +351,8 @@ def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch)
     assert figures.plain.files == 70 and figures.size == 32 and figures.device == "cpu"
     for store in figures.stores:
         ratios = [a / b for a, b in zip(store.both, store.plain, strict=True)]
-        assert store.ratio == pytest.approx(np.median(ratios), abs=0.02) and min(store.gather) > 0
+        # The rates are rounded.
+        assert store.ratio == pytest.approx(np.median(ratios), rel=0.01, abs=0.02) and min(store.gather) > 0
     text = bench_loader.describe_loader(figures)
     assert "stream store" in text and f"{figures.crops:,} crops of 32 pixels a side (synhead++)" in text
     with pytest.raises(DatasetError, match="not rendered"):
