@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import queue
 import signal
@@ -28,6 +27,7 @@ from benchmark.service import store
 from benchmark.service.log import event, place, short_id
 from benchmark.service.verdict import Verdict, faulty, tell
 from headposeplus.faults import Fault
+from headposeplus.tasks import fork_server
 
 if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
@@ -157,15 +157,6 @@ def _child(sender: Connection, task: Task) -> None:
     sender.close()
 
 
-def _context() -> Any:
-    """Return how children start: forked from a process that holds the heavy modules, where the system can."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return context
-
-
 def score_apart(task: Task, stop: threading.Event) -> Answer:
     """Return the answer of a child process to a task; without one where it ended before.
 
@@ -174,7 +165,7 @@ def score_apart(task: Task, stop: threading.Event) -> Answer:
     Stopped
         If ``stop`` was set meanwhile.
     """
-    context = _context()
+    context = fork_server(_PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, task), daemon=True)
     process.start()

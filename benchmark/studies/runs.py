@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shlex
 import signal
@@ -16,7 +15,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from benchmark.training.job import OptionValue, TrainingJob, make_job
 from benchmark.training.log import lines_in
@@ -29,7 +28,7 @@ from headposeplus.datasets.info import INFO
 from headposeplus.errors import HeadposeError, TrainingError
 from headposeplus.faults import Fault
 from headposeplus.miniature.write import write_miniature
-from headposeplus.tasks import progress
+from headposeplus.tasks import fork_server, progress
 
 MINIATURE_SIZE = 32
 OUTPUT = "output.txt"  # what a run prints, in its folder
@@ -133,19 +132,10 @@ def run_side_by_side(jobs: Sequence[TrainingJob], at_once: int, label: str) -> N
             bar.update(round(done, 2) - bar.n)
 
 
-def _context() -> Any:
-    """Return how processes start: forked from one that holds the heavy modules, where the system can."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return context
-
-
 def _start(job: TrainingJob) -> _Running:
     """Start a run in a process of its own."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    context = _context()
+    context = fork_server(_PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run_apart, args=(sender, job), name=job.title)
     process.start()

@@ -22,6 +22,7 @@ from benchmark.training.predictions import STATISTICS
 from benchmark.training.presets import PRESETS
 from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import HeadposeError, TrainingError
+from headposeplus.tasks import fork_server
 
 ROOT = Path(__file__).resolve().parents[3]
 ARGUMENTS = {"scale": "tiny", "preset": "trial", "device": "cpu", "jobs": 2, "threads": 1}
@@ -241,10 +242,10 @@ def test_one_failure_stops_the_others(waiting, built):
 
 def test_without_a_fork_server_processes_are_spawned(monkeypatch):
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
-    assert runs._context().get_start_method() == "spawn"
+    assert fork_server(runs._PRELOADED).get_start_method() == "spawn"
     monkeypatch.undo()
     if "forkserver" in multiprocessing.get_all_start_methods():
-        assert runs._context().get_start_method() == "forkserver"
+        assert fork_server(runs._PRELOADED).get_start_method() == "forkserver"
 
 
 @pytest.mark.slow
