@@ -21,7 +21,8 @@ from benchmark.scoring.labels import Labels
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, said
 from headposeplus.files import content_hash, write_text
-from headposeplus.raw import biwi, manifest, subsets
+from headposeplus.raw import manifest, subsets
+from headposeplus.raw.ids import frame_id
 from headposeplus.raw.manifest import ids_sha256
 from headposeplus.raw.subsets import Subset
 from headposeplus.rotations import Floats, from_matrix
@@ -313,7 +314,7 @@ def frames_of(protocol: Protocol) -> np.ndarray | None:
         ids = list(subsets.find(protocol.subset).ids)
     else:
         listed = manifest.biwi_frames(manifest.read())
-        ids = sorted(biwi.frame_id(name, number) for name, numbers in listed.items() for number in numbers)
+        ids = sorted(frame_id(name, number) for name, numbers in listed.items() for number in numbers)
     return np.array(ids) if ids_sha256(ids) == protocol.frames_sha256 else None
 
 

@@ -21,7 +21,8 @@ from benchmark.scoring.evaluation import RESAMPLES, measure
 from benchmark.scoring.labels import Labels, from_arrays
 from headposeplus import __version__
 from headposeplus.poses.columns import ANGLE_COLUMNS
-from headposeplus.raw import biwi, manifest
+from headposeplus.raw import manifest
+from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import ANGLES, from_matrix, to_matrix
 from headposeplus.tasks import processor, progress
 
@@ -68,7 +69,7 @@ def random_labels(seed: int) -> Labels:
     ids, angles = [], []
     for name, numbers in manifest.biwi_frames(table).items():
         mean, std = (rows.loc[name, [f"{kind}_{axis}" for axis in ANGLES]].to_numpy(float) for kind in ("mean", "std"))
-        ids += [biwi.frame_id(name, number) for number in numbers]
+        ids += [frame_id(name, number) for number in numbers]
         angles.append(np.clip(rng.normal(mean, std, (len(numbers), 3)), -85, 85))
     return from_arrays(np.array(ids), to_matrix(np.concatenate(angles)), source="random labels")
 

@@ -14,6 +14,7 @@ from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.images import Image, read_image
 from headposeplus.raw import biwi, manifest
+from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import Floats, from_matrix
 from headposeplus.tasks import run_tasks
 
@@ -88,7 +89,7 @@ def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[s
     groups = manifest.calibration_groups(manifest.read(manifest_file))
     rotations, faults = biwi.rgb_rotations(biwi.find_root(folder), groups)
     angles = {
-        biwi.frame_id(name, number): angles
+        frame_id(name, number): angles
         for name, (numbers, of_frames) in rotations.items()
         for number, angles in zip(numbers, from_matrix(of_frames), strict=True)
     }

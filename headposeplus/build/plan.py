@@ -23,6 +23,7 @@ from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.files import content_hash, sha256
 from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.raw.ids import frame_id
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.source import Source
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
@@ -115,7 +116,7 @@ def _raw_targets(root: Path, manifest_file: Path | None) -> Targets:
     rotations, _ = biwi.rgb_rotations(root, groups)
     return Targets(
         [
-            TargetPoses([biwi.frame_id(name, number) for number in numbers], of_frames)
+            TargetPoses([frame_id(name, number) for number in numbers], of_frames)
             for name, (numbers, of_frames) in rotations.items()
         ]
     )
@@ -159,7 +160,7 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     numbers = {name: [frame.number for frame in biwi.list_frames(root, name)[0]] for name in names}
     notes = []
     if boxes is not None:
-        ids = {biwi.frame_id(name, number) for name, of_sequence in numbers.items() for number in of_sequence}
+        ids = {frame_id(name, number) for name, of_sequence in numbers.items() for number in of_sequence}
         boxed = ids & set(boxes.ids.tolist())
         if not boxed:
             what = "holds no box of these frames"

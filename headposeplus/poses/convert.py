@@ -17,7 +17,7 @@ from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, forms_of, texts
 from headposeplus.poses.containers import OWN, Columns, CsvText
 from headposeplus.poses.tables import Poses, read
 from headposeplus.raw import biwi, manifest
-from headposeplus.raw.subsets import parse_frame
+from headposeplus.raw.ids import parse_frame
 from headposeplus.rotations import Floats, euler_order, nearest_rotation
 
 # A quote counts where a cell begins with it; the last one need not be closed.

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from headposeplus.faults import Fault, fault_in, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE, forms_of
 from headposeplus.poses.containers import HEADER, NOTHING, STRANGERS, Cells, Columns, Limits, read_columns
-from headposeplus.raw.subsets import parse_frame
+from headposeplus.raw.ids import parse_frame
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
 MAX_BYTES = STRANGERS.bytes

@@ -21,6 +21,7 @@ from headposeplus.faults import RESTORE, Fault, unreadable
 from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.images import Image, read_image
 from headposeplus.raw.folders import find, listing
+from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
 _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
@@ -37,11 +38,6 @@ LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rg
 # Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
 # and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
 CALIBRATION_TOLERANCE = 0.01
-
-
-def frame_id(sequence: str, number: int) -> str:
-    """Return a frame's id, such as ``biwi/01/00003``."""
-    return f"biwi/{sequence}/{number:05d}"
 
 
 class Frame(NamedTuple):

@@ -15,7 +15,6 @@ import csv
 import difflib
 import hashlib
 import io
-import re
 import textwrap
 from functools import cache
 from pathlib import Path
@@ -25,9 +24,10 @@ import numpy as np
 from tabulate import tabulate
 
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, shown
 from headposeplus.files import write_text
-from headposeplus.raw import biwi, manifest
+from headposeplus.raw import manifest
+from headposeplus.raw.ids import FORMS, frame_id, parse_frame
 
 FILE = Path(__file__).with_name("subsets.csv")
 SEED = 0
@@ -45,8 +45,6 @@ _LIKE = {
 }
 _LEFT_OUT = "Every sequence of one subject is the test set, both where the subject was recorded twice; the rest train."
 _SEX = "Every sequence of the subjects whom the database names {letter}01 and so on."
-_FRAME_ID = re.compile(r"biwi/\d\d/\d{5}")
-_FRAME_FILE = re.compile(r"(?:.*[/\\])?(\d\d)[/\\]frame_(\d{5})_rgb\.(?:png|jpg)")
 _LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
 
@@ -73,17 +71,9 @@ class Subset(NamedTuple):
     source: str
 
 
-def parse_frame(text: str) -> str | None:
-    """Return the id behind ``biwi/01/00003``, ``01/frame_00003_rgb.png`` or a path ending so; None if it is none."""
-    if _FRAME_ID.fullmatch(text):
-        return text
-    match = _FRAME_FILE.fullmatch(text)
-    return f"biwi/{match[1]}/{match[2]}" if match else None
-
-
 def _ids(frames: dict[str, list[int]], sequences: list[str]) -> list[str]:
     """Return the sorted ids of the sequences' frames, of those sequences that there are."""
-    return sorted(biwi.frame_id(name, number) for name in sequences for number in frames.get(name, []))
+    return sorted(frame_id(name, number) for name in sequences for number in frames.get(name, []))
 
 
 def _drawn(split: str, sequences: list[str], train: int) -> list[str]:
@@ -204,7 +194,7 @@ def _from_file(path: Path, frames: dict[str, list[int]]) -> Subset:
     for number, cell in _cells(_read_text(path)):
         name = parse_frame(cell)
         if name is None:
-            what = f"expected a frame such as biwi/01/00003 or 01/frame_00003_rgb.png, found {cell[:60]!r}"
+            what = f"expected {FORMS}, found {shown(cell)}"
         elif name not in known:
             what = f"{name} is not among the {len(known):,} frames of the manifest"
         elif name in lines:

@@ -13,8 +13,9 @@ from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import read_json
-from headposeplus.raw import biwi, manifest
+from headposeplus.raw import manifest
 from headposeplus.raw.folders import listing
+from headposeplus.raw.ids import frame_id
 from headposeplus.raw.manifest import ListedSequence
 from headposeplus.rotations import Floats
 from headposeplus.tasks import progress
@@ -204,7 +205,7 @@ def _compare_sequences(
     index = {name: i for i, name in enumerate(biwi_plus.ids.tolist())}
     comparisons, faults = [], []
     for row in listed.values():
-        wanted = [biwi.frame_id(row.name, number) for number in row.numbers]
+        wanted = [frame_id(row.name, number) for number in row.numbers]
         present = [index[name] for name in wanted if name in index]
         of_sequence = np.char.startswith(biwi_plus.ids, f"biwi/{row.name}/").sum()
         labels = LabelCheck("not comparable: absent frames" if present else "absent")

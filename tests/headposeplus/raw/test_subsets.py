@@ -107,9 +107,9 @@ def test_files_of_frames(tmp_path, text):
         (b"# a\n\n", "names no frame; expected one a line"),
         (b"", "names no frame"),
         (b"id,x\n", "names no frame"),
-        (b"frame,x\nbiwi/01/00003,1\n", "line 1: expected a frame such as biwi/01/00003"),
-        (b"x,id\n1\n", "line 2: expected a frame such as"),
-        (b"biwi/01/3\n", "line 1: expected a frame such as"),
+        (b"frame,x\nbiwi/01/00003,1\n", "line 1: expected a Biwi frame such as biwi/01/00003"),
+        (b"x,id\n1\n", "line 2: expected a Biwi frame such as"),
+        (b"biwi/01/3\n", "line 1: expected a Biwi frame such as"),
         (b"\xff\xfeb\x00", "expected a text file with a Biwi frame a line"),
     ],
 )

@@ -10,7 +10,7 @@ from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.datasets.info import INFO, NAMES, SCHEMA
 from headposeplus.errors import DatasetError
 from headposeplus.files import content_hash, sha256
-from headposeplus.raw import biwi
+from headposeplus.raw.ids import frame_id
 from headposeplus.verify import datasets as verify_data
 from headposeplus.verify import shards
 from headposeplus.verify.describe import describe_data
@@ -175,7 +175,7 @@ def test_unions_and_matches_of_other_parts(data, tiny):
 )
 def test_wrong_labels_in_a_shard(tmp_path, field, index, value, message):
     angles = np.random.default_rng(0).uniform(-60, 60, (6, 3))
-    ids = np.array([biwi.frame_id("01", number) for number in range(6)])
+    ids = np.array([frame_id("01", number) for number in range(6)])
     fields = {"id": ids, "label/rotation": rot.to_matrix(angles), "label/pyr": angles}
     assert not shards._check_labels(fields, 6, tmp_path)
     assert "expected 7 rows" in shards._check_labels(fields, 7, tmp_path)[0].what

@@ -1,0 +1,25 @@
+"""The ids of Biwi's frames, in all the forms that people write them."""
+
+from __future__ import annotations
+
+import re
+
+_ID = re.compile(r"biwi/(\d\d)/(\d{5})")
+# A file of a frame, with any folders before it, with or without its ending; some copies flatten the path.
+_FILE = re.compile(r"(?:.*[/\\_-])?(\d\d)[/\\_]frame_(\d{5})(?:_(?:rgb|pose|depth))?(?:\.\w{1,4})?")
+FORMS = "a Biwi frame such as biwi/01/00003 or 01/frame_00003_rgb.png"
+
+
+def frame_id(sequence: str, number: int | str) -> str:
+    """Return a frame's id, such as ``biwi/01/00003``."""
+    return f"biwi/{sequence}/{int(number):05d}"
+
+
+def parse_frame(text: str) -> str | None:
+    """Return the id of a Biwi frame however it is written; None if the text names none.
+
+    Read are ids (``biwi/01/00003``), files (``01/frame_00003_rgb.png``, ``01/frame_00003``) with any folders before
+    them (``faces_0/01/frame_00003_rgb.png``), and files of flattened copies (``01_frame_00003_rgb.png``).
+    """
+    match = _ID.fullmatch(text) or _FILE.fullmatch(text)
+    return frame_id(match[1], match[2]) if match else None
