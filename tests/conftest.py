@@ -5,6 +5,7 @@ import pickle
 import random
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,17 @@ def real():
     if not (REAL / "Biwi_plus.npz").exists():
         pytest.skip(f"the real Biwi files are not at {REAL}")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def annotations(real, once):
+    """Biwi's own annotations of all frames: a folder of ``NN/frame_00003_pose.bin``."""
+
+    def unpack(folder):
+        with tarfile.open(real / "db_annotations.tar.gz") as archive:
+            archive.extractall(folder, filter="data")
+
+    return once("annotations", unpack)[0] / "db_annotations"
 
 
 @pytest.fixture(scope="session")

@@ -131,9 +131,9 @@ def _write_raw(raw: Path, seed: int, jobs: int) -> None:
         for head in synhead.HEADS:
             folder = track.images_folder(head)
             for number in range(len(rows), len(rows) * REPEATED):
-                target = folder / f"{number}.png"
+                target = folder / synhead.image_name(number, len(rows) * REPEATED)
                 if not target.exists():
-                    os.link(folder / f"{number % len(rows)}.png", target)
+                    os.link(folder / synhead.image_name(number % len(rows), len(rows)), target)
         write_text(track.csv, "\n".join(rows * REPEATED) + "\n")
     write_text(done, "")
 

@@ -118,7 +118,7 @@ def _boxes_of_sequence(task: _Task) -> FrameBoxes:
         if isinstance(pose, Fault):
             faults.append(pose)
             continue
-        box, source = projected(pose.centre, sequence.camera), PROJECTED
+        box, source = projected(pose, sequence.camera), PROJECTED
         if detector and task.detection:
             try:
                 faces = detector(read_image(frame.image)[..., :3])

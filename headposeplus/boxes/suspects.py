@@ -94,7 +94,7 @@ def project_sequence(task: tuple[Path, str, str]) -> Projection:
             faults.append(pose)
         else:
             frames.append(frame)
-            boxes.append(projected(pose.centre, sequence.camera))
+            boxes.append(projected(pose, sequence.camera))
     return Projection(name, sequence.camera, frames, np.array(boxes).reshape(-1, 4), faults)
 
 

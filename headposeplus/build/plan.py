@@ -170,7 +170,7 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     parameters = Parameters(
         size=options.size,
         boxes=sha256(source.boxes) if source.boxes else geometry.PROJECTED,
-        head_size_mm=geometry.HEAD_SIZE_MM,
+        box_rule=geometry.RULE,
         lossless=True,
     )
     folder = out / "biwi+"
@@ -212,6 +212,7 @@ def _plan_synhead(
     parameters = Parameters(
         size=options.size,
         visible_margin=options.visible_margin,
+        box_rule=geometry.RULE,
         lossless=options.lossless,
         render_order=str(order.order),
     )
@@ -254,6 +255,7 @@ def _plan_synbiwi(
     parameters = Parameters(
         size=options.size,
         visible_margin=options.visible_margin,
+        box_rule=geometry.RULE,
         neighbours=options.neighbours,
         lossless=options.lossless,
         render_order=str(order),

@@ -151,7 +151,7 @@ def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
             if work.boxes is not None and frame.id in boxed:
                 box, source = work.boxes.boxes[boxed[frame.id]], str(work.boxes.sources[boxed[frame.id]])
             else:
-                box, source = geometry.projected(pose.centre, sequence.camera), PROJECTED
+                box, source = geometry.projected(pose, sequence.camera), PROJECTED
             sources[source] += 1
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
             encoded = encode(picture, lossless=True, bgr=True)

@@ -50,14 +50,15 @@ class Residuals(msgspec.Struct, frozen=True):
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The build's parameters, those of :class:`headposeplus.build.work.Options` and others; None where there is none.
 
-    ``boxes`` is the SHA-256 of the file of boxes, or ``projected``.
+    ``boxes`` is the SHA-256 of the file of boxes, or ``projected``; ``box_rule`` names the numbers by which boxes
+    follow from poses (:data:`headposeplus.boxes.geometry.RULE`).
     """
 
     size: Annotated[int, msgspec.Meta(gt=0)]
     visible_margin: float | None = None
     neighbours: int | None = None
     boxes: str | None = None
-    head_size_mm: float | None = None
+    box_rule: str | None = None
     lossless: bool | None = None
     render_order: str | None = None
 

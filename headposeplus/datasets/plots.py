@@ -186,7 +186,7 @@ def mesh_overlays(frames: list[MeshFrame], path: Path) -> None:
     figure = Figure(figsize=(1.9 * len(frames), 4.3), dpi=100, layout="constrained")
     grid = figure.subplots(2, len(frames), squeeze=False)
     for column, frame in enumerate(frames):
-        x, y, width, height = projected(frame.pose.centre, frame.camera)
+        x, y, width, height = projected(frame.pose, frame.camera)
         box = np.array([x - 0.2 * width, y - 0.2 * height, 1.4 * width, 1.4 * height])
         for axes, image in zip(grid[:, column], (frame.image, draw_mesh(frame)), strict=True):
             axes.imshow(crop(image, crop_matrix(box, 240), 240))

@@ -31,9 +31,6 @@ from headposeplus.raw.source import Source
 from headposeplus.rotations import Floats, from_matrix, to_matrix
 from headposeplus.tasks import run_tasks
 
-# Where the depth camera stands in the RGB one, in millimetres; group B's is not known, so it is made up.
-_RGB_TRANSLATION = {"A": [-24.0198, 5.8896, -13.2308], "B": [-24.5, 4.9, -12.1]}
-_RGB_FOCAL, _RGB_CENTRE = 517.679, (320.0, 240.5)
 _DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
 # The joint about which a head turns, in the head's frame: between neck and shoulders.
 _NECK = np.array([0.0, 84.0, 65.0])
@@ -71,13 +68,14 @@ def _camera(focal: float, centre: tuple[float, float], ratio: float) -> Floats:
 
 
 def _rgb_calibration(group: str, scale: Scale) -> Calibration:
-    camera = _camera(_RGB_FOCAL, _RGB_CENTRE, scale.width / 640)
-    rotation, translation = np.array(biwi.CALIBRATION_ROTATIONS[group]), np.array(_RGB_TRANSLATION[group])
-    return Calibration(camera, np.zeros(4), rotation, translation, scale.width, scale.height)
+    known = biwi.known_camera(group)
+    focal, centre = float(known.matrix[0, 0]), (float(known.matrix[0, 2]), float(known.matrix[1, 2]))
+    camera = _camera(focal, centre, scale.width / known.width)
+    return known._replace(matrix=camera, width=scale.width, height=scale.height)
 
 
 def _depth_calibration(scale: Scale) -> Calibration:
-    camera = _camera(_DEPTH_FOCAL, _DEPTH_CENTRE, scale.width / 640)
+    camera = _camera(_DEPTH_FOCAL, _DEPTH_CENTRE, scale.width / biwi.WIDTH)
     return Calibration(camera, np.zeros(4), np.eye(3), np.zeros(3), scale.width, scale.height)
 
 
@@ -86,13 +84,13 @@ def _calibration_text(calibration: Calibration) -> str:
         return ["".join(f"{value:.7g} " for value in row) for row in np.atleast_2d(values)]
 
     blocks = (calibration.matrix, calibration.distortion, calibration.rotation, calibration.translation)
-    lines = [line for block in blocks for line in (*rows(block), " ")]
+    lines = [line for block in blocks for line in (*rows(block), "")]
     return "\n".join([*lines, f"{calibration.width} {calibration.height}"]) + "\n"
 
 
 def _pose_text(pose: Pose) -> str:
     rows = ["".join(f"{value:.6g} " for value in row) for row in pose.rotation]
-    return "\n".join(rows) + "\n \n" + "".join(f"{value:.6g} " for value in pose.centre) + "\n"
+    return "\n".join([*rows, "", "".join(f"{value:.6g} " for value in pose.centre), ""]) + "\n"
 
 
 def _mesh_text(mesh: Mesh) -> str:
@@ -208,10 +206,10 @@ def _missing_images(task: _Head) -> list[tuple[str, Path, Floats]]:
     """Return group, path and angles of each image of a head that is not there yet."""
     missing = []
     for track in task.tracks:
-        # Numbers have no leading zeros, as in real copies: whoever sorts by name is found out.
         folder = task.out / SYNHEAD / track.group / task.head / track.name
         present = {path.name for path in folder.glob("*.png")}
-        absent = [(f"{i}.png", angles) for i, angles in enumerate(track.angles) if f"{i}.png" not in present]
+        names = [synhead.image_name(index, len(track.angles)) for index in range(len(track.angles))]
+        absent = [(name, angles) for name, angles in zip(names, track.angles, strict=True) if name not in present]
         missing += [(track.group, folder / name, angles) for name, angles in absent]
     return missing
 

@@ -28,12 +28,16 @@ _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
 # Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
 ROTATION_TOLERANCE = 1e-3
 NEAREST_MM = 200.0  # a head nearer to the camera than this is a damaged pose
-# The rotation of ``rgb.cal`` in the database's two groups of sequences (the manifest's ``calibration_group``):
-# A as in the files, B as its published labels imply.
+# What ``rgb.cal`` holds in the database's two groups of sequences (the manifest's ``calibration_group``): A as in the
+# files. Of B no file is public: its rotation is what its published labels imply, its translation was fitted to the
+# published boxes (millimetres, the last one weakly); the camera is one.
 CALIBRATION_ROTATIONS = {
     "A": [[0.999947, 0.00432361, 0.00929419], [-0.00446314, 0.999877, 0.0150443], [-0.009228, -0.015085, 0.999844]],
     "B": [[0.9999837, -0.0000336, -0.0057088], [0.0001784, 0.9996785, 0.0253567], [0.0057061, -0.0253573, 0.9996622]],
 }
+CALIBRATION_TRANSLATIONS = {"A": [-24.0198, 5.8896, -13.2308], "B": [-32.6, 5.2, 31.2]}
+RGB_MATRIX = [[517.679, 0.0, 320.0], [0.0, 517.679, 240.5], [0.0, 0.0, 1.0]]
+WIDTH, HEIGHT = 640, 480  # of the images
 LAYOUT = "folders 01 to 24 with frame_00003_rgb.png, frame_00003_pose.txt and rgb.cal"
 # Biwi's two calibrations are 1.07 degrees apart. Each file is one of them to six digits, which are 0.00003 degrees,
 # and the published labels imply the same rotation in all sequences of a group to 0.00001 degrees.
@@ -75,6 +79,12 @@ class Calibration(NamedTuple):
         """Return the pixels (..., 2) of points (..., 3) in this camera's frame; Biwi's lenses are ideal."""
         seen = points @ self.matrix.T
         return seen[..., :2] / seen[..., 2:]
+
+
+def known_camera(group: str) -> Calibration:
+    """Return the RGB camera of a calibration group, ``A`` or ``B``, where no ``rgb.cal`` is at hand."""
+    rotation, translation = np.array(CALIBRATION_ROTATIONS[group]), np.array(CALIBRATION_TRANSLATIONS[group])
+    return Calibration(np.array(RGB_MATRIX), np.zeros(4), rotation, translation, WIDTH, HEIGHT)
 
 
 def _is_sequence(name: str, files: list[Path]) -> bool:

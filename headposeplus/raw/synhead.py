@@ -47,6 +47,11 @@ def image_id(group: str, head: str, track: str, frame: int) -> str:
     return f"synhead/{group}/{head}/{track}/{frame:05d}"
 
 
+def image_name(index: int, count: int) -> str:
+    """Return the file name of one of ``count`` images of a track; sorted as text, the names are in order."""
+    return f"{index:0{max(2, len(str(count - 1)))}d}.png"
+
+
 def _is_group(name: str, files: list[Path]) -> bool:
     return _ALIASES.get(name, name) in GROUPS and any(path.suffix == ".csv" for path in files)
 

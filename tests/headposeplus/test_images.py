@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from headposeplus import images
-from headposeplus.boxes.geometry import fit_ball, iou, of_ball
+from headposeplus.boxes.geometry import fit_ball, framed, iou, of_ball
 from headposeplus.errors import ImageError
 from headposeplus.rotations import in_plane, to_matrix
 
@@ -123,10 +123,15 @@ def test_ball_fit_finds_pivot_and_offset():
     found = fit_ball(middles, 80 + rng.normal(0, 1, 200), rotations)
     assert found.pivot == pytest.approx(pivot, abs=1) and found.ball == pytest.approx(ball, abs=2)
     assert found.radius == pytest.approx(80, abs=1) and found.spread == pytest.approx(np.sqrt(2), rel=0.2)
-    box = of_ball(found, np.eye(3), 0.0, np.array([199.5, 199.5]))
-    turned = of_ball(found, np.eye(3), 90.0, np.array([199.5, 199.5]))
-    middle, turned_middle = box[:2] + box[2:] / 2 - 0.5, turned[:2] + turned[2:] / 2 - 0.5
-    assert turned_middle - 199.5 == pytest.approx(in_plane(90)[:2, :2] @ (middle - 199.5), abs=1)
+    # The ball's middle turns about the image's; the box is that of the turned pose.
+    head = found.pivot + (found.ball + found.radius * np.array([0, 0.51, -0.72]))[:2]
+    for degrees in (0.0, 90.0):
+        box = of_ball(found, np.eye(3), degrees, np.array([199.5, 199.5]))
+        turn = in_plane(degrees)
+        side, shift = framed(turn)
+        middle = 199.5 + turn[:2, :2] @ (head - 199.5) + found.radius / 82.3 * shift
+        assert box[:2] + box[2:] / 2 - 0.5 == pytest.approx(middle, abs=1)
+        assert box[2:] == pytest.approx(found.radius / 82.3 * side, abs=0.5)
 
 
 def test_iou_by_counting_pixels():

@@ -47,7 +47,7 @@ def test_the_bare_pass_reads_the_file_of_each_row(built, tiny):
     fields = next(read_fields(open_dataset(out / "synhead+"), "id"))
     group, head, track, row = str(fields["id"][3]).split("/")[1:]
     first = next(task for task in tasks if task.shard == out / "synhead+/shard-00000-of-00040.h5")
-    assert first.files[3] == tiny / "synhead2_release" / group / head / track / f"{int(row)}.png"
+    assert first.files[3] == tiny / "synhead2_release" / group / head / track / f"{int(row):02d}.png"
 
 
 @pytest.mark.slow

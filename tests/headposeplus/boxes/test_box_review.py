@@ -302,7 +302,7 @@ def test_a_person_drags_types_confirms_and_saves(review, tmp_path, browser):
     assert numbers(browser, ids[0]) == (rows[0] + [-22, 6, 0, 0]).tolist() and unsaved(browser)
     drag(browser, page, ids[1], ".handle[data-side=se]", 5, -3)
     drag(browser, page, ids[1], ".handle[data-side=w]", -4, 9)
-    fill(browser, ids[2], 2, "41")
+    fill(browser, ids[2], 2, "47")
     part(browser, ids[3], ".confirm").click()
     part(browser, ids[4], ".take").click()
     part(browser, ids[5], ".confirm").click()  # the proposal for the frame without a box
@@ -320,7 +320,7 @@ def test_a_person_drags_types_confirms_and_saves(review, tmp_path, browser):
     expected = [
         (rows[0] + [-22, 6, 0, 0], "corrected"),
         (rows[1] + [-4, 0, 9, -3], "corrected"),
-        ([*rows[2, :2], 41, rows[2, 3]], "corrected"),
+        ([*rows[2, :2], 47, rows[2, 3]], "corrected"),
         (rows[3], "imported"),
         (projected[4], "corrected"),
         (projected[5], "projected"),

@@ -1,10 +1,12 @@
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 
-from headposeplus.boxes import sources
+from benchmark.upkeep import box_rule
+from headposeplus.boxes import geometry, sources
 from headposeplus.boxes.compare import (
     BoxMapping,
     apply_mapping,
@@ -272,7 +274,12 @@ def by_hand(root, frame):
     camera = [line.split() for line in (root / frame.sequence / "rgb.cal").read_text().splitlines() if line.strip()]
     k, rotation, translation = (np.array(camera[i:j], float) for i, j in ((0, 3), (4, 7), (7, 8)))
     x, y, z = rotation @ pose[3] + translation[0]
-    return np.array([k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2]]), k[0, 0] * 230 / z
+    (_, down_x, back_x), (_, down_y, back_y), _ = rotation @ pose[:3]
+    far = math.log(min(max(z, 739), 1324) / 900)
+    side = 254.4 * math.exp(0.049 * back_y - 0.070 * back_y**2 + 0.111 * far + 1.764 * far**2)
+    x += -3.81 + 14.91 * back_x - 16.85 * down_x
+    y += 46.11 - 12.23 * back_y - 47.26 * down_y
+    return np.array([k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2]]), k[0, 0] * side / z
 
 
 def test_projection_by_hand(tiny):
@@ -291,7 +298,34 @@ def test_projection_by_hand(tiny):
 def test_projection_of_the_real_frame(real):
     table, faults = project_heads(real / "hpdb")
     assert table.ids.tolist() == ["biwi/01/00003"] and not faults
-    assert iou(table.boxes[0], np.array([274, 209, 132, 132])) > 0.6
+    assert iou(table.boxes[0], np.array([274, 209, 132, 132])) > 0.75
+
+
+@pytest.mark.real
+def test_the_rule_is_what_fits_half_of_the_subjects_and_holds_for_the_others(real, annotations):
+    heads = box_rule.read_heads(real / "Biwi_plus.npz", annotations)
+    assert len(heads.poses) == 15_677
+    fitted, held_out = box_rule.halves(heads)
+    assert not set(heads.subjects[fitted]) & set(heads.subjects[held_out])
+    size, by_pitch, by_distance, shift_x, shift_y = box_rule.fit(heads.where(fitted))
+    assert size == pytest.approx(geometry.SIZE_MM, abs=0.05)
+    assert [*by_pitch, *by_distance] == pytest.approx([*geometry.SIZE_BY_PITCH, *geometry.SIZE_BY_DISTANCE], abs=0.0006)
+    assert [*shift_x, *shift_y] == pytest.approx([*geometry.SHIFT_X_MM, *geometry.SHIFT_Y_MM], abs=0.006)
+    figures = box_rule.measure(heads, real / "Biwi_plus.npz")
+    whole, *bins = figures.bins
+    assert whole.rule > 0.85 > whole.squares["270"] > whole.squares["230"]
+    assert all(part.rule > 0.8 for part in bins if part.frames > 200)
+    # An overlap by hand, of 270 mm squares about the projected centres, over all frames.
+    camera = biwi.known_camera("A").matrix
+    overlaps = []
+    for (_, (x, y, z)), (left, top, width, height) in zip(heads.poses, heads.boxes, strict=True):
+        side = round(camera[0, 0] * 270 / z)
+        u = round(camera[0, 0] * x / z + camera[0, 2] - camera[0, 0] * 135 / z + 0.5)
+        v = round(camera[1, 1] * y / z + camera[1, 2] - camera[0, 0] * 135 / z + 0.5)
+        w = max(min(u + side, left + width) - max(u, left), 0)
+        h = max(min(v + side, top + height) - max(v, top), 0)
+        overlaps.append(w * h / (side**2 + width * height - w * h))
+    assert np.mean(np.array(overlaps)[held_out]) == pytest.approx(whole.squares["270"], abs=2e-4)
 
 
 @pytest.mark.real

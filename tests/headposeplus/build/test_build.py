@@ -181,7 +181,7 @@ def test_damaged_frames_are_left_out_counted_and_listed(tiny_copy, tmp_path):
     image.write_bytes(image.read_bytes()[:-30])
     pose = sorted((tiny_copy / "hpdb/03").glob("*_pose.txt"))[1]
     pose.write_text("")
-    head = tiny_copy / "synhead2_release/BIWI/f01/00/2.png"
+    head = tiny_copy / "synhead2_release/BIWI/f01/00/02.png"
     head.write_bytes(b"")
     summary = rebuild(tiny_copy, tmp_path / "data")
     assert summary.datasets[0].info.rows == 46
@@ -294,7 +294,7 @@ def test_groups_and_heads_without_images_are_told(tiny_copy, tmp_path):
 
 def test_what_no_shard_can_use_is_left_out_and_listed(tiny_copy, tmp_path):
     root = tiny_copy / "synhead2_release"
-    (root / "BIWI/m02/00/3.png").unlink()
+    (root / "BIWI/m02/00/03.png").unlink()
     (root / "kinect/00.csv").write_text("pitch,yaw,roll\n1,2,3\n")
     (tiny_copy / "hpdb/06/rgb.cal").write_text((tiny_copy / "hpdb/01/rgb.cal").read_text())
     summary = rebuild(tiny_copy, tmp_path / "data")

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -98,7 +100,7 @@ def test_heads_look_where_their_pose_says(tiny):
     shifts, axes = [], []
     for track in synhead.tracks(root):
         for i, rotation in enumerate(to_matrix(synhead.read_angles(track), poses.hidden_order(0))):
-            mask = foreground(read_image(track.images_folder("m01") / f"{i}.png")) > 127
+            mask = foreground(read_image(track.images_folder("m01") / f"{i:02d}.png")) > 127
             columns = np.nonzero(mask)[1]
             shifts.append(columns.mean() - (mask.shape[1] - 1) / 2)
             axes.append(rotation[0, 2])  # the back of the skull lies along +z, away from the face
@@ -129,17 +131,36 @@ def test_vertex_normals_of_a_cube_point_along_its_diagonals():
     assert (np.einsum("ni,ni->n", normals, corners) / np.sqrt(3) > 0.9).all()
 
 
+def test_both_groups_have_the_cameras_that_are_known(tiny):
+    for name, group in (("01", "A"), ("06", "B")):
+        camera = biwi._read_calibration(tiny / "hpdb" / name / "rgb.cal")
+        assert camera.translation.tolist() == biwi.CALIBRATION_TRANSLATIONS[group]
+        ratio = camera.width / biwi.WIDTH
+        assert camera.matrix[0, 0] == pytest.approx(517.679 * ratio)
+
+
+def test_public_loaders_of_synhead_would_read_it_right(tiny):
+    """They sort the images by name, and cut a rendered image's size from the backgrounds."""
+    root = synhead.find_root(tiny / "synhead2_release")
+    for track in synhead.tracks(root):
+        names = [path.name for path in synhead.list_images(track, "f01", len(synhead.read_angles(track)))]
+        assert names == sorted(names) and len(set(map(len, names))) == 1
+    assert synhead.image_name(7, 1000) == "007.png" and synhead.image_name(0, 5) == "00.png"
+    for scale in poses.SCALES.values():
+        assert min(scale.width, scale.height) >= scale.size
+
+
 def test_raw_files_have_the_real_layout(tiny, real):
     """Every kind of file of the real frame is in the miniature, line for line and field for field."""
     ours, theirs = tiny / "hpdb/01", real / "hpdb/01"
     stem = sorted(ours.glob("*_pose.txt"))[0].name[:11]
     kinds = {path.name[12:] for path in theirs.glob("frame_00003_*")}
     assert {path.name[12:] for path in ours.glob(f"{stem}_*")} == kinds
-    for name in ("rgb.cal", "depth.cal"):
-        shape = [len(line.split()) for line in (theirs / name).read_text().splitlines()]
-        assert [len(line.split()) for line in (ours / name).read_text().splitlines()] == shape
-    pose = [len(line.split()) for line in (theirs / "frame_00003_pose.txt").read_text().rstrip().splitlines()]
-    assert [len(line.split()) for line in (ours / f"{stem}_pose.txt").read_text().rstrip().splitlines()] == pose
+    pairs = [(ours / name, theirs / name) for name in ("rgb.cal", "depth.cal")]
+    pairs.append((ours / f"{stem}_pose.txt", theirs / "frame_00003_pose.txt"))
+    for mine, other in pairs:
+        # But for the digits, byte for byte: blank lines are empty, rows end in a space.
+        assert re.sub(rb"[-\d.e]+", b"0", mine.read_bytes()) == re.sub(rb"[-\d.e]+", b"0", other.read_bytes())
     vertices, faces = biwi.read_mesh(tiny / "hpdb/01.obj")
     real_vertices, _ = biwi.read_mesh(real / "hpdb/01.obj")
     assert 5000 < len(vertices) < 9000 and len(faces) > 10000

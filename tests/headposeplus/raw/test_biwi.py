@@ -20,7 +20,7 @@ def test_real_frame_has_the_golden_values(real):
     assert from_matrix(pose.rotation) == pytest.approx([-7.70527, -3.05309, 1.99114], abs=1e-4)
     assert from_matrix(seen.rotation) == pytest.approx([-8.58916, -3.55111, 2.29379], abs=1e-4)
     assert camera.project(seen.centre) == pytest.approx([341.65, 274.63], abs=0.01)
-    assert geometry.iou(geometry.projected(seen.centre, camera), np.array([274, 209, 132, 132])) > 0.6
+    assert geometry.iou(geometry.projected(seen, camera), np.array([274, 209, 132, 132])) > 0.75
 
 
 @pytest.mark.real

@@ -29,8 +29,10 @@ def test_images_are_sorted_by_number_not_by_name(root):
     track = synhead.tracks(root)[0]
     with track.csv.open("a") as file:
         file.write("1,2,3\n")
-    source = track.images_folder("f01") / "9.png"
-    (track.images_folder("f01") / "10.png").write_bytes(source.read_bytes())
+    folder = track.images_folder("f01")
+    for path in folder.iterdir():
+        path.rename(folder / f"{int(path.stem)}.png")
+    (folder / "10.png").write_bytes((folder / "9.png").read_bytes())
     assert [p.name for p in synhead.list_images(track, "f01", 11)][-2:] == ["9.png", "10.png"]
 
 
@@ -64,7 +66,7 @@ def test_faulty_angles(root, edit, says):
 
 def test_a_missing_image_names_both(root):
     track = synhead.tracks(root)[0]
-    (track.images_folder("f02") / "4.png").unlink()
+    (track.images_folder("f02") / "04.png").unlink()
     with pytest.raises(RawDataError, match=r"f02/00: 9 images, but .*00\.csv has 10 rows"):
         synhead.list_images(track, "f02", 10)
 
@@ -84,7 +86,7 @@ def test_not_synhead(tmp_path):
 
 
 def test_foreground_of_rgba_and_of_rgb_on_black_agree(tiny):
-    image = read_image(tiny / "synhead2_release/BIWI/f01/00/3.png")
+    image = read_image(tiny / "synhead2_release/BIWI/f01/00/03.png")
     assert image.shape[2] == 4
     colours, mask = image[..., :3].copy(), foreground(image) > 127
     colours[30:32, 30:32] = 0  # a pupil may be black: it does not touch the border
@@ -93,7 +95,7 @@ def test_foreground_of_rgba_and_of_rgb_on_black_agree(tiny):
     assert ((foreground(opaque) > 127) == mask).all()
     on_black = np.where(mask[..., None], colours, 0).astype(np.uint8)
     assert ((foreground(on_black) > 127) == mask).all()
-    assert read_image(tiny / "synhead2_release/kinect/f01/00/3.png").shape[2] == 3
+    assert read_image(tiny / "synhead2_release/kinect/f01/00/03.png").shape[2] == 3
 
 
 def test_folders_that_cannot_be_listed(tiny, tmp_path, monkeypatch):

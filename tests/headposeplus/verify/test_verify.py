@@ -242,10 +242,10 @@ def damage_synhead(root):
     gaps, counted, absent, garbled = (track.csv.with_suffix("") for track in tracks)
     group = root / "BIWI"
     f01, m05 = (group / head / gaps.name for head in ("f01", "m05"))
-    for name in ("0", "5", "6"):
+    for name in ("00", "05", "06"):
         (f01 / f"{name}.png").unlink()
-    shutil.copy(m05 / "3.png", m05 / "10.png")
-    shutil.copy(m05 / "3.png", m05 / "0003.png")
+    shutil.copy(m05 / "03.png", m05 / "10.png")
+    shutil.copy(m05 / "03.png", m05 / "0003.png")
     for folder in files(group, f"*/{counted.name}"):
         for path in sorted(folder.iterdir(), key=lambda path: -int(path.stem)):
             path.rename(folder / f"{int(path.stem) + 1}.png")
@@ -264,7 +264,7 @@ def damage_synhead(root):
     quick = [
         (f01, "3 of 10 images missing: numbers 0 5-6; restore"),
         (m05, "1 images more than the 10 poses of"),
-        (m05 / "3.png", "image 3 has a second file, 0003.png; delete"),
+        (m05 / "03.png", "image 3 has a second file, 0003.png; delete"),
         (group / "f02" / counted.name, "1 of 10 images missing: numbers 1; restore"),
         (absent.with_suffix(".csv"), "No such file"),
         (garbled.with_suffix(".csv"), "line 1: expected a row a frame"),
@@ -280,8 +280,8 @@ def damage_synhead(root):
         (folder, f"1 images more than the {rows - 1} poses") for folder in files(root, f"breitenstein/*/{second.stem}")
     ]
     quick += [(root / "softkinetic" / head / "55", "expected a folder") for head in synhead.HEADS if head != "f04"]
-    bare = f01 / "2.png"
-    deep = [(zero_the_middle(f01 / "1.png"), "damaged image"), (bare, "expected a head before")]
+    bare = f01 / "02.png"
+    deep = [(zero_the_middle(f01 / "01.png"), "damaged image"), (bare, "expected a head before")]
     cv2.imwrite(str(bare), np.full((40, 40, 3), 200, np.uint8))
     return quick, [*deep, (zero_the_middle(other), "damaged image")]
 
