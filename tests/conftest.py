@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tqdm
 from click.testing import CliRunner
 from filelock import FileLock
 
@@ -24,6 +25,11 @@ REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 def pytest_configure(config):
     """Let pytest-randomly shuffle the tests and leave the random numbers to ``seeded``."""
     config.option.randomly_reset_seed = False
+
+
+def pytest_sessionstart(session):
+    """Let no progress bar begin a thread in the middle of a test that counts threads."""
+    tqdm.tqdm.monitor_interval = 0
 
 
 @pytest.fixture(autouse=True)
