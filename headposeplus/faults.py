@@ -82,8 +82,8 @@ def _quoted(text: str) -> str:
     return text.replace("`", "'")
 
 
-def listed(rows: Iterable[int], unit: str = "line") -> str:
-    """Return rows in words, such as ``lines 3, 4 and 12 more``."""
+def listed(rows: Iterable[object], unit: str = "line") -> str:
+    """Return rows, or other things, in words, such as ``lines 3, 4 and 12 more``."""
     rows = list(rows)
     if len(rows) == 1:
         return f"{unit} {rows[0]}"

@@ -64,7 +64,7 @@ def project(
     from headposeplus.raw.biwi import find_root
     from headposeplus.tasks import cores
 
-    table, faults = project_heads(find_root(biwi), jobs or cores(), manifest)
+    table, faults, _ = project_heads(find_root(biwi), jobs or cores(), manifest)
     _write(ctx, out, apply_mapping(read_mapping(transform), table) if transform else table, faults)
 
 
@@ -104,27 +104,49 @@ def detect(
     from headposeplus.raw.biwi import find_root
     from headposeplus.tasks import cores
 
-    table, faults = detect_faces(find_root(biwi), model, upsample, jobs or cores(), manifest)
+    table, faults, _ = detect_faces(find_root(biwi), model, upsample, jobs or cores(), manifest)
     _write(ctx, out, table, faults)
 
 
 @boxes.command("import")
 @click.argument("file", type=FILE)
 @OUT_FILE
+@click.option("--corners", is_flag=True, help="Read x, y, width and height as the corners x1, y1, x2 and y2.")
+@click.option("--image-width", type=click.IntRange(1), help="Of the images that the boxes are of, if not the raw ones.")
 @_TRANSFORM
+@BIWI
+@MANIFEST
+@JOBS
 @click.pass_context
-def import_(ctx: click.Context, file: Path, out: Path, transform: Path | None) -> None:
-    """Write the boxes of FILE, the published Biwi_plus.npz or a CSV of id, x, y, width and height.
+def import_(
+    ctx: click.Context,
+    file: Path,
+    out: Path,
+    corners: bool,
+    image_width: int | None,
+    transform: Path | None,
+    biwi: Path | None,
+    manifest: Path | None,
+    jobs: int | None,
+) -> None:
+    """Write the boxes of FILE: the published Biwi_plus.npz, a CSV, JSON lists of corners or OPAL's text.
+
+    Frames may be named as people do: biwi/01/00003, 01/frame_00003_rgb.png, faces_0/01/... A CSV has id and x, y,
+    width, height, or x1, y1, x2, y2. With --biwi each box is compared with the head: where most cannot be, nothing is
+    written, and a few are listed.
 
     \b
     Example:
-      hpp boxes import Biwi_plus.npz --out boxes.csv
+      hpp boxes import Biwi_plus.npz --out boxes.csv --biwi RAW/hpdb
     """
-    from headposeplus.boxes.compare import apply_mapping, read_mapping
-    from headposeplus.boxes.files import read_boxes
+    from headposeplus.boxes.placement import misplaced_fault
+    from headposeplus.boxes.sources import import_boxes
+    from headposeplus.tasks import cores
 
-    table = read_boxes(file)
-    _write(ctx, out, apply_mapping(read_mapping(transform), table) if transform else table, [])
+    made = import_boxes(file, corners, image_width, transform, biwi, manifest, jobs or cores())
+    _write(ctx, out, made.table, [])
+    doubtful = [misplaced_fault(made.misplaced, file, "a build projects them")] if made.misplaced else []
+    _tell(ctx, doubtful, "fault:")
 
 
 @boxes.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from benchmark.cli.common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEED, SUBSET, SYNHEAD
+from benchmark.cli.common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEED, SUBSET, SYNHEAD, tell
 
 SCALE = click.Choice(["tiny", "small", "study", "full"])
 _CAMERA = click.Choice(["rgb", "depth"])
@@ -39,6 +39,7 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
 @click.argument("data", type=FOLDER, required=False)
 @BIWI
 @SYNHEAD
+@click.option("--boxes", type=FILE, help="Face boxes of Biwi, each to be about its head.")
 @MANIFEST
 @click.option("--deep", is_flag=True, help="Decode every image.")
 @click.option("--json", "json_file", type=FILE, help="Write the whole report here.")
@@ -49,6 +50,7 @@ def verify(
     data: Path | None,
     biwi: Path | None,
     synhead: Path | None,
+    boxes: Path | None,
     manifest: Path | None,
     deep: bool,
     json_file: Path | None,
@@ -77,8 +79,8 @@ def verify(
     if data:
         report = verify_data(data, manifest, deep)
     else:
-        report = verify_raw(biwi, synhead, manifest, deep, jobs or cores())
-    click.echo(describe(report))
+        report = verify_raw(biwi, synhead, manifest, deep, jobs or cores(), boxes)
+    tell(describe(report))
     if json_file:
         write_json(json_file, to_json(report))
         click.echo(f"report {json_file}")
@@ -124,7 +126,7 @@ def render_order(
 @click.command("build-datasets")
 @BIWI
 @SYNHEAD
-@click.option("--boxes", type=FILE, help="Face boxes of Biwi: a file of hpp boxes, or Biwi_plus.npz.")
+@click.option("--boxes", type=FILE, help="Face boxes of Biwi: Biwi_plus.npz, or what hpp boxes import reads.")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the datasets.")
 @click.option("--size", type=click.IntRange(8, 1024), default=224, show_default=True, help="Pixels a side of a crop.")
 @click.option("--render-order", help="SynHead's order of axes, such as xyz+++.  [default: inferred from the images]")
@@ -175,7 +177,7 @@ def build_datasets(
         return
     built = build.build_datasets(source, out, asked, jobs or cores(), dask)
     click.echo(summary.describe(built, out))
-    if built.left_out:
+    if built.left_out or any(dataset.info.misplaced for dataset in built.datasets):
         ctx.exit(FAULTS)
 
 

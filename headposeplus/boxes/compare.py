@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 from tabulate import tabulate
 
-from headposeplus.boxes.files import NOT_DETECTED, TRANSFORMED, VERSION
+from headposeplus.boxes.formats import NOT_DETECTED, TRANSFORMED, VERSION
 from headposeplus.boxes.geometry import BoxTable, iou
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said

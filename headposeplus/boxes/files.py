@@ -1,121 +1,63 @@
 """Files of Biwi's face boxes: where each box comes from, and whether a person has checked it.
 
-A file is a CSV whose first line is ``# headposeplus boxes 1`` and whose columns are id, x, y, width, height (raw
-pixels; the last one is at x + width - 1), source and checked. A plain CSV of the first five columns is read too,
-and the published ``Biwi_plus.npz``.
+Ours is a CSV whose first line is ``# headposeplus boxes 1`` and whose columns are id, x, y, width, height (raw
+pixels; the last one is at x + width - 1), source and checked. Those of others are read as well
+(:mod:`headposeplus.boxes.formats`).
 """
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from headposeplus.boxes.formats import COLUMNS, CORRECTED, FIRST_LINE, read_rows
 from headposeplus.boxes.geometry import BoxTable, join_boxes, make_boxes
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault
+from headposeplus.faults import shown
 from headposeplus.files import write_text
+from headposeplus.raw.ids import FORMS, parse_frame
 
-VERSION = 1
-FIRST_LINE = f"# headposeplus boxes {VERSION}"
-COLUMNS = ("id", "x", "y", "width", "height")
 LARGEST = 20_000  # pixels
-# Where a box may come from. A detector that finds no face leaves the projection's box, and says so.
-IMPORTED, CORRECTED, NOT_DETECTED = "imported", "corrected", "projected-not-detected"
-TRANSFORMED = "+transform"
-_SOURCE = re.compile(r"[\w+-]{1,24}")
-_CHECKED = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
-def read_boxes(path: Path) -> BoxTable:
-    """Return the boxes of a CSV or of the published ``Biwi_plus.npz``.
+def read_boxes(path: Path, corners: bool = False) -> BoxTable:
+    """Return the boxes of a file, whatever its format, their frames by id.
+
+    With ``corners``, what stands for x, y, width and height is read as x1, y1, x2 and y2. The file may name its frames
+    in any form (:func:`headposeplus.raw.ids.parse_frame`).
 
     Raises
     ------
     DatasetError
-        If the file is missing, lacks a column, is of a newer version, names a frame twice, or holds a box that is
-        not finite or has no area.
+        If the file is missing, lacks a column, is of a newer version, names a frame twice or none of Biwi's, or holds
+        a box that is not finite or has no area.
     """
-    try:
-        table = _read_npz(path) if path.suffix == ".npz" else _read_csv(path)
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, KeyError) as error:
-        raise DatasetError(Fault(f"cannot be read as boxes: {error}", file=path)) from error
-    boxes = table.boxes
-    bad = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1) | (np.abs(boxes) > LARGEST).any(axis=1)
-    if bad.any():
-        name = table.ids[int(bad.argmax())]
-        raise DatasetError(Fault(f"the box of {name} is not finite, has no area or is too large", file=path))
-    ids, counts = np.unique(table.ids, return_counts=True)
-    if (counts > 1).any():
-        what = f"{ids[int(counts.argmax())]} comes twice"
-        raise DatasetError(Fault(what, "keep one box of each frame", path))
-    return table
-
-
-def _read_npz(path: Path) -> BoxTable:
-    with np.load(path, allow_pickle=False) as file:
-        lacking = [key for key in ("images", "bbox") if key not in file]
-        if lacking:
-            what = f"expected the arrays images and bbox, {' and '.join(lacking)} is missing"
-            raise DatasetError(Fault(what, file=path))
-        names, boxes = file["images"], np.asarray(file["bbox"], np.float64)
-    matches = [re.search(r"(\d\d)/frame_(\d{5})_rgb", str(name)) for name in names]
-    if boxes.shape != (len(names), 4) or not all(matches):
-        what = "expected images such as 01/frame_00003_rgb.png and bbox of n x 4"
-        raise DatasetError(Fault(what, file=path))
-    return make_boxes([f"biwi/{match[1]}/{match[2]}" for match in matches if match], boxes, IMPORTED)
-
-
-def _read_csv(path: Path) -> BoxTable:
-    text = path.read_text(encoding="utf-8-sig")
-    first, _, rest = text.partition("\n")
-    first_row = 2  # in lines, as a text editor counts them
-    if first.startswith("#"):
-        if first.strip() != FIRST_LINE:
-            what = f"begins with {first.strip()[:60]!r}"
-            raise DatasetError(Fault(what, f"expected {FIRST_LINE!r}, or no such line", path))
-        text, first_row = rest, 3
-    table = pd.read_csv(io.StringIO(text), dtype={"id": str, "source": str, "checked": str}, skipinitialspace=True)
-    lacking = [column for column in COLUMNS if column not in table]
-    if lacking:
-        raise DatasetError(Fault(f"the boxes lack the columns {', '.join(lacking)}", file=path))
-    if table["id"].isna().any():
-        row = int(table["id"].isna().argmax())
-        raise DatasetError(Fault("the box has no id", file=path, rows=(row + first_row,)))
-    numbers = [_numbers(table[column], path, first_row) for column in COLUMNS[1:]]
-    sources = table["source"].fillna("").astype(str) if "source" in table else pd.Series([IMPORTED] * len(table))
-    wrong = [source for source in sources.unique() if not _SOURCE.fullmatch(source)]
-    if wrong:
-        what = f"the source {wrong[0][:40]!r} is not a word of letters, digits, + and -"
-        raise DatasetError(Fault(what, file=path))
-    checked = _flags(table["checked"], path, first_row) if "checked" in table else np.zeros(len(table), bool)
-    return BoxTable(table["id"].to_numpy(str), np.column_stack(numbers), sources.to_numpy(str), checked)
-
-
-def _numbers(cells: pd.Series, path: Path, first_row: int) -> np.ndarray:
-    """Return a column's numbers (n,); raises DatasetError where one is none."""
-    numbers = pd.to_numeric(cells, errors="coerce")
-    if numbers.isna().any():
-        row = int(numbers.isna().argmax())
-        what = f"expected a number for {cells.name}, found {cells.iloc[row]!r}"
-        raise DatasetError(Fault(what, file=path, rows=(row + first_row,)))
-    return numbers.to_numpy(np.float64)
-
-
-def _flags(cells: pd.Series, path: Path, first_row: int) -> np.ndarray:
-    """Return which boxes are checked (n,); raises DatasetError where a cell says neither yes nor no."""
-    words = cells.fillna("no").astype(str).str.strip().str.lower()
-    unknown = ~words.isin(list(_CHECKED))
+    rows = read_rows(path)
+    boxes = rows.boxes.copy()
+    if corners and not rows.corners:
+        boxes[:, 2:] -= boxes[:, :2]
+    ids = [parse_frame(name) for name in rows.names]
+    unknown = np.array([name is None for name in ids], bool)
     if unknown.any():
-        row = int(unknown.argmax())
-        what = f"expected yes or no for checked, found {words[row]!r}"
-        raise DatasetError(Fault(what, file=path, rows=(row + first_row,)))
-    return words.map(_CHECKED).to_numpy(bool)
+        what = f"expected {FORMS}, found {shown(rows.names[int(unknown.argmax())])}"
+        raise DatasetError(rows.fault(path, unknown, what))
+    known = np.array(ids, dtype=str)
+    wrong = ~np.isfinite(boxes) | (np.abs(boxes) > LARGEST)
+    wrong[:, 2:] |= boxes[:, 2:] <= 0
+    bad = np.asarray(wrong.any(axis=1))
+    if bad.any():
+        what = f"the box of {known[int(bad.argmax())]} is not finite, has no area or is too large"
+        asked = "; read without `corners`?" if corners and not rows.corners else ""
+        raise DatasetError(rows.fault(path, bad, what + asked, "mend or remove it"))
+    _, first, inverse = np.unique(known, return_index=True, return_inverse=True)
+    again = first[inverse.ravel()] != np.arange(len(known))
+    if again.any():
+        what = f"{known[int(again.argmax())]} comes twice"
+        raise DatasetError(rows.fault(path, again, what, "keep one box of each frame"))
+    return BoxTable(known, boxes, rows.sources, rows.checked)
 
 
 def write_boxes(path: Path, table: BoxTable) -> None:

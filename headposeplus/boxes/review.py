@@ -18,7 +18,8 @@ import cv2
 import msgspec
 import numpy as np
 
-from headposeplus.boxes.files import COLUMNS, CORRECTED, FIRST_LINE, LARGEST
+from headposeplus.boxes.files import LARGEST
+from headposeplus.boxes.formats import COLUMNS, CORRECTED, FIRST_LINE
 from headposeplus.boxes.geometry import BoxTable
 from headposeplus.boxes.suspects import (
     DISAGREES,

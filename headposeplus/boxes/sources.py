@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.boxes.files import NOT_DETECTED
+from headposeplus.boxes.compare import apply_mapping, read_mapping
+from headposeplus.boxes.files import read_boxes
+from headposeplus.boxes.formats import NOT_DETECTED
 from headposeplus.boxes.geometry import PROJECTED, BoxTable, iou, join_boxes, make_boxes, projected
+from headposeplus.boxes.placement import check_boxes
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.images import Image, read_image
@@ -26,10 +29,11 @@ Detector = Callable[[Image], Floats]  # from an image to the boxes (n, 4) of its
 
 
 class FrameBoxes(NamedTuple):
-    """Boxes of a raw Biwi's frames, and what is wrong with the frames that have none."""
+    """Boxes of a raw Biwi's frames, what is wrong with the frames that have none, and the width of the images."""
 
     table: BoxTable
     faults: list[Fault]
+    width: int = biwi.WIDTH
 
 
 class _Detection(NamedTuple):
@@ -84,6 +88,52 @@ def detect_faces(
     return _all_sequences(root, detection, jobs, manifest_file)
 
 
+class Imported(NamedTuple):
+    """Boxes of a file, and the ids of those that cannot be, as far as that can be told."""
+
+    table: BoxTable
+    misplaced: list[str]
+
+
+def import_boxes(
+    path: Path,
+    corners: bool = False,
+    image_width: int | None = None,
+    transform: Path | None = None,
+    biwi_folder: Path | None = None,
+    manifest_file: Path | None = None,
+    jobs: int = 1,
+) -> Imported:
+    """Return the boxes of a file in raw pixels, compared with the heads of a raw Biwi where that is given.
+
+    Parameters
+    ----------
+    path
+        The file.
+    corners
+        Read x, y, width and height as x1, y1, x2 and y2.
+    image_width
+        Of the images that the boxes are of; None means that of the raw images.
+    transform
+        A mapping (:func:`headposeplus.boxes.compare.read_mapping`) to apply.
+    biwi_folder, manifest_file, jobs
+        The raw Biwi, what a full copy holds, and the number of processes.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, or most of its boxes cannot be.
+    """
+    mapping = read_mapping(transform) if transform else None
+    table = read_boxes(path, corners)
+    heads = project_heads(biwi.find_root(biwi_folder), jobs, manifest_file) if biwi_folder else None
+    width = heads.width if heads else biwi.WIDTH
+    if image_width:
+        table = table._replace(boxes=table.boxes * (width / image_width))
+    misplaced = check_boxes(table, path, heads.table if heads else None, width)
+    return Imported(apply_mapping(mapping, table) if mapping else table, misplaced)
+
+
 def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[str, Floats], list[Fault]]:
     """Return the ``pyr`` angles (3,), degrees, RGB camera, of a raw Biwi's frames by id, and what cannot be read."""
     groups = manifest.calibration_groups(manifest.read(manifest_file))
@@ -104,7 +154,8 @@ def _all_sequences(root: Path, detection: _Detection | None, jobs: int, manifest
     if not any(len(part.table.ids) for part in parts):
         first = f"; the first fault: {faults[0]}" if faults else ""
         raise DatasetError(Fault(f"no frame can be read{first}", file=root))
-    return FrameBoxes(join_boxes([part.table for part in parts]), faults)
+    width = next(part.width for part in parts if len(part.table.ids))
+    return FrameBoxes(join_boxes([part.table for part in parts]), faults, width)
 
 
 def _boxes_of_sequence(task: _Task) -> FrameBoxes:
@@ -131,7 +182,7 @@ def _boxes_of_sequence(task: _Task) -> FrameBoxes:
         boxes.append(box)
         sources.append(source)
     table = make_boxes(ids, np.array(boxes), PROJECTED)
-    return FrameBoxes(table._replace(sources=np.array(sources, dtype=str)), faults)
+    return FrameBoxes(table._replace(sources=np.array(sources, dtype=str)), faults, sequence.camera.width)
 
 
 def _nearest_face(faces: Floats, head: Floats) -> Floats | None:

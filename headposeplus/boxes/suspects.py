@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.boxes.files import NOT_DETECTED
+from headposeplus.boxes.formats import NOT_DETECTED
 from headposeplus.boxes.geometry import PROJECTED, BoxTable, iou, projected
 from headposeplus.errors import RawDataError
 from headposeplus.faults import Fault

@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 
 from headposeplus import __version__
+from headposeplus.boxes.formats import MISPLACED
 from headposeplus.build.plan import Plan, Provenance, checked_options, jobs_of, plans
 from headposeplus.build.work import USUAL, Built, Options, see_to
-from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, open_dataset, read_labels
+from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, open_dataset, read_fields, read_labels
 from headposeplus.datasets.info import INFO, SCHEMA, Info, Parameters, ShardInfo, content_sha256, read_info, write_info
 from headposeplus.datasets.shards import relative, write_backgrounds
 from headposeplus.errors import DatasetError, HeadposeError, ImageError
@@ -163,6 +164,7 @@ def _describe(
     angles = from_matrix(read_labels(Dataset(folder, info))[1])
     info = msgspec.structs.replace(
         info,
+        misplaced=_misplaced(Dataset(folder, info)) if MISPLACED in boxes else [],
         rows=len(angles),
         content_sha256=content_sha256(info),
         labels={
@@ -173,6 +175,12 @@ def _describe(
     )
     write_info(folder, info)
     return Dataset(folder, info)
+
+
+def _misplaced(dataset: Dataset) -> list[str]:
+    """Return the ids of the rows whose given box could not be theirs."""
+    shards = read_fields(dataset, "id", "box_source")
+    return [str(name) for fields in shards for name in fields["id"][fields["box_source"] == MISPLACED]]
 
 
 def _store_backgrounds(plan: Plan) -> tuple[str, list[str]]:

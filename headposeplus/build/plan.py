@@ -11,7 +11,8 @@ import numpy as np
 
 from headposeplus.boxes import geometry
 from headposeplus.boxes.files import read_boxes
-from headposeplus.boxes.geometry import HeadBall
+from headposeplus.boxes.geometry import BoxTable, HeadBall
+from headposeplus.boxes.placement import check_boxes
 from headposeplus.build.heads import head_balls
 from headposeplus.build.match import Match, match, residuals, visible
 from headposeplus.build.record import RenderOrder, rendering_order
@@ -27,6 +28,8 @@ from headposeplus.raw.ids import frame_id
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.source import Source
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
+
+_JUDGED = 20  # frames of a sequence by which a file of boxes is judged before the build
 
 
 class Provenance(NamedTuple):
@@ -165,6 +168,7 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
         if not boxed:
             what = "holds no box of these frames"
             raise DatasetError(Fault(what, f"expected ids such as {min(ids)}", source.boxes or ""))
+        check_boxes(boxes, source.boxes or Path(), *_some_heads(root, groups))
         if len(boxed) < len(ids):
             notes.append(f"Biwi: {len(ids) - len(boxed):,} frames have no box in {source.boxes}; theirs are projected")
     parameters = Parameters(
@@ -187,6 +191,23 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     if absent:
         notes.append(f"Biwi: {absent:,} of the {listed:,} frames of the manifest are absent")
     return Plan(folder, parameters, tasks, notes=tuple(notes))
+
+
+def _some_heads(root: Path, groups: dict[str, str]) -> tuple[BoxTable, int]:
+    """Return the boxes that follow from some of the poses of each sequence, and the width of the images."""
+    ids, boxes, width = [], [], biwi.WIDTH
+    for name in biwi.sequences(root):
+        try:
+            sequence = biwi.open_sequence(root, name, groups.get(name, ""))
+        except RawDataError:
+            continue  # the build lists it
+        every = max(len(sequence.frames) // _JUDGED, 1)
+        for frame, pose in sequence._replace(frames=sequence.frames[::every]).poses():
+            if isinstance(pose, biwi.Pose):
+                ids.append(frame.id)
+                boxes.append(geometry.projected(pose, sequence.camera))
+                width = sequence.camera.width
+    return geometry.make_boxes(ids, np.array(boxes), geometry.PROJECTED), width
 
 
 def _absent_images(copy: synhead.Copy) -> tuple[str, ...]:

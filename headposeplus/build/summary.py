@@ -10,6 +10,7 @@ from tabulate import tabulate
 from headposeplus.build.build import Summary
 from headposeplus.build.estimate import Estimate
 from headposeplus.build.record import ORDER_REPORT
+from headposeplus.datasets.card import misplaced_boxes
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.datasets.info import Info
 from headposeplus.raw import render_order
@@ -58,7 +59,7 @@ def describe(summary: Summary, out: Path) -> str:
     if summary.order:
         lines += [render_order.describe(summary.order), f"recorded in {out / 'synhead+' / ORDER_REPORT}", ""]
     for dataset in summary.datasets:
-        lines += _remarks(dataset.info)
+        lines += [*_remarks(dataset.info), *map(str, misplaced_boxes(dataset))]
     lines += summary.notes
     if summary.left_out:
         lines += ["", f"{len(summary.left_out):,} damaged or incomplete frames were left out:"]

@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from headposeplus.boxes import geometry
+from headposeplus.boxes.formats import MISPLACED
 from headposeplus.boxes.geometry import PROJECTED, BoxTable
+from headposeplus.boxes.placement import misplaced
 from headposeplus.build.match import Match, visible
 from headposeplus.datasets import shards
 from headposeplus.datasets.shards import ShardReport, Turned
@@ -148,10 +150,13 @@ def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
             except RawDataError as error:
                 left_out.append(error.fault)
                 continue
+            box, source = geometry.projected(pose, sequence.camera), PROJECTED
             if work.boxes is not None and frame.id in boxed:
-                box, source = work.boxes.boxes[boxed[frame.id]], str(work.boxes.sources[boxed[frame.id]])
-            else:
-                box, source = geometry.projected(pose, sequence.camera), PROJECTED
+                given = work.boxes.boxes[boxed[frame.id]]
+                if misplaced(given[None], box[None])[0]:
+                    source = MISPLACED
+                else:
+                    box, source = given, str(work.boxes.sources[boxed[frame.id]])
             sources[source] += 1
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
             encoded = encode(picture, lossless=True, bgr=True)

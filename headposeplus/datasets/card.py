@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from headposeplus.boxes.placement import misplaced_fault
 from headposeplus.datasets import plots
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields, read_labels
 from headposeplus.datasets.info import INFO, NAMES, Info
@@ -68,8 +69,17 @@ def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: i
     write_text(out / CARD, _card(datasets, pictures))
     lines = [_counts(datasets, "simple"), "", _labels(datasets, "simple"), ""]
     lines.append("Angles in degrees: convention pyr, RGB camera.")
+    lines += [str(fault) for dataset in datasets for fault in misplaced_boxes(dataset)]
     lines += [f"{path.stem.replace('_', ' '):16} {path}" for _, path in pictures]
     return "\n".join([*lines, f"{'card':16} {out / CARD}"])
+
+
+def misplaced_boxes(dataset: Dataset) -> list[Fault]:
+    """Return the fault of given boxes that cannot be, if there were any: what the frames have instead."""
+    if not dataset.info.misplaced:
+        return []
+    mend = "these frames have the projected box; mend the file of boxes and build again"
+    return [misplaced_fault(dataset.info.misplaced, dataset.folder, mend)]
 
 
 def _find(data: Path) -> list[Dataset]:
@@ -252,5 +262,9 @@ def _facts(info: Info) -> list[str]:
     lines.append(f"- made from: {', '.join(SOURCES[key][0] for key in MADE_FROM[info.name])}")
     listed = ", listed in dataset.json" if info.left_out else ""
     lines.append(f"- damaged raw files left out: {len(info.left_out):,}{listed}")
+    if info.misplaced:
+        lines.append(
+            f"- given boxes that miss the head, projected instead: {len(info.misplaced):,}, listed in dataset.json"
+        )
     lines.append(f"- content: SHA-256 `{info.content_sha256}`")
     return lines

@@ -90,6 +90,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         How many boxes come from each source.
     left_out
         A line for each damaged raw file.
+    misplaced
+        The frames whose given box cannot be theirs; they have the box that follows from the pose.
     face_not_visible
         How many frames of SynHead show no face, and so are not part of SynHead+.
     render_order_from
@@ -118,6 +120,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parameters: Parameters
     boxes: dict[str, int]
     left_out: list[str]
+    misplaced: list[str] = msgspec.field(default_factory=list)
     face_not_visible: int | None = None
     render_order_from: str | None = None
     backgrounds_sha256: str | None = None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headposeplus.datasets.card import misplaced_boxes
 from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, MissingShardError, open_dataset
 from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
@@ -238,13 +239,14 @@ def _row(checked: _Checked) -> DatasetCheck:
 
 
 def _warnings(datasets: dict[str, Dataset]) -> list[Fault]:
-    """Return a warning if SynBiwi+ was made for another Biwi+ than is there."""
-    if "synbiwi+" not in datasets or "biwi+" not in datasets:
-        return []
-    if datasets["synbiwi+"].info.matched_sha256 == datasets["biwi+"].info.content_sha256:
-        return []
-    what = "was matched with another Biwi+ than that beside it"
-    return [Fault(what, "build with both raw datasets", datasets["synbiwi+"].folder)]
+    """Return what a reader should know of datasets that are as they were built."""
+    warnings = [fault for dataset in datasets.values() for fault in misplaced_boxes(dataset)]
+    if "synbiwi+" in datasets and "biwi+" in datasets:
+        synbiwi, biwi_plus = datasets["synbiwi+"], datasets["biwi+"]
+        if synbiwi.info.matched_sha256 != biwi_plus.info.content_sha256:
+            what = "was matched with another Biwi+ than that beside it"
+            warnings.append(Fault(what, "build with both raw datasets", synbiwi.folder))
+    return warnings
 
 
 def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = False) -> DataReport:

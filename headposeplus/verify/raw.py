@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from headposeplus.boxes.files import read_boxes
+from headposeplus.boxes.placement import check_boxes, misplaced_fault
+from headposeplus.boxes.sources import project_heads
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.images import check_whole, read_image
@@ -90,12 +93,23 @@ def _verify_synhead(root: Path, listed: list[ListedTrack], deep: bool, jobs: int
     return _Part(root, units, totals, [] if backgrounds else [none], faults)
 
 
+def _verify_boxes(path: Path, root: Path, manifest_file: Path | None, jobs: int) -> list[Fault]:
+    """Return what is wrong with a file of boxes: it cannot be read, or some of its boxes cannot be."""
+    try:
+        heads = project_heads(root, jobs, manifest_file)
+        ids = check_boxes(read_boxes(path), path, heads.table, heads.width)
+    except HeadposeError as error:
+        return [error.fault]
+    return [misplaced_fault(ids, path, "mend or remove them")] if ids else []
+
+
 def verify_raw(
     biwi_folder: Path | None,
     synhead_folder: Path | None,
     manifest_file: Path | None = None,
     deep: bool = False,
     jobs: int = 1,
+    boxes: Path | None = None,
 ) -> RawReport:
     """Check raw copies of Biwi and SynHead against the manifest.
 
@@ -109,6 +123,8 @@ def verify_raw(
         Decode every image, and read depth images, masks and meshes, instead of each image's beginning and end.
     jobs
         Number of processes.
+    boxes
+        A file of Biwi's face boxes, each of which is to be about the head that the pose gives.
 
     Raises
     ------
@@ -117,6 +133,8 @@ def verify_raw(
     """
     if not biwi_folder and not synhead_folder:
         raise HeadposeError("nothing to verify: give the folder of Biwi, that of SynHead, or both")
+    if boxes and not biwi_folder:
+        raise HeadposeError("`boxes` are compared with Biwi's poses: give `biwi`, too")
     table = manifest.read(manifest_file)
     # Both are looked for before either is gone through: that takes minutes.
     biwi_root = biwi.find_root(biwi_folder) if biwi_folder else None
@@ -124,6 +142,9 @@ def verify_raw(
     parts: dict[str, _Part] = {}
     if biwi_root:
         parts["biwi"] = _verify_biwi(biwi_root, manifest.listed_sequences(table), deep, jobs)
+        if boxes:
+            misfits = _verify_boxes(boxes, biwi_root, manifest_file, jobs)
+            parts["biwi"] = parts["biwi"]._replace(faults=[*parts["biwi"].faults, *misfits])
     if synhead_root:
         parts["synhead"] = _verify_synhead(synhead_root, manifest.listed_tracks(table), deep, jobs)
     return RawReport(

@@ -3,7 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from headposeplus.boxes.files import NOT_DETECTED, read_boxes, write_boxes
+from headposeplus.boxes.files import read_boxes, write_boxes
+from headposeplus.boxes.formats import NOT_DETECTED
 from headposeplus.boxes.geometry import iou
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.raw import biwi
@@ -88,7 +89,7 @@ def test_detect_command(tiny, tmp_path, commands):
 @pytest.mark.parametrize(
     ("words", "needs_biwi", "says"),
     [
-        (["import", "=no.csv", "--out", "=o.csv"], False, "no.csv: cannot be read as boxes"),
+        (["import", "=no.csv", "--out", "=o.csv"], False, "no.csv: cannot be read: No such file"),
         (["fit", "=few.csv", "=few.csv", "--out", "=o.json"], False, "1 frames with boxes in common; a fit needs 20"),
         (["compare", "=few.csv", "=other.csv"], False, "hold no frame in common"),
         (["import", "=few.csv", "--transform", "=few.csv", "--out", "=o.csv"], False, "few.csv: expected a mapping"),

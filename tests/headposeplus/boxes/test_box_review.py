@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from headposeplus import images
-from headposeplus.boxes.files import FIRST_LINE, NOT_DETECTED, correct_boxes, read_boxes
+from headposeplus.boxes.files import correct_boxes, read_boxes
+from headposeplus.boxes.formats import FIRST_LINE, NOT_DETECTED
 from headposeplus.boxes.geometry import iou, make_boxes
 from headposeplus.boxes.review import write_review
 from headposeplus.boxes.suspects import JUMPS, judge, project_sequence

@@ -16,7 +16,8 @@ from headposeplus.boxes.compare import (
     read_mapping,
     write_mapping,
 )
-from headposeplus.boxes.files import NOT_DETECTED, correct_boxes, read_boxes, write_boxes
+from headposeplus.boxes.files import correct_boxes, read_boxes, write_boxes
+from headposeplus.boxes.formats import NOT_DETECTED
 from headposeplus.boxes.geometry import BoxTable, iou, make_boxes
 from headposeplus.boxes.sources import MIN_AGREEMENT, detect_faces, project_heads
 from headposeplus.errors import DatasetError, HeadposeError
@@ -75,7 +76,17 @@ def test_a_plain_csv_is_read(tmp_path, start):
         ),
         ("# made by hand\n" + FIVE, "begins with '# made by hand'"),
         (FIVE.replace("height", "h"), "lack the columns height"),
-        ("id;x;y;width;height\n1;2;3;4;5\n", "lack the columns id, x, y, width, height"),
+        ("id;x;y;width;height\n1;2;3;4;5\n", "line 2: expected a Biwi frame such as biwi/01/00003"),
+        ("a;b\n1;2\n", "lack the columns id, x, y, width, height; expected a CSV of id, x, y, width and height"),
+        ("id,x,y,width,height\n", "holds no box"),
+        (FIVE + "biwi/01/00004,1,2,3,4,5\n", "line 3: 6 cells, where the header has 5"),
+        (FIVE + "biwi/01/00004,1,2,3\n", "line 3: expected a number for height, found nothing"),
+        (FIVE + "biwi/01/x,1,2,3,4\nsynhead/1,1,2,3,4\n", "lines 3, 4: expected a Biwi frame"),
+        ("id,x1,y1,x2,y2\n01/frame_00003,9,9,9,20\n", "line 2: the box of biwi/01/00003 is not finite, has no area"),
+        ("[[1, 2, 3, 4]]", "a JSON list; expected {"),
+        ('{"01/frame_00003": [1, 2, 3]}', "[1, 2, 3]' for '01/frame_00003'; expected {"),
+        ('{"01/frame_00003": ', "not JSON (Expecting value"),
+        ("\0\1\2", "no file of boxes; expected a CSV"),
         (FIVE + ",1,2,3,4\n", "line 3: the box has no id"),
         (SEVEN + ",1,2,3,4,imported,no\n", "line 4: the box has no id"),
         (FIVE + "biwi/01/00004,1,2,wide,4\n", "line 3: expected a number for width, found 'wide'"),
@@ -85,12 +96,12 @@ def test_a_plain_csv_is_read(tmp_path, start):
         (FIVE.replace("41", "0"), "box of biwi/01/00003 is not finite, has no area or is too large"),
         (FIVE.replace("41", "-41"), "has no area"),
         (FIVE.replace("50", "20001"), "too large"),
-        (FIVE + FIVE.splitlines()[1], "biwi/01/00003 comes twice; keep one box of each frame"),
+        (FIVE + FIVE.splitlines()[1], "line 3: biwi/01/00003 comes twice; keep one box of each frame"),
         (SEVEN.replace("dlib-hog", "dlib hog"), "the source 'dlib hog' is not a word"),
         (SEVEN.replace("dlib-hog", ""), "the source '' is not a word"),
         (SEVEN.replace("dlib-hog", "x" * 25), "is not a word"),
         (SEVEN.replace("yes", "maybe"), "line 3: expected yes or no for checked, found 'maybe'"),
-        ("", "cannot be read as boxes"),
+        ("", "an empty file; expected a CSV of id, x, y, width and height"),
     ],
 )
 def test_a_faulty_file_is_told(tmp_path, text, says):
@@ -105,23 +116,61 @@ def test_faulty_npz_and_missing_files_are_told(tmp_path):
     path = tmp_path / "boxes.npz"
     names, boxes = np.array(["01/frame_00003_rgb.png"]), np.ones((1, 4))
     for arrays, says in (
-        ({"images": names}, "expected the arrays images and bbox, bbox is missing"),
-        ({"images": names, "bbox": boxes[:, :3]}, "bbox of n x 4"),
-        ({"images": np.array(["a.png"]), "bbox": boxes}, "expected images such as 01/frame_00003_rgb.png"),
-        ({"images": names.astype(object), "bbox": boxes}, "cannot be read as boxes: Object arrays"),
+        ({"images": names}, "no array bbox; expected the arrays images and bbox"),
+        ({"images": names, "bbox": boxes[:, :3]}, "bbox (1, 3) of float64; expected n texts and n x 4 numbers"),
+        ({"images": np.array(["a.png"]), "bbox": boxes}, "row 1: expected a Biwi frame such as"),
+        ({"images": names.astype(object), "bbox": boxes}, "holds pickled objects; expected the arrays"),
     ):
         np.savez(path, **arrays)
-        with pytest.raises(DatasetError, match=re.escape(f"{path}: ") + ".*" + re.escape(says)):
+        with pytest.raises(DatasetError, match=re.escape(str(path)) + ".*" + re.escape(says)):
             read_boxes(path)
     np.savez(path, images=names, bbox=boxes)
-    whole = path.read_bytes()
-    for cut in (whole[: len(whole) // 2], b""):
-        path.write_bytes(cut)
-        with pytest.raises(DatasetError, match=r"boxes\.npz: cannot be read as boxes"):
-            read_boxes(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError, match=r"boxes\.npz: a damaged npz file \(.*\); expected the arrays"):
+        read_boxes(path)
     for name in ("no.npz", "no.csv"):
-        with pytest.raises(DatasetError, match=rf"{name}: cannot be read as boxes: .*No such file"):
+        with pytest.raises(DatasetError, match=rf"{name}: cannot be read: No such file or directory; expected a CSV"):
             read_boxes(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,x1,y1,x2,y2\n01/frame_00003_rgb.png,10,20,40,60\n06_frame_00007_rgb.png,1,2,11,12\n",
+        "image;xmin;ymin;xmax;ymax\nfaces_0/01/frame_00003_rgb.png;10;20;40;60\nbiwi/06/00007;1;2;11;12\n",
+        "#;image;tl_x;tl_y;br_x;br_y;pose\nkinect_head_pose_db/01/frame_00003_rgb.png;10;20;40;60;13.7;-31.8;1.1\n"
+        "kinect_head_pose_db/06/frame_00007_rgb.png;1;2;11;12;1;2;3\n",
+        '{"01/frame_00003": [10, 20, 40, 60], "06/frame_00007": [1, 2, 11, 12]}',
+        "id\tx\ty\twidth\theight\n01/frame_00003\t10\t20\t30\t40\n06/frame_00007\t1\t2\t10\t10\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_files_of_others(tmp_path, text, encoding):
+    (tmp_path / "boxes").write_bytes(text.encode(encoding))
+    table = read_boxes(tmp_path / "boxes")
+    assert table.ids.tolist() == ["biwi/01/00003", "biwi/06/00007"]
+    assert table.boxes.tolist() == [[10, 20, 30, 40], [1, 2, 10, 10]] and set(table.sources) == {"imported"}
+
+
+def test_widths_and_heights_can_be_read_as_corners(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("id,x,y,width,height\n01/frame_00003,10,20,40,60\n")
+    assert read_boxes(path, corners=True).boxes.tolist() == [[10, 20, 30, 40]]
+    path.write_text("id,x1,y1,x2,y2\n01/frame_00003,10,20,40,60\n")
+    assert read_boxes(path, corners=True).boxes.tolist() == [[10, 20, 30, 40]]
+    path.write_text("id,x,y,width,height\n01/frame_00003,10,20,5,6\n")
+    with pytest.raises(DatasetError, match=r"line 2: .* has no area or is too large; read without `corners`\?"):
+        read_boxes(path, corners=True)
+
+
+@pytest.mark.real
+def test_two_other_published_files(real):
+    opal = read_boxes(real / "boxes/opal_biwi_ann_15677.txt")
+    assert len(opal.ids) == 15_677
+    assert opal.boxes[opal.ids == "biwi/09/00112"].tolist() == [[335, 179, 100, 104]]
+    detected = read_boxes(real / "boxes/jianzhnie_BIWI_boxes.json")
+    assert len(detected.ids) == 15_678
+    assert detected.boxes[detected.ids == "biwi/01/00003"].tolist() == [[300, 210, 83, 109]]
 
 
 @pytest.mark.real
@@ -284,7 +333,7 @@ def by_hand(root, frame):
 
 def test_projection_by_hand(tiny):
     root = tiny / "hpdb"
-    table, faults = project_heads(root, manifest_file=tiny / "data_manifest.csv")
+    table, faults, _ = project_heads(root, manifest_file=tiny / "data_manifest.csv")
     frames = [frame for name in biwi.sequences(root) for frame in biwi.list_frames(root, name)[0]]
     assert table.ids.tolist() == [frame.id for frame in frames] and not faults
     assert set(table.sources) == {"projected"} and not table.checked.any()
@@ -296,7 +345,7 @@ def test_projection_by_hand(tiny):
 
 @pytest.mark.real
 def test_projection_of_the_real_frame(real):
-    table, faults = project_heads(real / "hpdb")
+    table, faults, _ = project_heads(real / "hpdb")
     assert table.ids.tolist() == ["biwi/01/00003"] and not faults
     assert iou(table.boxes[0], np.array([274, 209, 132, 132])) > 0.75
 
@@ -342,7 +391,7 @@ def test_detection_on_the_real_frame(real):
 def test_every_frame_has_a_box_and_detections_agree_with_the_projection(tiny):
     dlib = pytest.importorskip("dlib")
     projected = project_heads(tiny / "hpdb", manifest_file=tiny / "data_manifest.csv").table
-    detections, faults = detect_faces(tiny / "hpdb", upsample=2, manifest_file=tiny / "data_manifest.csv")
+    detections, faults, _ = detect_faces(tiny / "hpdb", upsample=2, manifest_file=tiny / "data_manifest.csv")
     assert detections.ids.tolist() == projected.ids.tolist() and not faults
     detected = detections.sources == "dlib-hog"
     assert set(detections.sources[~detected]) <= {NOT_DETECTED}
@@ -408,7 +457,7 @@ def test_damaged_frames_are_listed(tiny_copy, monkeypatch):
     frames[5].image.unlink()
     (root / "15/rgb.cal").write_text("")
     detecting(monkeypatch, lambda image: np.zeros((0, 4)))
-    table, faults = detect_faces(root, manifest_file=tiny_copy / "data_manifest.csv")
+    table, faults, _ = detect_faces(root, manifest_file=tiny_copy / "data_manifest.csv")
     named = [frames[5].pose, frames[1].pose, frames[2].pose, frames[4].image, root / "15/rgb.cal"]
     assert len(faults) == 5 and [fault.file for fault in faults] == named
     assert len(table.ids) == 48 - 12 - 4 and not any("/15/" in name for name in table.ids)

@@ -340,7 +340,7 @@ def test_a_head_at_the_camera_is_a_damaged_pose(tiny_copy, tmp_path):
 
 
 def test_boxes_of_other_frames(tiny, tmp_path):
-    (tmp_path / "boxes.csv").write_text("id,x,y,width,height\n01/00003,50,30,41,41\n")
+    (tmp_path / "boxes.csv").write_text("id,x,y,width,height\nbiwi/24/00003,50,30,41,41\n")
     with pytest.raises(DatasetError, match="holds no box of these frames; expected ids such as biwi/01/"):
         build_datasets(source_in(tiny)._replace(boxes=tmp_path / "boxes.csv"), tmp_path / "data", OPTIONS)
 
