@@ -1,9 +1,11 @@
-"""Named subsets of Biwi: splits by sequence, everyone left out in turn, the women and the men, and files of frames.
+"""Named subsets of Biwi: splits by sequence, everyone left out in turn, lists of frames, and files of frames.
 
 ``subsets.csv`` holds a row a subset: its sequences, how many frames those have, the hash of their ids, and where
-the subset comes from. The members of the literature's random splits were never published. Those here are drawn by
-a rule that anyone can repeat: a split's sequences are ranked by the SHA-256 of a line such as
-``biwi/16-8 seed 0 sequence 01``, and the first 16 train. ``python -m headposeplus.raw.subsets`` writes the file anew.
+the subset comes from; ``frame_lists.csv`` has the frames of those that are not whole sequences. Of the literature's
+random splits one was published, that of Hybrid Coarse-Fine Classification (``biwi/accurate-head-pose``). For the
+others there are splits here that are drawn by a rule which anyone can repeat: a split's sequences are ranked by the
+SHA-256 of a line such as ``biwi/16-8 seed 0 sequence 01``, and the first 16 train. ``python -m
+headposeplus.raw.subsets`` writes ``subsets.csv`` anew.
 
 A subset has only frames of Biwi. Its hash says which: under the manifest of a miniature, or of any other partial
 copy, a named subset holds the frames that the manifest lists, and so has another hash than the file's.
@@ -15,7 +17,9 @@ import csv
 import difflib
 import hashlib
 import io
+import json
 import textwrap
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -24,18 +28,19 @@ import numpy as np
 from tabulate import tabulate
 
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, shown
+from headposeplus.faults import Fault, said, shown, unreadable
 from headposeplus.files import write_text
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import FORMS, frame_id, parse_frame
 
 FILE = Path(__file__).with_name("subsets.csv")
+FRAME_LISTS = Path(__file__).with_name("frame_lists.csv")
 SEED = 0
 TRAIN_SEQUENCES = {"biwi/16-8": 16, "biwi/70-30-1": 17, "biwi/70-30-2": 17, "biwi/70-30-3": 17}
 
 _DRAWN = (
     "Drawn here: the sequences ranked by the SHA-256 of the lines 'SPLIT seed {seed} sequence 01' to 24, SPLIT being "
-    "the split's name; the first {count} train. {like} Which sequences the published splits drew was never published, "
+    "the split's name; the first {count} train. {like} Which sequences those drew was never published, "
     "so figures under this one compare with theirs only as figures of the same kind."
 )
 _LIKE = {
@@ -44,7 +49,24 @@ _LIKE = {
     17: "One of three, to be averaged, as Hopenet (Ruiz et al. CVPRW 2018) averages three 70-30 splits of the videos.",
 }
 _LEFT_OUT = "Every sequence of one subject is the test set, both where the subject was recorded twice; the rest train."
+_PUBLISHED_SPLITS = {
+    "biwi/accurate-head-pose": (
+        {"01", "10", "23"},
+        "The split of Hybrid Coarse-Fine Classification (Wang et al., arXiv 1901.06778), one of its kind whose members "
+        "are published: tools/BIWI_test.txt in github.com/haofanwang/accurate-head-pose holds sequences 01, 10 and 23.",
+    )
+}
+_RANKED = (
+    "VGGT-HPE (github.com/VasilikiVas/vggt-hpe), protocols/{file}: of each sequence the five frames {which}, by the "
+    "geodesic distance of the depth camera's pose. The anchors that it measures them against, the three frames nearest "
+    "to the identity, are no part of the subset."
+)
+_LISTS = {
+    "biwi/vggt-hpe/hard": _RANKED.format(file="table2_hard_pairs.csv", which="farthest from the identity"),
+    "biwi/vggt-hpe/easy": _RANKED.format(file="table3_easy_pairs.csv", which="fourth to eighth nearest to it"),
+}
 _SEX = "Every sequence of the subjects whom the database names {letter}01 and so on."
+_EXPECTED = "a text file with a Biwi frame a line, an npz with images, or JSON"
 _LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
 
@@ -71,9 +93,26 @@ class Subset(NamedTuple):
     source: str
 
 
-def _ids(frames: dict[str, list[int]], sequences: list[str]) -> list[str]:
-    """Return the sorted ids of the sequences' frames, of those sequences that there are."""
-    return sorted(frame_id(name, number) for name in sequences for number in frames.get(name, []))
+def _ids(frames: dict[str, list[int]], sequences: list[str], subset: str = "") -> list[str]:
+    """Return the sorted ids of the sequences' frames, of those that there are; of a subset's list, if it has one."""
+    listed = frame_lists().get(subset)
+    return sorted(
+        frame_id(name, number)
+        for name in sequences
+        for number in frames.get(name, [])
+        if listed is None or number in listed[name]
+    )
+
+
+@cache
+def frame_lists() -> dict[str, dict[str, frozenset[int]]]:
+    """Return the frame numbers by sequence of each subset that is a list of frames."""
+    lists: dict[str, dict[str, frozenset[int]]] = {}
+    with FRAME_LISTS.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            numbers = frozenset(manifest.from_ranges(row["frame_numbers"]))
+            lists.setdefault(row["subset"], {})[row["sequence"]] = numbers
+    return lists
 
 
 def _drawn(split: str, sequences: list[str], train: int) -> list[str]:
@@ -93,7 +132,7 @@ def _splits(subject: dict[str, str]) -> dict[str, tuple[set[str], str]]:
         splits[split] = (subject.keys() - set(_drawn(split, sorted(subject), count)), source)
     for who in sorted(set(subject.values())):
         splits[f"biwi/leave-{who}-out"] = ({name for name in subject if subject[name] == who}, _LEFT_OUT)
-    return splits
+    return splits | _PUBLISHED_SPLITS
 
 
 def generate() -> str:
@@ -102,10 +141,10 @@ def generate() -> str:
     frames, subject = manifest.biwi_frames(table), manifest.biwi_subjects(table)
 
     def define(split: str, part: str, members: list[str], others: list[str], source: str) -> _Definition:
-        ids = _ids(frames, members)
+        name = f"{split}/{part}" if part else split
+        ids = _ids(frames, members, name)
         people = {subject[name] for name in members}
         straddling = people & {subject[name] for name in others}
-        name = f"{split}/{part}" if part else split
         lists = (" ".join(members), " ".join(sorted(people)), " ".join(sorted(straddling)))
         return _Definition(name, split, part, *lists, len(ids), manifest.ids_sha256(ids), source)
 
@@ -116,6 +155,7 @@ def generate() -> str:
     for name, letter in (("biwi/female", "F"), ("biwi/male", "M")):
         members = sorted(sequence for sequence in subject if subject[sequence].startswith(letter))
         rows.append(define(name, "", members, [], _SEX.format(letter=letter)))
+    rows += [define(name, "", sorted(frame_lists()[name]), [], source) for name, source in _LISTS.items()]
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([_Definition._fields, *rows])
     return out.getvalue()
@@ -137,7 +177,8 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
     """Return a named subset, or that of a file of frames, which is called ``file:STEM``.
 
     A file holds a frame a line: ``biwi/01/00003``, or ``01/frame_00003_rgb.png`` with any folders before it. Blank
-    lines and those that begin with # do not count; a CSV with a column ``id`` will do as well. ``manifest_file``
+    lines and those that begin with # do not count. A CSV with a column ``id`` or with the frame in its first cell, an
+    npz with ``images``, and JSON whose keys are frames will do as well. ``manifest_file``
     lists the frames that there are; None means the real Biwi's, under which the hash of a named subset is that of
     ``subsets.csv``.
 
@@ -150,7 +191,7 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
     if str(name_or_file) not in names():
         return _from_file(Path(name_or_file), frames)
     row = _definitions()[str(name_or_file)]
-    ids = _ids(frames, row.sequences.split())
+    ids = _ids(frames, row.sequences.split(), row.name)
     if not ids:
         what = f"lists no frame of the subset {row.name}, whose sequences are {row.sequences}"
         raise DatasetError(Fault(what, file=manifest_file or manifest.default_path()))
@@ -160,30 +201,55 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
     return Subset(row.name, tuple(ids), manifest.ids_sha256(ids), source)
 
 
-def _read_text(path: Path) -> str:
+def _cells(path: Path) -> list[tuple[int, str]]:
+    """Return what names a frame in each line that counts of a file, or in each row, with its number."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except FileNotFoundError as error:
         near = difflib.get_close_matches(str(path), names(), 2, 0.7) or ["biwi/16-8/test"]
         mend = f"hpp subsets lists those that have names, such as {' and '.join(near)}"
         raise DatasetError(Fault("no such subset, and no such file", mend, path)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(Fault(f"expected a text file with a Biwi frame a line: {error}", file=path)) from error
+    except OSError as error:
+        raise DatasetError(unreadable(path, error, _EXPECTED)) from error
+    if data[:2] == b"PK":
+        return list(enumerate(_arrays_ids(path, data), 1))
+    try:
+        text = data.decode("utf-8-sig")
+        if text.lstrip()[:1] in ("{", "["):
+            return list(enumerate(map(str, json.loads(text)), 1))
+    except (ValueError, RecursionError) as error:  # of which a UnicodeDecodeError is one
+        raise DatasetError(Fault(f"expected {_EXPECTED}: {said(error)}", file=path)) from error
+    return _lines_ids(text)
 
 
-def _cells(text: str) -> list[tuple[int, str]]:
-    """Return the number of each line that counts, and what names a frame in it: the line, or the cell below ``id``."""
+def _arrays_ids(path: Path, data: bytes) -> list[str]:
+    """Return the frames of an npz file's array ``images`` or ``id``."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            texts = next((file[name] for name in ("images", "id") if name in file), None)
+    # Whatever NumPy and zipfile raise on a damaged file.
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+        raise DatasetError(Fault(f"expected {_EXPECTED}: {said(error)}", file=path)) from error
+    if texts is None or texts.dtype.kind != "U" or texts.ndim != 1:
+        raise DatasetError(Fault("no array images of n texts", f"expected {_EXPECTED}", path))
+    return [str(text) for text in texts]
+
+
+def _lines_ids(text: str) -> list[tuple[int, str]]:
+    """Return the number of each line that counts, and its frame: the line, its first cell, or that below ``id``."""
     cells_of_lines = []
     column = None
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        cells = [cell.strip() for cell in next(csv.reader([line.strip()], skipinitialspace=True))]
+        delimiter = max(",;\t", key=line.count)
+        cells = [cell.strip() for cell in next(csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True))]
         if column is None:
             column = cells.index("id") if "id" in cells else -1
             if column >= 0:
                 continue
-        cell = line.strip() if column < 0 else cells[column] if column < len(cells) else ""
+        whole = column < 0 and (len(cells) == 1 or parse_frame(cells[0]) is None)
+        cell = line.strip() if whole else cells[max(column, 0)] if column < len(cells) else ""
         cells_of_lines.append((number, cell))
     return cells_of_lines
 
@@ -191,7 +257,7 @@ def _cells(text: str) -> list[tuple[int, str]]:
 def _from_file(path: Path, frames: dict[str, list[int]]) -> Subset:
     known = set(_ids(frames, list(frames)))
     lines: dict[str, int] = {}
-    for number, cell in _cells(_read_text(path)):
+    for number, cell in _cells(path):
         name = parse_frame(cell)
         if name is None:
             what = f"expected {FORMS}, found {shown(cell)}"

@@ -34,7 +34,13 @@ def test_the_committed_file_is_what_the_rule_gives():
 def test_subsets_are_frames_of_the_published_biwi(real):
     images = np.load(real / "Biwi_plus.npz")["images"].tolist()
     for name, row in DEFINED.iterrows():
-        ids = [f"biwi/{i[:2]}/{i[9:14]}" for i in images if i[:2] in row["sequences"].split()]
+        lists = subsets.frame_lists().get(name)
+        ids = [
+            f"biwi/{i[:2]}/{i[9:14]}"
+            for i in images
+            if i[:2] in row["sequences"].split() and (lists is None or int(i[9:14]) in lists[i[:2]])
+        ]
+        assert lists is None or len(ids) == sum(map(len, lists.values()))
         found = subsets.find(name)
         assert found.ids == tuple(sorted(ids)) and found.sha256 == sha(ids) == row["frames_sha256"]
         assert len(ids) == int(row["frames"])
@@ -45,7 +51,7 @@ def test_splits_share_no_frame_and_leave_none_out():
         pd.read_csv(manifest.default_path(), dtype=str).query("dataset == 'biwi'")[["unit", "subject"]].values
     )
     splits = DEFINED[DEFINED["part"] != ""].groupby("split")
-    assert len(splits) == 4 + 20 and len(subsets.names()) == 50
+    assert len(splits) == 4 + 20 + 1 and len(subsets.names()) == 2 * 25 + 2 + len(subsets.frame_lists())
     for split, rows in splits:
         train, test = (rows.set_index("part").loc[part, "sequences"].split() for part in ("train", "test"))
         assert sorted(train + test) == [f"{n:02d}" for n in range(1, 25)]
@@ -54,6 +60,8 @@ def test_splits_share_no_frame_and_leave_none_out():
         assert straddling <= {"F02", "F03", "F05", "M01"}
         if "leave" in split:
             assert not straddling and {subject[s] for s in test} == {split[11:14]}
+        elif split == "biwi/accurate-head-pose":
+            assert test == ["01", "10", "23"] and not straddling
         else:
             assert len(train) == (16 if "16-8" in split else 17)
             assert "was never published" in rows["source"].iloc[0]
@@ -62,6 +70,41 @@ def test_splits_share_no_frame_and_leave_none_out():
             assert " ".join(sorted(straddling)) in subsets.find(f"{split}/train").source
     assert [len(subsets.find(f"biwi/{sex}").ids) for sex in ("female", "male")] == [5874, 9804]
     assert {subject[s][0] for s in DEFINED.loc["biwi/female", "sequences"].split()} == {"F"}
+
+
+# Rows of VGGT-HPE's protocols/table2_hard_pairs.csv and table3_easy_pairs.csv.
+HARD = {
+    "01": (488, 491, 498, 495, 490), "02": (392, 391, 395, 393, 390), "03": (562, 561, 560, 563, 559),
+    "04": (153, 146, 158, 154, 156), "05": (862, 861, 857, 863, 858), "20": (50, 49, 47, 52, 51),
+    "21": (461, 460, 459, 458, 462), "22": (233, 234, 232, 231, 230), "23": (66, 65, 63, 62, 225),
+    "24": (146, 147, 151, 150, 149),
+}  # fmt: skip
+EASY = {
+    "01": (271, 267, 266, 272, 265), "02": (507, 506, 505, 510, 509), "03": (26, 34, 21, 35, 23),
+    "04": (478, 474, 479, 473, 480), "05": (491, 11, 3, 9, 4), "21": (570, 254, 568, 571, 336),
+    "22": (315, 317, 413, 412, 314), "23": (328, 269, 326, 268, 272), "24": (193, 226, 225, 227, 228),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("hard", HARD), ("easy", EASY)])
+def test_published_rows_are_in_the_lists(kind, rows):
+    lists = subsets.frame_lists()[f"biwi/vggt-hpe/{kind}"]
+    assert {sequence: set(lists[sequence]) for sequence in rows} == {key: set(row) for key, row in rows.items()}
+
+
+@pytest.mark.real
+def test_the_lists_follow_from_the_depth_cameras_poses(annotations):
+    for sequence in sorted(path.name for path in annotations.iterdir()):
+        distances = {}
+        for path in (annotations / sequence).iterdir():
+            pitch, yaw, roll = np.radians(np.frombuffer(path.read_bytes(), "<f4")[3:].astype(float))
+            # The trace of Rz Ry Rx, written out.
+            a, b, c = np.cos([pitch, yaw, roll])
+            trace = b * c + a * c + np.prod(np.sin([pitch, yaw, roll])) + a * b
+            distances[int(path.name[6:11])] = np.arccos((trace - 1) / 2)
+        ranked = sorted(distances, key=distances.__getitem__)
+        assert subsets.frame_lists()["biwi/vggt-hpe/hard"][sequence] == set(ranked[-5:])
+        assert subsets.frame_lists()["biwi/vggt-hpe/easy"][sequence] == set(ranked[3:8])
 
 
 def test_the_table_lists_all():
@@ -88,6 +131,9 @@ def test_under_a_miniatures_manifest_a_name_has_other_frames(tiny):
         "/data/hpdb/01/frame_00003_rgb.jpg\nC:\\biwi\\faces_0\\24\\frame_00622_rgb.png",
         "# headposeplus boxes 1\nx, id ,note\n1,biwi/24/00622,\"a, b\"\n2,01/frame_00003_rgb.png,\n",
         "\ufeffid\nbiwi/01/00003\n\nbiwi/24/00622",
+        "#;image;tl_x\nhpdb/24/frame_00622_rgb.png;335;179;435\nhpdb/01/frame_00003_rgb.png;1;2;3",
+        '{"01/frame_00003": [1, 2, 3, 4], "24/frame_00622": [1, 2, 3, 4]}',
+        '["01/frame_00003", "24_frame_00622_rgb.png"]',
     ],
 )  # fmt: skip
 def test_files_of_frames(tmp_path, text):
@@ -98,9 +144,28 @@ def test_files_of_frames(tmp_path, text):
     assert found.sha256 == sha(["biwi/01/00003", "biwi/24/00622"]) and "mtcnn.txt" in found.source
 
 
+def test_an_npz_is_a_subset(tmp_path):
+    path = tmp_path / "mine.npz"
+    names = np.array(["01/frame_00003_rgb.png", "24/frame_00622_rgb.png"])
+    for arrays in ({"images": names, "pyr": np.zeros((2, 3))}, {"id": names}):
+        np.savez(path, **arrays)
+        assert subsets.find(path).ids == ("biwi/01/00003", "biwi/24/00622")
+    np.savez(path, images=np.array(["x", "01/frame_00003"]))
+    with pytest.raises(DatasetError, match=r"mine\.npz, .* 1: expected a Biwi frame .* found 'x'"):
+        subsets.find(path)
+    for arrays in ({"pyr": np.zeros((2, 3))}, {"images": names.astype(object)}):
+        np.savez(path, **arrays)
+        with pytest.raises(DatasetError, match=r"mine\.npz: .*expected a text file with a Biwi frame a line, an npz"):
+            subsets.find(path)
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(DatasetError, match=r"mine\.npz: expected a text file with"):
+        subsets.find(path)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        (b'["01/frame_00003"', "expected a text file with a Biwi frame a line, an npz with images, or JSON: Expecting"),
         (b"biwi/01/00003\n\nbiwi/01/00003\n", "line 3: biwi/01/00003 comes twice, first in line 1"),
         (b"# a\nbiwi/01/00502\n", "line 2: biwi/01/00502 is not among the 15,678 frames of the manifest"),
         (b"biwi/25/00003\n", "line 1: biwi/25/00003 is not among"),
@@ -124,7 +189,7 @@ def test_faulty_files_of_frames(tmp_path, text, says):
 def test_unknown_names_are_told_with_near_ones(tmp_path):
     with pytest.raises(DatasetError, match=r"biwi/16-8: no such subset, and no such file.* such as biwi/16-8/te"):
         subsets.find("biwi/16-8")
-    with pytest.raises(DatasetError, match="expected a text file with a Biwi frame a line"):
+    with pytest.raises(DatasetError, match="cannot be read: Is a directory; expected a text file with a Biwi frame"):
         subsets.find(tmp_path)
 
 
