@@ -101,6 +101,8 @@ def score(
 @TASK
 @DATA
 @LABELS
+@SUBSET
+@MANIFEST
 @JSON
 def check(
     predictions: Path,
@@ -108,6 +110,8 @@ def check(
     task: str | None,
     data: Path | None,
     labels: Path | None,
+    subset: str | None,
+    manifest: Path | None,
     json_file: Path | None,
 ) -> None:
     """List everything that is wrong with PREDICTIONS, each with its row and the way to mend it.
@@ -125,7 +129,7 @@ def check(
     from headposeplus.files import write_json
 
     truth = labels_of(data, labels) if data or labels else None
-    checked, reference = scoring.check_files(predictions, truth, protocol, task)
+    checked, reference = scoring.check_files(predictions, truth, protocol, task, subset, manifest)
     for word, faults in (("fault", checked.faults), ("suspicion", checked.suspicions)):
         for fault in faults:
             file = about_path(predictions) if fault.file == ABOUT else predictions
@@ -148,6 +152,8 @@ def check(
 @DATA
 @LABELS
 @PROTOCOL
+@SUBSET
+@MANIFEST
 @RESAMPLES
 @BOOTSTRAP_SEED
 @JSON
@@ -157,6 +163,8 @@ def compare(
     data: Path | None,
     labels: Path | None,
     protocol: str | None,
+    subset: str | None,
+    manifest: Path | None,
     resamples: int,
     seed: int,
     json_file: Path | None,
@@ -176,7 +184,9 @@ def compare(
     sides = [[Path(name.strip()) for name in side.split(",") if name.strip()] for side in (first, second)]
     if not all(sides):
         raise SubmissionError("give two files of predictions, or for each those of several seeds: a.csv,b.csv")
-    comparison = scoring.compare_files(sides[0], sides[1], labels_of(data, labels), protocol, resamples, seed)
+    comparison = scoring.compare_files(
+        sides[0], sides[1], labels_of(data, labels), protocol, resamples, seed, subset, manifest
+    )
     frames = comparison.protocol.frames
     click.echo(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees\n\n{comparison}")
     if len(sides[0]) == len(sides[1]) == 1:

@@ -318,9 +318,21 @@ def frames_of(protocol: Protocol) -> np.ndarray | None:
     return np.array(ids) if ids_sha256(ids) == protocol.frames_sha256 else None
 
 
-def without_labels(protocol: Protocol) -> Reference:
-    """Return what predictions can be checked against where no labels are at hand."""
-    return Reference(protocol, frames_of(protocol), None)
+def without_labels(protocol: Protocol, few: Subset | None = None) -> Reference:
+    """Return what predictions can be checked against where no labels are at hand; of a subset's frames, if it is given.
+
+    Raises
+    ------
+    DatasetError
+        If the subset has frames that the protocol lacks.
+    """
+    ids = frames_of(protocol)
+    if few is None:
+        return Reference(protocol, ids, None)
+    kept = np.array(few.ids) if ids is None else ids[subsets.select(few, ids)]
+    beyond = frozenset() if ids is None else frozenset(ids.tolist()) - frozenset(kept.tolist())
+    name = f"{protocol.id}:{few.name}@{few.sha256[:8]}"
+    return Reference(replace(protocol, id=name, frames=len(kept), subset=few.name), kept, None, beyond, few)
 
 
 def badges(protocol: Protocol) -> list[str]:

@@ -32,6 +32,7 @@ from headposeplus import __version__
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256, content_hash, sha256, write_json, write_text
+from headposeplus.raw import subsets
 from headposeplus.rotations import Floats, to_matrix
 
 # What several seeds of one method have in common.
@@ -193,16 +194,23 @@ def _named_protocol(about: About) -> Protocol | None:
 
 
 def check_files(
-    predictions: Path, labels: Path | None, protocol: str | None = None, task: str | None = None
+    predictions: Path,
+    labels: Path | None,
+    protocol: str | None = None,
+    task: str | None = None,
+    subset: str | None = None,
+    manifest_file: Path | None = None,
 ) -> tuple[Checked, Reference]:
     """Return everything that is wrong with a file of predictions, and what it was checked against.
+
+    The arguments are those of :func:`score`; ``labels`` may be None.
 
     Raises
     ------
     SubmissionError
         If the predictions or the TOML beside them are missing or too large, or the protocol is unknown.
     DatasetError
-        If there are no labels.
+        If there are no labels, or the subset is unknown or has frames that they lack.
     """
     data, toml = read_files(predictions)
     about, _ = read_about(toml)
@@ -222,10 +230,11 @@ def check_files(
             told = [about_fault("task", "intra is the task of many protocols", "name one: hpp protocols lists them")]
         wanted = "cross" if told else wanted
     if truth is not None:
-        reference = protocols.reference(known, truth, wanted or "cross")
+        reference = protocols.reference(known, truth, wanted or "cross", subset, manifest_file)
     else:
         likely = wanted if wanted in ("da", "pda", "cross") else "pda"
-        reference = protocols.without_labels(known or protocols.find(f"biwi+/{likely}@1"))
+        few = subsets.find(subset, manifest_file) if subset else None
+        reference = protocols.without_labels(known or protocols.find(f"biwi+/{likely}@1"), few)
     checked = check(data, toml, reference)
     if told:
         # Frames and labels were not those that are meant.
@@ -270,9 +279,18 @@ def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path,
 
 
 def compare_files(
-    first: Sequence[Path], second: Sequence[Path], labels: Path, protocol: str | None, resamples: int, seed: int
+    first: Sequence[Path],
+    second: Sequence[Path],
+    labels: Path,
+    protocol: str | None,
+    resamples: int,
+    seed: int,
+    subset: str | None = None,
+    manifest_file: Path | None = None,
 ) -> Comparison:
     """Return the paired difference of two methods, each given by the files of its seeds.
+
+    The other arguments are those of :func:`score`.
 
     Raises
     ------
@@ -282,7 +300,8 @@ def compare_files(
         If there are no labels.
     """
     truth = read_labels(labels)
-    a, b = (score(paths, truth, protocol=protocol, resamples=0) for paths in (first, second))
+    asked = {"protocol": protocol, "subset": subset, "manifest_file": manifest_file}
+    a, b = (score(paths, truth, resamples=0, **asked) for paths in (first, second))  # type: ignore[arg-type]
     if a.reference.protocol.id != b.reference.protocol.id:
         what = f"scored under {b.reference.protocol.id}, but {first[0]} under {a.reference.protocol.id}"
         raise SubmissionError(Fault(what, "name the protocol of both with `protocol`", second[0]))

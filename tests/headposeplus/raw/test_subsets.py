@@ -241,6 +241,32 @@ def test_a_subset_is_scored_from_all_predictions_or_from_its_own(predicted, few,
     assert scoring.score(path, built[0], subset=str(few), manifest_file=listed).entry.scores == entry.scores
 
 
+def test_check_and_compare_take_a_subset(predicted, few, built, tiny, tmp_path, hpp):
+    path, ids, _ = predicted
+    keep(path, [3, 11, 17, 30, 40])
+    words = ["--subset", few, "--manifest", tiny / "data_manifest.csv", "--data", built[0]]
+    named = f":file:five of them@{sha(ids[[3, 11, 17, 30, 40]])[:8]}"
+    text = hpp("check", path, *words).output
+    assert "0 faults, 0 suspicions" in text and f"{named}, 5 frames" in text
+    assert "43 of 48 frames are missing" in hpp("check", path, "--data", built[0], expect=3).output
+    text = hpp("compare", path, path, *words, "--resamples", 20).output
+    assert f"{named}, 5 frames" in text
+    mae = scoring.score(path, built[0], subset=str(few), manifest_file=tiny / "data_manifest.csv").entry.scores.mae
+    assert re.search(rf"^mae +{mae:.2f} +{mae:.2f} +\+0\.00", text, re.MULTILINE)
+
+
+def test_check_takes_a_subset_without_labels(tmp_path, hpp):
+    path, frames = tmp_path / "predictions.csv", subsets.find("biwi/vggt-hpe/easy").ids
+    submission.write_predictions(
+        path, frames, np.random.default_rng(0).normal(0, 20, (120, 3)), submission.About(**ABOUT | {"task": "cross"})
+    )
+    words = ["check", path, "--protocol", "biwi+/cross@1", "--subset"]
+    assert "0 faults, 0 suspicions; biwi+/cross@1:biwi/vggt-hpe/easy@" in hpp(*words, "biwi/vggt-hpe/easy").output
+    assert "no id is one of the test set's" in hpp(*words, "biwi/vggt-hpe/hard", expect=3).output
+    words = ["check", path, "--protocol", "biwi+/16-8@1", "--subset", "biwi/vggt-hpe/easy"]
+    assert "80 of its 120 frames are not in the dataset" in hpp(*words, expect=1).output
+
+
 def test_a_named_subset_of_the_miniature(predicted, built, tiny):
     path, ids, _ = predicted
     listed = tiny / "data_manifest.csv"
