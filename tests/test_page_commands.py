@@ -75,7 +75,7 @@ def test_the_walk_through_the_datasets(run_page):
 
 def test_the_walk_to_the_board(run_page):
     labels = read_labels(Path("DATA"))
-    protocols.write(Path("tiny.toml"), "tiny/pda@1", "pda", labels, "The smallest miniature", "rgb")
+    protocols.write(Path("tiny.toml"), "tiny/pda@1", "pda", labels, "The smallest miniature")
     text = (DOCS / "submitting.md").read_text(encoding="utf-8").replace("show miniature/pda@1", "show tiny.toml")
     text = text.replace("--protocol miniature/pda@1", "--protocol tiny.toml").replace("miniature/pda@1", "tiny/pda@1")
     text = re.sub(r"(hpp (?:check|score|compare|scoreboard add) [^&>\n]*--data DATA)", r"\1 --protocol tiny.toml", text)
@@ -104,7 +104,7 @@ def test_built_datasets_are_served(built, tmp_path, hpp, monkeypatch):
 
     data, database = built[0], f"sqlite:///{tmp_path / 'serve.db'}"
     labels = read_labels(data)
-    protocols.write(tmp_path / "mini.toml", "lab/mini@1", "pda", labels, "Miniature", "rgb")
+    protocols.write(tmp_path / "mini.toml", "lab/mini@1", "pda", labels, "Miniature")
     token = cases.new_token(database)
     calls = []
     monkeypatch.setattr(app, "run", lambda *arguments: calls.append(arguments))

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from benchmark.board.entries import PREDICTIONS, SUFFIXES, key, read_entry
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, plain
+from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.protocols import Protocol
 from benchmark.scoring.score import score
@@ -36,7 +37,7 @@ class Verified(NamedTuple):
     scored: str
 
 
-def verify(folder: Path, labels: Path | None) -> list[Verified]:
+def verify(folder: Path, labels: Path | LabelsAt | None) -> list[Verified]:
     """Return what is wrong with each entry of a scoreboard; its predictions are scored again where that can be done.
 
     An entry must fit the schema, lie in a file of its own name, and be about a protocol as it is frozen. Its

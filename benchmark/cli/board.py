@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmark.cli.common import (
     BOOTSTRAP_SEED,
-    DATA,
     FAULTS,
     FILE,
     FOLDER,
-    LABELS,
     MANIFEST,
     PROTOCOL,
     RESAMPLES,
     SUBSET,
     TASK,
-    labels_of,
     say_protocol,
     say_suspicions,
     tell,
+    truth_options,
 )
+
+if TYPE_CHECKING:
+    from benchmark.scoring.label_files import LabelsAt
 
 
 @click.group()
@@ -36,8 +37,7 @@ def scoreboard() -> None:
 @scoreboard.command()
 @click.argument("predictions", type=FILE, nargs=-1, required=True)
 @click.option("--scoreboard", "folder", type=FOLDER, default="scoreboard", show_default=True, help="Its folder.")
-@DATA
-@LABELS
+@truth_options(needed=True)
 @PROTOCOL
 @TASK
 @MANIFEST
@@ -47,8 +47,7 @@ def scoreboard() -> None:
 def add(
     predictions: tuple[Path, ...],
     folder: Path,
-    data: Path | None,
-    labels: Path | None,
+    truth: LabelsAt,
     manifest: Path | None,
     **options: Any,
 ) -> None:
@@ -61,7 +60,7 @@ def add(
     from benchmark.board import entries as board
     from benchmark.scoring import score as scoring
 
-    entry = scoring.score(list(predictions), labels_of(data, labels), manifest_file=manifest, **options).entry
+    entry = scoring.score(list(predictions), truth, manifest_file=manifest, **options).entry
     say_protocol(entry)
     click.echo(f"{entry.name}: MAE {entry.scores.mae:.2f} degrees")
     say_suspicions(entry)
@@ -87,10 +86,9 @@ def build(folder: Path) -> None:
 
 @scoreboard.command()
 @click.argument("folder", type=FOLDER)
-@DATA
-@LABELS
+@truth_options(needed=False)
 @click.option("--strict", is_flag=True, help="Fail if any entry could not be scored again.")
-def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -> None:
+def verify(folder: Path, truth: LabelsAt | None, strict: bool) -> None:
     """Check every entry of a scoreboard, and score its predictions again where the labels are at hand.
 
     The status is 3 if any entry is not what it says, and with --strict also if any was not scored again.
@@ -102,7 +100,7 @@ def verify(folder: Path, data: Path | None, labels: Path | None, strict: bool) -
     from benchmark.board.verify import AGAIN
     from benchmark.board.verify import verify as verify_board
 
-    entries = verify_board(folder, labels_of(data, labels) if data or labels else None)
+    entries = verify_board(folder, truth)
     for entry in entries:
         state = "wrong" if entry.faults else "right" if entry.scored == AGAIN else "consistent, not scored again"
         click.echo(f"{entry.path.name}: {state}{f': {entry.scored}' if entry.scored not in ('', AGAIN) else ''}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from headposeplus.errors import HeadposeError, SubmissionError
 
 if TYPE_CHECKING:
     from benchmark.scoring.entry import Entry
+    from benchmark.scoring.label_files import LabelsAt
 
 FAULTS = 3  # exit status: done, but some raw files are damaged, or some files are not as they should be
 
@@ -132,11 +134,53 @@ def typed_command() -> str:
     return shlex.join(["hpp", *sys.argv[1:]])
 
 
-def labels_of(data: Path | None, labels: Path | None) -> Path:
-    """Return where the labels are: in built datasets or in a file; raises SubmissionError if not just one is given."""
+CONVENTION = click.option(
+    "--convention",
+    type=click.Choice(["pyr", "biwi", "ypr"]),
+    help="Of the angles in --labels.  [default: what the file or a TOML beside it says]",
+)
+CAMERA = click.option(
+    "--camera",
+    type=click.Choice(["rgb", "depth"]),
+    help="Of the poses in --labels.  [default: what the file or a TOML beside it says]",
+)
+
+
+def truth_options(needed: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say where the labels are and what they are; it gets them as ``truth``.
+
+    Where they are not ``needed``, ``truth`` may be None.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapped(
+            *arguments: Any,
+            data: Path | None,
+            labels: Path | None,
+            convention: str | None,
+            camera: str | None,
+            **options: Any,
+        ) -> None:
+            truth = labels_at(data, labels, convention, camera) if needed or data or labels else None
+            command(*arguments, truth=truth, **options)
+
+        for option in (CAMERA, CONVENTION, LABELS, DATA):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def labels_at(data: Path | None, labels: Path | None, convention: str | None, camera: str | None) -> LabelsAt:
+    """Return where the labels are, and what is said of them; raises SubmissionError if not just one place is given."""
+    from benchmark.scoring.label_files import LabelsAt
+
     if (data is None) == (labels is None):
         raise SubmissionError("give the labels: either --data FOLDER of built datasets, or --labels Biwi_plus.npz")
-    return data or labels  # type: ignore[return-value]
+    if data and (convention or camera):
+        raise SubmissionError("built datasets say their convention and camera: leave out --convention and --camera")
+    return LabelsAt(data or labels or Path(), convention or "", camera or "")
 
 
 def say_suspicions(entry: Entry) -> None:

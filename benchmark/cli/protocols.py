@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.common import DATA, FILE, LABELS, labels_of
+from benchmark.cli.common import FILE, truth_options
+
+if TYPE_CHECKING:
+    from benchmark.scoring.label_files import LabelsAt
 
 
 @click.group()
@@ -16,10 +20,9 @@ def submission() -> None:
 
 @submission.command()
 @click.option("--protocol", required=True, help="Id or file of the protocol.")
-@DATA
-@LABELS
+@truth_options(needed=False)
 @click.option("--out", type=FILE, default="predictions.csv", show_default=True, help="The CSV; the TOML goes beside.")
-def template(protocol: str, data: Path | None, labels: Path | None, out: Path) -> None:
+def template(protocol: str, truth: LabelsAt | None, out: Path) -> None:
     """Write a CSV with every id of a protocol and empty columns, and a commented TOML.
 
     The frames of real Biwi are known; for others give --data or --labels.
@@ -30,7 +33,7 @@ def template(protocol: str, data: Path | None, labels: Path | None, out: Path) -
     """
     from benchmark.scoring import score as scoring
 
-    about, frames = scoring.write_template(protocol, labels_of(data, labels) if data or labels else None, out)
+    about, frames = scoring.write_template(protocol, truth, out)
     click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
     click.echo(f"what the predictions are, to fill in: {about}")
     own = f" --protocol {protocol}" if Path(protocol).is_file() else ""
@@ -79,20 +82,21 @@ def show(name: str) -> None:
 @click.option("--id", "name", required=True, help="Its id, with a version, such as lab/faces@1.")
 @click.option("--title", required=True, help="What is tested, in a few words.")
 @click.option("--task", type=click.Choice(["da", "pda", "cross"]), default="cross", show_default=True, help="The task.")
-@click.option("--camera", type=click.Choice(["rgb", "depth"]), default="rgb", show_default=True, help="Of the labels.")
-@DATA
-@LABELS
-def new(file: Path, data: Path | None, labels: Path | None, name: str, title: str, task: str, camera: str) -> None:
+@truth_options(needed=True)
+def new(file: Path, truth: LabelsAt, name: str, title: str, task: str) -> None:
     """Write FILE, the protocol of a test set of one's own: its frames by hash, its labels by mean and deviation.
 
-    No label is in it, so it can be handed out. The texts in it may be changed until the first score names it.
+    No label is in it, so it can be handed out. The texts in it may be changed until the first score names it. The
+    labels' convention and camera become the protocol's; where the file does not say them, give --convention and
+    --camera.
 
     \b
     Example:
-      hpp protocols new faces.toml --id lab/faces@1 --title "Faces of the lab" --labels labels.csv
+      hpp protocols new faces.toml --id lab/faces@1 --title "Faces" --labels labels.csv --convention ypr --camera rgb
     """
     from benchmark.scoring.labels import read_labels
     from benchmark.scoring.protocols import write
 
-    protocol = write(file, name, task, read_labels(labels_of(data, labels)), title, camera)
-    click.echo(f"{file}: {protocol.id}, {protocol.frames:,} frames; hash {protocol.sha256[:12]}")
+    protocol = write(file, name, task, read_labels(truth), title)
+    what = f"convention {protocol.convention}, {protocol.camera} camera"
+    click.echo(f"{file}: {protocol.id}, {protocol.frames:,} frames, {what}; hash {protocol.sha256[:12]}")

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmark.cli.common import (
     BOOTSTRAP_SEED,
-    DATA,
     FAULTS,
     FILE,
     FOLDER,
     JSON,
-    LABELS,
     MANIFEST,
     PROTOCOL,
     RESAMPLES,
     SUBSET,
     TASK,
     count,
-    labels_of,
     say_protocol,
     say_suspicions,
     tell,
+    truth_options,
 )
 from headposeplus.errors import SubmissionError
+
+if TYPE_CHECKING:
+    from benchmark.scoring.label_files import LabelsAt
 
 
 @click.command()
 @click.argument("predictions", type=FILE, nargs=-1, required=True)
-@DATA
-@LABELS
+@truth_options(needed=True)
 @PROTOCOL
 @TASK
 @click.option("--selection", "rule", help="Score another epoch of the run: last, source-val, consistency, dev, oracle.")
@@ -46,8 +46,7 @@ from headposeplus.errors import SubmissionError
 @JSON
 def score(
     predictions: tuple[Path, ...],
-    data: Path | None,
-    labels: Path | None,
+    truth: LabelsAt,
     scoreboard: Path | None,
     report: Path | None,
     json_file: Path | None,
@@ -73,7 +72,7 @@ def score(
     from benchmark.scoring import score as scoring
 
     rule = options["rule"]
-    scored = scoring.score(list(predictions), labels_of(data, labels), manifest_file=manifest, **options)
+    scored = scoring.score(list(predictions), truth, manifest_file=manifest, **options)
     entry = scored.entry
     say_protocol(entry)
     click.echo(f"{entry.name}, trained on {entry.training_data}; errors in degrees\n")
@@ -99,8 +98,7 @@ def score(
 @click.argument("predictions", type=FILE)
 @PROTOCOL
 @TASK
-@DATA
-@LABELS
+@truth_options(needed=False)
 @SUBSET
 @MANIFEST
 @JSON
@@ -108,8 +106,7 @@ def check(
     predictions: Path,
     protocol: str | None,
     task: str | None,
-    data: Path | None,
-    labels: Path | None,
+    truth: LabelsAt | None,
     subset: str | None,
     manifest: Path | None,
     json_file: Path | None,
@@ -128,7 +125,6 @@ def check(
     from benchmark.scoring.submission import ABOUT, about_path
     from headposeplus.files import write_json
 
-    truth = labels_of(data, labels) if data or labels else None
     checked, reference = scoring.check_files(predictions, truth, protocol, task, subset, manifest)
     for word, faults in (("fault", checked.faults), ("suspicion", checked.suspicions)):
         for fault in faults:
@@ -149,8 +145,7 @@ def check(
 @click.command()
 @click.argument("first")
 @click.argument("second")
-@DATA
-@LABELS
+@truth_options(needed=True)
 @PROTOCOL
 @SUBSET
 @MANIFEST
@@ -160,8 +155,7 @@ def check(
 def compare(
     first: str,
     second: str,
-    data: Path | None,
-    labels: Path | None,
+    truth: LabelsAt,
     protocol: str | None,
     subset: str | None,
     manifest: Path | None,
@@ -184,9 +178,7 @@ def compare(
     sides = [[Path(name.strip()) for name in side.split(",") if name.strip()] for side in (first, second)]
     if not all(sides):
         raise SubmissionError("give two files of predictions, or for each those of several seeds: a.csv,b.csv")
-    comparison = scoring.compare_files(
-        sides[0], sides[1], labels_of(data, labels), protocol, resamples, seed, subset, manifest
-    )
+    comparison = scoring.compare_files(sides[0], sides[1], truth, protocol, resamples, seed, subset, manifest)
     frames = comparison.protocol.frames
     click.echo(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees\n\n{comparison}")
     if len(sides[0]) == len(sides[1]) == 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from benchmark.cli.common import FILE, FOLDER
+from benchmark.cli.common import CAMERA, CONVENTION, FILE, FOLDER, labels_at
 from headposeplus.errors import HeadposeError
 
 DATABASE = click.option(
@@ -41,6 +41,8 @@ def _check_installed() -> None:
 )
 @click.option("--labels", type=FILE, help="File of the labels: Biwi_plus.npz, or a CSV.")
 @click.option("--data", type=FOLDER, help="Folder of the built datasets, whose labels are taken.")
+@CONVENTION
+@CAMERA
 @DATABASE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
@@ -67,6 +69,8 @@ def serve(
     names: tuple[str, ...],
     labels: Path | None,
     data: Path | None,
+    convention: str | None,
+    camera: str | None,
     database: str,
     host: str,
     port: int,
@@ -95,8 +99,7 @@ def serve(
         return
     if not names:
         raise click.UsageError("name a protocol with --protocol, such as biwi+/pda@1 (hpp serve --help)")
-    source = labels or data
-    if source is None or (labels and data):
+    if bool(labels) == bool(data):
         raise click.UsageError("name the labels with either --labels or --data")
     _check_installed()
     from benchmark.scoring import protocols
@@ -105,7 +108,8 @@ def serve(
     from benchmark.service.settings import ServiceSettings
 
     served = tuple(protocols.find(name) for name in dict.fromkeys(names))
-    settings = ServiceSettings(database, served, read_labels(source), daily, per_minute, max_mib << 20)
+    truth = read_labels(labels_at(data, labels, convention, camera))
+    settings = ServiceSettings(database, served, truth, daily, per_minute, max_mib << 20)
     app.run(settings, host, port)
 
 

@@ -34,6 +34,7 @@ from benchmark.scoring.figures import (
     Value,
     Vectors,
 )
+from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import Labels, from_arrays, read_labels
 from benchmark.scoring.protocols import Protocol, Reference
 from headposeplus.errors import SubmissionError
@@ -77,9 +78,10 @@ def evaluate(
     ids: Sequence[str] | np.ndarray,
     rotations: ArrayLike,
     protocol: str | Protocol | None = None,
-    labels: str | Path | Labels | tuple[Sequence[str] | np.ndarray, ArrayLike] = "Biwi_plus.npz",
+    labels: str | Path | LabelsAt | Labels | tuple[Sequence[str] | np.ndarray, ArrayLike] = "Biwi_plus.npz",
     resamples: int = RESAMPLES,
     seed: int = 0,
+    camera: str = "",
 ) -> Evaluation:
     """Return the scores of predictions.
 
@@ -94,9 +96,12 @@ def evaluate(
         An id such as ``biwi+/pda@1``, a file of a protocol of one's own, or None: then the labels' frames are scored
         under an id of their own.
     labels
-        A folder of built datasets, ``Biwi_plus.npz`` or a CSV of labels; or ids (m,) and rotations (m, 3, 3).
+        A folder of built datasets, ``Biwi_plus.npz`` or a CSV of labels; :class:`LabelsAt`, which also says their
+        convention and camera; :class:`Labels`; or ids (m,) and rotations (m, 3, 3).
     resamples, seed
         Of the bootstrap over subjects.
+    camera
+        Of the labels, ``rgb`` or ``depth``, where they are arrays; without a protocol it has to be said.
 
     Raises
     ------
@@ -105,21 +110,25 @@ def evaluate(
     DatasetError
         If there are no labels, or they are none.
     """
-    reference = _reference(protocol, labels)
+    reference = _reference(protocol, labels, camera)
     predicted = _aligned(ids, rotations, reference)
     return measure(predicted, reference, resamples, seed)
 
 
 def _reference(
-    protocol: str | Protocol | None, labels: str | Path | Labels | tuple[Sequence[str] | np.ndarray, ArrayLike]
+    protocol: str | Protocol | None,
+    labels: str | Path | LabelsAt | Labels | tuple[Sequence[str] | np.ndarray, ArrayLike],
+    camera: str,
 ) -> Reference:
     if isinstance(protocol, str):
         protocol = protocols.find(protocol)
     if isinstance(labels, str | Path):
         labels = read_labels(Path(labels))
+    elif isinstance(labels, LabelsAt):
+        labels = read_labels(labels)
     elif not isinstance(labels, Labels):
         ids, rotations = labels
-        labels = from_arrays(np.asarray(ids), np.asarray(rotations))
+        labels = from_arrays(np.asarray(ids), np.asarray(rotations), camera=camera)
     return protocols.reference(protocol, labels, "cross")
 
 

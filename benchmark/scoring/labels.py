@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.scoring.label_files import LabelsAt, read_label_file
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, remarked, shown
-from headposeplus.poses import tables
+from headposeplus.faults import Fault, shown
 from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.raw import manifest
 from headposeplus.rotations import Floats, orthonormality_error
@@ -20,6 +20,8 @@ class Labels(NamedTuple):
     """True poses of n frames: ids (n,), rotations (n, 3, 3) from head to camera, the subject and sequence of each.
 
     ``source`` says where they come from; ``dataset`` is the built dataset with their pictures, where that is at hand.
+    ``camera`` is ``rgb`` or ``depth``, ``convention`` that of the angles which they were read from, if from angles;
+    both are empty where nothing says them, and ``unsaid`` then names them.
     """
 
     ids: np.ndarray
@@ -28,18 +30,24 @@ class Labels(NamedTuple):
     sequences: np.ndarray
     source: str
     dataset: Dataset | None = None
+    convention: str = ""
+    camera: str = ""
+    unsaid: tuple[str, ...] = ()
 
     def take(self, rows: np.ndarray) -> Labels:
         """Return the labels of some rows (m,)."""
-        return Labels(
-            self.ids[rows], self.rotations[rows], self.subjects[rows], self.sequences[rows], self.source, self.dataset
-        )
+        columns = {name: getattr(self, name)[rows] for name in ("ids", "rotations", "subjects", "sequences")}
+        return self._replace(**columns)
 
 
 def from_arrays(
-    ids: np.ndarray, rotations: Floats, subjects: np.ndarray | None = None, source: str = "labels"
+    ids: np.ndarray,
+    rotations: Floats,
+    subjects: np.ndarray | None = None,
+    source: str = "labels",
+    camera: str = "",
 ) -> Labels:
-    """Return labels of ids (n,) with rotations (n, 3, 3).
+    """Return labels of ids (n,) with rotations (n, 3, 3), from the head to a ``camera``, ``rgb`` or ``depth``.
 
     A frame's sequence is what stands before the last slash of its id. ``subjects`` (n,) are, where not given, those
     of the manifest for frames of Biwi, and else the sequences.
@@ -66,20 +74,24 @@ def from_arrays(
         of_biwi = np.char.startswith(ids, "biwi/")
         pairs = zip(sequences.tolist(), of_biwi.tolist(), strict=True)
         subjects = np.array([known.get(name, name) if biwi else name for name, biwi in pairs])
-    return Labels(ids, rotations, np.asarray(subjects).astype(str), sequences, source)
+    people, unsaid = np.asarray(subjects).astype(str), () if camera else ("camera",)
+    return Labels(ids, rotations, people, sequences, source, camera=camera, unsaid=unsaid)
 
 
-def read_labels(path: Path) -> Labels:
+def read_labels(at: Path | LabelsAt) -> Labels:
     """Return the labels of a folder of built datasets (its Biwi+), or of a file.
 
-    A file is the published ``Biwi_plus.npz`` (angles ``pyr`` in the RGB camera), or any file that predictions could
-    stand in, with the columns ``id`` and ``pitch``, ``yaw``, ``roll`` (``pyr``) or a rotation, and perhaps ``subject``.
+    A file is the published ``Biwi_plus.npz``, or any file that predictions could stand in, with the columns ``id`` and
+    ``pitch``, ``yaw``, ``roll`` or a rotation, and perhaps ``subject``. In which convention and camera its poses are
+    is what the user or the file says (:mod:`benchmark.scoring.label_files`).
 
     Raises
     ------
     DatasetError
-        If there are none, or the file is faulty.
+        If there are none, the file is faulty, or it says another convention or camera than the user does.
     """
+    at = LabelsAt(at) if isinstance(at, Path) else at
+    path = at.path
     if path.is_dir():
         dataset = open_dataset(path / "biwi+" if (path / "biwi+").is_dir() else path)
         fields = list(read_fields(dataset, "id", "label/rotation", "subject"))
@@ -88,12 +100,7 @@ def read_labels(path: Path) -> Labels:
         ids, rotations, subjects = (
             np.concatenate([part[name] for part in fields]) for name in ("id", "label/rotation", "subject")
         )
-        return from_arrays(ids, rotations, subjects, str(path))._replace(dataset=dataset)
-    if not path.exists():
-        expected = "expected a folder of built datasets, Biwi_plus.npz, or a CSV with id, pitch, yaw, roll"
-        raise DatasetError(Fault("no such file", expected, path))
-    poses = tables.read(path.read_bytes(), "pyr")
-    if poses.faults:
-        first = poses.faults[0]
-        raise DatasetError(remarked(first._replace(file=path), f"faults in all: {len(poses.faults)}"))
-    return from_arrays(poses.ids, poses.rotations, poses.subjects, str(path))
+        return from_arrays(ids, rotations, subjects, str(path), dataset.info.camera)._replace(dataset=dataset)
+    table = read_label_file(at)
+    labels = from_arrays(table.ids, table.rotations, table.subjects, str(path), table.camera)
+    return labels._replace(convention=table.convention, unsaid=table.unsaid)

@@ -148,14 +148,18 @@ def hint(name: str) -> str:
     return f"did you mean {near[0]}? " if near else ""
 
 
-def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: str) -> Protocol:
+def write(path: Path, name: str, task: str, labels: Labels, title: str) -> Protocol:
     """Write the protocol of a test set of one's own, and return it; a frozen protocol's id is refused.
+
+    Its convention and camera are those of the labels; angles are compared as ``pyr`` where the labels are rotations.
 
     Raises
     ------
     SubmissionError
-        If the id is taken, the file is there already, or a text is too long.
+        If the id is taken, the file is there already, a text is too long, or nothing says the labels' convention or
+        camera.
     """
+    ask(labels)
     if path.exists():
         raise SubmissionError(
             Fault("there is such a file, and a protocol is never changed", "choose another name", path)
@@ -171,7 +175,8 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
         test_set=title,
         training_data="any data" if task == "cross" else template.training_data,
         target_images="unlabelled test images may be used (transductive); the labels are not given out",
-        camera=camera,
+        convention=labels.convention or template.convention,
+        camera=labels.camera,
     )
     parse.from_plain(plain(protocol), Protocol, "would not be a protocol", file=path)
     about = "# Frozen: a score names this file by its id and hash. What must change gets a new id.\n"
@@ -179,23 +184,40 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str, camera: 
     return protocol
 
 
-def for_test_set(task: str, ids: np.ndarray, rotations: Floats) -> Protocol:
-    """Return the protocol of a task on these test frames (n,) with labels (n, 3, 3).
+def ask(labels: Labels) -> None:
+    """Raise SubmissionError where nothing says the convention or the camera of labels."""
+    if labels.unsaid:
+        names = " and ".join(labels.unsaid)
+        give = " and ".join(f"`{name}`" for name in labels.unsaid)
+        example = "\n".join({"convention": 'convention = "pyr"', "camera": 'camera = "rgb"'}[x] for x in labels.unsaid)
+        mend = f"give {give}, or write them into a TOML of its name beside it, such as {example!r}"
+        raise SubmissionError(Fault(f"nothing says the {names} of these labels", mend, labels.source))
+
+
+def for_test_set(task: str, labels: Labels) -> Protocol:
+    """Return the protocol of a task on the frames of labels.
 
     A frozen one if frames and labels are its own. Else a local one, whose id carries the hash of both: its
     scores compare with each other and with nothing else.
+
+    Raises
+    ------
+    SubmissionError
+        If there is no such task, or no frozen protocol fits, and nothing says the labels' convention or camera.
     """
+    ids, rotations = labels.ids, labels.rotations
     fingerprint, statistics = ids_sha256(ids), _label_statistics(rotations)
     for protocol in frozen():
         if protocol.task == task and protocol.frames_sha256 == fingerprint and _labels_fit(protocol, statistics):
             return protocol
+    ask(labels)
     template = _template(task)
     local = _described(template, ids, rotations)
     figures = [list(local.label_mean), list(local.label_std)]
     digest = hashlib.sha256(f"{fingerprint} {figures}".encode()).hexdigest()[:8]
     source = "Other data" if task == "cross" else template.training_data
     title = f"{source} to a test set of one's own"
-    return replace(local, id=f"local-{digest}/{task}", title=title, test_set="its own")
+    return replace(local, id=f"local-{digest}/{task}", title=title, test_set="its own", camera=labels.camera)
 
 
 def _template(task: str) -> Protocol:
@@ -269,7 +291,7 @@ def reference(
         If the subset is unknown or has frames that the labels lack.
     """
     if protocol is None:
-        protocol, whole = for_test_set(task, labels.ids, labels.rotations), labels
+        protocol, whole = for_test_set(task, labels), labels
     else:
         whole = _own_labels(protocol, labels)
     kept, few = whole, None
@@ -295,6 +317,10 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
             mend = "frames of one's own get a protocol by hpp protocols new, or are scored with `task`"
             raise SubmissionError(Fault(what, mend, labels.source))
         labels = labels.take(rows)
+    if labels.camera and labels.camera != protocol.camera:
+        what = f"labels of the {labels.camera} camera, but {protocol.id} is about the {protocol.camera} camera"
+        mend = f"hpp convert --from-camera {labels.camera} --to-camera {protocol.camera} writes those"
+        raise SubmissionError(Fault(what, mend, labels.source))
     if len(labels.ids) != protocol.frames:
         what = f"says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
         raise SubmissionError(Fault(what, file=protocol.id))
@@ -304,7 +330,8 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
             f"not the labels of {protocol.id}: expected pitch, yaw and roll with the means "
             f"{list(protocol.label_mean)} ({protocol.camera} camera), found {list(_rounded(statistics[0]))}"
         )
-        raise SubmissionError(Fault(what, "are they of the other camera or convention?", labels.source))
+        mend = "are they of the other camera or convention? Say which with `convention` and `camera`"
+        raise SubmissionError(Fault(what, mend, labels.source))
     return labels
 
 

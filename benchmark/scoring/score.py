@@ -15,6 +15,7 @@ from benchmark.scoring.check import Checked, check
 from benchmark.scoring.entry import SCHEMA, Entry, OtherStatistics, Subset, plain, to_bytes
 from benchmark.scoring.evaluation import RESAMPLES, Comparison, Evaluation, compare, measure
 from benchmark.scoring.figures import rounded
+from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.metrics import scores
 from benchmark.scoring.protocols import Protocol, Reference
@@ -87,7 +88,7 @@ def assess(
 
 def score(
     predictions: Path | Sequence[Path],
-    labels: Path | Labels,
+    labels: Path | LabelsAt | Labels,
     task: str | None = None,
     subset: str | None = None,
     manifest_file: Path | None = None,
@@ -195,7 +196,7 @@ def _named_protocol(about: About) -> Protocol | None:
 
 def check_files(
     predictions: Path,
-    labels: Path | None,
+    labels: Path | LabelsAt | None,
     protocol: str | None = None,
     task: str | None = None,
     subset: str | None = None,
@@ -252,7 +253,7 @@ def check_record(checked: Checked, reference: Reference) -> dict[str, object]:
     }
 
 
-def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path, int]:
+def write_template(protocol: str, labels: Path | LabelsAt | None, out: Path) -> tuple[Path, int]:
     """Write the template of a submission: a CSV to ``out`` and a TOML beside it; return its path, and the frames.
 
     Raises
@@ -281,7 +282,7 @@ def write_template(protocol: str, labels: Path | None, out: Path) -> tuple[Path,
 def compare_files(
     first: Sequence[Path],
     second: Sequence[Path],
-    labels: Path,
+    labels: Path | LabelsAt,
     protocol: str | None,
     resamples: int,
     seed: int,

@@ -71,7 +71,7 @@ def random_labels(seed: int) -> Labels:
         mean, std = (rows.loc[name, [f"{kind}_{axis}" for axis in ANGLES]].to_numpy(float) for kind in ("mean", "std"))
         ids += [frame_id(name, number) for number in numbers]
         angles.append(np.clip(rng.normal(mean, std, (len(numbers), 3)), -85, 85))
-    return from_arrays(np.array(ids), to_matrix(np.concatenate(angles)), source="random labels")
+    return from_arrays(np.array(ids), to_matrix(np.concatenate(angles)), source="random labels", camera="rgb")
 
 
 def submission_bytes(labels: Labels, seed: int) -> tuple[bytes, bytes]:

@@ -66,8 +66,9 @@ def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> in
 
     ``images`` (n,) are paths in raw Biwi such as ``01/frame_00003_rgb.png``, and the ids where the images were
     rendered; ``pyr`` (n, 3) are pitch, yaw, roll and ``ypr`` (n, 3) yaw, pitch, roll, float64, in degrees; ``bbox``
-    (n, 4) are x, y, width, height, int32. Rows are sorted by image for Biwi+, else as in the dataset. The published
-    file's ``ids`` (one short of its frames) and ``date`` are left out. The same dataset gives the same bytes.
+    (n, 4) are x, y, width, height, int32; ``calibrated`` says that the poses are in the RGB camera. Rows
+    are sorted by image for Biwi+, else as in the dataset. The published file's ``ids`` (one short of its frames) and
+    ``date`` are left out. The same dataset gives the same bytes.
 
     Raises
     ------
@@ -87,7 +88,8 @@ def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> in
     yaw_first = from_matrix(rotations, "ypr")[:, [1, 0, 2]]
     with whole_or_absent(path) as temporary, temporary.open("wb") as file:
         # An open file, since NumPy appends .npz to a name.
-        np.savez(file, images=images, pyr=angles, ypr=yaw_first, bbox=boxes.astype(np.int32))
+        calibrated = np.array(dataset.info.camera == "rgb")
+        np.savez(file, images=images, pyr=angles, ypr=yaw_first, bbox=boxes.astype(np.int32), calibrated=calibrated)
     return len(images)
 
 

@@ -62,6 +62,11 @@ _RANKED = (
     "to the identity, are no part of the subset."
 )
 _LISTS = {
+    "biwi/fsa-net": (
+        "The 13,219 frames in which FSA-Net (Yang et al. CVPR 2019) found a face by MTCNN, and on which most of the "
+        "literature since then tests. As OPAL (Cobo et al., Pattern Recognition 2024) lists them in biwi_ann.txt: "
+        "github.com/pcr-upm/opal23_headpose, revision eaf6cb3."
+    ),
     "biwi/vggt-hpe/hard": _RANKED.format(file="table2_hard_pairs.csv", which="farthest from the identity"),
     "biwi/vggt-hpe/easy": _RANKED.format(file="table3_easy_pairs.csv", which="fourth to eighth nearest to it"),
 }

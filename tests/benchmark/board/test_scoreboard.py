@@ -244,7 +244,7 @@ def test_what_no_board_could_hold_is_not_added(built, runs, tmp_path):
             scoreboard.add(tmp_path / "board", replace(entry, **change))
         assert says in str(error.value) and not (tmp_path / "board").exists()
     # Half a turn is in the last bin, which ends there.
-    truth = labels.from_arrays(np.array(["a/1", "b/1"]), rot.to_matrix([[0, 0, 180], [0, 0, 10]]))
+    truth = labels.from_arrays(np.array(["a/1", "b/1"]), rot.to_matrix([[0, 0, 180], [0, 0, 10]]), camera="rgb")
     found = evaluation.measure(truth.rotations[None], scoring.protocols.reference(None, truth, "cross"), 0)
     assert [(part.low, part.high) for part in found.by.roll] == [(0, 15), (165, 180)]
 

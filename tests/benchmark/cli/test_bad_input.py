@@ -171,7 +171,7 @@ def first_row(change):
 
 def damage_image(change):
     def damage(root):
-        change(root / "kinect/f02/00/4.png")
+        change(root / "kinect/f02/00/04.png")
         return root / "kinect/f02/00"
 
     return damage

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from benchmark import compare, evaluate
 from benchmark.scoring import evaluation, labels, metrics, protocols
 from benchmark.scoring.figures import Bootstrap
+from benchmark.scoring.label_files import LabelsAt
 from headposeplus import rotations as rot
 from headposeplus.errors import DatasetError, SubmissionError
 
@@ -23,7 +24,7 @@ def truth():
     counts = [30 + 3 * i for i in range(8)]
     ids = [f"lab/{who}/{n:03d}" for who, count in enumerate(counts) for n in range(count)]
     angles = rng.normal(0, [20, 28, 10], (len(ids), 3))
-    return labels.from_arrays(np.array(ids), rot.to_matrix(angles))
+    return labels.from_arrays(np.array(ids), rot.to_matrix(angles), camera="rgb")
 
 
 def noisy(truth, seed, scale=5.0):
@@ -36,7 +37,7 @@ def noisy(truth, seed, scale=5.0):
 
 def test_two_frames_by_hand():
     truth = (["a/1", "b/1"], rot.to_matrix([[0, 0, 179], [10, 20, 30]]))
-    found = evaluate(["b/1", "a/1"], rot.to_matrix([[10, 26, 30], [3, 0, -179]]), labels=truth)
+    found = evaluate(["b/1", "a/1"], rot.to_matrix([[10, 26, 30], [3, 0, -179]]), labels=truth, camera="rgb")
     assert [getattr(found.scores, name) for name in MEASURES[:4]] == pytest.approx([(1.5 + 3 + 1) / 3, 1.5, 3, 1])
     assert asdict(found.by.subject[0]) | {"geodesic": 0, "maev": 0} == pytest.approx(
         {"name": "a", "frames": 1, "mae": 5 / 3, "pitch": 3, "yaw": 0, "roll": 2, "geodesic": 0, "maev": 0}
@@ -176,7 +177,11 @@ def test_files_of_labels(tmp_path, truth):
     path.write_text("\n".join(["id,pitch,yaw,roll,subject", *rows]))
     found = labels.read_labels(path)
     assert sorted(set(found.subjects)) == [f"s{i}" for i in range(5)] and found.sequences[0] == "lab/0"
-    assert evaluate(truth.ids, truth.rotations, labels=path).scores.geodesic < 1e-5
+    assert found.unsaid == ("convention", "camera")
+    with pytest.raises(SubmissionError, match=r"labels\.csv: nothing says the convention and camera of these labels"):
+        evaluate(truth.ids, truth.rotations, labels=path)
+    said = LabelsAt(path, "pyr", "rgb")
+    assert evaluate(truth.ids, truth.rotations, labels=said).scores.geodesic < 1e-5
     for text, says in (
         ("\n".join(["id,pitch,yaw,roll,subject", *rows, rows[0]]), "labels.csv: 'lab/0/000' comes twice"),
         ("id,pitch,yaw,roll\na,1,2,\n", "labels.csv, line 2: roll is empty"),
@@ -185,7 +190,9 @@ def test_files_of_labels(tmp_path, truth):
         path.write_text(text)
         with pytest.raises(DatasetError, match=says):
             labels.read_labels(path)
-    with pytest.raises(DatasetError, match=r"none\.csv: no such file; expected a folder of built datasets"):
+    with pytest.raises(
+        DatasetError, match=r"none\.csv: cannot be read: No such file or directory; expected a folder of built"
+    ):
         labels.read_labels(tmp_path / "none.csv")
 
 

@@ -47,7 +47,7 @@ ABOUT = {
 @pytest.fixture(scope="module")
 def truth():
     ids = np.array([f"biwi/{s:02d}/{n:05d}" for s in (1, 2) for n in range(12)])
-    return labels.from_arrays(ids, rot.to_matrix(np.random.default_rng(0).normal(0, 25, (len(ids), 3))))
+    return labels.from_arrays(ids, rot.to_matrix(np.random.default_rng(0).normal(0, 25, (len(ids), 3))), camera="rgb")
 
 
 def valid(truth):
@@ -173,7 +173,7 @@ def test_every_mutated_entry_is_an_entry_or_one_fault():
 def test_every_mutation_is_a_score_or_a_list_of_faults(truth, tmp_path, monkeypatch):
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
-    protocol = protocols.for_test_set("cross", truth.ids, truth.rotations)
+    protocol = protocols.for_test_set("cross", truth)
     files, toml = valid(truth), tomli_w.dumps(ABOUT).encode()
     for data in files:
         assert scoring.assess(data, toml, protocol, truth, resamples=10).entry is not None

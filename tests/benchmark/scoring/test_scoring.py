@@ -5,6 +5,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmark.scoring import metrics, protocols, submission
 from benchmark.scoring import score as scoring
+from benchmark.scoring.labels import from_arrays
 from headposeplus import rotations as rot
 from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.errors import SubmissionError
@@ -76,11 +77,13 @@ def test_reading_ypr_as_pyr_costs_56_degrees(real):
 def test_frozen_protocols_are_those_of_the_published_frames(real):
     published = np.load(real / "Biwi_plus.npz")
     ids = np.array([f"biwi/{name[:2]}/{name[9:14]}" for name in published["images"].tolist()])
+    labels = from_arrays(ids, rot.to_matrix(published["pyr"]), camera="rgb")
+    uncalibrated = from_arrays(ids, rot.to_matrix(np.load(real / "Biwi_plus_non_cal.npz")["pyr"]), camera="depth")
     for task in ("da", "pda"):
-        assert protocols.for_test_set(task, ids, rot.to_matrix(published["pyr"])).id == f"biwi+/{task}@1"
-        uncalibrated = np.load(real / "Biwi_plus_non_cal.npz")["pyr"]
-        assert protocols.for_test_set(task, ids, rot.to_matrix(uncalibrated)).id.startswith("local-")
-        assert protocols.for_test_set(task, ids[1:], rot.to_matrix(published["pyr"][1:])).id.startswith("local-")
+        assert protocols.for_test_set(task, labels).id == f"biwi+/{task}@1"
+        local = protocols.for_test_set(task, uncalibrated)
+        assert local.id.startswith("local-") and local.camera == "depth"
+        assert protocols.for_test_set(task, labels.take(np.arange(1, len(ids)))).id.startswith("local-")
 
 
 def test_perfect_predictions_score_zero_in_every_form(perfect, built):

@@ -33,7 +33,7 @@ def truth():
     """Labels of frames named as Biwi's in six sequences, as wide as Biwi's."""
     ids = np.array([f"biwi/{s:02d}/{n:05d}" for s in range(1, 7) for n in range(40)])
     angles = np.random.default_rng(0).normal([-12, -8, 2], [22, 28, 12], (len(ids), 3))
-    return labels.from_arrays(ids, rot.to_matrix(angles))
+    return labels.from_arrays(ids, rot.to_matrix(angles), camera="rgb")
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def make_labels():
     angles = random.normal(0, (15, 25, 8), (FRAMES, 3))
     names = ["a"] * 150 + ["b"] * 120 + ["c"] * 100 + ["d"] * 30
     ids = np.array([f"{name}/{number:05d}" for number, name in enumerate(names)])
-    return from_arrays(ids, to_matrix(angles))
+    return from_arrays(ids, to_matrix(angles), camera="rgb")
 
 
 def make_protocol(labels, name="lab/faces@1"):

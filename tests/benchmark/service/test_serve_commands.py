@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from benchmark.scoring import protocols
+from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import read_labels
 from benchmark.service import store
 from tests.benchmark.service.cases import PROTOCOL, closing_engine, predictions, rows_of
@@ -38,7 +39,7 @@ def test_tokens_are_shown_once_and_kept_as_a_hash(database, tmp_path, hpp):
         (["--protocol", "biwi+/pda@1"], 2, "either --labels or --data"),
         (["--protocol", "none@1", "--labels", "{labels}"], 1, "none@1: no such protocol"),
         (["--protocol", "biwi+/pda@1", "--labels", "{labels}"], 1, "not the test set of biwi+/pda@1"),
-        (["--protocol", "biwi+/pda@1", "--labels", "{tmp}/none.csv"], 1, "none.csv: no such file"),
+        (["--protocol", "biwi+/pda@1", "--labels", "{tmp}/none.csv"], 1, "none.csv: cannot be read: No such file"),
         (["--protocol", "biwi+/pda@1", "token", "list"], 2, "put --protocol after token"),
         (["token", "list", "--database", "mysql://a:secret@b/c"], 1, "names 'mysql'; expected sqlite:///FILE"),
         (["token", "list", "--database", "sqlite://"], 1, "names no file"),
@@ -58,7 +59,7 @@ def test_what_a_user_can_mend_is_one_line(tmp_path, hpp, arguments, status, says
 def test_an_address_in_use_is_one_line(lite, tmp_path, hpp):
     labels = tmp_path / "labels.csv"
     labels.write_bytes(predictions(0))
-    protocols.write(tmp_path / "p.toml", PROTOCOL.id, "pda", read_labels(labels), "Faces", "rgb")
+    protocols.write(tmp_path / "p.toml", PROTOCOL.id, "pda", read_labels(LabelsAt(labels, "pyr", "rgb")), "Faces")
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         output = hpp("serve", "--protocol", tmp_path / "p.toml", "--labels", labels, "--database", lite,

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from benchmark.scoring import protocols
+from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import read_labels
 from benchmark.service import store
 from tests.benchmark.service.cases import (
@@ -62,7 +63,7 @@ def start(tmp_path):
     servers = []
     labels, protocol = tmp_path / "labels.csv", tmp_path / "protocol.toml"
     labels.write_bytes(predictions(0))
-    made = protocols.write(protocol, PROTOCOL.id, "pda", read_labels(labels), PROTOCOL.title, "rgb")
+    made = protocols.write(protocol, PROTOCOL.id, "pda", read_labels(LabelsAt(labels, "pyr", "rgb")), PROTOCOL.title)
     assert made.id == PROTOCOL.id
 
     def run(database, *options):

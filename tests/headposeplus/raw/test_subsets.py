@@ -92,6 +92,14 @@ def test_published_rows_are_in_the_lists(kind, rows):
     assert {sequence: set(lists[sequence]) for sequence in rows} == {key: set(row) for key, row in rows.items()}
 
 
+def test_the_frames_of_fsa_net():
+    """Their number is the literature's; and the last lines of OPAL's list, which have gaps."""
+    ids = subsets.find("biwi/fsa-net").ids
+    assert len(ids) == 13_219
+    tail = [*range(508, 524), 525, *range(527, 535), *range(583, 593), 594, 595, *range(606, 623)]
+    assert {int(name[8:]) for name in ids if name > "biwi/24/00424"} == set(tail)
+
+
 @pytest.mark.real
 def test_the_lists_follow_from_the_depth_cameras_poses(annotations):
     for sequence in sorted(path.name for path in annotations.iterdir()):
