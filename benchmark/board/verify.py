@@ -114,7 +114,7 @@ def _why_not(files: list[Path], protocol: Protocol, subset: str | None, truth: L
     if truth is None:
         return "no labels given"
     # A subset may be a file of its user, which is not opened because a stranger's entry says so.
-    if subset is not None and subset not in subsets.names():
+    if subset is not None and not subsets.is_name(subset):
         return f"the frames of {subset[:80]} are not known here"
     return "" if subset or _fits(protocol, truth) else "the labels given are of another test set"
 

@@ -337,7 +337,7 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
 
 def frames_of(protocol: Protocol) -> np.ndarray | None:
     """Return the ids (n,) of a protocol's frames, if they are real Biwi's, which the manifest lists; else None."""
-    if protocol.subset in subsets.names():
+    if subsets.is_name(protocol.subset):
         ids = list(subsets.find(protocol.subset).ids)
     else:
         listed = manifest.biwi_frames(manifest.read())

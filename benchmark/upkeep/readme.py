@@ -19,14 +19,17 @@ from baselines.methods import METHODS
 from benchmark.board import entries as scoreboard
 from benchmark.board import site
 from benchmark.board.markdown import published_table, table
+from benchmark.scoring.entry import Listed
 from benchmark.studies import findings
 from benchmark.studies.demo import TIMES, read_times
 from benchmark.studies.records import read_record
-from benchmark.upkeep import house
+from benchmark.upkeep import box_rule, house, real_frames
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
 from benchmark.upkeep.bench_train import TrainFigures, describe_train
+from benchmark.upkeep.box_rule import BoxRuleFigures, describe_box_rule
+from benchmark.upkeep.real_frames import RealFrames, describe_real_frames
 from benchmark.upkeep.walk import ROOT, photograph
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
@@ -36,6 +39,7 @@ Figures = TypeVar("Figures", BuildFigures, LoaderFigures, TrainFigures, ScoreFig
 DEMO = ROOT / "results" / "demo"
 BENCH = ROOT / "results" / "bench"
 FINDINGS = ROOT / "results" / "findings"
+BOARD = ROOT / "results" / "board"
 
 
 def keep_demo(folder: Path) -> None:
@@ -63,6 +67,14 @@ def demo_times() -> str:
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
+def real_board() -> str:
+    """Return the scoreboards of ``results/board``, one for each protocol: real entries on real frames."""
+    by_protocol: dict[str, list[Listed]] = {}
+    for kept in scoreboard.entries(BOARD):
+        by_protocol.setdefault(kept.entry.protocol.id, []).append(kept)
+    return "\n\n".join(f"Protocol `{name}`, errors in degrees:\n\n{table(some)}" for name, some in by_protocol.items())
+
+
 def methods() -> str:
     """Return all methods, a row each."""
     rows = [{"method": f"`{method.name}`", "what it does": method.summary} for method in METHODS.values()]
@@ -83,6 +95,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench build": lambda: describe_build(_bench("build", BuildFigures), "github"),
     "bench loader": lambda: describe_loader(_bench("loader", LoaderFigures), "github"),
     "bench train": lambda: describe_train(_bench("train", TrainFigures), "github"),
+    "box rule": lambda: describe_box_rule(
+        read_record(box_rule.RECORD, BoxRuleFigures, "the figures of the box rule"), "github"
+    ),
+    "real frames": lambda: describe_real_frames(
+        read_record(real_frames.RECORD, RealFrames, "the figures of real frames"), "github"
+    ),
+    "real board": real_board,
     "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
     **{part: partial(describe, FINDINGS) for part, describe in findings.PARTS.items()},
 }

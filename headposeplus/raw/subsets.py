@@ -18,6 +18,7 @@ import difflib
 import hashlib
 import io
 import json
+import re
 import textwrap
 import zipfile
 from functools import cache
@@ -71,6 +72,7 @@ _LISTS = {
     "biwi/vggt-hpe/easy": _RANKED.format(file="table3_easy_pairs.csv", which="fourth to eighth nearest to it"),
 }
 _SEX = "Every sequence of the subjects whom the database names {letter}01 and so on."
+_SEQUENCE = re.compile(r"biwi/sequence-(\d\d)")
 _EXPECTED = "a text file with a Biwi frame a line, an npz with images, or JSON"
 _LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
@@ -174,8 +176,25 @@ def _definitions() -> dict[str, _Definition]:
 
 
 def names() -> list[str]:
-    """Return the names of all named subsets."""
+    """Return the names of all named subsets, but for those of single sequences: ``biwi/sequence-01`` and so on."""
     return list(_definitions())
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text is the name of a subset, and no file's."""
+    return text in _definitions() or _SEQUENCE.fullmatch(text) is not None
+
+
+def _definition(name: str) -> _Definition:
+    """Return what a name stands for."""
+    match = _SEQUENCE.fullmatch(name)
+    if not match:
+        return _definitions()[name]
+    table = manifest.read()
+    who = manifest.biwi_subjects(table).get(match[1], "nobody")
+    ids = _ids(manifest.biwi_frames(table), [match[1]])
+    source = f"All frames of sequence {match[1]}, in which {who} was recorded."
+    return _Definition(name, name, "", match[1], who, "", len(ids), manifest.ids_sha256(ids), source)
 
 
 def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
@@ -193,9 +212,9 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
         If there is no such subset or file, or the file names a frame twice, an unknown one, or none.
     """
     frames = manifest.biwi_frames(manifest.read(manifest_file))
-    if str(name_or_file) not in names():
+    if not is_name(str(name_or_file)):
         return _from_file(Path(name_or_file), frames)
-    row = _definitions()[str(name_or_file)]
+    row = _definition(str(name_or_file))
     ids = _ids(frames, row.sequences.split(), row.name)
     if not ids:
         what = f"lists no frame of the subset {row.name}, whose sequences are {row.sequences}"
@@ -316,7 +335,8 @@ def table() -> str:
     for source, splits in splits_of_sources.items():
         named = f"{splits[0]} to {splits[-1]}" if len(set(splits)) > 1 else splits[0]
         lines += textwrap.wrap(f"{named}: {source}", _LISTED_WIDTH, subsequent_indent="  ")
-    return "\n".join([*lines, "", "A file of frames, one a line, is a subset as well; its hash says which."])
+    lines += ["", "biwi/sequence-01 to biwi/sequence-24 are the frames of one sequence each."]
+    return "\n".join([*lines, "A file of frames, one a line, is a subset as well; its hash says which."])
 
 
 if __name__ == "__main__":

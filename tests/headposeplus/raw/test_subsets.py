@@ -92,6 +92,17 @@ def test_published_rows_are_in_the_lists(kind, rows):
     assert {sequence: set(lists[sequence]) for sequence in rows} == {key: set(row) for key, row in rows.items()}
 
 
+def test_a_sequence_is_a_subset(tiny, hpp):
+    found = subsets.find("biwi/sequence-19")
+    assert found.ids == subsets.find("biwi/leave-M11-out/test").ids and len(found.ids) == 502
+    assert "M11" in found.source
+    assert len(subsets.find("biwi/sequence-03", tiny / "data_manifest.csv").ids) == 12
+    assert hpp("subsets", "biwi/sequence-19").output.splitlines()[0] == "biwi/19/00000"
+    with pytest.raises(DatasetError, match="lists no frame of the subset biwi/sequence-25"):
+        subsets.find("biwi/sequence-25")
+    assert "biwi/sequence-01 to biwi/sequence-24" in subsets.table()
+
+
 def test_the_frames_of_fsa_net():
     """Their number is the literature's; and the last lines of OPAL's list, which have gaps."""
     ids = subsets.find("biwi/fsa-net").ids
