@@ -18,6 +18,7 @@ from benchmark.cli.main import main
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
 from headposeplus.miniature.write import source_of, write_miniature
+from tests.photographs import PHOTOGRAPHS, write_photograph
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -61,6 +62,14 @@ def annotations(real, once):
 
 
 @pytest.fixture(scope="session")
+def real_photographs():
+    """The folder of the real AFLW2000-3D, which the project does not ship."""
+    if not (REAL / "aflw2000/image00002.mat").exists():
+        pytest.skip(f"the real AFLW2000-3D is not at {REAL / 'aflw2000'}")
+    return REAL / "aflw2000"
+
+
+@pytest.fixture(scope="session")
 def once(tmp_path_factory):
     """Make a folder once for all processes of a test run; return it, and what making it returned."""
     own = tmp_path_factory.getbasetemp()
@@ -93,6 +102,24 @@ def tiny_copy(tiny, tmp_path):
 def built(tiny, once):
     """The datasets built from the tiny miniature, and the build's summary."""
     return once("built", lambda out: build_datasets(source_of(tiny), out, Options(size=32)))
+
+
+@pytest.fixture(scope="session")
+def photographs(once):
+    """A made-up raw AFLW2000-3D of ten photographs, two of which the dataset leaves out."""
+
+    def write(folder):
+        folder.mkdir()
+        for number, angles in PHOTOGRAPHS.items():
+            write_photograph(folder, number, angles)
+
+    return once("AFLW2000", write)[0]
+
+
+@pytest.fixture
+def photographs_copy(photographs, tmp_path):
+    """A copy of the made-up AFLW2000-3D to damage."""
+    return Path(shutil.copytree(photographs, tmp_path / "AFLW2000"))
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+import pandas as pd
 from tabulate import tabulate
 
-from benchmark.board.published import published
+from benchmark.board.published import CAMERAS, published
 from benchmark.scoring.entry import Entry, Listed
 
 PAGE = "scoreboard.md"
@@ -56,10 +57,14 @@ def _other_statistics(entry: Entry) -> str:
     return f"{errors['source']:.2f} / {errors['target']:.2f}" if len(errors) == 2 else ""
 
 
-def published_table(layout: str = "github") -> str:
-    """Return the published rows of the two tasks as a table."""
+def published_table(
+    layout: str = "github", test_set: str = "Biwi+", tasks: Sequence[str] = ("da", "pda"), by_error: bool = False
+) -> str:
+    """Return the published rows of some tasks on a test set as a table, in their order or the best first."""
     rows = published()
-    rows = rows[rows["task"].isin(["da", "pda"]) & rows["test_set"].eq("Biwi+")]
+    rows = rows[rows["task"].isin(tasks) & rows["test_set"].eq(test_set)]
+    if by_error:
+        rows = rows.sort_values("mae", kind="stable")
     columns = {
         "task": rows["task"],
         "method": rows["method"],
@@ -69,10 +74,8 @@ def published_table(layout: str = "github") -> str:
         "roll": rows["roll"].map("{:.2f}".format),
         "target images": rows["transductive"],
         "trained on": rows["train_set"],
-        "convention": rows["convention"]
-        + ", "
-        + rows["labels"].map({"rgb-calibrated": "rgb camera", "depth-camera": "depth camera"}),
-        "images": rows["n_images"].map("{:,}".format),
+        "convention": rows["convention"] + ", " + rows["labels"].map(CAMERAS).map("{} camera".format),
+        "images": ["not said" if images is pd.NA else f"{images:,}" for images in rows["n_images"]],
         "source": rows["source"],
     }
     return tabulate(columns, headers="keys", tablefmt=layout, disable_numparse=True)

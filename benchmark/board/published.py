@@ -1,4 +1,4 @@
-"""Published results: what papers and repositories report of Biwi, a row each, with its source."""
+"""Published results: what papers and repositories report of Biwi and AFLW2000-3D, a row each, with its source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from benchmark.scoring.protocols import Protocol
 
 PRINTED = 0.0101  # two roundings to 0.005 each, of a mean and of its parts
-_CAMERAS = {"rgb-calibrated": "rgb", "depth-camera": "depth"}
+CAMERAS = {"rgb-calibrated": "rgb", "depth-camera": "depth", "photograph": "rgb"}
 _IMAGES = 1  # the release that the paper scored lacks one of Biwi's images
 
 
@@ -43,7 +43,7 @@ class Published(NamedTuple):
     @property
     def camera(self) -> str:
         """The camera of the labels, ``rgb`` or ``depth``."""
-        return _CAMERAS[self.labels]
+        return CAMERAS[self.labels]
 
     def belongs_to(self, protocol: Protocol) -> bool:
         """Return whether this was scored as a protocol says, on as many images, give or take one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from headposeplus.errors import DatasetError, HeadposeError, SubmissionError
 from headposeplus.faults import Fault
 from headposeplus.files import sha256
 from headposeplus.raw import subsets
+from headposeplus.raw.targets import of_protocol
 
 AGAIN = "scored again"
 
@@ -53,11 +56,15 @@ def verify(folder: Path, labels: Path | LabelsAt | None) -> list[Verified]:
     if not folder.is_dir():
         expected = "expected a scoreboard, a folder of one JSON file an entry"
         raise SubmissionError(Fault("no such folder", expected, folder))
-    truth = read_labels(labels) if labels is not None else None
+
+    @cache
+    def truth(target: str | None) -> Labels | None:
+        return read_labels(labels, target) if labels is not None else None
+
     return [_verified(path, folder / PREDICTIONS / path.stem, truth) for path in sorted(folder.glob("*.json"))]
 
 
-def _verified(path: Path, predictions: Path, truth: Labels | None) -> Verified:
+def _verified(path: Path, predictions: Path, truth: Callable[[str | None], Labels | None]) -> Verified:
     try:
         entry = read_entry(path)
     except SubmissionError as error:
@@ -66,7 +73,7 @@ def _verified(path: Path, predictions: Path, truth: Labels | None) -> Verified:
     faults = _false_claims(path, entry)
     if files and tuple(sha256(file) for file in files) != entry.predictions_sha256:
         return Verified(path, [*faults, Fault("the predictions beside it have other hashes than it says")], "")
-    again, scored = _scored_again(files, entry, truth)
+    again, scored = _scored_again(files, entry, truth(of_protocol(entry.protocol.id)))
     return Verified(path, faults + again, scored)
 
 

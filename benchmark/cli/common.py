@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ NEEDED_BIWI = click.option(
     "--biwi", type=FOLDER, required=True, help="Raw Biwi: the folder with the sequences, or one above it."
 )
 SYNHEAD = click.option("--synhead", type=FOLDER, help="Raw SynHead: the folder synhead2_release, or one above it.")
+RAW_STILLS = {"aflw2000": "AFLW2000-3D"}  # headposeplus.raw.targets has them, but takes long to import
 OUT_FILE = click.option("--out", type=FILE, required=True, help="The file to write.")
 SUBSET = click.option("--subset", help="A named subset (hpp subsets lists them), or a file with a frame a line.")
 
@@ -42,9 +43,11 @@ SEEDS = click.option(
     "--seeds", type=click.IntRange(0, 2**32 - 1), multiple=True, help="Several seeds, one run each: --seeds 0 1 2."
 )
 
-DATA = click.option("--data", type=FOLDER, help="Folder of the built datasets, whose Biwi+ has the labels.")
+DATA = click.option("--data", type=FOLDER, help="Folder of the built datasets, of which the target has the labels.")
 LABELS = click.option(
-    "--labels", type=click.Path(path_type=Path), help="Biwi_plus.npz, or a CSV with id, pitch, yaw, roll, subject."
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Biwi_plus.npz, raw AFLW2000-3D, or a CSV with id, pitch, yaw, roll, subject.",
 )
 PROTOCOL = click.option(
     "--protocol", help="Id or file of the protocol.  [default: what the TOML beside the predictions says]"
@@ -61,8 +64,23 @@ BOOTSTRAP_SEED = click.option(
 )
 JSON = click.option("--json", "json_file", type=FILE, help="Write what is found here, as JSON.")
 TASK = click.option(
-    "--task", type=click.Choice(["da", "pda", "cross"]), help="Without a protocol: that of this task on all frames."
+    "--task",
+    type=click.Choice(["da", "pda", "cross", *(f"{kind}-{name}" for name in RAW_STILLS for kind in ("pda", "cross"))]),
+    help="Without a protocol: that of this task on all frames.",
 )
+
+
+def stills_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for the raw copy of each dataset of stills; :func:`stills_of` reads them."""
+    for name, title in reversed(RAW_STILLS.items()):
+        text = f"Raw {title}: the folder with its images and labels, or one above it."
+        command = click.option(f"--{name}", type=FOLDER, help=text)(command)
+    return command
+
+
+def stills_of(options: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the raw copies of datasets of stills that are given, by name."""
+    return {name: options[name] for name in RAW_STILLS if options.get(name) is not None}
 
 
 _WORDS = "headposeplus.words"  # of the command line, in the context

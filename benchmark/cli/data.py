@@ -7,10 +7,25 @@ from typing import Any
 
 import click
 
-from benchmark.cli.common import BIWI, FAULTS, FILE, FOLDER, JOBS, MANIFEST, SEED, SUBSET, SYNHEAD, tell
+from benchmark.cli.common import (
+    BIWI,
+    FAULTS,
+    FILE,
+    FOLDER,
+    JOBS,
+    MANIFEST,
+    RAW_STILLS,
+    SEED,
+    SUBSET,
+    SYNHEAD,
+    stills_of,
+    stills_options,
+    tell,
+)
 
 SCALE = click.Choice(["tiny", "small", "study", "full"])
 _CAMERA = click.Choice(["rgb", "depth"])
+_RAW = ("biwi", "synhead", *RAW_STILLS)
 
 
 @click.command()
@@ -39,6 +54,7 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
 @click.argument("data", type=FOLDER, required=False)
 @BIWI
 @SYNHEAD
+@stills_options
 @click.option("--boxes", type=FILE, help="Face boxes of Biwi, each to be about its head.")
 @MANIFEST
 @click.option("--deep", is_flag=True, help="Decode every image.")
@@ -55,6 +71,7 @@ def verify(
     deep: bool,
     json_file: Path | None,
     jobs: int | None,
+    **options: Path | None,
 ) -> None:
     """Compare raw copies with the manifest, or DATA, a folder of built datasets, with what its build wrote down.
 
@@ -63,6 +80,7 @@ def verify(
     \b
     Examples:
       hpp verify --biwi RAW/hpdb --synhead RAW/synhead2_release
+      hpp verify --aflw2000 RAW/AFLW2000
       hpp verify DATA
     """
     from headposeplus.errors import HeadposeError
@@ -73,13 +91,14 @@ def verify(
     from headposeplus.verify.raw import verify_raw
     from headposeplus.verify.report import DataReport, RawReport, to_json
 
-    if bool(data) == bool(biwi or synhead):
-        raise HeadposeError("nothing to verify: give DATA, or --biwi, --synhead or both")
+    stills = stills_of(options)
+    if bool(data) == bool(biwi or synhead or stills):
+        raise HeadposeError(f"nothing to verify: give DATA, or {', '.join(f'`{name}`' for name in _RAW)} or several")
     report: RawReport | DataReport
     if data:
         report = verify_data(data, manifest, deep)
     else:
-        report = verify_raw(biwi, synhead, manifest, deep, jobs or cores(), boxes)
+        report = verify_raw(biwi, synhead, manifest, deep, jobs or cores(), boxes, stills)
     tell(describe(report))
     if json_file:
         write_json(json_file, to_json(report))
@@ -126,6 +145,7 @@ def render_order(
 @click.command("build-datasets")
 @BIWI
 @SYNHEAD
+@stills_options
 @click.option("--boxes", type=FILE, help="Face boxes of Biwi: Biwi_plus.npz, or what hpp boxes import reads.")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the datasets.")
 @click.option("--size", type=click.IntRange(8, 1024), default=224, show_default=True, help="Pixels a side of a crop.")
@@ -155,21 +175,22 @@ def render_order(
 def build_datasets(
     ctx: click.Context, out: Path, dry_run: bool, jobs: int | None, dask: str | None, **options: Any
 ) -> None:
-    """Build Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead.
+    """Build Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead, and aflw2000 from AFLW2000-3D.
 
-    With only one of the two, what it allows is built. A build that was stopped goes on where it was. Damaged
+    With only some of them, what they allow is built. A build that was stopped goes on where it was. Damaged
     frames are left out, counted and listed, and the exit status is then 3.
 
     \b
-    Example:
+    Examples:
       hpp build-datasets --biwi RAW/hpdb --synhead RAW/synhead2_release --boxes Biwi_plus.npz --out DATA
+      hpp build-datasets --aflw2000 RAW/AFLW2000 --out DATA
     """
     from headposeplus.build import build, estimate, summary
     from headposeplus.build.work import Options
     from headposeplus.raw.source import Source
     from headposeplus.tasks import cores
 
-    source = Source(**{name: options[name] for name in Source._fields})
+    source = Source(**{name: options[name] for name in Source._fields if name != "stills"}, stills=stills_of(options))
     asked = Options(**{name: options[name] for name in Options._fields})
     if dry_run:
         estimates, notes = estimate.estimate_build(source, out, asked, jobs or cores())

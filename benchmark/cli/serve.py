@@ -39,7 +39,11 @@ def _check_installed() -> None:
     multiple=True,
     help="Id of a frozen protocol, or a TOML file of one's own; may be given several times.",
 )
-@click.option("--labels", type=FILE, help="File of the labels: Biwi_plus.npz, or a CSV.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="File of the labels: Biwi_plus.npz, or a CSV; or raw AFLW2000-3D.",
+)
 @click.option("--data", type=FOLDER, help="Folder of the built datasets, whose labels are taken.")
 @CONVENTION
 @CAMERA
@@ -106,9 +110,10 @@ def serve(
     from benchmark.scoring.labels import read_labels
     from benchmark.service import app
     from benchmark.service.settings import ServiceSettings
+    from headposeplus.raw.targets import of_protocol
 
     served = tuple(protocols.find(name) for name in dict.fromkeys(names))
-    truth = read_labels(labels_at(data, labels, convention, camera))
+    truth = read_labels(labels_at(data, labels, convention, camera), of_protocol(served[0].id))
     settings = ServiceSettings(database, served, truth, daily, per_minute, max_mib << 20)
     app.run(settings, host, port)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from benchmark.cli.common import FOLDER, JOBS, SEED, SEEDS, typed_command
+from benchmark.cli.common import FOLDER, JOBS, RAW_STILLS, SEED, SEEDS, typed_command
 
 TASK = click.option(
     "--task",
-    type=click.Choice(["da", "pda"]),
+    type=click.Choice(["da", "pda", *(f"pda-{name}" for name in RAW_STILLS)]),
     default="pda",
     show_default=True,
-    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+.",
+    help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+; pda-aflw2000: SynHead++ to AFLW2000-3D.",
 )
 _TRAINING = (
     click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial (seconds)."),
@@ -89,7 +89,7 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 def benchmark(
     method: str, task: str, data: Path, out: Path, preset: str, seed: int, seeds: tuple[int, ...], **options: Any
 ) -> None:
-    """Train a method and predict Biwi+, whose labels are not read.
+    """Train a method and predict the target, whose labels are not read.
 
     A finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
     torchrun --nproc-per-node N -m benchmark benchmark ...

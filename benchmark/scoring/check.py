@@ -18,6 +18,7 @@ from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, find_suspicions
 from headposeplus.faults import Fault, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.poses.tables import Poses, read
+from headposeplus.raw.targets import BIWI_PLUS, of_protocol, split_task
 from headposeplus.rotations import Floats, geodesic
 
 _RADIANS = (0.008, 0.04)  # the spread of angles in radians as a share of the labels' in degrees; exactly 0.0175
@@ -73,7 +74,7 @@ def _against_protocol(about: About, reference: Reference) -> list[Fault]:
     if about.protocol and about.protocol not in (whole, protocol.id):
         what = f"predictions for {shown(about.protocol)}, to be scored under {protocol.id}"
         faults.append(about_fault("protocol", what, "score them under their own, or change the line if that is wrong"))
-    if about.task and about.protocol is None and about.task != protocol.task:
+    if about.task and about.protocol is None and split_task(about.task)[0] != protocol.task:
         what = f"predictions for the task {about.task}, to be scored under {protocol.id}"
         faults.append(about_fault("task", what, "score them under a protocol of their task, or change the line"))
     if about.uses_target_images and protocol.task == "intra":
@@ -105,7 +106,7 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
     extra = np.array([name not in known and name not in reference.beyond for name in poses.ids.tolist()])
     if extra.any():
         what = f"{int(extra.sum()):,} ids are not in the test set, the first {shown(poses.ids[int(extra.argmax())])}"
-        faults.append(poses.fault(extra, what, "take these rows out; an id reads biwi/01/00003"))
+        faults.append(poses.fault(extra, what, f"take these rows out; an id reads {wanted[0]}"))
     outside = np.isin(poses.ids, list(reference.beyond)) if reference.beyond else np.zeros(len(poses.ids), bool)
     if 0 < outside.sum() < len(reference.beyond):
         some = f"{int(outside.sum())} of the {len(reference.beyond)} test frames"
@@ -143,5 +144,6 @@ def _odd_training(about: About, reference: Reference) -> list[Fault]:
     said, wanted = about.training_data, reference.protocol.training_data
     if not said or reference.protocol.task not in ("da", "pda") or plain(said) == plain(wanted):
         return []
+    target = of_protocol(reference.protocol.id) or BIWI_PLUS
     what = f"training data {shown(said)}, where {reference.protocol.id} is about {wanted}"
-    return [about_fault("training_data", what, "other data belong under biwi+/cross@1")]
+    return [about_fault("training_data", what, f"other data belong under {target}/cross@1")]

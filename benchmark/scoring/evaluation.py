@@ -40,6 +40,7 @@ from benchmark.scoring.protocols import Protocol, Reference
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, said
 from headposeplus.poses.columns import ROTATION_TOLERANCE
+from headposeplus.raw.targets import of_protocol
 from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error
 
 RESAMPLES = 2_000
@@ -122,10 +123,11 @@ def _reference(
 ) -> Reference:
     if isinstance(protocol, str):
         protocol = protocols.find(protocol)
+    target = of_protocol(protocol.id) if protocol else None
     if isinstance(labels, str | Path):
-        labels = read_labels(Path(labels))
+        labels = read_labels(Path(labels), target)
     elif isinstance(labels, LabelsAt):
-        labels = read_labels(labels)
+        labels = read_labels(labels, target)
     elif not isinstance(labels, Labels):
         ids, rotations = labels
         labels = from_arrays(np.asarray(ids), np.asarray(rotations), camera=camera)

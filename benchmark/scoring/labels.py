@@ -9,10 +9,13 @@ import numpy as np
 
 from benchmark.scoring.label_files import LabelsAt, read_label_file
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields
-from headposeplus.errors import DatasetError
+from headposeplus.datasets.info import INFO
+from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault, shown
 from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.raw import manifest
+from headposeplus.raw.stills import StillSet, read_rotations
+from headposeplus.raw.targets import STILLS, TARGETS, TITLES
 from headposeplus.rotations import Floats, orthonormality_error
 
 
@@ -50,7 +53,8 @@ def from_arrays(
     """Return labels of ids (n,) with rotations (n, 3, 3), from the head to a ``camera``, ``rgb`` or ``depth``.
 
     A frame's sequence is what stands before the last slash of its id. ``subjects`` (n,) are, where not given, those
-    of the manifest for frames of Biwi, and else the sequences.
+    of the manifest for frames of Biwi, one of its own for each photograph of a dataset of stills, and else the
+    sequences.
 
     Raises
     ------
@@ -74,12 +78,17 @@ def from_arrays(
         of_biwi = np.char.startswith(ids, "biwi/")
         pairs = zip(sequences.tolist(), of_biwi.tolist(), strict=True)
         subjects = np.array([known.get(name, name) if biwi else name for name, biwi in pairs])
+        stills = np.isin(sequences, list(STILLS))
+        subjects = np.where(stills, np.char.rpartition(ids, "/")[:, 2], subjects)
     people, unsaid = np.asarray(subjects).astype(str), () if camera else ("camera",)
     return Labels(ids, rotations, people, sequences, source, camera=camera, unsaid=unsaid)
 
 
-def read_labels(at: Path | LabelsAt) -> Labels:
-    """Return the labels of a folder of built datasets (its Biwi+), or of a file.
+def read_labels(at: Path | LabelsAt, target: str | None = None) -> Labels:
+    """Return the labels of a folder of built datasets, of a raw copy of stills, or of a file.
+
+    ``target`` is the dataset that is meant, one of :data:`headposeplus.raw.targets.TARGETS`; where it is None or not
+    in the folder, the first of those that is there.
 
     A file is the published ``Biwi_plus.npz``, or any file that predictions could stand in, with the columns ``id`` and
     ``pitch``, ``yaw``, ``roll`` or a rotation, and perhaps ``subject``. In which convention and camera its poses are
@@ -93,14 +102,36 @@ def read_labels(at: Path | LabelsAt) -> Labels:
     at = LabelsAt(at) if isinstance(at, Path) else at
     path = at.path
     if path.is_dir():
-        dataset = open_dataset(path / "biwi+" if (path / "biwi+").is_dir() else path)
+        folder, raw = _target_in(path, target)
+        if raw is not None:
+            labels = from_arrays(*read_rotations(raw, folder), source=str(path), camera="rgb")
+            return labels._replace(convention=raw.convention)
+        dataset = open_dataset(folder)
         fields = list(read_fields(dataset, "id", "label/rotation", "subject"))
         if not fields:
-            raise DatasetError(Fault("its Biwi+ holds no frame", "build it again from raw Biwi", path))
+            title = TITLES.get(dataset.name, dataset.name)
+            raise DatasetError(Fault(f"its {title} holds no frame", "build it again from the raw copy", path))
         ids, rotations, subjects = (
             np.concatenate([part[name] for part in fields]) for name in ("id", "label/rotation", "subject")
         )
-        return from_arrays(ids, rotations, subjects, str(path), dataset.info.camera)._replace(dataset=dataset)
+        labels = from_arrays(ids, rotations, subjects, str(path), dataset.info.camera)._replace(dataset=dataset)
+        return labels._replace(convention=STILLS[dataset.name].convention) if dataset.name in STILLS else labels
     table = read_label_file(at)
     labels = from_arrays(table.ids, table.rotations, table.subjects, str(path), table.camera)
     return labels._replace(convention=table.convention, unsaid=table.unsaid)
+
+
+def _target_in(folder: Path, target: str | None) -> tuple[Path, StillSet | None]:
+    """Return the folder of a target's labels, and the dataset of stills if that is a raw copy of one; else None."""
+    if (folder / INFO).exists():
+        return folder, None
+    built = [name for name in TARGETS if (folder / name / INFO).exists()]
+    if built:
+        return folder / (target if target in built else built[0]), None
+    for stills in STILLS.values():
+        try:
+            return stills.find_root(folder), stills
+        except RawDataError:  # no copy of this one
+            continue
+    unfinished = [name for name in TARGETS if (folder / name).is_dir()]
+    return folder / unfinished[0] if unfinished else folder, None

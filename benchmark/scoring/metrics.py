@@ -102,7 +102,8 @@ def by_part(errors: Floats, truth: Floats, convention: str, sequences: np.ndarra
     """Return the mean errors (n, 6) of parts of the frames, which have true rotations (n, 3, 3).
 
     Parts are bins of :data:`BIN` degrees of each true angle, cells of yaw and pitch together, sequences (n,) and
-    subjects (n,). Empty ones are left out.
+    subjects (n,). Empty ones are left out, and subjects where each has one frame of a longer sequence: those would be
+    the frames' errors.
     """
     # Half a turn, which is both ends of the range, counts to the last bin.
     lower = np.minimum(np.floor(from_matrix(truth, convention) / BIN).astype(int) * BIN, 180 - BIN)
@@ -112,7 +113,9 @@ def by_part(errors: Floats, truth: Floats, convention: str, sequences: np.ndarra
     # One number a cell: both edges are multiples of BIN below 1000.
     numbers = lower[:, 1] * 1000 + lower[:, 0] + 500
     cells = tuple(Cell(cell // 1000, cell % 1000 - 500, *means) for cell, means in _means(errors, numbers))
-    return Parts(pitch, yaw, roll, cells, by_group(errors, sequences), by_group(errors, subjects))
+    people, recordings = by_group(errors, subjects), by_group(errors, sequences)
+    alone = len(people) == len(errors) > len(recordings)
+    return Parts(pitch, yaw, roll, cells, recordings, () if alone else people)
 
 
 def _means(errors: Floats, groups: np.ndarray) -> list[tuple[int, tuple[int, float, float]]]:

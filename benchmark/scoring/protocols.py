@@ -22,9 +22,9 @@ from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, said
 from headposeplus.files import content_hash, write_text
 from headposeplus.raw import manifest, subsets
-from headposeplus.raw.ids import frame_id
 from headposeplus.raw.manifest import ids_sha256
 from headposeplus.raw.subsets import Subset
+from headposeplus.raw.targets import BIWI_PLUS, STILLS, TARGETS, join_task, listed_ids, of_protocol, split_task
 from headposeplus.rotations import Floats, from_matrix
 
 if sys.version_info >= (3, 11):
@@ -39,6 +39,8 @@ TASKS = {
     "cross": "trained on any data but the test set's own",
     "intra": "trained on one part of Biwi+, tested on another",
 }
+# Those that a TOML may name; the target stands behind a hyphen where it is not Biwi+.
+ALL_TASKS = (*TASKS, *(join_task(kind, target) for target in STILLS for kind in ("pda", "cross")))
 _NEW = "hpp protocols new writes one"
 
 Task = Literal["da", "pda", "cross", "intra"]
@@ -98,7 +100,7 @@ class Reference(NamedTuple):
 
 
 def frozen() -> list[Protocol]:
-    """Return the frozen protocols by id: those that all of Biwi+ tests, the splits of Biwi+, the miniature's."""
+    """Return the frozen protocols by id: of all of Biwi+, its splits, the miniature, and the datasets of stills."""
     protocols = []
     for path in (resources.files("benchmark.scoring") / "frozen").iterdir():
         if path.name.endswith(".toml"):
@@ -173,7 +175,7 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str) -> Proto
         id=name,
         title=title,
         test_set=title,
-        training_data="any data" if task == "cross" else template.training_data,
+        training_data="any data" if template.task == "cross" else template.training_data,
         target_images="unlabelled test images may be used (transductive); the labels are not given out",
         convention=labels.convention or template.convention,
         camera=labels.camera,
@@ -207,25 +209,29 @@ def for_test_set(task: str, labels: Labels) -> Protocol:
     """
     ids, rotations = labels.ids, labels.rotations
     fingerprint, statistics = ids_sha256(ids), _label_statistics(rotations)
+    kind, _ = split_task(task)
     for protocol in frozen():
-        if protocol.task == task and protocol.frames_sha256 == fingerprint and _labels_fit(protocol, statistics):
+        if protocol.task == kind and protocol.frames_sha256 == fingerprint and _labels_fit(protocol, statistics):
             return protocol
     ask(labels)
     template = _template(task)
     local = _described(template, ids, rotations)
     figures = [list(local.label_mean), list(local.label_std)]
     digest = hashlib.sha256(f"{fingerprint} {figures}".encode()).hexdigest()[:8]
-    source = "Other data" if task == "cross" else template.training_data
+    source = "Other data" if template.task == "cross" else template.training_data
     title = f"{source} to a test set of one's own"
-    return replace(local, id=f"local-{digest}/{task}", title=title, test_set="its own", camera=labels.camera)
+    return replace(local, id=f"local-{digest}/{template.task}", title=title, test_set="its own", camera=labels.camera)
 
 
 def _template(task: str) -> Protocol:
-    """Return the frozen protocol of all of Biwi+ for a task; raises SubmissionError if there is no such task."""
-    template = find_frozen(f"biwi+/{task}@1")
-    if template is not None and template.task == task:
+    """Return the frozen protocol of a whole target for a task; raises SubmissionError if there is no such task."""
+    kind, target = split_task(task)
+    template = find_frozen(f"{target}/{kind}@1")
+    if template is not None and template.task == kind:
         return template
-    expected = ", ".join(name for name in TASKS if name != "intra")
+    frozen_ids = [protocol.id for protocol in frozen()]
+    whole = [(kind, target) for target in TARGETS for kind in TASKS if f"{target}/{kind}@1" in frozen_ids]
+    expected = ", ".join(join_task(kind, target) for kind, target in whole)
     raise SubmissionError(Fault(f"unknown task {task!r}: expected one of {expected}"))
 
 
@@ -336,12 +342,11 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
 
 
 def frames_of(protocol: Protocol) -> np.ndarray | None:
-    """Return the ids (n,) of a protocol's frames, if they are real Biwi's, which the manifest lists; else None."""
+    """Return the ids (n,) of a protocol's frames, if they are a real target's, which the manifest lists; else None."""
     if subsets.is_name(protocol.subset):
         ids = list(subsets.find(protocol.subset).ids)
     else:
-        listed = manifest.biwi_frames(manifest.read())
-        ids = sorted(frame_id(name, number) for name, numbers in listed.items() for number in numbers)
+        ids = listed_ids(manifest.read())[of_protocol(protocol.id) or BIWI_PLUS]
     return np.array(ids) if ids_sha256(ids) == protocol.frames_sha256 else None
 
 
@@ -360,6 +365,14 @@ def without_labels(protocol: Protocol, few: Subset | None = None) -> Reference:
     beyond = frozenset() if ids is None else frozenset(ids.tolist()) - frozenset(kept.tolist())
     name = f"{protocol.id}:{few.name}@{few.sha256[:8]}"
     return Reference(replace(protocol, id=name, frames=len(kept), subset=few.name), kept, None, beyond, few)
+
+
+def whole(task: str) -> Protocol:
+    """Return the frozen protocol of a task on the whole of its target; that of ``pda`` on Biwi+ if there is none."""
+    kind, target = split_task(task)
+    known = find_frozen(f"{target}/{kind}@1") or find_frozen("biwi+/pda@1")
+    assert known is not None
+    return known
 
 
 def badges(protocol: Protocol) -> list[str]:
@@ -387,6 +400,7 @@ def explain(protocol: Protocol) -> str:
     """Return what a protocol says, as text."""
     mean = ", ".join(f"{value:.2f}" for value in protocol.label_mean)
     std = ", ".join(f"{value:.2f}" for value in protocol.label_std)
+    angles = "pitch, yaw, roll" if protocol.convention == "pyr" else "pitch, yaw, roll (pyr)"
     rows = {
         "protocol": protocol.id,
         "sha256": protocol.sha256,
@@ -398,7 +412,7 @@ def explain(protocol: Protocol) -> str:
         "selection": protocol.selection,
         "predictions": f"angles in the convention {protocol.convention}, or rotations; {protocol.camera} camera",
         "metric": protocol.metric,
-        "test labels": f"pitch, yaw, roll: mean {mean}; standard deviation {std} degrees",
+        "test labels": f"{angles}: mean {mean}; standard deviation {std} degrees",
     }
     marks = ", ".join(badges(protocol))
     if marks:

@@ -34,6 +34,7 @@ from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256, content_hash, sha256, write_json, write_text
 from headposeplus.raw import subsets
+from headposeplus.raw.targets import of_protocol, split_task
 from headposeplus.rotations import Floats, to_matrix
 
 # What several seeds of one method have in common.
@@ -99,13 +100,13 @@ def score(
 ) -> Scored:
     """Score a file of predictions, or several: those of the seeds of one method.
 
-    ``labels`` is a folder of built datasets or a file of labels. ``protocol`` is an id or a file; if None, it is what
-    the TOML beside the predictions names, or else that of ``task`` (``da``, ``pda``, ``cross``; None: the TOML's) on
-    all the labels' frames. With ``subset``, a name or a file of frames, only its frames count, under a protocol of
-    their own; ``manifest_file`` lists the frames of a copy that is not the real one. ``rule`` takes the predictions of
-    the epoch that another rule of selection finds (:mod:`benchmark.scoring.selection`), which needs what
-    ``hpp benchmark`` leaves beside its predictions; where that holds predictions under other batch statistics, their
-    scores come with the entry.
+    ``labels`` is a folder of built datasets, a raw copy of stills, or a file of labels. ``protocol`` is an id or a
+    file; if None, it is what the TOML beside the predictions names, or else that of ``task`` (``da``, ``pda``,
+    ``cross``, or with a target other than Biwi+, ``pda-aflw2000``; None: the TOML's) on all the labels' frames. With
+    ``subset``, a name or a file of frames, only its frames count, under a protocol of their own; ``manifest_file``
+    lists the frames of a copy that is not the real one. ``rule`` takes the predictions of the epoch that another rule
+    of selection finds (:mod:`benchmark.scoring.selection`), which needs what ``hpp benchmark`` leaves beside its
+    predictions; where that holds predictions under other batch statistics, their scores come with the entry.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def score(
     paths = [predictions] if isinstance(predictions, Path) else list(predictions)
     files = [read_files(path) for path in paths]
     about, faults = read_about(files[0][1])
-    truth = labels if isinstance(labels, Labels) else read_labels(labels)
+    truth = labels if isinstance(labels, Labels) else read_labels(labels, target_of(about, task, protocol))
     try:
         reference = find_reference(about, truth, task, subset, manifest_file, protocol)
     except SubmissionError:
@@ -152,6 +153,15 @@ def entry_path(predictions: Path, rule: str | None) -> Path:
 def write_entry(path: Path, entry: Entry) -> None:
     """Write an entry as a scoreboard keeps it, whether or not one can hold it."""
     write_json(path, plain(entry))
+
+
+def target_of(about: About, task: str | None = None, protocol: str | Protocol | None = None) -> str | None:
+    """Return the dataset that predictions with these fields of a TOML are meant for; None if nothing says it."""
+    named = protocol or (about.protocol if task is None else None)
+    if named:
+        return of_protocol(named if isinstance(named, str) else named.id)
+    task = task or about.task
+    return split_task(task)[1] if task else None
 
 
 def find_reference(
@@ -215,7 +225,7 @@ def check_files(
     """
     data, toml = read_files(predictions)
     about, _ = read_about(toml)
-    truth = None if labels is None else read_labels(labels)
+    truth = None if labels is None else read_labels(labels, target_of(about, task, protocol))
     known, wanted = None, task or about.task or ""
     told = []
     if protocol is not None:
@@ -233,9 +243,8 @@ def check_files(
     if truth is not None:
         reference = protocols.reference(known, truth, wanted or "cross", subset, manifest_file)
     else:
-        likely = wanted if wanted in ("da", "pda", "cross") else "pda"
         few = subsets.find(subset, manifest_file) if subset else None
-        reference = protocols.without_labels(known or protocols.find(f"biwi+/{likely}@1"), few)
+        reference = protocols.without_labels(known or protocols.whole(wanted), few)
     checked = check(data, toml, reference)
     if told:
         # Frames and labels were not those that are meant.
@@ -264,7 +273,7 @@ def write_template(protocol: str, labels: Path | LabelsAt | None, out: Path) -> 
     known = protocols.find(protocol)
     ids = protocols.frames_of(known)
     if labels is not None:
-        ids = protocols.reference(known, read_labels(labels)).ids
+        ids = protocols.reference(known, read_labels(labels, of_protocol(known.id))).ids
     if ids is None:
         raise SubmissionError(Fault("only its test set knows its frames", "give `data` or `labels`", protocol))
     if out.suffix != ".csv":
@@ -300,7 +309,8 @@ def compare_files(
     DatasetError
         If there are no labels.
     """
-    truth = read_labels(labels)
+    about, _ = read_about(read_files(first[0])[1])
+    truth = read_labels(labels, target_of(about, protocol=protocol))
     asked = {"protocol": protocol, "subset": subset, "manifest_file": manifest_file}
     a, b = (score(paths, truth, resamples=0, **asked) for paths in (first, second))  # type: ignore[arg-type]
     if a.reference.protocol.id != b.reference.protocol.id:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tomli_w
 
-from benchmark.scoring.protocols import TASKS, Protocol, tomllib
+from benchmark.scoring.protocols import ALL_TASKS, Protocol, tomllib
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, remarked, said, shown
 from headposeplus.files import write_text
@@ -201,7 +201,7 @@ def _field_fault(key: str, value: object) -> Fault | None:
 
 def _text_fault(key: str, value: object) -> Fault | None:
     """Return what is wrong with a text of a TOML; None if nothing is."""
-    known = {"convention": CONVENTIONS, "camera": CAMERAS, "task": TASKS}.get(key)
+    known = {"convention": CONVENTIONS, "camera": CAMERAS, "task": ALL_TASKS}.get(key)
     if not isinstance(value, str):
         what, mend = f"{shown(value)} is no text", _expected(key)
     elif len(value) > TEXTS[key]:

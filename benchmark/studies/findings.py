@@ -319,7 +319,7 @@ def draw(results: Path) -> None:
         kept = read(results, task)
         others = [method for method in kept.best_first() if method != "source-only"]
         rows = [figures.Interval(method, *kept.difference(method, "source-only")) for method in others]
-        panels.append((f"{task}: {TASKS[task]} to biwi+", rows))
+        panels.append((f"{task}: {TASKS[task]}", rows))
     figures.intervals(panels, "MAE minus that of source-only, degrees, 95 % interval", results / "differences.png")
 
 

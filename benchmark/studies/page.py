@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from benchmark.board.published import published
 from benchmark.scoring import selection
+from benchmark.scoring.protocols import whole
 from benchmark.studies.records import RunRecord, TaskRecords, read_record
 from benchmark.training.presets import TASKS
 from headposeplus.files import write_text
@@ -85,11 +86,11 @@ def write_page(results: Path) -> Path:
     records = about.records
     where = f"a miniature of scale {about.miniature} for each seed" if about.miniature else "the data given"
     parts = [
-        f"# {about.task}: {TASKS[about.task]} to biwi+",
+        f"# {about.task}: {TASKS[about.task]}",
         f"Preset {about.preset}, seeds {', '.join(map(str, about.seeds))}; {where}; "
         f"{', '.join(sorted({record.device for record in records}))}, torch {about.torch}. Errors in degrees, "
-        "convention pyr, RGB camera: mean ± standard deviation (n - 1) over the seeds. The batch statistics are mixed, "
-        "the running ones of training, unless a column says otherwise.",
+        f"convention {whole(about.task).convention}, RGB camera: mean ± standard deviation (n - 1) over the seeds. The "
+        "batch statistics are mixed, the running ones of training, unless a column says otherwise.",
         table(records, about.task),
         "## Selection\n\nThe MAE of the epoch that each rule takes.",
         rules_table(records),

@@ -24,6 +24,7 @@ from benchmark.training.log import LOG, StepRecord, read_log, values_of
 from benchmark.training.presets import TASKS, find_preset
 from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.errors import HeadposeError
+from headposeplus.raw.targets import BIWI_PLUS, TITLES
 from headposeplus.rotations import Floats, from_matrix, to_matrix
 from headposeplus.tasks import cores
 
@@ -54,12 +55,13 @@ def collect(job: TrainingJob) -> RunRecord:
     if not (job.folder / selection.EPOCHS).exists():
         return record
     epochs = selection.read_epochs(job.folder / selection.EPOCHS)
-    truth = read_labels(open_dataset(job.data / "biwi+"))[1]
-    mae = [round(scores(to_matrix(angles), truth).mae, 4) for angles in epochs.angles]
+    truth = read_labels(open_dataset(job.data / TASKS[job.task].target))[1]
+    convention = entry.protocol.convention
+    mae = [round(scores(to_matrix(angles), truth, convention).mae, 4) for angles in epochs.angles]
     rules = (*selection.RULES, selection.ORACLE)
     return msgspec.structs.replace(
         record,
-        rules={rule: mae[selection.find_epoch(rule, epochs, truth, "pyr")[0]] for rule in rules},
+        rules={rule: mae[selection.find_epoch(rule, epochs, truth, convention)[0]] for rule in rules},
         mae_of_epochs=mae,
         source_kept=round(float(about["source_kept"]), 4),
         effective_source_size=round(float(about["effective_source_size"]), 4),
@@ -135,6 +137,8 @@ def reproduce(
         raise HeadposeError(
             f"`preset` {preset} needs `data`, the folder of the built datasets; `preset` miniature makes its own"
         )
+    if data is None and TASKS[task].target != BIWI_PLUS:
+        raise HeadposeError(f"`task` {task} needs `data`: a miniature has no {TITLES[TASKS[task].target]}")
     on_cpu = find_device(device).type == "cpu"
     jobs = jobs or (cores() if on_cpu else 1)
     changed = {name: value for name, value in options.items() if value != _STANDARD.get(name)}
@@ -150,7 +154,7 @@ def reproduce(
 
     records = [collect(job) for job in planned]
     first = folders[seeds[0]]
-    source, target = (open_dataset(first / name).info.rows for name in (TASKS[task], "biwi+"))
+    source, target = (open_dataset(first / name).info.rows for name in TASKS[task][:2])
     about = TaskRecords(
         task=task,
         preset=preset,
@@ -162,5 +166,5 @@ def reproduce(
         records=records,
     )
     write_record(results / RECORDS, about)
-    draw(results, list(zip(planned, records, strict=True)), first / TASKS[task], seeds[0])
+    draw(results, list(zip(planned, records, strict=True)), first / TASKS[task].source, seeds[0])
     return write_page(results)

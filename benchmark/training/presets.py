@@ -5,8 +5,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from headposeplus.errors import HeadposeError
+from headposeplus.raw.targets import BIWI_PLUS, TARGETS, join_task
 
-TASKS = {"da": "synbiwi+", "pda": "synhead++"}  # the source of each task; the target is Biwi+
+
+class Task(NamedTuple):
+    """A task: its source and its target, and whose kind its schedule is (``Preset.hold``)."""
+
+    source: str
+    target: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.source} to {self.target}"
+
+
+TASKS = {
+    "da": Task("synbiwi+", BIWI_PLUS, "da"),
+    **{join_task("pda", target): Task("synhead++", target, "pda") for target in TARGETS},
+}
 
 
 class Preset(NamedTuple):

@@ -18,6 +18,7 @@ from headposeplus.datasets.dataset import Dataset, open_dataset
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.faults import Fault, shown
 from headposeplus.files import read_json, write_json
+from headposeplus.raw.targets import BIWI_PLUS
 
 RUN = "run.json"
 
@@ -74,11 +75,12 @@ def settings_of_run(
 
 def open_data(job: TrainingJob) -> tuple[Dataset, Dataset]:
     """Return source and target; raises DatasetError if they do not fit the preset or each other."""
-    source, target = open_dataset(job.data / TASKS[job.task]), open_dataset(job.data / "biwi+")
+    task = TASKS[job.task]
+    source, target = open_dataset(job.data / task.source), open_dataset(job.data / task.target)
     for dataset in (source, target):
         _check_fits_preset(dataset, job.preset)
     check_sizes(job.data, source, target)
-    for part in source.parts():
+    for part in source.parts() if task.target == BIWI_PLUS else ():
         if part.info.matched_sha256 not in (None, target.info.content_sha256):
             fault = Fault("was matched with another Biwi+", "build with both raw datasets once more", part.folder)
             raise DatasetError(fault)

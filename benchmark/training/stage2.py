@@ -17,6 +17,7 @@ from benchmark.training.checkpoint import copy_state
 from benchmark.training.draws import cumulative, draw, endless
 from benchmark.training.log import Fact
 from benchmark.training.loop import Schedule, Step, make_trainer, run_stage, seed_torch
+from benchmark.training.presets import TASKS
 from benchmark.training.views import LoadedRun, fingerprint, look, see, see_source, source_images, target_images
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault
@@ -84,7 +85,7 @@ class AdaptationStage:
         self.schedule = Schedule(
             number=2,
             seed=job.seed,
-            epochs=preset.warm + preset.ramp + preset.hold[job.task],
+            epochs=preset.warm + preset.ramp + preset.hold[TASKS[job.task].kind],
             steps=max(per_epoch // preset.batch, 1),
             images=2 * preset.batch,
             rate=preset.stage2_rate,
@@ -200,7 +201,7 @@ def _check_target(run: LoadedRun, method: Method) -> None:
     count, batch = len(run.target.ids), run.job.preset.batch
     if count < 2:
         wrong = f"{count} target images; {method.name} normalises by batches and needs 2"
-        raise TrainingError(Fault(wrong, file=run.job.data / "biwi+"))
+        raise TrainingError(Fault(wrong, file=run.job.data / TASKS[run.job.task].target))
     if batch > count:
         raise TrainingError(f"a batch of {batch} is larger than the target of {count} images; lower `batch`")
 

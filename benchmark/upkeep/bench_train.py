@@ -220,7 +220,7 @@ def weights_seconds(seed: int) -> dict[str, float]:
 
 def _open(data: Path, task: str, batch: int) -> tuple[Dataset, Dataset]:
     """Return source and target; raises DatasetError if they are not as a run needs them."""
-    source, target = open_dataset(data / TASKS[task]), open_dataset(data / "biwi+")
+    source, target = (open_dataset(data / name) for name in TASKS[task][:2])
     check_sizes(data, source, target)
     for dataset in (source, target):
         # Before any crop is decoded, which takes minutes.

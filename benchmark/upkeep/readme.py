@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from tabulate import tabulate
 
 from baselines.methods import METHODS
@@ -33,6 +34,8 @@ from benchmark.upkeep.real_frames import RealFrames, describe_real_frames
 from benchmark.upkeep.walk import ROOT, photograph
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
+from headposeplus.raw import manifest
+from headposeplus.raw.targets import STILLS
 
 Figures = TypeVar("Figures", BuildFigures, LoaderFigures, TrainFigures, ScoreFigures)
 
@@ -81,6 +84,20 @@ def methods() -> str:
     return tabulate(rows, headers="keys", tablefmt="github")
 
 
+def aflw2000() -> str:
+    """Return what the manifest says of AFLW2000-3D, a row a part."""
+    stills = STILLS["aflw2000"]
+    rows = []
+    for unit in manifest.listed_units(manifest.read(), stills.name).values():
+        row = {"part": unit.name, "images": f"{len(unit.numbers):,}"}
+        row["which"] = f"all but those with {stills.limit}" if unit.name == manifest.TESTED else stills.limit
+        known = not np.isnan(unit.statistics).any()
+        mean, std = (", ".join(f"{value:.2f}" for value in part) for part in np.split(unit.statistics, 2))
+        row |= {"mean pitch, yaw, roll (pyr)": mean if known else "", "deviation": std if known else ""}
+        rows.append(row)
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+
+
 def _bench(name: str, kind: type[Figures]) -> Figures:
     """Return the kept figures of a benchmark."""
     return read_record(BENCH / f"{name}.json", kind, f"the figures of hpp bench {name}")
@@ -90,6 +107,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo results": demo_results,
     "demo times": demo_times,
     "published": published_table,
+    "published aflw2000": partial(published_table, test_set="AFLW2000-3D", tasks=("cross",), by_error=True),
+    "aflw2000": aflw2000,
     "methods": methods,
     "rooms": house.table,
     "bench build": lambda: describe_build(_bench("build", BuildFigures), "github"),

@@ -120,6 +120,16 @@ def projected(pose: Pose, camera: Calibration) -> Floats:
     return np.rint(square(camera.project(pose.centre) + scale * shift, scale * side))
 
 
+def of_face(rotation: Floats, centre: Floats, scale: float) -> Floats:
+    """Return the square face box (4,) of a head in a photograph without calibration.
+
+    ``rotation`` (3, 3) is its pose, ``centre`` (2,) in pixels where Biwi's centre of the head would be seen, ``scale``
+    the pixels a millimetre there. It frames what that of a head 900 mm away does.
+    """
+    side, shift = framed(rotation)
+    return np.rint(square(centre + scale * shift, scale * side))
+
+
 def of_ball(head: HeadBall, rotation: Floats, degrees: float, principal: Floats) -> Floats:
     """Return the square box (4,) of a rendered head, in its image turned by ``degrees`` about ``principal``.
 

@@ -1,4 +1,4 @@
-"""The build: Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead.
+"""The build: Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead, and datasets of stills from theirs.
 
 Each dataset is planned first (:mod:`headposeplus.build.plan`): which shards it has, from what, with which options. A
 shard is one task for one process (:mod:`headposeplus.build.work`). A finished shard is not built again, so a build
@@ -28,6 +28,7 @@ from headposeplus.files import locked, sha256
 from headposeplus.images import crop, crop_matrix, encode, read_image
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.source import Source, checked_source
+from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import from_matrix
 from headposeplus.tasks import run_tasks, workers
 
@@ -57,7 +58,7 @@ class _Made(NamedTuple):
 def build_datasets(
     source: Source, out: Path, options: Options = USUAL, jobs: int = 1, dask: str | None = None
 ) -> Summary:
-    """Build what a source allows: Biwi+, SynHead+, and with both raw copies, SynBiwi+ and SynHead++.
+    """Build what a source allows: Biwi+, SynHead+, and with both, SynBiwi+ and SynHead++; and datasets of stills.
 
     Parameters
     ----------
@@ -91,8 +92,8 @@ def build_datasets(
                 plan.order or summary.order,
                 max(peak, summary.peak_bytes),
             )
-        if source.biwi and source.synhead:
-            summary.datasets.append(_describe_union(out))
+            if plan.folder.name == "synbiwi+":
+                summary.datasets.append(_describe_union(out))
     return summary
 
 
@@ -108,8 +109,9 @@ def _carry_out(plan: Plan, executor: int | Executor) -> _Made:
         background_hash, remarks = _store_backgrounds(plan)
         provenance, notes = provenance._replace(backgrounds_sha256=background_hash), notes + remarks
     if any(job.report is None for job in jobs):
-        for name in (plan.folder.name, "synhead++"):
-            (plan.folder.parent / name / INFO).unlink(missing_ok=True)
+        (plan.folder / INFO).unlink(missing_ok=True)
+        if plan.folder.name not in STILLS:
+            (plan.folder.parent / "synhead++" / INFO).unlink(missing_ok=True)
     # The longest first, so that no core is left with it at the end.
     longest_first = sorted(jobs, key=lambda job: -job.task.rows)
     results = run_tasks(see_to, longest_first, executor, plan.folder.name)
@@ -145,8 +147,9 @@ def _describe(
     for report in reports:
         boxes.update(report.boxes)
     hidden = [report.hidden for report in reports if report.hidden is not None]
+    beyond = [line for report in reports for line in report.beyond or ()]
     info = Info(
-        name=folder.name,  # type: ignore[arg-type]
+        name=folder.name,
         schema=SCHEMA,
         toolkit=__version__,
         convention="pyr",
@@ -155,6 +158,7 @@ def _describe(
         boxes=dict(sorted(boxes.items())),
         left_out=left_out,
         face_not_visible=sum(hidden) if hidden else None,
+        beyond=beyond if folder.name in STILLS else None,
         **provenance._asdict(),
         shards=[ShardInfo(path.name, shard.report.rows, shard.sha256) for path, shard in built.items()],
         rows=0,

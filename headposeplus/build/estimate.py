@@ -13,6 +13,7 @@ from headposeplus.build.work import USUAL, Job, Options, Task, see_to
 from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import open_shard, read_offset
 from headposeplus.raw.source import Source, checked_source
+from headposeplus.raw.targets import TARGETS
 from headposeplus.tasks import workers
 
 _SAMPLED, _SAMPLED_SHARDS = 12, 4  # images of a shard, and shards, from which bytes and seconds are estimated
@@ -66,7 +67,7 @@ def _estimate(plan: Plan, jobs: int) -> Estimate:
     if not trial.rows:
         return unknown
     # A shard grows by whole chunks of image bytes, and of rows with their masks and labels.
-    mask_bytes = plan.parameters.size**2 / 8 if plan.folder.name != "biwi+" else 0
+    mask_bytes = plan.parameters.size**2 / 8 if plan.folder.name not in TARGETS else 0
     needed = 0.0
     for task in lacking:
         crops = task.rows * trial.bytes / trial.rows

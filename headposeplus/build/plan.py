@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from headposeplus.boxes import geometry
 from headposeplus.boxes.files import read_boxes
@@ -16,20 +17,33 @@ from headposeplus.boxes.placement import check_boxes
 from headposeplus.build.heads import head_balls
 from headposeplus.build.match import Match, match, residuals, visible
 from headposeplus.build.record import RenderOrder, rendering_order
-from headposeplus.build.work import BiwiWork, HeadMatch, Job, Nearest, Options, SynBiwiWork, SynHeadWork, Task
+from headposeplus.build.work import (
+    BiwiWork,
+    HeadMatch,
+    Job,
+    Nearest,
+    Options,
+    StillsWork,
+    SynBiwiWork,
+    SynHeadWork,
+    Task,
+)
 from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.datasets.info import SCHEMA, Parameters, Residuals
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault
-from headposeplus.files import content_hash, sha256
+from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.ids import frame_id
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.source import Source
+from headposeplus.raw.stills import StillSet
+from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
 
 _JUDGED = 20  # frames of a sequence by which a file of boxes is judged before the build
+_PER_SHARD = 250  # photographs
 
 
 class Provenance(NamedTuple):
@@ -112,6 +126,8 @@ def plans(source: Source, out: Path, options: Options, executor: int | Executor,
             elif not trial:
                 what = "no readable frame, so there is nothing to match SynHead with"
                 raise DatasetError(Fault(what, file=source.biwi))
+    for name, root in (source.stills or {}).items():
+        yield _plan_stills(STILLS[name], root, out, options, manifest.read(source.manifest))
 
 
 def _raw_targets(root: Path, manifest_file: Path | None) -> Targets:
@@ -208,6 +224,27 @@ def _some_heads(root: Path, groups: dict[str, str]) -> tuple[BoxTable, int]:
                 boxes.append(geometry.projected(pose, sequence.camera))
                 width = sequence.camera.width
     return geometry.make_boxes(ids, np.array(boxes), geometry.PROJECTED), width
+
+
+def _plan_stills(stills: StillSet, root: Path, out: Path, options: Options, table: pd.DataFrame) -> Plan:
+    """Plan a dataset of stills from the photographs below ``root``."""
+    found, faults = stills.list_stills(root)
+    parameters = Parameters(size=options.size, boxes=stills.box_source, box_rule=geometry.RULE, lossless=True)
+    folder, built_with = out / stills.name, _options_hash(stills.name, parameters)
+    parts = [found[start : start + _PER_SHARD] for start in range(0, len(found), _PER_SHARD)] or [[]]
+    tasks = []
+    for i, part in enumerate(parts):
+        mine = faults if i == 0 else []  # those of files that lack the other one, told once
+        raw = content_hash(
+            [files_hash(path for still in part for path in still[1:]), [shards.relative(fault, root) for fault in mine]]
+        )
+        path = folder / shards.shard_name(i, len(parts))
+        work = StillsWork(stills.name, part, mine)
+        tasks.append(Task(path, shards.Origin(built_with, raw), options, root, len(part), work))
+    listed = {number for unit in manifest.listed_units(table, stills.name).values() for number in unit.numbers}
+    absent = len(listed - {still.number for still in found})
+    notes = [f"{stills.title}: {absent:,} of the {len(listed):,} images of the manifest are absent"] if absent else []
+    return Plan(folder, parameters, tasks, notes=tuple(notes))
 
 
 def _absent_images(copy: synhead.Copy) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from headposeplus.datasets.card import misplaced_boxes
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.datasets.info import Info
 from headposeplus.raw import render_order
+from headposeplus.raw.targets import STILLS
 
 _LISTED = 20  # damaged files that are printed; dataset.json holds all
 
@@ -42,6 +43,9 @@ def _remarks(info: Info) -> list[str]:
     lines = []
     if info.face_not_visible is not None:
         lines.append(f"{info.name}: {info.face_not_visible:,} frames left out because no face is visible")
+    if info.beyond:
+        lines.append(f"{info.name}: {len(info.beyond):,} images left out for {STILLS[info.name].limit}:")
+        lines += [f"  {line}" for line in info.beyond]
     if info.residual is not None:
         errors = (("mean Euler error", info.residual.euler), ("geodesic error", info.residual.geodesic))
         for name, error in errors:

@@ -1,8 +1,8 @@
 """What one process of a build does: one shard, from raw files to HDF5.
 
-A shard is a Biwi sequence, or a SynHead head and group, or SynBiwi+'s counterpart of a Biwi sequence. A task
-holds all that its process needs, and nothing is shared, so tasks run in any order on any machine that sees the
-same folders, and their bytes do not depend on it.
+A shard is a Biwi sequence, or a SynHead head and group, or SynBiwi+'s counterpart of a Biwi sequence, or some
+photographs of a dataset of stills. A task holds all that its process needs, and nothing is shared, so tasks run in
+any order on any machine that sees the same folders, and their bytes do not depend on it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from headposeplus.faults import Fault, remarked
 from headposeplus.files import sha256
 from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image
 from headposeplus.raw import biwi, synhead
+from headposeplus.raw.stills import Still
 from headposeplus.raw.synhead import check_head
+from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
 
 OUTLINE = "outline"
@@ -60,6 +62,14 @@ class BiwiWork(NamedTuple):
     subject: str
     calibration_group: str
     boxes: BoxTable | None
+
+
+class StillsWork(NamedTuple):
+    """Some photographs of a dataset of stills, by the dataset's name."""
+
+    dataset: str
+    photographs: list[Still]
+    faults: list[Fault]
 
 
 class SynHeadWork(NamedTuple):
@@ -113,17 +123,22 @@ class Task(NamedTuple):
     options: Options
     raw: Path
     rows: int
-    work: BiwiWork | SynHeadWork | SynBiwiWork
+    work: BiwiWork | StillsWork | SynHeadWork | SynBiwiWork
     limit: int | None = None
 
 
 def _finish(
-    shard: shards.ShardWriter, task: Task, left_out: list[Fault], box_sources: Counter[str], hidden: int | None = None
+    shard: shards.ShardWriter,
+    task: Task,
+    left_out: list[Fault],
+    box_sources: Counter[str],
+    hidden: int | None = None,
+    beyond: list[str] | None = None,
 ) -> ShardReport:
     """Finish a shard and return its report; where the build is strict, raise the first damaged file instead."""
     if task.options.strict and left_out:
         raise RawDataError(left_out[0])
-    report = ShardReport(shard.count, dict(sorted(box_sources.items())), left_out, hidden)
+    report = ShardReport(shard.count, dict(sorted(box_sources.items())), left_out, hidden, beyond)
     shard.finish(report, task.raw)
     return report
 
@@ -162,6 +177,31 @@ def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
             encoded = encode(picture, lossless=True, bgr=True)
             shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, source))
         return _finish(shard, task, left_out, sources)
+
+
+def _build_stills(task: Task, work: StillsWork) -> ShardReport:
+    """Build some photographs of a dataset of stills; who is seen has the photograph's name."""
+    stills, left_out, beyond = STILLS[work.dataset], [*work.faults], []
+    sources: Counter[str] = Counter()
+    with shards.write_shard(task.path, task.origin, shards.LONG_SUBJECT) as shard:
+        for still in itertools.islice(work.photographs, task.limit):
+            try:
+                label = stills.read_label(still.label)
+                if label.beyond:
+                    beyond.append(f"{still.label.name}: {label.beyond}")
+                    continue
+                image = stills.read_image(still.image, bgr=True)
+            except RawDataError as error:
+                left_out.append(error.fault)
+                continue
+            box = geometry.of_face(label.rotation, label.centre, label.scale)
+            sources[stills.box_source] += 1
+            picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
+            encoded = encode(picture, lossless=True, bgr=True)
+            subject = stills.stem.format(still.number)
+            row = shards.Row(stills.id(still.number), subject, encoded, None, label.rotation, box, stills.box_source)
+            shard.add(row)
+        return _finish(shard, task, left_out, sources, beyond=beyond)
 
 
 def _synthetic_crop(
@@ -256,6 +296,8 @@ def see_to(job: Job) -> Built:
 def _build(task: Task) -> ShardReport:
     if isinstance(task.work, BiwiWork):
         return _build_biwi(task, task.work)
+    if isinstance(task.work, StillsWork):
+        return _build_stills(task, task.work)
     if isinstance(task.work, SynHeadWork):
         return _build_synhead(task, task.work)
     return _build_synbiwi(task, task.work)

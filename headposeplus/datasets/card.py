@@ -15,6 +15,7 @@ from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.files import write_text
 from headposeplus.raw import biwi, manifest
+from headposeplus.raw.targets import BIWI_PLUS, STILLS, TARGETS, join_task
 from headposeplus.rotations import ANGLES, Floats, euler_difference, geodesic, in_plane
 
 CARD = "card.md"
@@ -23,6 +24,7 @@ WHAT = {
     "synhead+": "The SynHead frames in which a face is visible, their poses recomputed to Biwi's angles.",
     "synbiwi+": "For each Biwi frame and each head, the SynHead images that, turned in their plane, come closest.",
     "synhead++": "SynHead+ and SynBiwi+ together; it holds no images of its own.",
+    **{name: stills.what for name, stills in STILLS.items()},
 }
 # What each dataset is made from, and each source's terms and citation.
 MADE_FROM = {
@@ -30,7 +32,10 @@ MADE_FROM = {
     "synhead+": ("synhead",),
     "synbiwi+": ("synhead", "biwi"),
     "synhead++": ("synhead", "biwi"),
+    **{name: (name,) for name in STILLS},
 }
+# Source and target of each task.
+TASKS = {"da": ("synbiwi+", BIWI_PLUS), **{join_task("pda", target): ("synhead++", target) for target in TARGETS}}
 SOURCES = {
     "biwi": (
         "Biwi Kinect Head Pose Database",
@@ -44,6 +49,7 @@ SOURCES = {
         "J. Gu, X. Yang, S. De Mello, J. Kautz: Dynamic Facial Analysis: From Bayesian Filtering to Recurrent Neural "
         "Network. CVPR 2017.",
     ),
+    **{name: (stills.title, stills.terms, stills.citation) for name, stills in STILLS.items()},
 }
 METHOD = (
     "F. Kuhnke, J. Ostermann: Deep Head Pose Estimation Using Synthetic Images and Partial Adversarial Domain Adaption "
@@ -145,9 +151,9 @@ def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: in
             path = picture("meshes.png", f"Biwi's head meshes, drawn through each sequence's calibration{absent}")
             plots.mesh_overlays(frames, path)
     pairs = [
-        (f"{task}: {source} to biwi+", labels[source], labels["biwi+"])
-        for task, source in (("da", "synbiwi+"), ("pda", "synhead++"))
-        if source in labels and "biwi+" in labels
+        (f"{task}: {source} to {target}", labels[source], labels[target])
+        for task, (source, target) in TASKS.items()
+        if source in labels and target in labels
     ]
     if pairs:
         plots.label_spaces(pairs, picture("label_spaces.png", "Label spaces: source in red, target in blue"))
@@ -231,15 +237,14 @@ def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:
         parts += ["", f"![{caption}]({path.name})", "", f"{caption}."]
     used = {key for dataset in datasets for key in MADE_FROM[dataset.name]}
     parts += ["", "## Sources, terms and citations", ""]
-    for key in ("biwi", "synhead"):
+    for key, (name, terms, citation) in SOURCES.items():
         if key in used:
-            name, terms, citation = SOURCES[key]
             parts.append(f"- **{name}**: {terms}. Cite: {citation}")
     parts.append(f"- **The datasets' construction**: cite {METHOD}")
     parts += [
         "",
-        "Crops derived from a source are under that source's terms. Biwi shows identifiable people: use it for what "
-        "they agreed to, research on head pose, and not to identify anyone.",
+        "Crops derived from a source are under that source's terms. Photographs show identifiable people: use them for "
+        "research on head pose, to which those of Biwi agreed, and not to identify anyone.",
     ]
     return "\n".join(parts) + "\n"
 
@@ -251,6 +256,8 @@ def _facts(info: Info) -> list[str]:
         lines.append(f"- rendering order: {info.parameters.render_order}, {info.render_order_from}")
     if info.face_not_visible is not None:
         lines.append(f"- frames without a visible face, which are not part of it: {info.face_not_visible:,}")
+    if info.beyond:
+        lines.append(f"- images left out for {STILLS[info.name].limit}: {len(info.beyond):,}: {'; '.join(info.beyond)}")
     if info.residual is not None:
         for measure, errors in (("euler", info.residual.euler), ("geodesic", info.residual.geodesic)):
             after, before = errors.after, errors.before

@@ -15,6 +15,7 @@ from headposeplus.datasets.info import Info, read_info
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
 from headposeplus.images import Image, decode
+from headposeplus.raw.targets import TARGETS
 from headposeplus.rotations import Floats
 
 BACKGROUNDS = "backgrounds.h5"
@@ -54,7 +55,7 @@ class Dataset(NamedTuple):
     @property
     def rendered(self) -> bool:
         """Whether its images are rendered heads, which come with their foreground."""
-        return self.name != "biwi+"
+        return self.name not in TARGETS
 
     @property
     def backgrounds(self) -> Path:

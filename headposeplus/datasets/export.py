@@ -23,6 +23,7 @@ from headposeplus.images import PNG
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS
 from headposeplus.raw import manifest
 from headposeplus.raw.subsets import Subset, find, select
+from headposeplus.raw.targets import file_of
 from headposeplus.rotations import from_matrix
 from headposeplus.tasks import progress
 
@@ -64,11 +65,11 @@ def _selected(
 def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> int:
     """Write the arrays of the published ``Biwi_plus.npz``; return the number of rows.
 
-    ``images`` (n,) are paths in raw Biwi such as ``01/frame_00003_rgb.png``, and the ids where the images were
+    ``images`` (n,) are paths in the raw copy such as ``01/frame_00003_rgb.png``, and the ids where the images were
     rendered; ``pyr`` (n, 3) are pitch, yaw, roll and ``ypr`` (n, 3) yaw, pitch, roll, float64, in degrees; ``bbox``
-    (n, 4) are x, y, width, height, int32; ``calibrated`` says that the poses are in the RGB camera. Rows
-    are sorted by image for Biwi+, else as in the dataset. The published file's ``ids`` (one short of its frames) and
-    ``date`` are left out. The same dataset gives the same bytes.
+    (n, 4) are x, y, width, height, int32; ``calibrated`` says that the poses are in the RGB camera. Rows of
+    photographs are sorted by image, else they are as in the dataset. The published file's ``ids`` (one short of its
+    frames) and ``date`` are left out. The same dataset gives the same bytes.
 
     Raises
     ------
@@ -82,7 +83,7 @@ def export_npz(dataset: Dataset, path: Path, subset: Subset | None = None) -> in
     )
     images = ids
     if not dataset.rendered:
-        images = np.array([f"{name[5:7]}/frame_{name[8:13]}_rgb.png" for name in ids.tolist()])
+        images = np.array([file_of(name) for name in ids.tolist()])
         order = np.argsort(images)
         images, rotations, angles, boxes = images[order], rotations[order], angles[order], boxes[order]
     yaw_first = from_matrix(rotations, "ypr")[:, [1, 0, 2]]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown
 from headposeplus.files import content_hash, read_json, write_json
+from headposeplus.raw.targets import BIWI_PLUS, STILLS
 
 SCHEMA = 2
 INFO = "dataset.json"
-NAMES = ("biwi+", "synhead+", "synbiwi+", "synhead++")
+NAMES = (BIWI_PLUS, "synhead+", "synbiwi+", "synhead++", *STILLS)
+
+if TYPE_CHECKING:
+    Name = str
+else:  # one of those, to the reader
+    Name = Literal[NAMES]
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -94,6 +100,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         The frames whose given box cannot be theirs; they have the box that follows from the pose.
     face_not_visible
         How many frames of SynHead show no face, and so are not part of SynHead+.
+    beyond
+        Of a dataset of stills: a line for each photograph that it leaves out by its rule.
     render_order_from
         Where SynHead's rendering order comes from, in words.
     backgrounds_sha256
@@ -112,7 +120,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         ``mean``, ``std``, ``min`` and ``max`` of pitch, yaw and roll in degrees; empty where there are no rows.
     """
 
-    name: Literal["biwi+", "synhead+", "synbiwi+", "synhead++"]
+    name: Name
     schema: int
     toolkit: str
     convention: str
@@ -122,6 +130,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     left_out: list[str]
     misplaced: list[str] = msgspec.field(default_factory=list)
     face_not_visible: int | None = None
+    beyond: list[str] | None = None
     render_order_from: str | None = None
     backgrounds_sha256: str | None = None
     residual: Residuals | None = None

@@ -18,10 +18,15 @@ from headposeplus.files import whole_or_absent
 from headposeplus.images import Image, crop, crop_matrix
 from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.raw.render_order import OrderReport
+from headposeplus.raw.targets import STILLS, TARGETS
 from headposeplus.rotations import ANGLES, Floats, from_matrix
 
 SOURCE_COLOUR, TARGET_COLOUR = "#c0392b", "#2060b0"
-_COLOURS = {"biwi+": TARGET_COLOUR, "synhead+": "#e08e45", "synbiwi+": "#5b9e6f", "synhead++": SOURCE_COLOUR}
+_COLOURS = {
+    **dict.fromkeys(TARGETS, TARGET_COLOUR),
+    **{"synhead+": "#e08e45", "synbiwi+": "#5b9e6f", "synhead++": SOURCE_COLOUR},
+    **dict(zip(STILLS, ("#16808a", "#6a4c93", "#444b54"), strict=False)),
+}
 # Axes of the head, drawn as they are named in the field: right in red, down in green, out of the face in blue.
 _AXES = (
     (np.array([1.0, 0, 0]), (214, 48, 49)),

@@ -42,6 +42,7 @@ _ABOUT = {
     "residual/euler": "mean absolute difference of pitch, yaw and roll to the Biwi frame's, in degrees",
 }
 _TEXT = "S40"
+SUBJECT, LONG_SUBJECT = "S8", "S32"  # how long the name of a subject may be
 CHUNK_ROWS = 256  # rows held in memory before they are written, and of a chunk in the file
 CHUNK_BYTES = 1 << 20  # of a chunk of image bytes
 ROW_BYTES = 300  # about what a row's labels take
@@ -85,13 +86,15 @@ class Row(NamedTuple):
 class ShardReport(NamedTuple):
     """What became of a shard: its rows, how many boxes come from each source, and the raw files left out.
 
-    ``hidden`` is the number of SynHead frames that show no face; None in the other datasets.
+    ``hidden`` is the number of SynHead frames that show no face, ``beyond`` has a line for each photograph that a
+    dataset of stills leaves out by its rule; both are None in the other datasets.
     """
 
     rows: int
     boxes: dict[str, int]
     left_out: list[Fault]
     hidden: int | None = None
+    beyond: list[str] | None = None
 
 
 class _StoredReport(msgspec.Struct, omit_defaults=True):
@@ -101,6 +104,7 @@ class _StoredReport(msgspec.Struct, omit_defaults=True):
     left_out: list[str]
     boxes: dict[str, int]
     face_not_visible: int | None = None
+    beyond: list[str] | None = None
 
 
 def relative(fault: Fault, raw: Path) -> str:
@@ -111,8 +115,8 @@ def relative(fault: Fault, raw: Path) -> str:
 class ShardWriter:
     """Writes rows into an open shard, a few at a time. The same rows give the same bytes: no times are stored."""
 
-    def __init__(self, file: h5py.File, origin: Origin) -> None:
-        self._file = file
+    def __init__(self, file: h5py.File, origin: Origin, subject: str = SUBJECT) -> None:
+        self._file, self._subject = file, subject
         self._origin = origin
         self._rows: list[Row] = []
         # Open until the file is closed: HDF5 places a dataset's bytes when its last handle goes, and a profiler that
@@ -134,7 +138,7 @@ class ShardWriter:
         self._append("image/offset", self._offset)
         self._file.attrs["options"], self._file.attrs["raw"] = self._origin
         lines = [relative(fault, raw) for fault in report.left_out]
-        stored = _StoredReport(report.rows, lines, report.boxes, report.hidden)
+        stored = _StoredReport(report.rows, lines, report.boxes, report.hidden, report.beyond)
         self._file.attrs["report"] = json.dumps(msgspec.to_builtins(stored), sort_keys=True)
         self._file.attrs["rows"] = self.count
 
@@ -166,7 +170,7 @@ class ShardWriter:
         self._append("label/rotation", rotations)
         self._append("label/pyr", from_matrix(rotations))
         self._append("id", np.array([row.id for row in rows], _TEXT))
-        self._append("subject", np.array([row.subject for row in rows], "S8"))
+        self._append("subject", np.array([row.subject for row in rows], self._subject))
         self._append("box", np.stack([row.box for row in rows]).astype(np.int32))
         self._append("box_source", np.array([row.box_source for row in rows], "S24"))
         if turned := [row.turned for row in rows if row.turned is not None]:
@@ -178,10 +182,10 @@ class ShardWriter:
 
 
 @contextmanager
-def write_shard(path: Path, origin: Origin) -> Iterator[ShardWriter]:
-    """Yield a writer of a shard, which exists under its name only once it is whole."""
+def write_shard(path: Path, origin: Origin, subject: str = SUBJECT) -> Iterator[ShardWriter]:
+    """Yield a writer of a shard, which exists under its name only once it is whole; ``subject`` is a name's type."""
     with whole_or_absent(path) as temporary, h5py.File(temporary, "w") as file:
-        yield ShardWriter(file, origin)
+        yield ShardWriter(file, origin, subject)
 
 
 def shard_name(index: int, count: int) -> str:
@@ -221,4 +225,4 @@ def read_report(path: Path, origin: Origin) -> ShardReport | None:
         raise DatasetError(Fault(what, mend, path.parent))
     if built_from.raw != origin.raw or stored.left_out:
         return None
-    return ShardReport(stored.rows, stored.boxes, [], stored.face_not_visible)
+    return ShardReport(stored.rows, stored.boxes, [], stored.face_not_visible, stored.beyond)

@@ -1,4 +1,4 @@
-"""The manifest: what a full raw copy of Biwi and SynHead holds, a row a sequence or track."""
+"""The manifest: what a full raw copy holds, a row a sequence of Biwi, a track of SynHead, or a part of another."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ COLUMNS = (
     "frame_list_sha256", "calibration_group",
     "mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll", "source",
 )  # fmt: skip
+_TEXTS = ["dataset", "unit", "group", "subject", "frame_numbers", "frame_list_sha256", "calibration_group", "source"]
 LABEL_STATISTICS = ("mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll")
 
 
@@ -28,13 +29,17 @@ def default_path() -> Path:
     return in_clone if in_clone.exists() else Path(__file__).with_name(FILE_NAME)
 
 
+# The two parts of a dataset of stills: those that it holds, and those of the raw copy that it leaves out.
+TESTED, BEYOND = "tested", "beyond"
+
+
 class ListedSequence(NamedTuple):
-    """What the manifest says of a Biwi sequence.
+    """What the manifest says of a Biwi sequence, or of a part of a dataset of stills.
 
     Attributes
     ----------
     name, subject
-        Such as ``01`` and ``F01``.
+        Such as ``01`` and ``F01``; the subject is empty where everyone is another.
     numbers
         Of its frames, sorted.
     calibration_group
@@ -68,7 +73,7 @@ def read(path: Path | None = None) -> pd.DataFrame:
     """
     path = path or default_path()
     try:
-        table = pd.read_csv(path, dtype={"unit": str, "group": str, "subject": str, "frame_numbers": str})
+        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
     except (OSError, ValueError) as error:
         raise HeadposeError(Fault(f"expected the manifest, a CSV file: {error}", file=path)) from error
     lacking = [column for column in COLUMNS if column not in table]
@@ -81,8 +86,7 @@ def read(path: Path | None = None) -> pd.DataFrame:
         raise HeadposeError(
             Fault("expected the frame numbers of every Biwi sequence, such as 3-674 683-740", file=path)
         )
-    text = ["dataset", "unit", "group", "subject", "frame_numbers", "frame_list_sha256", "calibration_group", "source"]
-    table[text] = table[text].fillna("").astype(str)
+    table[_TEXTS] = table[_TEXTS].fillna("").astype(str)
     for unit, frames, numbers in zip(table["unit"], table["frames"], table["frame_numbers"], strict=True):
         if numbers and _count(numbers) != frames:
             raise HeadposeError(Fault(f"{unit}: expected {frames} frame numbers such as 3-674 683-740", file=path))
@@ -99,7 +103,12 @@ def _count(ranges: str) -> int:
 
 def listed_sequences(table: pd.DataFrame) -> dict[str, ListedSequence]:
     """Return what the manifest says of each Biwi sequence, by its name."""
-    rows = table[table["dataset"] == "biwi"]
+    return listed_units(table, "biwi")
+
+
+def listed_units(table: pd.DataFrame, dataset: str) -> dict[str, ListedSequence]:
+    """Return what the manifest says of each unit of a dataset that lists frame numbers, by the unit's name."""
+    rows = table[table["dataset"] == dataset]
     statistics = rows[list(LABEL_STATISTICS)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
     columns = (rows["unit"], rows["subject"], map(from_ranges, rows["frame_numbers"]), rows["calibration_group"])
     return {row[0]: ListedSequence(*row) for row in zip(*columns, statistics, strict=True)}

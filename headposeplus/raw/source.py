@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from headposeplus.errors import HeadposeError
 from headposeplus.raw import biwi, synhead
+from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import euler_order
+
+RAW_COPIES = f"{', '.join(f'`{name}`' for name in ('biwi', 'synhead'))} or {' or '.join(f'`{s}`' for s in STILLS)}"
 
 
 class Source(NamedTuple):
@@ -16,7 +19,7 @@ class Source(NamedTuple):
     Attributes
     ----------
     biwi, synhead
-        The folders of the raw copies, or folders above them; at least one.
+        The folders of the raw copies, or folders above them; at least one, or one of ``stills``.
     boxes
         Boxes of Biwi: a file of :mod:`headposeplus.boxes.files` or the published ``Biwi_plus.npz``. Frames without
         one, and all frames where it is not given, get the projection of the head.
@@ -26,6 +29,8 @@ class Source(NamedTuple):
         What a full copy holds; the project's own if None.
     seed
         Of the random choice of images from which the rendering order is inferred.
+    stills
+        The folders of the raw copies of datasets of stills, by name (:data:`headposeplus.raw.targets.STILLS`).
     """
 
     biwi: Path | None = None
@@ -34,6 +39,7 @@ class Source(NamedTuple):
     render_order: str | None = None
     manifest: Path | None = None
     seed: int = 0
+    stills: dict[str, Path] | None = None
 
 
 def checked_source(source: Source, absolute: bool = False) -> Source:
@@ -44,13 +50,14 @@ def checked_source(source: Source, absolute: bool = False) -> Source:
     HeadposeError
         If there is no raw copy, or its root is not found, or there is no such rendering order.
     """
-    if not source.biwi and not source.synhead:
-        raise HeadposeError("nothing to build from: give `biwi`, `synhead` or both")
+    if not source.biwi and not source.synhead and not source.stills:
+        raise HeadposeError(f"nothing to build from: give {RAW_COPIES}")
     if source.render_order:
         euler_order(source.render_order)
     return source._replace(
         biwi=biwi.find_root(_path(source.biwi, absolute)) if source.biwi else None,
         synhead=synhead.find_root(_path(source.synhead, absolute)) if source.synhead else None,
+        stills={name: STILLS[name].find_root(_path(path, absolute)) for name, path in (source.stills or {}).items()},
     )
 
 

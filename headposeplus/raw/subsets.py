@@ -7,8 +7,9 @@ others there are splits here that are drawn by a rule which anyone can repeat: a
 SHA-256 of a line such as ``biwi/16-8 seed 0 sequence 01``, and the first 16 train. ``python -m
 headposeplus.raw.subsets`` writes ``subsets.csv`` anew.
 
-A subset has only frames of Biwi. Its hash says which: under the manifest of a miniature, or of any other partial
-copy, a named subset holds the frames that the manifest lists, and so has another hash than the file's.
+A named subset has only frames of Biwi, a file may name those of another target. The hash says which: under the
+manifest of a miniature, or of any other partial copy, a named subset holds the frames that the manifest lists, and so
+has another hash than the file's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import re
 import textwrap
 import zipfile
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +34,8 @@ from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown, unreadable
 from headposeplus.files import write_text
 from headposeplus.raw import manifest
-from headposeplus.raw.ids import FORMS, frame_id, parse_frame
+from headposeplus.raw.ids import frame_id
+from headposeplus.raw.targets import FORMS, listed_ids, parse_frame
 
 FILE = Path(__file__).with_name("subsets.csv")
 FRAME_LISTS = Path(__file__).with_name("frame_lists.csv")
@@ -92,7 +95,7 @@ class _Definition(NamedTuple):
 
 
 class Subset(NamedTuple):
-    """A subset of Biwi: its name, the sorted ids of its frames, their hash, and where it comes from."""
+    """A subset of a target: its name, the sorted ids of its frames, their hash, and where it comes from."""
 
     name: str
     ids: tuple[str, ...]
@@ -200,20 +203,21 @@ def _definition(name: str) -> _Definition:
 def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
     """Return a named subset, or that of a file of frames, which is called ``file:STEM``.
 
-    A file holds a frame a line: ``biwi/01/00003``, or ``01/frame_00003_rgb.png`` with any folders before it. Blank
-    lines and those that begin with # do not count. A CSV with a column ``id`` or with the frame in its first cell, an
-    npz with ``images``, and JSON whose keys are frames will do as well. ``manifest_file``
-    lists the frames that there are; None means the real Biwi's, under which the hash of a named subset is that of
-    ``subsets.csv``.
+    A file holds a frame a line: ``biwi/01/00003``, or ``01/frame_00003_rgb.png`` with any folders before it, or a
+    photograph such as ``aflw2000/image00002`` or ``image00002.jpg``. Blank lines and those that begin with # do not
+    count. A CSV with a column ``id`` or with the frame in its first cell, an npz with ``images``, and JSON whose keys
+    are frames will do as well. ``manifest_file`` lists the frames that there are; None means those of the real
+    datasets, under which the hash of a named subset is that of ``subsets.csv``.
 
     Raises
     ------
     DatasetError
         If there is no such subset or file, or the file names a frame twice, an unknown one, or none.
     """
-    frames = manifest.biwi_frames(manifest.read(manifest_file))
+    table = manifest.read(manifest_file)
     if not is_name(str(name_or_file)):
-        return _from_file(Path(name_or_file), frames)
+        return _from_file(Path(name_or_file), listed_ids(table))
+    frames = manifest.biwi_frames(table)
     row = _definition(str(name_or_file))
     ids = _ids(frames, row.sequences.split(), row.name)
     if not ids:
@@ -278,15 +282,17 @@ def _lines_ids(text: str) -> list[tuple[int, str]]:
     return cells_of_lines
 
 
-def _from_file(path: Path, frames: dict[str, list[int]]) -> Subset:
-    known = set(_ids(frames, list(frames)))
+def _from_file(path: Path, listed: dict[str, list[str]]) -> Subset:
+    """Return the subset of a file, whose frames are among those that are ``listed`` of each target."""
+    known = {name for frames in listed.values() for name in frames}
+    counts = Counter(name.partition("/")[0] for name in known)
     lines: dict[str, int] = {}
     for number, cell in _cells(path):
         name = parse_frame(cell)
         if name is None:
             what = f"expected {FORMS}, found {shown(cell)}"
         elif name not in known:
-            what = f"{name} is not among the {len(known):,} frames of the manifest"
+            what = f"{name} is not among the {counts[name.partition('/')[0]]:,} frames of the manifest"
         elif name in lines:
             what = f"{name} comes twice, first in line {lines[name]}"
         else:

@@ -18,6 +18,7 @@ from headposeplus.raw import manifest
 from headposeplus.raw.folders import listing
 from headposeplus.raw.ids import frame_id
 from headposeplus.raw.manifest import ListedSequence
+from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import Floats
 from headposeplus.tasks import progress
 from headposeplus.verify.report import (
@@ -222,6 +223,23 @@ def _compare_sequences(
     return comparisons, faults
 
 
+def _compare_stills(checked: _Checked, listed: dict[str, ListedSequence]) -> tuple[list[SequenceLabels], list[Fault]]:
+    """Compare a dataset of stills with the manifest's part that it should hold, where exactly that is there."""
+    row, folder = listed.get(manifest.TESTED), checked.dataset.folder
+    if row is None:
+        return [], []
+    stills = STILLS[checked.dataset.name]
+    wanted, present = {stills.id(number) for number in row.numbers}, set(checked.ids.tolist())
+    labels = LabelCheck("not comparable: absent images")
+    deviations: list[Fault] = []
+    if wanted == present:
+        labels, deviations = compare_labels(checked.rotations, row, folder, mend=BUILD_AGAIN)
+    found = SequenceLabels(
+        row.name, len(wanted), len(wanted & present), labels.state, labels.mean, labels.std, labels.difference
+    )
+    return [found], deviations
+
+
 def _row(checked: _Checked) -> DatasetCheck:
     """Return a dataset's row of the report."""
     info = checked.dataset.info
@@ -282,6 +300,11 @@ def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = Fa
     if "biwi+" in checked:
         sequences, deviations = _compare_sequences(checked["biwi+"], manifest.listed_sequences(table))
         checked["biwi+"] = checked["biwi+"]._replace(faults=[*checked["biwi+"].faults, *deviations])
+    stills: dict[str, list[SequenceLabels]] = {}
+    for name in STILLS.keys() & checked.keys():
+        parts, deviations = _compare_stills(checked[name], manifest.listed_units(table, name))
+        stills |= {name: parts} if parts else {}
+        checked[name] = checked[name]._replace(faults=[*checked[name].faults, *deviations])
     if "synhead++" in checked and (labels := checked["synhead++"].labels):
         union = BesidePublished(labels, PUBLISHED_SYNHEAD_PP)
     for check in checked.values():
@@ -291,7 +314,7 @@ def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = Fa
         deep=deep,
         folder=str(folder),
         datasets=[_row(check) for check in checked.values()],
-        statistics=Comparisons(sequences, union),
+        statistics=Comparisons(sequences, union, stills or None),
         bytes_read=sum(check.bytes for check in checked.values()),
         hashes_checked=sum(check.hashes for check in checked.values()),
         warnings=_warnings(datasets),

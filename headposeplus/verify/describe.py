@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from headposeplus.raw.manifest import TESTED
+from headposeplus.raw.targets import STILLS
 from headposeplus.verify.report import (
     COUNTS,
     DEGREES,
@@ -18,21 +20,26 @@ from headposeplus.verify.report import (
     RawReport,
     SequenceCheck,
     SequenceLabels,
+    StillsCheck,
     Totals,
     count,
 )
 
 LISTED = 20  # faults that are printed; the report holds all
-_NAMES = {"biwi": ("raw Biwi", "frames"), "synhead": ("raw SynHead", "images")}
+_NAMES = {
+    "biwi": ("raw Biwi", "frames"),
+    "synhead": ("raw SynHead", "images"),
+    **{name: (f"raw {stills.title}", "images") for name, stills in STILLS.items()},
+}
 
 
-def _describe_labels(name: str, labels: Sequence[LabelCheck | SequenceLabels]) -> str:
-    """Return a line that sums up the comparison of each sequence with the manifest."""
+def _describe_labels(name: str, labels: Sequence[LabelCheck | SequenceLabels], unit: str = "sequence") -> str:
+    """Return a line that sums up the comparison of each sequence, or other unit, with the manifest."""
     states = Counter(check.state.partition(":")[0] for check in labels)
     counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     differences = [check.difference for check in labels if check.difference is not None]
     largest = f"; largest difference {max(differences):.5f}" if differences else ""
-    return f"{name} labels, mean and deviation of a sequence ({DEGREES}; within {LABEL_TOLERANCE}): {counted}{largest}"
+    return f"{name} labels, mean and deviation of a {unit} ({DEGREES}; within {LABEL_TOLERANCE}): {counted}{largest}"
 
 
 def _describe_faults(report: RawReport | DataReport) -> list[str]:
@@ -66,6 +73,10 @@ def describe_raw(report: RawReport) -> str:
     lines.append(f"manifest {report.manifest.file}, SHA-256 {report.manifest.sha256[:12]}; {how}")
     if sequences := [unit for unit in report.units if isinstance(unit, SequenceCheck)]:
         lines += _describe_biwi(sequences)
+    for name, stills in STILLS.items():
+        parts = [unit for unit in report.units if unit.dataset == name and isinstance(unit, StillsCheck)]
+        if labels := [part.labels for part in parts if part.unit == TESTED]:
+            lines.append(_describe_labels(stills.title, labels, "part"))
     if synhead := report.totals.get("synhead"):
         lines.append(
             f"SynHead: {synhead.poses:,} poses in {synhead.tracks} of {synhead.tracks_expected} tracks, "
@@ -145,6 +156,8 @@ def describe_data(report: DataReport) -> str:
         if partial := [check for check in sequences if check.present and check.mean is None]:
             some = ", ".join(f"{check.unit} ({check.present} of {check.expected})" for check in partial)
             lines.append(f"not comparable, for frames that are absent: {some}")
+    for name, parts in (report.statistics.stills or {}).items():
+        lines.append(_describe_labels(name, parts, "part"))
     if report.statistics.union:
         lines += [_beside_published(report.statistics.union), f"({DEGREES})"]
     lines += [*_describe_faults(report), ""]

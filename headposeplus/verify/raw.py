@@ -1,9 +1,9 @@
-"""Checks raw copies of Biwi and SynHead against the manifest. Nothing stops at the first fault."""
+"""Checks raw copies of Biwi, SynHead and datasets of stills against the manifest. Nothing stops at the first fault."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +17,23 @@ from headposeplus.images import check_whole, read_image
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.folders import listing
 from headposeplus.raw.manifest import ListedSequence, ListedTrack
+from headposeplus.raw.source import RAW_COPIES
+from headposeplus.raw.stills import StillSet
+from headposeplus.raw.targets import STILLS
 from headposeplus.tasks import run_tasks
 from headposeplus.verify.reading import image_fault
-from headposeplus.verify.report import COUNTS, RawReport, SequenceCheck, Totals, TrackCheck, in_order, manifest_used
+from headposeplus.verify.report import (
+    COUNTS,
+    RawReport,
+    SequenceCheck,
+    StillsCheck,
+    Totals,
+    TrackCheck,
+    in_order,
+    manifest_used,
+)
 from headposeplus.verify.sequences import check_sequence
+from headposeplus.verify.stills import check_stills
 from headposeplus.verify.tracks import check_track, find_tracks
 
 # What a full copy holds, by Gu et al. CVPR 2017; the manifest does not know the poses of each track.
@@ -31,19 +44,22 @@ class _Part(NamedTuple):
     """The part of a report that is about one raw copy."""
 
     root: Path
-    units: Sequence[SequenceCheck | TrackCheck]
+    units: Sequence[SequenceCheck | TrackCheck | StillsCheck]
     totals: Totals
     warnings: list[Fault]
     faults: list[Fault]
 
 
-def _sums(units: Sequence[SequenceCheck | TrackCheck]) -> dict[str, int]:
+def _sums(units: Sequence[SequenceCheck | TrackCheck | StillsCheck]) -> dict[str, int]:
     """Return the sum of each of :data:`COUNTS` over sequences or tracks."""
     return {kind: sum(getattr(unit, kind) or 0 for unit in units) for kind in COUNTS}
 
 
 def _totals(
-    units: Sequence[SequenceCheck | TrackCheck], sums: dict[str, int], faults: list[Fault], **of_synhead: int
+    units: Sequence[SequenceCheck | TrackCheck | StillsCheck],
+    sums: dict[str, int],
+    faults: list[Fault],
+    **of_synhead: int,
 ) -> Totals:
     sums = sums | {"missing": max(sums["expected"] - sums["present"], 0)}
     complete = sum(unit.state == "complete" for unit in units)
@@ -103,6 +119,12 @@ def _verify_boxes(path: Path, root: Path, manifest_file: Path | None, jobs: int)
     return [misplaced_fault(ids, path, "mend or remove them")] if ids else []
 
 
+def _verify_stills(stills: StillSet, root: Path, listed: dict[str, ListedSequence], deep: bool, jobs: int) -> _Part:
+    units, faults = check_stills(stills, root, listed, deep, jobs)
+    faults = in_order(faults)
+    return _Part(root, units, _totals(units, _sums(units), faults), [], faults)
+
+
 def verify_raw(
     biwi_folder: Path | None,
     synhead_folder: Path | None,
@@ -110,13 +132,14 @@ def verify_raw(
     deep: bool = False,
     jobs: int = 1,
     boxes: Path | None = None,
+    stills: Mapping[str, Path] | None = None,
 ) -> RawReport:
-    """Check raw copies of Biwi and SynHead against the manifest.
+    """Check raw copies against the manifest.
 
     Parameters
     ----------
     biwi_folder, synhead_folder
-        The raw copies, or folders up to a few levels above them; at least one.
+        The raw copies, or folders up to a few levels above them; at least one, or one of ``stills``.
     manifest_file
         What a full copy holds; the project's own if None.
     deep
@@ -125,20 +148,23 @@ def verify_raw(
         Number of processes.
     boxes
         A file of Biwi's face boxes, each of which is to be about the head that the pose gives.
+    stills
+        The raw copies of datasets of stills by name, or folders above them.
 
     Raises
     ------
     HeadposeError
         If a raw copy is not found at all, or the manifest cannot be read.
     """
-    if not biwi_folder and not synhead_folder:
-        raise HeadposeError("nothing to verify: give the folder of Biwi, that of SynHead, or both")
+    if not biwi_folder and not synhead_folder and not stills:
+        raise HeadposeError(f"nothing to verify: give {RAW_COPIES}")
     if boxes and not biwi_folder:
         raise HeadposeError("`boxes` are compared with Biwi's poses: give `biwi`, too")
     table = manifest.read(manifest_file)
     # Both are looked for before either is gone through: that takes minutes.
     biwi_root = biwi.find_root(biwi_folder) if biwi_folder else None
     synhead_root = synhead.find_root(synhead_folder) if synhead_folder else None
+    still_roots = {name: STILLS[name].find_root(folder) for name, folder in (stills or {}).items()}
     parts: dict[str, _Part] = {}
     if biwi_root:
         parts["biwi"] = _verify_biwi(biwi_root, manifest.listed_sequences(table), deep, jobs)
@@ -147,6 +173,8 @@ def verify_raw(
             parts["biwi"] = parts["biwi"]._replace(faults=[*parts["biwi"].faults, *misfits])
     if synhead_root:
         parts["synhead"] = _verify_synhead(synhead_root, manifest.listed_tracks(table), deep, jobs)
+    for name, root in still_roots.items():
+        parts[name] = _verify_stills(STILLS[name], root, manifest.listed_units(table, name), deep, jobs)
     return RawReport(
         manifest=manifest_used(manifest_file),
         deep=deep,

@@ -9,7 +9,7 @@ from typing import TypeVar
 from headposeplus.errors import ImageError, RawDataError
 from headposeplus.faults import RESTORE, Fault
 from headposeplus.images import TruncatedImageError
-from headposeplus.verify.report import COUNTS, SequenceCheck, TrackCheck
+from headposeplus.verify.report import COUNTS, SequenceCheck, StillsCheck, TrackCheck
 
 RESTORE_THEM = "restore them from the raw archive"
 TRUNCATED = "truncated"  # the kind of a fault: an image ends early
@@ -41,8 +41,8 @@ def image_fault(path: Path, reader: Callable[[Path], object]) -> Fault | None:
     return None
 
 
-def state_of(check: SequenceCheck | TrackCheck, remarks: dict[str, bool]) -> str:
-    """Return in a few words what is wrong with a sequence or track, with the remarks that hold; else ``complete``."""
+def state_of(check: SequenceCheck | TrackCheck | StillsCheck, remarks: dict[str, bool]) -> str:
+    """Return in a few words what is wrong with a part of a raw copy, with the remarks that hold; else ``complete``."""
     counts = {kind: getattr(check, kind, 0) for kind in (*COUNTS[2:], "duplicates")}
     words = [f"{kind} {number:,}" for kind, number in counts.items() if number]
     return ", ".join([*words, *(remark for remark, holds in remarks.items() if holds)]) or "complete"

@@ -49,9 +49,13 @@ def statistics(rotations: Floats) -> LabelStatistics:
 
 
 def compare_labels(
-    rotations: Floats, listed: manifest.ListedSequence, file: Path, of: str = ""
+    rotations: Floats,
+    listed: manifest.ListedSequence,
+    file: Path,
+    of: str = "",
+    mend: str = "restore the sequence's pose.txt and rgb.cal from the raw archive",
 ) -> tuple[LabelCheck, list[Fault]]:
-    """Compare the rotations (n, 3, 3; RGB camera) of a Biwi sequence with the manifest.
+    """Compare the rotations (n, 3, 3; RGB camera) of a Biwi sequence, or of a part of stills, with the manifest.
 
     Return the statistics, and a fault in ``file`` for each that differs; its words begin with ``of``.
     """
@@ -64,7 +68,7 @@ def compare_labels(
     for i in np.flatnonzero(difference > LABEL_TOLERANCE):
         name = manifest.LABEL_STATISTICS[i].replace("_", " ")
         what = f"{of}{name} {values[i]:.4f}, expected {listed.statistics[i]:.4f} {DEGREES}"
-        faults.append(Fault(what, "restore the sequence's pose.txt and rgb.cal from the raw archive", file))
+        faults.append(Fault(what, mend, file))
     state = "deviates" if faults else "as in the manifest"
     return LabelCheck(state, labels.mean, labels.std, round(float(difference.max()), 6)), faults
 
@@ -109,6 +113,24 @@ class SequenceCheck(msgspec.Struct, frozen=True, kw_only=True):
     stand_ins: str
     labels: LabelCheck
     optional: OptionalFiles
+    state: str = ""
+
+
+class StillsCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a dataset of stills beside the manifest: counts of photographs, their numbers as ranges, the state."""
+
+    dataset: str
+    unit: str
+    subject: str = ""
+    expected: int
+    present: int
+    missing: int
+    extra: int
+    unreadable: int
+    truncated: int
+    missing_frames: str
+    extra_frames: str
+    labels: LabelCheck
     state: str = ""
 
 
@@ -178,11 +200,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RawReport(Report, frozen=True, kw_only=True):
-    """What a check of raw copies finds; ``roots`` and ``totals`` by dataset, ``biwi`` and ``synhead``."""
+    """What a check of raw copies finds; ``roots`` and ``totals`` by dataset, such as ``biwi`` and ``synhead``."""
 
     roots: dict[str, str]
     totals: dict[str, Totals]
-    units: list[SequenceCheck | TrackCheck]
+    units: list[SequenceCheck | TrackCheck | StillsCheck]
     warnings: list[Fault]
     faults: list[Fault]
 
@@ -208,7 +230,10 @@ class DatasetCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class SequenceLabels(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The labels of a sequence in Biwi+ beside the manifest's; ``expected`` and ``present`` count frames."""
+    """The labels of a sequence in Biwi+, or of a dataset of stills, beside the manifest's.
+
+    ``expected`` and ``present`` count frames.
+    """
 
     unit: str
     expected: int
@@ -233,10 +258,14 @@ class BesidePublished(msgspec.Struct, frozen=True):
 
 
 class Comparisons(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Label statistics beside the manifest's, of Biwi+, and beside the published ones, of SynHead++; None without."""
+    """Label statistics beside the manifest's, of Biwi+ and of datasets of stills, and of SynHead++ the published ones.
+
+    None where there is no such dataset.
+    """
 
     biwi: list[SequenceLabels] | None = msgspec.field(default=None, name="biwi+")
     union: BesidePublished | None = msgspec.field(default=None, name="synhead++")
+    stills: dict[str, list[SequenceLabels]] | None = None
 
 
 class DataReport(Report, frozen=True, kw_only=True):

@@ -79,7 +79,7 @@ def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
             ["build-datasets", "--synhead", "{raw}", "--render-order", "xyz", "--out", "{tmp}/o"],
             "unknown angle convention",
         ),
-        (["build-datasets", "--out", "{tmp}/o"], "give --biwi, --synhead or both"),
+        (["build-datasets", "--out", "{tmp}/o"], "give --biwi, --synhead or --aflw2000"),
         (["benchmark", "--method", "padaco", "--data", "{tmp}/empty", "--out", "{tmp}/r"], "build the dataset first"),
         (["benchmark", "--method", "none", "--data", "{tmp}", "--out", "{tmp}/r"], "unknown method 'none'"),
         (

@@ -18,6 +18,8 @@ from headposeplus.raw.manifest import ids_sha256
 
 # The hash of everything that a frozen protocol says. A change here is a mistake: give what must change a new id.
 FROZEN = {
+    "aflw2000/cross@1": "efdfe804fcd3c140b087ac94f0a4b88954139bd94f9bf0f02375a67e8728b3cd",
+    "aflw2000/pda@1": "4f08a23e582399f06a427112c6390202c55ef4aaa288a2b0ed1d9c5bc12b438b",
     "biwi+/accurate-head-pose@1": "4f3eb75bacb64567f45415bdd65ed58d482100371a12c10cdde7fc232830a78a",
     "biwi+/16-8@1": "3f64d089a4b61bed6a6599631430a8518f97561749a64c78aefcde4fb0679f5e",
     "biwi+/70-30-1@1": "ab09b2bf60aa11f004284fb011c42d874150b0c57a6b58ef2342f7311a0d2560",
