@@ -89,10 +89,11 @@ def detect_faces(
 
 
 class Imported(NamedTuple):
-    """Boxes of a file, and the ids of those that cannot be, as far as that can be told."""
+    """Boxes of a file, the ids of those that cannot be, and what is wrong with the frames that were to tell it."""
 
     table: BoxTable
     misplaced: list[str]
+    faults: list[Fault]
 
 
 def import_boxes(
@@ -131,7 +132,8 @@ def import_boxes(
     if image_width:
         table = table._replace(boxes=table.boxes * (width / image_width))
     misplaced = check_boxes(table, path, heads.table if heads else None, width)
-    return Imported(apply_mapping(mapping, table) if mapping else table, misplaced)
+    faults = heads.faults if heads else []
+    return Imported(apply_mapping(mapping, table) if mapping else table, misplaced, faults)
 
 
 def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[str, Floats], list[Fault]]:

@@ -100,12 +100,12 @@ class StillSet(NamedTuple):
         return f"{self.name}/{self.stem.format(number)}"
 
     def number(self, text: str) -> int | None:
-        """Return the number of a photograph from its id or a file of it, with any folders; None if it is neither."""
+        """Return the number of a photograph from its id, name or file, with any folders; None if it is none."""
         before, digits, after = re.split(r"\{:0(\d+)d\}", self.stem)
         endings = f"(?:{re.escape(self.image)}|{re.escape(self.label)})"
         stem = rf"{re.escape(before)}(\d{{{digits}}}){re.escape(after)}"
-        match = re.fullmatch(rf"(?:{re.escape(self.name)}/{stem}|(?:.*[/\\])?{stem}{endings})", text, re.ASCII)
-        return int(match[1] or match[2]) if match else None
+        match = re.fullmatch(rf"(?:.*[/\\])?{stem}{endings}?", text, re.ASCII)
+        return int(match[1]) if match else None
 
     def _holds(self, files: list[Path]) -> bool:
         return any(path.suffix in (self.image, self.label) and self.number(path.name) is not None for path in files)
@@ -129,7 +129,7 @@ class StillSet(NamedTuple):
         labels: dict[int, Path] = {}
         for path in listing(root):
             number = self.number(path.name)
-            if number is not None:
+            if number is not None and path.suffix in (self.image, self.label):
                 (images if path.suffix == self.image else labels)[number] = path
         stills, faults = [], []
         for number in sorted(images.keys() | labels.keys()):

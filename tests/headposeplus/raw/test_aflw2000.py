@@ -57,14 +57,24 @@ def test_a_copy_is_found_and_listed_by_number(photographs, tmp_path):
         AFLW2000.find_root(empty)
 
 
-@pytest.mark.parametrize("text", ["aflw2000/image00021", "image00021.jpg", "x/y/image00021.mat", r"x\image00021.jpg"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "aflw2000/image00021",
+        "image00021",
+        "AFLW2000/image00021",
+        "image00021.jpg",
+        "x/y/image00021.mat",
+        r"x\image00021.jpg",
+    ],
+)
 def test_names_of_photographs(text):
     assert targets.parse_frame(text) == "aflw2000/image00021"
     assert targets.file_of("aflw2000/image00021") == "image00021.jpg"
 
 
 @pytest.mark.parametrize(
-    "text", ["image00021", "aflw2000/image21", "image00021.png", "aflw2000/image00021.jpg x", "", "é"]
+    "text", ["ximage00021", "aflw2000/image21", "image00021.png", "aflw2000/image00021.jpg x", "", "é"]
 )
 def test_what_is_no_name_of_a_photograph(text):
     assert targets.parse_frame(text) is None

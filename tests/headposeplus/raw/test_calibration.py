@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": ("verify --biwi BIWI --manifest MANIFEST", 3),
     "boxes project": ("boxes project --biwi BIWI --manifest MANIFEST --out OUT.csv", 3),
     "boxes detect": ("boxes detect --biwi BIWI --manifest MANIFEST --out OUT.csv", 3),
+    "boxes import": ("boxes import BOXES --biwi BIWI --manifest MANIFEST --out OUT.csv", 3),
     "boxes compare": ("boxes compare BOXES BOXES --biwi BIWI --manifest MANIFEST", 3),
     "boxes review": ("boxes review BOXES --biwi BIWI --manifest MANIFEST --out OUT.html", 3),
     "build-datasets": ("build-datasets --biwi BIWI --manifest MANIFEST --out OUT --size 16 --jobs 1", 3),
