@@ -97,11 +97,11 @@ def _scored_again(files: list[Path], entry: Entry, truth: Labels | None) -> tupl
     """Return what an entry says otherwise than its files of predictions, and whether they were scored or why not."""
     protocol = protocols.find_frozen(entry.protocol.id) or entry.protocol
     subset = None if entry.subset is UNSET else entry.subset.name
-    why_not = _why_not(files, protocol, subset, truth)
-    if why_not or truth is None:
-        return [], why_not
     # A subset's protocol is made anew from the whole one, whose id comes before the colon.
     whole = protocols.find_frozen(protocol.id.partition(":")[0]) if subset else protocol
+    why_not = _why_not(files, whole, subset, truth)
+    if why_not or truth is None:
+        return [], why_not
     resamples, seed = entry.bootstrap.resamples, entry.bootstrap.seed
     try:
         again = score(files, truth, protocol.task, subset, protocol=whole, resamples=resamples, seed=seed).entry
@@ -114,7 +114,7 @@ def _scored_again(files: list[Path], entry: Entry, truth: Labels | None) -> tupl
     return _differences(entry, again), AGAIN
 
 
-def _why_not(files: list[Path], protocol: Protocol, subset: str | None, truth: Labels | None) -> str:
+def _why_not(files: list[Path], whole: Protocol | None, subset: str | None, truth: Labels | None) -> str:
     """Return why an entry cannot be scored again; empty if it can."""
     if not files:
         return "no predictions beside it"
@@ -123,7 +123,7 @@ def _why_not(files: list[Path], protocol: Protocol, subset: str | None, truth: L
     # A subset may be a file of its user, which is not opened because a stranger's entry says so.
     if subset is not None and not subsets.is_name(subset):
         return f"the frames of {subset[:80]} are not known here"
-    return "" if subset or _fits(protocol, truth) else "the labels given are of another test set"
+    return "" if whole is None or _fits(whole, truth) else "the labels given are of another test set"
 
 
 def _fits(protocol: Protocol, truth: Labels) -> bool:
