@@ -146,7 +146,9 @@ def import_(
     made = import_boxes(file, corners, image_width, transform, biwi, manifest, jobs or cores())
     _write(ctx, out, made.table, [])
     doubtful = [misplaced_fault(made.misplaced, file, "a build projects them")] if made.misplaced else []
-    _tell(ctx, doubtful + made.faults, "faults; the poses of damaged frames could not tell:")
+    if biwi:
+        click.echo(f"{made.compared:,} of {len(made.table.ids):,} compared with their heads")
+    _tell(ctx, [*doubtful, *made.faults], "faults; the poses of damaged frames could not tell:")
 
 
 @boxes.command()

@@ -89,11 +89,16 @@ def detect_faces(
 
 
 class Imported(NamedTuple):
-    """Boxes of a file, the ids of those that cannot be, and what is wrong with the frames that were to tell it."""
+    """Boxes of a file, and what comparing them with the heads of a raw copy told.
+
+    ``misplaced`` are the ids of those that cannot be, ``compared`` is how many were compared, and ``faults`` are what
+    is wrong with the frames that were to tell it.
+    """
 
     table: BoxTable
     misplaced: list[str]
-    faults: list[Fault]
+    compared: int = 0
+    faults: tuple[Fault, ...] = ()
 
 
 def import_boxes(
@@ -132,8 +137,10 @@ def import_boxes(
     if image_width:
         table = table._replace(boxes=table.boxes * (width / image_width))
     misplaced = check_boxes(table, path, heads.table if heads else None, width)
-    faults = heads.faults if heads else []
-    return Imported(apply_mapping(mapping, table) if mapping else table, misplaced, faults)
+    imported = Imported(apply_mapping(mapping, table) if mapping else table, misplaced)
+    if heads is None:
+        return imported
+    return imported._replace(compared=int((heads.table.positions(table.ids) >= 0).sum()), faults=tuple(heads.faults))
 
 
 def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[str, Floats], list[Fault]]:

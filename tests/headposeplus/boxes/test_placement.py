@@ -91,8 +91,8 @@ def test_import_mends_what_it_is_told(heads, tiny, tmp_path):
     asked = {"biwi_folder": tiny, "manifest_file": manifest}
     with pytest.raises(DatasetError, match="read as corners"):
         import_boxes(path, **asked)
-    table, wrong, faults = import_boxes(path, corners=True, **asked)
-    assert not wrong and not faults and (table.boxes == heads.table.boxes).all()
+    table, wrong, compared, faults = import_boxes(path, corners=True, **asked)
+    assert not wrong and compared == 48 and not faults and (table.boxes == heads.table.boxes).all()
     write_boxes(path, heads.table._replace(boxes=heads.table.boxes * 8))
     with pytest.raises(DatasetError, match="1280 x 960"):
         import_boxes(path, **asked)
@@ -107,6 +107,7 @@ def test_import_by_command(heads, tiny, tmp_path, hpp):
     path.write_text(json.dumps(dict(zip(frames, corners.tolist(), strict=True))))
     words = ["boxes", "import", path, "--out", out, "--biwi", tiny, "--manifest", tiny / "data_manifest.csv"]
     text = hpp(*words, expect=3).output
+    assert "48 of 48 compared with their heads" in text
     assert f"{path}: the box of {heads.table.ids[7]} misses the head, or is far too large or small" in text
     assert (read_boxes(out).boxes[8:] == heads.table.boxes[8:]).all()
     out.unlink()
