@@ -1,0 +1,353 @@
+"""A person's head as one mesh: skin, eyes, brows, lashes and hair, with what expressions move, and its textures."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_matrix, diags, eye_array
+from scipy.spatial import cKDTree
+
+from headposeplus.heads import assets as files
+from headposeplus.heads.assets import Assets, Mesh
+from headposeplus.heads.people import EXPRESSIONS, Person
+from headposeplus.heads.raster import Projected, Textures, draw, make_textures, vertex_normals
+from headposeplus.rotations import Floats
+
+SKIN, EYE, HAIR, BROW, LASH = range(5)
+MILLIMETRES = 100.0  # of MakeHuman's unit
+DIRECTIONS = 96  # from which the sky is looked for
+_HARD = 150  # alpha from which hair is solid
+_SKY_SIDE = 256
+# From MakeHuman's axes, x to the person's left, y up, z to the front, to those of Biwi: y down, z into the head.
+AXES = np.array([1.0, -1.0, -1.0])
+
+
+class Head(NamedTuple):
+    """A head, in millimetres in Biwi's frame of it: x right in the image, y down, z into the head; upright at rest.
+
+    Attributes
+    ----------
+    vertices
+        (n, 3) at rest.
+    triangles, uv, texture, kind
+        (t, 3), (t, 3, 2), (t,) and (t,): corners, where they lie in the texture, which texture, and of what it is.
+    cut
+        (t,): the least alpha at which a triangle hides what is behind it.
+    above
+        (n,): how far above the cut of the neck.
+    tint
+        (n, 3): by which the texture's linear colour is multiplied.
+    sky
+        (n, 9): what a vertex receives from a sky of each spherical harmonic.
+    moves
+        For each expression, how far each vertex moves (n, 3).
+    textures
+        Of all parts.
+    """
+
+    vertices: Floats
+    triangles: np.ndarray
+    uv: np.ndarray
+    texture: np.ndarray
+    kind: np.ndarray
+    cut: np.ndarray
+    above: Floats
+    tint: Floats
+    sky: Floats
+    moves: dict[str, Floats]
+    textures: Textures
+
+    @property
+    def radius(self) -> float:
+        """How far the head reaches from its middle, mm."""
+        return float(np.linalg.norm(self.vertices[self.above > 0], axis=1).max())
+
+
+class Base(NamedTuple):
+    """The base mesh, what of it is the head (corners (m, 4)), and its refinement: a matrix and finer corners and uv."""
+
+    mesh: Mesh
+    refine: csr_matrix
+    corners: np.ndarray
+    uv: np.ndarray
+
+
+class _Part(NamedTuple):
+    """A part of a head: its kind, corners, uv and texture, and the matrix and offsets that hang it on the base mesh."""
+
+    kind: int
+    corners: np.ndarray
+    uv: np.ndarray
+    image: np.ndarray
+    hang: csr_matrix
+    offsets: Floats
+
+
+def triangulated(corners: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the triangles (t, 3) and their uv (t, 3, 2) of faces (m, 4) of three or four corners."""
+    four = corners[:, 3] >= 0
+    triangles = np.concatenate((corners[:, [0, 1, 2]], corners[four][:, [0, 2, 3]]))
+    return triangles, np.concatenate((uv[:, [0, 1, 2]], uv[four][:, [0, 2, 3]]))
+
+
+def _scaled(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
+    """Return the matrix that takes means: row i is 1/k at each of the k columns listed beside i."""
+    matrix = csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
+    counts = np.asarray(matrix.sum(axis=1)).ravel()
+    return diags(1 / np.maximum(counts, 1)) @ matrix
+
+
+def refinement(corners: np.ndarray, count: int) -> tuple[csr_matrix, np.ndarray]:
+    """Return the matrix (k, count) and the corners (4 m, 4) of one step of subdivision of quadrilaterals (m, 4).
+
+    The rule is Catmull and Clark's (Computer-Aided Design 10, 1978, pages 350-355). It shrinks a mesh, so what it takes
+    from the vertices is added to them beforehand: they stay nearly where they were. Only used vertices keep a row.
+    """
+    used, numbers = np.unique(corners, return_inverse=True)
+    quads = numbers.reshape(corners.shape)
+    n, m = len(used), len(quads)
+    edges = np.sort(np.stack((quads, np.roll(quads, -1, axis=1)), axis=-1).reshape(-1, 2), axis=1)
+    edges, edge_of, sides = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
+    edge_of, e = edge_of.reshape(m, 4), len(edges)
+    face = np.repeat(np.arange(m), 4)
+    centres = _scaled(face, quads.ravel(), (m, n))
+    middles = _scaled(np.repeat(np.arange(e), 2), edges.ravel(), (e, n))
+    inner = diags((sides > 1).astype(float))
+    points = (
+        inner @ (0.5 * middles + 0.5 * _scaled(edge_of.ravel(), face, (e, m)) @ centres)
+        + (eye_array(e) - inner) @ middles
+    )
+
+    ends, of = edges.ravel(), np.repeat(np.arange(e), 2)
+    valence = np.maximum(np.bincount(ends, minlength=n), 1).astype(float)
+    smooth = (
+        diags(1 / valence) @ _scaled(quads.ravel(), face, (n, m)) @ centres
+        + diags(2 / valence) @ _scaled(ends, of, (n, e)) @ middles
+        + diags((valence - 3) / valence)
+    )
+    border = np.repeat(sides == 1, 2)
+    rim = np.isin(np.arange(n), ends[border]).astype(float)
+    along = 0.5 * eye_array(n) + 0.5 * _scaled(ends[border], of[border], (n, e)) @ middles
+    corner_points = diags(1 - rim) @ smooth + diags(rim) @ along
+    step = csr_matrix(_stacked([corner_points, points, centres]))
+    step = step @ (2 * eye_array(n) - corner_points)
+    keep = csr_matrix((np.ones(n), (np.arange(n), used)), (n, count))
+    before = np.roll(edge_of, 1, axis=1)
+    middle = n + e + np.repeat(np.arange(m), 4).reshape(m, 4)
+    finer = np.stack((quads, n + edge_of, middle, n + before), axis=-1).reshape(-1, 4)
+    return csr_matrix(step @ keep), finer
+
+
+def _stacked(parts: list[csr_matrix]) -> csr_matrix:
+    from scipy.sparse import vstack
+
+    return vstack([csr_matrix(part) for part in parts])
+
+
+def refined_uv(uv: np.ndarray) -> np.ndarray:
+    """Return the uv (4 m, 4, 2) of the faces that :func:`refinement` makes of faces with ``uv`` (m, 4, 2)."""
+    after, before = (uv + np.roll(uv, -1, axis=1)) / 2, (uv + np.roll(uv, 1, axis=1)) / 2
+    middle = np.broadcast_to(uv.mean(axis=1, keepdims=True), uv.shape)
+    return np.stack((uv, after, middle, before), axis=2).reshape(-1, 4, 2)
+
+
+def joint(mesh: Mesh, vertices: Floats, name: str) -> Floats:
+    """Return the middle (3,) of the base mesh's group ``joint-NAME``, for its ``vertices`` (n, 3)."""
+    middle: Floats = vertices[np.unique(mesh.corners[mesh.groups == f"joint-{name}"])].mean(axis=0)
+    return middle
+
+
+@lru_cache(maxsize=1)
+def read_base(path: Path) -> Base:
+    """Return the base mesh of a file, and the head's part of it; raises AssetError if it lacks a group."""
+    mesh = files.read_mesh(path)
+    for group in ("body", "joint-neck", "joint-head", "joint-jaw"):
+        if not (mesh.groups == group).any():
+            raise files.AssetError(files.Fault(f"expected MakeHuman's base mesh, with a group {group}", file=path))
+    # Half of the neck's length is kept below its joint, for the heads of those whose neck is long; the rest is cut.
+    neck, head = (joint(mesh, mesh.vertices, name)[1] for name in ("neck", "head"))
+    lowest = neck - 0.5 * (head - neck)
+    whole = (mesh.groups == "body") & (mesh.corners >= 0).all(axis=1)
+    inside = whole & (mesh.vertices[mesh.corners][..., 1] > lowest).all(axis=1)
+    refine, corners = refinement(mesh.corners[inside], len(mesh.vertices))
+    return Base(mesh, refine, corners, refined_uv(mesh.uv[inside]))
+
+
+def _hung(fitting: files.Fitting, base: Floats) -> tuple[csr_matrix, Floats]:
+    """Return the matrix (n, k) and the offsets (n, 3) with which a fitting hangs on the base mesh ``base`` (k, 3)."""
+    n = len(fitting.vertices)
+    rows = np.repeat(np.arange(n), 3)
+    matrix = csr_matrix((fitting.weights.ravel(), (rows, fitting.vertices.ravel())), (n, len(base)))
+    return matrix, files.fitted(fitting, base) - matrix @ base
+
+
+def _parts(base: Base, assets: Assets, who: Person, shape: Floats) -> list[_Part]:
+    """Return the parts of a person's head, whose base mesh has the vertices ``shape`` (k, 3)."""
+    skin = files.read_texture(files.find(assets, who.skin))
+    none = np.zeros((base.refine.shape[0], 3))
+    parts = [_Part(SKIN, base.corners, base.uv, skin, base.refine, none)]
+    wanted = [(EYE, who.eyes, who.iris), (BROW, who.brows, ""), (LASH, who.lashes, ""), (HAIR, who.hair, "")]
+    for kind, tail, image in wanted:
+        fitting = files.find(assets, tail)
+        mesh, tie = files.read_part(fitting.with_suffix(".obj"), fitting, len(base.mesh.vertices))
+        texture = image or f"{fitting.stem}{'_diffuse' if kind == HAIR else ''}.png"
+        picture = files.read_texture(files.find(assets, texture))
+        parts.append(_Part(kind, mesh.corners, mesh.uv, picture, *_hung(tie, shape)))
+    return parts
+
+
+def _cap(vertices: Floats, triangles: np.ndarray, above: Floats) -> tuple[Floats, np.ndarray]:
+    """Return vertices (c, 3) and triangles (c, 3) of a lid on a neck cut where ``above`` is 0; the last is the middle."""
+    pairs = np.concatenate([triangles[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
+    pairs = pairs[(above[pairs[:, 0]] >= 0) & (above[pairs[:, 1]] < 0)]
+    high, low = above[pairs[:, 0]], above[pairs[:, 1]]
+    share = (high / (high - low))[:, None]
+    ring = vertices[pairs[:, 0]] * (1 - share) + vertices[pairs[:, 1]] * share
+    middle = ring.mean(axis=0)
+    ring = ring[np.argsort(np.arctan2(ring[:, 2] - middle[2], ring[:, 0] - middle[0]), kind="stable")]
+    count = len(ring)
+    fan = np.column_stack((np.arange(count), np.roll(np.arange(count), -1), np.full(count, count)))
+    return np.vstack((ring, middle)), fan
+
+
+def _smooth_step(values: Floats, low: float, high: float) -> Floats:
+    share = np.clip((values - low) / (high - low), 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def harmonics(directions: Floats) -> Floats:
+    """Return the first nine real spherical harmonics (n, 9) of unit directions (n, 3), by degree and order."""
+    x, y, z = directions.T
+    return np.column_stack([
+        np.full(len(x), 0.28209479177387814),
+        0.4886025119029199 * y, 0.4886025119029199 * z, 0.4886025119029199 * x,
+        1.0925484305920792 * x * y, 1.0925484305920792 * y * z, 0.31539156525252005 * (3 * z * z - 1),
+        1.0925484305920792 * x * z, 0.5462742152960396 * (x * x - y * y),
+    ])  # fmt: skip
+
+
+def sphere(count: int) -> Floats:
+    """Return unit directions (count, 3), spread evenly along a spiral."""
+    step = np.arange(count) + 0.5
+    z, turn = 1 - 2 * step / count, step * math.pi * (3 - math.sqrt(5))
+    across = np.sqrt(1 - z * z)
+    return np.column_stack((across * np.cos(turn), across * np.sin(turn), z))
+
+
+def beside(direction: Floats) -> tuple[Floats, Floats]:
+    """Return two unit vectors (3,) square to a unit direction and to one another."""
+    other = np.eye(3)[int(np.abs(direction).argmin())]
+    first = np.cross(direction, other)
+    first /= np.linalg.norm(first)
+    return first, np.cross(direction, first)
+
+
+def _sky(head: Head, normals: Floats, is_hair: np.ndarray) -> Floats:
+    """Return what each vertex receives from a sky of each spherical harmonic (n, 9), where the head lets it through.
+
+    Divided by pi: a sky that is 1 everywhere lights what lies open by 1.
+    """
+    directions, side = sphere(DIRECTIONS), _SKY_SIDE
+    scale = (side / 2 - 2) / head.radius
+    received = np.zeros((len(head.vertices), 9))
+    one = np.ones(len(head.vertices))
+    for direction, basis in zip(directions, harmonics(directions), strict=True):
+        right, down = beside(direction)
+        x, y = (head.vertices @ axis * scale + side / 2 for axis in (right, down))
+        near = head.vertices @ direction
+        buffer, seen = np.full((side, side), -np.inf), np.full((side, side), -1, np.int32)
+        view = Projected(x, y, near, one, head.triangles, head.uv, head.texture, head.cut, head.above)
+        draw(view, head.textures, buffer, seen)
+        columns, rows = (np.clip(np.rint(axis).astype(int), 0, side - 1) for axis in (x, y))
+        open_ = near > buffer[rows, columns] - np.where(is_hair, 6.0, 2.5)
+        facing = normals @ direction
+        lit = np.where(is_hair, 0.25 + 0.35 * np.abs(facing), np.maximum(facing, 0))
+        received += (open_ * lit)[:, None] * basis
+    return received * (4 / DIRECTIONS)
+
+
+def _tint(vertices: Floats, kinds: np.ndarray, who: Person, images: dict[int, np.ndarray]) -> Floats:
+    """Return by which each vertex's texture (n, 3) is multiplied: the skin's tone, hair's colour, and hair on the scalp."""
+    tint = np.ones((len(vertices), 3))
+    skin, hair = kinds == SKIN, kinds == HAIR
+    tint[skin] = who.tone
+    brow = np.isin(kinds, (BROW, LASH))
+    tint[brow] = 1.0
+    if not hair.any():
+        return tint
+    picture = images[HAIR].reshape(-1, 4)
+    solid = picture[picture[:, 3] > 128][:, :3] / 255.0
+    tint[hair] = who.hair_colour / np.maximum((solid**2.2).mean(axis=0), 1e-3)
+    # Where locks part, what shows is a scalp full of hair.
+    away = cKDTree(vertices[hair]).query(vertices[skin])[0]
+    x, y, z = vertices[skin].T
+    scalp = _smooth_step(-away, -28, -10) * _smooth_step((-y - 45) + 0.8 * (z + 60), 0, 22)
+    tint[skin] += scalp[:, None] * (np.clip(2.2 * who.hair_colour + 0.02, 0, 0.6) - tint[skin])
+    return tint
+
+
+def _upright(vertices: Floats, shape: Floats, mesh: Mesh, skin: np.ndarray) -> tuple[Floats, Floats]:
+    """Return the vertices (n, 3) in Biwi's frame, mm, about the middle of the head, and how far above the cut (n,)."""
+    neck, jaw = joint(mesh, shape, "neck"), joint(mesh, shape, "jaw")
+    above = (vertices[:, 1] - neck[1] + 0.22 * (vertices[:, 2] - neck[2]) + 0.08) * MILLIMETRES
+    skull = vertices[skin & (vertices[:, 1] > jaw[1])]
+    middle = (skull.min(axis=0) + skull.max(axis=0)) / 2
+    return (vertices - middle) * MILLIMETRES * AXES, above
+
+
+def build_head(assets: Assets, who: Person) -> Head:
+    """Return the head of a person; raises AssetError if a file of theirs is missing or damaged."""
+    base = read_base(files.find(assets, "3dobjs/base.obj", "base.obj"))
+    shape = base.mesh.vertices.copy()
+    for name, weight in who.targets.items():
+        target = files.read_target(files.find(assets, name), len(shape))
+        np.add.at(shape, target.vertices, weight * target.offsets)
+    parts = _parts(base, assets, who, shape)
+    hung = [part.hang @ shape + part.offsets for part in parts]
+    kinds = np.repeat([part.kind for part in parts], [len(points) for points in hung])
+    starts = np.cumsum([0, *map(len, hung)])
+    vertices, above = _upright(np.concatenate(hung), shape, base.mesh, kinds == SKIN)
+    above[kinds == HAIR] += 45
+    faces = [triangulated(part.corners, part.uv) for part in parts]
+    triangles = np.concatenate([corners + start for (corners, _), start in zip(faces, starts, strict=False)])
+    kind = np.repeat([part.kind for part in parts], [len(corners) for corners, _ in faces])
+    moves = {}
+    for name, units in who.units().items():
+        delta = np.zeros_like(shape)
+        for unit, weight in units.items():
+            target = files.read_target(files.find(assets, unit), len(shape))
+            np.add.at(delta, target.vertices, weight * target.offsets)
+        moves[name] = np.concatenate([part.hang @ delta for part in parts]) * MILLIMETRES * AXES
+    tint = _tint(vertices, kinds, who, {part.kind: part.image for part in parts})
+    head = Head(
+        vertices, triangles.astype(np.int32), np.concatenate([uv for _, uv in faces]), kind.astype(np.int32),
+        kind.astype(np.int32), np.array([0, 128, _HARD, 256, 256])[kind], above, tint, np.zeros((len(vertices), 9)),
+        moves, make_textures([next(p.image for p in parts if p.kind == number) for number in range(len(parts))]),
+    )  # fmt: skip
+    head = _with_cap(head)
+    normals = vertex_normals(head.vertices, head.triangles)
+    is_hair = np.concatenate((kinds == HAIR, np.zeros(len(head.vertices) - len(kinds), bool)))
+    return head._replace(sky=_sky(head, normals, is_hair))
+
+
+def _with_cap(head: Head) -> Head:
+    """Return a head with a lid on its neck, of the skin's colour beside the cut."""
+    skin = head.triangles[head.kind == SKIN]
+    points, fan = _cap(head.vertices, skin, head.above)
+    corner = int(np.abs(np.where(head.above >= 0, head.above, np.inf)[skin]).min(axis=1).argmin())
+    uv = np.broadcast_to(head.uv[head.kind == SKIN][corner][0], (len(fan), 3, 2))
+    count, extra = len(points), np.zeros(len(fan), np.int32)
+    nearest = cKDTree(head.vertices).query(points)[1]
+    return head._replace(
+        vertices=np.vstack((head.vertices, points)),
+        triangles=np.vstack((head.triangles, (fan + len(head.vertices)).astype(np.int32))),
+        uv=np.concatenate((head.uv, uv)), texture=np.concatenate((head.texture, extra)),
+        kind=np.concatenate((head.kind, extra)), cut=np.concatenate((head.cut, extra)),
+        above=np.concatenate((head.above, np.ones(count))), tint=np.vstack((head.tint, 0.6 * head.tint[nearest])),
+        sky=np.zeros((len(head.vertices) + count, 9)),
+        moves={name: np.vstack((move, move[nearest])) for name, move in head.moves.items()},
+    )  # fmt: skip
