@@ -51,6 +51,64 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
 
 
 @click.command()
+@click.argument("out", type=FOLDER)
+@click.option(
+    "--heads",
+    "assets",
+    type=FOLDER,
+    required=True,
+    help="Copies of MakeHuman's repositories makehuman and makehuman-assets, in one folder.",
+)
+@click.option("--women", type=click.IntRange(0, 99), default=5, show_default=True, help="How many women.")
+@click.option("--men", type=click.IntRange(0, 99), default=5, show_default=True, help="How many men.")
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    help="Of all people together.  [default: 51,096 a person, as SynHead has; or all poses given]",
+)
+@click.option("--size", type=click.IntRange(32, 2048), default=400, show_default=True, help="Pixels a side.")
+@click.option(
+    "--tracks",
+    type=click.Path(path_type=Path),
+    help="Poses to render: a CSV with rows pitch,yaw,roll (pyr, degrees), or a folder of them.  [default: random]",
+)
+@click.option(
+    "--biwi",
+    type=FOLDER,
+    help="Raw Biwi, or its db_annotations alone: its smoothed poses become the BIWI tracks. They are poses of the test "
+    "set, though not of its images; say so where you report what you trained.",
+)
+@click.option("--backgrounds", type=FOLDER, help="Pictures to copy as backgrounds.  [default: procedural rooms]")
+@click.option("--dry-run", is_flag=True, help="Say how many images, bytes and hours; render only a few, to measure.")
+@click.option(
+    "--dask", metavar="ADDRESS", help="Render on the workers of this Dask scheduler, such as tcp://host:8786."
+)
+@click.option("--manifest", type=FILE, help="Whose rows of Biwi are repeated.  [default: the real datasets' manifest]")
+@SEED
+@JOBS
+def render(out: Path, assets: Path, dry_run: bool, jobs: int | None, dask: str | None, **options: Any) -> None:
+    """Render an open source in SynHead's raw layout to OUT/synhead2_release, from public-domain heads.
+
+    Its people are made of MakeHuman's assets, which anyone may use and change. OUT/README.md and OUT/data_manifest.csv
+    say what the copy holds. A run that was stopped goes on where it was, and gives the same files.
+
+    \b
+    Examples:
+      hpp render OPEN --heads MAKEHUMAN --images 200
+      hpp render OPEN --heads MAKEHUMAN --biwi RAW/hpdb --dry-run
+    """
+    from headposeplus.heads.write import Options, describe_estimate, estimate_heads, write_heads
+    from headposeplus.tasks import cores
+
+    asked, jobs = Options(**options), jobs or cores()
+    if dry_run:
+        click.echo(describe_estimate(estimate_heads(out, assets, asked), jobs))
+        return
+    synhead = write_heads(out, assets, asked, jobs, dask)
+    click.echo(f"raw SynHead {synhead}\nmanifest    {out / 'data_manifest.csv'}")
+
+
+@click.command()
 @click.argument("data", type=FOLDER, required=False)
 @BIWI
 @SYNHEAD

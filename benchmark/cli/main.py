@@ -21,6 +21,7 @@ def main() -> None:
 
 for command in (
     data.miniature,
+    data.render,
     data.verify,
     boxes.boxes,
     data.render_order,

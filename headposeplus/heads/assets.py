@@ -107,7 +107,7 @@ def open_assets(root: Path) -> Assets:
 
 
 def find(assets: Assets, *tails: str) -> Path:
-    """Return the file whose path ends in one of ``tails``, such as ``nose/nose-hump-incr.target``, the first that is there.
+    """Return the first file there is whose path ends in one of ``tails``, such as ``nose/nose-hump-incr.target``.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def read_fitting(path: Path, vertices: int) -> Fitting:
     AssetError
         If a line is anything else, or names a vertex beyond the base mesh's ``vertices``.
     """
-    scales = {axis: (0, 0, 0.0) for axis in "xyz"}
+    scales = dict.fromkeys("xyz", (0, 0, 0.0))
     ties, weights, offsets, listing = [], [], [], False
     for line, words in _lines(path):
         try:
@@ -263,6 +263,21 @@ def read_part(mesh: Path, fitting: Path, vertices: int) -> tuple[Mesh, Fitting]:
         what = f"ties {len(hung.vertices):,} vertices, but {mesh.name} has {len(read.vertices):,}"
         raise AssetError(Fault(what, _COPY, fitting))
     return read, hung
+
+
+def texture_of(fitting: Path) -> str:
+    """Return the name of the texture of a fitting, as the material beside it says.
+
+    Raises
+    ------
+    AssetError
+        If there is no material, or it names no texture.
+    """
+    path = fitting.with_suffix(".mhmat")
+    for _, words in _lines(path):
+        if words[0] == "diffuseTexture" and len(words) > 1:
+            return Path(words[1]).name
+    raise AssetError(Fault("expected a line diffuseTexture with the name of a picture", _COPY, path))
 
 
 def read_texture(path: Path) -> Image:

@@ -7,21 +7,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from scipy.sparse import csr_matrix, diags, eye_array
 from scipy.spatial import cKDTree
 
 from headposeplus.heads import assets as files
 from headposeplus.heads.assets import Assets, Mesh
-from headposeplus.heads.people import EXPRESSIONS, Person
-from headposeplus.heads.raster import Projected, Textures, draw, make_textures, vertex_normals
+from headposeplus.heads.kernels import BROW, EYE, HAIR, LASH, SKIN, draw, vertex_normals
+from headposeplus.heads.people import Person
+from headposeplus.heads.views import Projected, Textures
 from headposeplus.rotations import Floats
 
-SKIN, EYE, HAIR, BROW, LASH = range(5)
 MILLIMETRES = 100.0  # of MakeHuman's unit
 DIRECTIONS = 96  # from which the sky is looked for
 _HARD = 150  # alpha from which hair is solid
 _SKY_SIDE = 256
+_LEVELS = 12  # that a texture is halved at most
 # From MakeHuman's axes, x to the person's left, y up, z to the front, to those of Biwi: y down, z into the head.
 AXES = np.array([1.0, -1.0, -1.0])
 
@@ -85,6 +87,23 @@ class _Part(NamedTuple):
     image: np.ndarray
     hang: csr_matrix
     offsets: Floats
+
+
+def make_textures(images: list[np.ndarray]) -> Textures:
+    """Return textures (height, width, 4), uint8, with copies halved in size again and again."""
+    levels = np.zeros((len(images), _LEVELS, 3), np.int64)
+    parts, start = [], 0
+    for number, image in enumerate(images):
+        picture = image
+        for level in range(_LEVELS):
+            height, width = picture.shape[:2]
+            levels[number, level] = start, width, height
+            parts.append(picture.reshape(-1, 4))
+            start += width * height
+            if min(width, height) < 8:
+                break
+            picture = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return Textures(np.concatenate(parts), levels)
 
 
 def triangulated(corners: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,10 +213,48 @@ def _parts(base: Base, assets: Assets, who: Person, shape: Floats) -> list[_Part
     for kind, tail, image in wanted:
         fitting = files.find(assets, tail)
         mesh, tie = files.read_part(fitting.with_suffix(".obj"), fitting, len(base.mesh.vertices))
-        texture = image or f"{fitting.stem}{'_diffuse' if kind == HAIR else ''}.png"
-        picture = files.read_texture(files.find(assets, texture))
+        picture = files.read_texture(files.find(assets, image or files.texture_of(fitting)))
+        if kind == HAIR:
+            picture = _undyed(picture)
         parts.append(_Part(kind, mesh.corners, mesh.uv, picture, *_hung(tie, shape)))
     return parts
+
+
+def _undyed(image: np.ndarray) -> np.ndarray:
+    """Return a texture of hair in grey, whose see-through texels have the grey of the hair around them.
+
+    A person's hair has one colour; the textures differ in theirs, and are black or white beside a lock.
+    """
+    solid = (image[..., 3] > 127).astype(np.float32)
+    grey = cv2.cvtColor(image[..., :3], cv2.COLOR_RGB2GRAY).astype(np.float32) * solid
+    around = grey.sum() / max(solid.sum(), 1.0)
+    for width in (65, 9):  # from far to near
+        spread, weight = cv2.blur(grey, (width, width)), cv2.blur(solid, (width, width))
+        around = np.where(weight > 1e-3, spread / np.maximum(weight, 1e-3), around)
+    grey = np.rint(np.where(solid > 0, grey, around)).astype(np.uint8)
+    return np.dstack((grey, grey, grey, image[..., 3]))
+
+
+def _cuts(part: _Part, uv: np.ndarray) -> np.ndarray:
+    """Return the least alpha at which each triangle of a part, whose corners lie at ``uv`` (t, 3, 2), is seen.
+
+    Where a lock is solid all over, or nothing is there, no texture needs to be asked.
+    """
+    if part.kind != HAIR:
+        return np.full(len(uv), {SKIN: 0, EYE: 128}.get(part.kind, 256))
+    alpha = part.image[..., 3]
+    height, width = alpha.shape
+    low, high = uv.min(axis=1) % 1.0, uv.max(axis=1) - uv.min(axis=1)
+    cuts = np.full(len(uv), _HARD)
+    for number, ((left, bottom), (across, up)) in enumerate(zip(low, high, strict=True)):
+        columns = np.arange(int(left * width) - 2, int((left + across) * width) + 3) % width
+        rows = np.arange(int((1 - bottom - up) * height) - 2, int((1 - bottom) * height) + 3) % height
+        some = alpha[rows[:, None], columns]
+        if some.min() >= _HARD:
+            cuts[number] = 1
+        elif some.max() < 8:
+            cuts[number] = 256
+    return cuts
 
 
 def _cap(vertices: Floats, triangles: np.ndarray, above: Floats) -> tuple[Floats, np.ndarray]:
@@ -210,7 +267,7 @@ def _cap(vertices: Floats, triangles: np.ndarray, above: Floats) -> tuple[Floats
     middle = ring.mean(axis=0)
     ring = ring[np.argsort(np.arctan2(ring[:, 2] - middle[2], ring[:, 0] - middle[0]), kind="stable")]
     count = len(ring)
-    fan = np.column_stack((np.arange(count), np.roll(np.arange(count), -1), np.full(count, count)))
+    fan = np.column_stack((np.roll(np.arange(count), -1), np.arange(count), np.full(count, count)))
     return np.vstack((ring, middle)), fan
 
 
@@ -239,11 +296,11 @@ def sphere(count: int) -> Floats:
 
 
 def beside(direction: Floats) -> tuple[Floats, Floats]:
-    """Return two unit vectors (3,) square to a unit direction and to one another."""
+    """Return right and down, unit vectors (3,), of a view against a unit direction: their product points away from it."""
     other = np.eye(3)[int(np.abs(direction).argmin())]
     first = np.cross(direction, other)
     first /= np.linalg.norm(first)
-    return first, np.cross(direction, first)
+    return first, np.cross(first, direction)
 
 
 def _sky(head: Head, normals: Floats, is_hair: np.ndarray) -> Floats:
@@ -254,14 +311,14 @@ def _sky(head: Head, normals: Floats, is_hair: np.ndarray) -> Floats:
     directions, side = sphere(DIRECTIONS), _SKY_SIDE
     scale = (side / 2 - 2) / head.radius
     received = np.zeros((len(head.vertices), 9))
-    one = np.ones(len(head.vertices))
+    one, every = np.ones(len(head.vertices)), np.arange(len(head.triangles))
     for direction, basis in zip(directions, harmonics(directions), strict=True):
         right, down = beside(direction)
         x, y = (head.vertices @ axis * scale + side / 2 for axis in (right, down))
         near = head.vertices @ direction
         buffer, seen = np.full((side, side), -np.inf), np.full((side, side), -1, np.int32)
         view = Projected(x, y, near, one, head.triangles, head.uv, head.texture, head.cut, head.above)
-        draw(view, head.textures, buffer, seen)
+        draw(view, head.textures, every, buffer, seen)
         columns, rows = (np.clip(np.rint(axis).astype(int), 0, side - 1) for axis in (x, y))
         open_ = near > buffer[rows, columns] - np.where(is_hair, 6.0, 2.5)
         facing = normals @ direction
@@ -275,8 +332,8 @@ def _tint(vertices: Floats, kinds: np.ndarray, who: Person, images: dict[int, np
     tint = np.ones((len(vertices), 3))
     skin, hair = kinds == SKIN, kinds == HAIR
     tint[skin] = who.tone
-    brow = np.isin(kinds, (BROW, LASH))
-    tint[brow] = 1.0
+    tint[kinds == BROW] = 0.6 * who.hair_colour
+    tint[kinds == LASH] = 0.006
     if not hair.any():
         return tint
     picture = images[HAIR].reshape(-1, 4)
@@ -293,7 +350,7 @@ def _tint(vertices: Floats, kinds: np.ndarray, who: Person, images: dict[int, np
 def _upright(vertices: Floats, shape: Floats, mesh: Mesh, skin: np.ndarray) -> tuple[Floats, Floats]:
     """Return the vertices (n, 3) in Biwi's frame, mm, about the middle of the head, and how far above the cut (n,)."""
     neck, jaw = joint(mesh, shape, "neck"), joint(mesh, shape, "jaw")
-    above = (vertices[:, 1] - neck[1] + 0.22 * (vertices[:, 2] - neck[2]) + 0.08) * MILLIMETRES
+    above = (vertices[:, 1] - neck[1] + 0.22 * (vertices[:, 2] - neck[2]) - 0.12) * MILLIMETRES
     skull = vertices[skin & (vertices[:, 1] > jaw[1])]
     middle = (skull.min(axis=0) + skull.max(axis=0)) / 2
     return (vertices - middle) * MILLIMETRES * AXES, above
@@ -325,7 +382,7 @@ def build_head(assets: Assets, who: Person) -> Head:
     tint = _tint(vertices, kinds, who, {part.kind: part.image for part in parts})
     head = Head(
         vertices, triangles.astype(np.int32), np.concatenate([uv for _, uv in faces]), kind.astype(np.int32),
-        kind.astype(np.int32), np.array([0, 128, _HARD, 256, 256])[kind], above, tint, np.zeros((len(vertices), 9)),
+        kind.astype(np.int32), np.concatenate([_cuts(part, uv) for part, (_, uv) in zip(parts, faces, strict=True)]), above, tint, np.zeros((len(vertices), 9)),
         moves, make_textures([next(p.image for p in parts if p.kind == number) for number in range(len(parts))]),
     )  # fmt: skip
     head = _with_cap(head)

@@ -17,7 +17,10 @@ _LIGHT = {
             "middleage_lightskinned_male_diffuse", "middleage_lightskinned_male_diffuse2"),
 }  # fmt: skip
 _DARK = ("young_darkskinned_male_diffuse", "middleage_darkskinned_male_diffuse", "old_darkskinned_male_diffuse")
-_STYLES = {True: ("bob02", "long01", "ponytail01", "braid01", "bob02"), False: ("short01", "short02", "short03", "short04")}
+_STYLES = {
+    True: ("ponytail01", "long01", "bob02", "short02", "braid01"),
+    False: ("short01", "short02", "short03", "short04"),
+}
 _BROWS = {True: (1, 2, 3, 5, 6, 10, 11), False: (4, 8, 9, 12, 1, 5)}
 _IRISES = ("brownlight", "brownlight", "brownlight", "blue", "grey", "green", "bluegreen", "deepblue")
 # Linear colours of hair; the first are common, and the only ones of dark-skinned people.

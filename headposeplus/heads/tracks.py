@@ -1,0 +1,201 @@
+"""Which poses are rendered: random ones, those of Biwi, or anyone's, as tracks of SynHead.
+
+A track's file holds pitch, yaw and roll as the hidden order takes them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.special import erf
+
+from headposeplus.errors import HeadposeError, RawDataError
+from headposeplus.faults import Fault
+from headposeplus.raw import biwi, synhead
+from headposeplus.raw.folders import find, listing
+from headposeplus.rotations import EulerOrder, Floats, convert, from_matrix, to_matrix
+
+POSES = 51_096  # of SynHead
+COUNTS = {"BIWI": 24, "breitenstein": 26, "kinect": 5, "softkinetic": 15}  # tracks of each of its groups
+_BIWI_POSES = 15_678  # of them, the frames of Biwi
+_SHORTEST = 5  # poses of a track, where there are few
+_SMOOTH = 3.0  # frames: the deviation of the window that smooths Biwi's poses
+# Within which a group's random angles lie, degrees: all of Biwi's, profiles and beyond, the front, and heads that lean.
+_LIMITS = {
+    "BIWI": [80, 82, 50], "breitenstein": [60, 115, 35], "kinect": [35, 45, 20], "softkinetic": [70, 75, 75],
+}  # fmt: skip
+_POSE_FILE = re.compile(r"frame_(\d{5})_pose\.(bin|txt)")
+_ANNOTATIONS = "folders 01 to 24 with frame_00003_pose.bin or frame_00003_pose.txt and so on"
+_ROWS = "a row a pose: pitch,yaw,roll in degrees"
+
+
+class Track(NamedTuple):
+    """A track: its group, its number as written, and its angles (n, 3) as its file has them."""
+
+    group: str
+    name: str
+    angles: Floats
+
+    @property
+    def text(self) -> str:
+        """What its file holds."""
+        return "".join("{:.6f},{:.6f},{:.6f}\n".format(*row) for row in self.angles)
+
+
+def _as_written(group: str, number: int, angles: Floats) -> Track:
+    """Return a track whose angles are rounded as its file rounds them: what is rendered are its file's numbers."""
+    return Track(group, f"{number:02d}", np.round(angles, 6) + 0.0)
+
+
+def _random_angles(group: str, number: int, count: int, seed: int) -> Floats:
+    """Return smooth angles (count, 3) that fill a group's limits evenly: a Gaussian process, made uniform."""
+    rng = np.random.default_rng([seed, 2, synhead.GROUPS.index(group), number])
+    sigma = float(np.clip(count / 8, 6, 16))  # frames; a few degrees from one to the next
+    margin = int(4 * sigma)
+    noise = gaussian_filter1d(rng.normal(size=(count + 2 * margin, 3)), sigma, axis=0)[margin : margin + count]
+    even = erf(noise * np.sqrt(2 * np.sqrt(np.pi) * sigma) / np.sqrt(2))
+    return even * _LIMITS[group]
+
+
+def _sampled(angles: Floats, count: int) -> Floats:
+    return angles[np.linspace(0, len(angles) - 1, count).round().astype(int)]
+
+
+def _shares(total: int, sizes: list[int]) -> list[int]:
+    """Return how many of ``total`` poses each track gets, in proportion to their ``sizes`` as far as whole numbers go."""
+    ends = np.rint(np.cumsum([0, *sizes]) * (total / max(sum(sizes), 1))).astype(int)
+    return np.minimum(np.diff(ends), sizes).tolist()
+
+
+def random_tracks(poses: int, groups: tuple[str, ...], order: EulerOrder, seed: int) -> list[Track]:
+    """Return tracks of random poses in some groups, as many as SynHead has, or fewer where there are few poses."""
+    places = sorted(
+        (number / COUNTS[group], groups.index(group), group, number)
+        for group in groups
+        for number in range(COUNTS[group])
+    )
+    places = places[: max(min(len(places), poses // _SHORTEST), 1)]
+    lengths = np.diff(np.rint(np.linspace(0, poses, len(places) + 1)).astype(int)).tolist()
+    tracks = [
+        _as_written(group, number, _random_angles(group, number, length, seed) * order.signs)
+        for (_, _, group, number), length in zip(places, lengths, strict=True)
+        if length
+    ]
+    return sorted(tracks, key=lambda track: (groups.index(track.group), track.name))
+
+
+def biwi_tracks(folder: Path, poses: int | None, order: EulerOrder) -> list[Track]:
+    """Return the tracks that follow the sequences of a raw Biwi, or of its annotations alone, smoothed.
+
+    As in SynHead, a track's numbers are the angles of its sequence (``pyr``, depth camera, but for the signs), and the
+    hidden order makes other poses of them.
+
+    Raises
+    ------
+    RawDataError
+        If the folder holds no poses of Biwi, or one is damaged.
+    """
+
+    def is_sequence(name: str, paths: list[Path]) -> bool:
+        return bool(re.fullmatch(r"\d\d", name)) and any(_POSE_FILE.fullmatch(path.name) for path in paths)
+
+    root = find(folder, "raw Biwi or its annotations", _ANNOTATIONS, is_sequence, levels=3)
+    sequences = {}
+    for place in listing(root):
+        if place.is_dir() and is_sequence(place.name, found := listing(place)):
+            # A text holds more digits than the annotations: it comes later.
+            files = {path.name[6:11]: path for path in found if _POSE_FILE.fullmatch(path.name)}
+            rotations = np.stack([biwi.read_pose(files[number]).rotation for number in sorted(files)])
+            sequences[place.name] = gaussian_filter1d(from_matrix(rotations), _SMOOTH, axis=0)
+    sizes = [len(angles) for angles in sequences.values()]
+    counts = _shares(sum(sizes) if poses is None else poses, sizes)
+    return [
+        _as_written("BIWI", int(name) - 1, _sampled(angles, count) * order.signs)
+        for (name, angles), count in zip(sequences.items(), counts, strict=True)
+        if count
+    ]
+
+
+def _read_rows(path: Path) -> Floats:
+    """Return the angles (n, 3) of a user's track; a first line that names the columns may be there."""
+    mend = "write such a file"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RawDataError(Fault(f"cannot be read as text; expected {_ROWS}", mend, path)) from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        cells = [cell.strip() for cell in line.split(",")]
+        if not line.strip() or (number == 1 and [cell.lower() for cell in cells] == ["pitch", "yaw", "roll"]):
+            continue
+        try:
+            row = [float(cell) for cell in cells]
+        except ValueError:
+            row = []
+        if len(row) != 3 or not (np.abs(row) <= 360).all():
+            raise RawDataError(Fault(f"expected {_ROWS}; found {line[:60]!r}", mend, path, rows=(number,)))
+        rows.append(row)
+    if not rows:
+        raise RawDataError(Fault(f"empty; expected {_ROWS}", mend, path))
+    return np.array(rows)
+
+
+def given_tracks(path: Path, poses: int | None, order: EulerOrder) -> list[Track]:
+    """Return the tracks of a CSV, or of a folder of them, by name: their poses (``pyr``) as the hidden order writes them.
+
+    Raises
+    ------
+    RawDataError
+        If a row has not three numbers, or there is no CSV; the message says which line.
+    """
+    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    if not files:
+        raise RawDataError(Fault(f"holds no .csv; expected {_ROWS}", "give a CSV, or a folder of them", path))
+    given = [_read_rows(file) for file in files]
+    sizes = [len(angles) for angles in given]
+    counts = _shares(sum(sizes) if poses is None else poses, sizes)
+    return [
+        _as_written("softkinetic", number, convert(_sampled(angles, count), "pyr", order))
+        for number, (angles, count) in enumerate(zip(given, counts, strict=True))
+        if count
+    ]
+
+
+def plan_tracks(
+    poses: int | None, order: EulerOrder, seed: int, biwi_folder: Path | None = None, given: Path | None = None
+) -> list[Track]:
+    """Return the tracks of a copy: those that are given, and random ones in the groups that are left.
+
+    ``poses`` is how many a person is rendered in; None: as many as SynHead has, or all of those given. With ``given``
+    there are no random ones.
+
+    Raises
+    ------
+    RawDataError
+        If what is given is damaged.
+    HeadposeError
+        If there are no poses to render.
+    """
+    tracks: list[Track] = []
+    share = None if poses is None else round(poses * _BIWI_POSES / POSES)
+    if biwi_folder:
+        tracks += biwi_tracks(biwi_folder, share, order)
+    if given:
+        left = None if poses is None else poses - sum(len(track.angles) for track in tracks)
+        tracks += given_tracks(given, left, order)
+    else:
+        groups = synhead.GROUPS[1:] if biwi_folder else synhead.GROUPS
+        left = (POSES if poses is None else poses) - sum(len(track.angles) for track in tracks)
+        tracks += random_tracks(left, groups, order, seed) if left > 0 else []
+    if not tracks:
+        raise HeadposeError("no pose to render: give more `images`")
+    return tracks
+
+
+def rotations_of(track: Track, order: EulerOrder) -> Floats:
+    """Return the rotations (n, 3, 3) in which a track's heads are rendered."""
+    return to_matrix(track.angles, order)

@@ -1,0 +1,323 @@
+"""Writing open heads: ``OUT/synhead2_release`` in SynHead's exact raw layout, and the manifest of it.
+
+Every image's random numbers come from (seed, what, number), so images can be written in any order and by any number of
+processes, and a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from headposeplus import __version__
+from headposeplus.errors import HeadposeError
+from headposeplus.faults import Fault
+from headposeplus.files import bytes_sha256, read_json, write_bytes, write_json, write_text
+from headposeplus.heads import assets as files
+from headposeplus.heads.kernels import check_compiler
+from headposeplus.heads.model import Head, build_head
+from headposeplus.heads.people import Person, draw_person
+from headposeplus.heads.shade import render
+from headposeplus.heads.stage import draw_stage
+from headposeplus.heads.tracks import Track, plan_tracks
+from headposeplus.images import PNG, read_image
+from headposeplus.miniature.poses import hidden_order
+from headposeplus.miniature.scenery import room
+from headposeplus.raw import manifest, synhead
+from headposeplus.rotations import euler_order, to_matrix
+from headposeplus.tasks import run_tasks, workers
+
+FOLDER, NOTE = "synhead2_release", "render.json"
+_BACKGROUNDS = 60
+_BACKGROUND = (640, 480)
+_TASK = 200  # images that a worker renders at a time
+_TRIAL = 8  # images of each of two people that a dry run renders
+
+
+class Options(NamedTuple):
+    """What is rendered.
+
+    Attributes
+    ----------
+    women, men
+        How many of each.
+    images
+        Of all people together; None: as many as SynHead has of as many people, or all poses that are given.
+    size
+        Pixels a side.
+    seed
+        Of all random numbers.
+    tracks
+        A CSV of poses, or a folder of them.
+    biwi
+        A raw Biwi, or its annotations.
+    backgrounds
+        A folder of pictures to copy; None: procedural rooms.
+    manifest
+        Whose rows of Biwi the copy's manifest repeats; None: the real datasets'.
+    """
+
+    women: int = 5
+    men: int = 5
+    images: int | None = None
+    size: int = 400
+    seed: int = 0
+    tracks: Path | None = None
+    biwi: Path | None = None
+    backgrounds: Path | None = None
+    manifest: Path | None = None
+
+
+class Estimate(NamedTuple):
+    """What a rendering would take: its images, their bytes, those still to render, and seconds on a core."""
+
+    images: int
+    size: int
+    missing: int
+    seconds: float
+
+
+class _Plan(NamedTuple):
+    people: dict[str, Person]
+    tracks: list[Track]
+    order: str
+    note: dict[str, object]
+
+
+class _Task(NamedTuple):
+    """Images of one head: for each track, which rows of it."""
+
+    out: Path
+    assets: Path
+    who: tuple[int, bool, int]
+    head: str
+    order: str
+    size: int
+    tracks: list[tuple[Track, list[int]]]
+
+
+def _heads(options: Options) -> dict[str, tuple[int, bool, int]]:
+    """Return the heads by name, and what each is drawn from: the seed, whether a woman, and the number."""
+    if not options.women + options.men:
+        raise HeadposeError("nobody to render: give `women`, `men` or both")
+    women = {f"f{number + 1:02d}": (options.seed, True, number) for number in range(options.women)}
+    men = {f"m{number + 1:02d}": (options.seed, False, number) for number in range(options.men)}
+    return women | men
+
+
+def _plan(assets: files.Assets, options: Options) -> _Plan:
+    people = {name: draw_person(*who) for name, who in _heads(options).items()}
+    poses = None if options.images is None else max(round(options.images / len(people)), 1)
+    order = hidden_order(options.seed)
+    tracks = plan_tracks(poses, order, options.seed, options.biwi, options.tracks)
+    used = sorted({path for who in people.values() for path in files_of(assets, who)})
+    note: dict[str, object] = {
+        "women": options.women,
+        "men": options.men,
+        "images": len(people) * sum(len(track.angles) for track in tracks),
+        "size": options.size,
+        "seed": options.seed,
+        "tracks": bytes_sha256("".join(f"{t.group}/{t.name}\n{t.text}" for t in tracks).encode()),
+        "backgrounds": "procedural" if options.backgrounds is None else "given",
+        "assets": files.fingerprint(used),
+        "render_order": str(order),
+        "toolkit": __version__,
+    }
+    return _Plan(people, tracks, str(order), note)
+
+
+def files_of(assets: files.Assets, who: Person) -> list[Path]:
+    """Return the files that a person's head is made of; raises AssetError, which names it, if one is missing."""
+    fittings = [files.find(assets, tail) for tail in (who.eyes, who.brows, who.lashes, who.hair)]
+    textures = [who.skin, who.iris, *(files.texture_of(path) for path in fittings[1:])]
+    units = [name for parts in who.units().values() for name in parts]
+    tails = [*who.targets, *units, *textures]
+    return [files.find(assets, "3dobjs/base.obj", "base.obj"), *fittings, *(files.find(assets, tail) for tail in tails)]
+
+
+@lru_cache(maxsize=1)
+def _head(assets: Path, who: tuple[int, bool, int]) -> Head:
+    return build_head(files.open_assets(assets), draw_person(*who))
+
+
+def _image_name(row: int) -> str:
+    """Return the name of a track's image: with leading zeros, since public loaders sort names as text."""
+    return f"{row:05d}.png"
+
+
+def render_pose(head: Head, track: Track, row: int, who: tuple[int, bool, int], order: str, size: int) -> np.ndarray:
+    """Return the image RGBA (size, size, 4), uint8, of a row of a track."""
+    stage = draw_stage([*map(int, who), *track.group.encode(), int(track.name)], len(track.angles), size, head)
+    vertices = stage.moved(head, row)
+    return render(head, vertices, to_matrix(track.angles[row], euler_order(order)), stage.camera, stage.light)
+
+
+def _encoded(image: np.ndarray) -> bytes:
+    data: bytes = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA), PNG)[1].tobytes()
+    return data
+
+
+def _write_images(task: _Task) -> None:
+    head = _head(task.assets, task.who)
+    for track, rows in task.tracks:
+        folder = task.out / FOLDER / track.group / task.head / track.name
+        for row in rows:
+            image = render_pose(head, track, row, task.who, task.order, task.size)
+            write_bytes(folder / _image_name(row), _encoded(image))
+
+
+def _missing(out: Path, head: str, tracks: list[Track]) -> list[tuple[Track, list[int]]]:
+    """Return which rows of the tracks a head has no image of yet."""
+    missing = []
+    for track in tracks:
+        folder = out / FOLDER / track.group / head / track.name
+        present = {path.name for path in folder.glob("*.png")}
+        rows = [row for row in range(len(track.angles)) if _image_name(row) not in present]
+        missing += [(track, rows)] if rows else []
+    return missing
+
+
+def _tasks(out: Path, assets: Path, options: Options, plan: _Plan) -> list[_Task]:
+    """Return what is still to render, each person's images in tasks of a few hundred."""
+    tasks = []
+    for head, who in _heads(options).items():
+        task: list[tuple[Track, list[int]]] = []
+        parts = [
+            (track, rows[start : start + _TASK])
+            for track, rows in _missing(out, head, plan.tracks)
+            for start in range(0, len(rows), _TASK)
+        ]
+        for number, part in enumerate(parts):
+            task.append(part)
+            if number == len(parts) - 1 or sum(len(rows) for _, rows in [*task, parts[number + 1]]) > _TASK:
+                tasks.append(_Task(out.resolve(), assets.resolve(), who, head, plan.order, options.size, task))
+                task = []
+    return tasks
+
+
+def _check_note(out: Path, note: dict[str, object]) -> None:
+    """Raise HeadposeError if ``out`` holds a rendering with other settings, or something else."""
+    path = out / NOTE
+    if path.exists():
+        held = read_json(path, "the description of rendered heads")
+        held = held if isinstance(held, dict) else {}
+        other = [f"{name} {held.get(name)!r}, not {value!r}" for name, value in note.items() if held.get(name) != value]
+        if other:
+            what = f"holds heads rendered with other settings: {', '.join(other)}"
+            raise HeadposeError(Fault(what, "choose another folder or delete it", out))
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HeadposeError(Fault("not empty and holds no rendered heads", "choose another folder", out))
+
+
+def _write_backgrounds(folder: Path, options: Options) -> None:
+    if options.backgrounds is None:
+        for index in range(_BACKGROUNDS):
+            path = folder / f"a{index:02d}.jpg"
+            if not path.exists():
+                side = max(options.size / _BACKGROUND[1], 1)  # never smaller than a head's image
+                width, height = (round(length * side) for length in _BACKGROUND)
+                picture = room(np.random.default_rng([options.seed, 7, index]), width, height)
+                encoded = cv2.imencode(".jpg", np.rint(picture[..., ::-1] * 255).astype(np.uint8))[1]
+                write_bytes(path, encoded.tobytes())
+        return
+    for source in _pictures(options.backgrounds):
+        height, width = read_image(source).shape[:2]
+        if min(height, width) < options.size:
+            what = f"{width} x {height} pixels; expected no side below {options.size}, a head's image"
+            raise HeadposeError(Fault(what, "enlarge it or take it away", source))
+        if not (folder / source.name).exists():
+            write_bytes(folder / source.name, source.read_bytes())
+
+
+def _pictures(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in synhead.IMAGE_SUFFIXES)
+    if not found:
+        raise HeadposeError(Fault("no pictures; expected .png or .jpg", "give a folder of backgrounds", folder))
+    return found
+
+
+def _readme(plan: _Plan) -> str:
+    return f"""# Rendered heads
+
+`{FOLDER}` is laid out as SynHead 2.0 is. Its {len(plan.people)} heads are made of MakeHuman's assets, which are in the
+public domain (CC0), and were rendered by `hpp render` of headposeplus {__version__}, seed {plan.note["seed"]}; so the images
+are free of anyone's rights, whatever their backgrounds are.
+
+The rows of a track are pitch, yaw, roll in degrees. As SynHead does not tell its order of axes, `hpp render-order` finds
+it from the images; it is {plan.order} (headposeplus.rotations says what that means).
+"""
+
+
+def _write_tables(out: Path, plan: _Plan, options: Options) -> None:
+    """Write the tracks, the manifest, the note and the README."""
+    write_json(out / NOTE, plan.note)
+    for track in plan.tracks:
+        write_text(out / FOLDER / track.group / f"{track.name}.csv", track.text)
+    rows = [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in plan.tracks]
+    table = pd.DataFrame(rows, columns=list(manifest.COLUMNS)).assign(source="hpp render")
+    listed = manifest.read(options.manifest)
+    table = pd.concat((listed[listed["dataset"] == "biwi"], table)).astype({"frames": int})
+    write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
+    write_text(out / "README.md", _readme(plan))
+
+
+def write_heads(out: Path, assets: Path, options: Options, jobs: int, dask: str | None = None) -> Path:
+    """Render a source into ``OUT/synhead2_release`` and return that folder.
+
+    Raises
+    ------
+    HeadposeError
+        If numba is not installed, ``out`` holds something else, or an asset, track or background is missing or damaged.
+    """
+    check_compiler()
+    plan = _plan(files.open_assets(assets), options)
+    _check_note(out, plan.note)
+    _write_tables(out, plan, options)
+    _write_backgrounds(out / FOLDER / "background", options)
+    tasks = _tasks(out, assets, options, plan)
+    with workers(min(jobs, len(tasks)), dask if tasks else None) as executor:
+        run_tasks(_write_images, tasks, executor, "heads")
+    return out / FOLDER
+
+
+def estimate_heads(out: Path, assets: Path, options: Options) -> Estimate:
+    """Return what :func:`write_heads` would do, from a trial of a few images; write nothing; raises as that does."""
+    check_compiler()
+    plan = _plan(files.open_assets(assets), options)
+    _check_note(out, plan.note)
+    count = sum(len(track.angles) for track in plan.tracks)
+    missing = sum(len(rows) for head in plan.people for _, rows in _missing(out, head, plan.tracks))
+    places = [(track, row) for track in plan.tracks for row in range(len(track.angles))]
+    chosen = np.random.default_rng([options.seed, 12]).integers(len(places), size=_TRIAL)
+    sizes, seconds, building = [], [], []
+    whos = _heads(options)
+    for who in (list(whos.values())[0], list(whos.values())[-1]):
+        for number, place in enumerate(chosen):
+            start = time.perf_counter()
+            head = _head(assets.resolve(), who)
+            built = time.perf_counter()
+            track, row = places[place]
+            sizes.append(len(_encoded(render_pose(head, track, row, who, plan.order, options.size))))
+            if number:
+                seconds.append(time.perf_counter() - built)
+            else:  # and the kernels may be compiled for the first image
+                building.append(built - start)
+    total = len(plan.people) * count
+    needed = missing * float(np.mean(seconds)) + len(plan.people) * float(np.min(building)) * (missing > 0)
+    return Estimate(total, round(total * float(np.mean(sizes))), missing, needed)
+
+
+def describe_estimate(estimate: Estimate, jobs: int) -> str:
+    """Return in words what a rendering would take."""
+    hours = estimate.seconds / jobs / 3600
+    lasting = f"{hours:.1f} hours" if hours >= 1 else f"{max(hours * 60, 1):.0f} minutes"
+    return (
+        f"{estimate.images:,} images, about {estimate.size / 1e9:.1f} GB; {estimate.missing:,} of them are still to "
+        f"render, in about {lasting} with {jobs} {'process' if jobs == 1 else 'processes'} (measured here on a few)"
+    )
