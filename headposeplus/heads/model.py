@@ -22,6 +22,7 @@ from headposeplus.rotations import Floats
 MILLIMETRES = 100.0  # of MakeHuman's unit
 DIRECTIONS = 96  # from which the sky is looked for
 _HARD = 150  # alpha from which hair is solid
+_HANGING = 45.0  # mm that hair may hang below the cut of the neck
 _SKY_SIDE = 256
 _LEVELS = 12  # that a texture is halved at most
 # From MakeHuman's axes, x to the person's left, y up, z to the front, to those of Biwi: y down, z into the head.
@@ -347,6 +348,13 @@ def _tint(vertices: Floats, kinds: np.ndarray, who: Person, images: dict[int, np
     return tint
 
 
+def _fringe(vertices: Floats) -> Floats:
+    """Return how far, mm, hair (n, 3) is outside of a face, an oval from the brows to the chin; locks there are cut off."""
+    x, y, z = vertices.T
+    outside = (np.hypot(x / 56, (y - 32) / 58) - 1) * 50
+    return np.where(z < -20, outside, 100.0)
+
+
 def _upright(vertices: Floats, shape: Floats, mesh: Mesh, skin: np.ndarray) -> tuple[Floats, Floats]:
     """Return the vertices (n, 3) in Biwi's frame, mm, about the middle of the head, and how far above the cut (n,)."""
     neck, jaw = joint(mesh, shape, "neck"), joint(mesh, shape, "jaw")
@@ -368,7 +376,8 @@ def build_head(assets: Assets, who: Person) -> Head:
     kinds = np.repeat([part.kind for part in parts], [len(points) for points in hung])
     starts = np.cumsum([0, *map(len, hung)])
     vertices, above = _upright(np.concatenate(hung), shape, base.mesh, kinds == SKIN)
-    above[kinds == HAIR] += 45
+    hair = kinds == HAIR
+    above[hair] = np.minimum(above[hair] + _HANGING, _fringe(vertices[hair]))
     faces = [triangulated(part.corners, part.uv) for part in parts]
     triangles = np.concatenate([corners + start for (corners, _), start in zip(faces, starts, strict=False)])
     kind = np.repeat([part.kind for part in parts], [len(corners) for corners, _ in faces])

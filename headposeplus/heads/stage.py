@@ -55,7 +55,7 @@ def draw_light(rng: np.random.Generator) -> Light:
     sky = sky_of(ambient, directions, colours)
     received = ambient.mean() + np.clip(_REFERENCE @ directions.T, 0, None) @ colours.mean(axis=1) / 2
     received = (received + np.clip(_REFERENCE @ lamp, 0, None) * key.mean()).mean()
-    exposure = rng.uniform(0.75, 1.15) / received
+    exposure = rng.uniform(0.7, 1.05) / received
     return Light(_unit(lamp), key * exposure, sky * exposure)
 
 

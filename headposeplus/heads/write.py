@@ -158,7 +158,7 @@ def render_pose(head: Head, track: Track, row: int, who: tuple[int, bool, int], 
     return render(head, vertices, to_matrix(track.angles[row], euler_order(order)), stage.camera, stage.light)
 
 
-def _encoded(image: np.ndarray) -> bytes:
+def encoded(image: np.ndarray) -> bytes:
     data: bytes = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA), PNG)[1].tobytes()
     return data
 
@@ -169,7 +169,7 @@ def _write_images(task: _Task) -> None:
         folder = task.out / FOLDER / track.group / task.head / track.name
         for row in rows:
             image = render_pose(head, track, row, task.who, task.order, task.size)
-            write_bytes(folder / _image_name(row), _encoded(image))
+            write_bytes(folder / _image_name(row), encoded(image))
 
 
 def _missing(out: Path, head: str, tracks: list[Track]) -> list[tuple[Track, list[int]]]:
@@ -303,7 +303,7 @@ def estimate_heads(out: Path, assets: Path, options: Options) -> Estimate:
             head = _head(assets.resolve(), who)
             built = time.perf_counter()
             track, row = places[place]
-            sizes.append(len(_encoded(render_pose(head, track, row, who, plan.order, options.size))))
+            sizes.append(len(encoded(render_pose(head, track, row, who, plan.order, options.size))))
             if number:
                 seconds.append(time.perf_counter() - built)
             else:  # and the kernels may be compiled for the first image
