@@ -146,6 +146,14 @@ def _damaged(path: Path, line: int, expected: str, words: list[str]) -> AssetErr
     return AssetError(Fault(f"expected {expected}; found {found!r}", _COPY, path, rows=(line,)))
 
 
+def _numbers(words: list[str], count: int) -> list[float]:
+    """Return the first ``count`` words as finite numbers; raises ValueError if they are none."""
+    numbers = [float(word) for word in words[:count]]
+    if len(numbers) < count or not np.isfinite(numbers).all():
+        raise ValueError
+    return numbers
+
+
 def read_mesh(path: Path) -> Mesh:
     """Return the mesh of a Wavefront file, whose faces have three or four corners, mixed as they come.
 
@@ -159,9 +167,9 @@ def read_mesh(path: Path) -> Mesh:
         kind, rest = words[0], words[1:]
         try:
             if kind == "v":
-                vertices.append([float(word) for word in rest[:3]])
+                vertices.append(_numbers(rest, 3))
             elif kind == "vt":
-                coordinates.append([float(word) for word in rest[:2]])
+                coordinates.append(_numbers(rest, 2))
             elif kind == "g":
                 group = rest[0] if rest else ""
             elif kind == "f":
@@ -177,9 +185,8 @@ def read_mesh(path: Path) -> Mesh:
                 kind, f"a face of 3 or 4 corners among {len(vertices):,} vertices"
             )
             raise _damaged(path, line, expected, words) from None
-    widths = {len(row) for row in vertices} | {len(row) + 1 for row in coordinates}
-    if not faces or widths - {3}:
-        raise AssetError(Fault("expected a mesh: vertices of 3 numbers and faces", _COPY, path))
+    if not faces:
+        raise AssetError(Fault("expected a mesh, with vertices and faces", _COPY, path))
     table = np.array(faces)
     points = np.vstack((np.zeros((1, 2)), np.reshape(coordinates, (-1, 2))))
     return Mesh(np.array(vertices), table[..., 0] - 1, points[table[..., 1]], np.array(groups))

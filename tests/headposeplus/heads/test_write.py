@@ -1,0 +1,171 @@
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from headposeplus.errors import HeadposeError, RawDataError
+from headposeplus.files import sha256
+from headposeplus.heads import assets, write
+from headposeplus.heads.people import draw_person
+from headposeplus.heads.write import Options
+from headposeplus.images import foreground, read_image
+from headposeplus.miniature.poses import hidden_order
+from headposeplus.raw import render_order, synhead
+from headposeplus.rotations import to_matrix
+
+pytest.importorskip("numba", reason="numba is not installed: pip install -e .[render]")
+
+OPTIONS = Options(women=2, men=1, images=150, size=96)
+
+
+@pytest.fixture(scope="module")
+def rendered(made_up, once):
+    return once("rendered", lambda out: write.write_heads(out, made_up, OPTIONS, jobs=1))[0]
+
+
+@pytest.fixture
+def rendered_copy(rendered, tmp_path):
+    return shutil.copytree(rendered, tmp_path / "open")
+
+
+def hashes(folder):
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_layout_is_synheads(rendered):
+    root = rendered / "synhead2_release"
+    copy = synhead.look_through(synhead.find_root(rendered))
+    assert copy.root == root and copy.heads == ["f01", "f02", "m01"] and not copy.faults
+    assert {track.group for track in copy.tracks} == set(synhead.GROUPS)
+    assert sum(len(copy.angles[track]) for track in copy.tracks) * 3 == 150
+    for (track, head), names in copy.names.items():
+        assert names == sorted(names) and {len(name) for name in names} == {9}, (track, head)
+    images = [read_image(path) for path in sorted(root.glob("*/*/*/*.png"))]
+    assert {image.shape for image in images} == {(96, 96, 4)}
+    for image in images:
+        assert 0.1 < (foreground(image) > 127).mean() < 0.8
+        assert 10 < image[..., :3][image[..., 3] > 200].mean() < 245
+    pictures = [read_image(path) for path in synhead.backgrounds(root)]
+    assert len(pictures) == 60 and {picture.shape for picture in pictures} == {(480, 640, 3)}
+
+
+def test_the_copy_says_in_which_order_it_was_rendered(rendered):
+    order = str(hidden_order(0))
+    assert json.loads((rendered / "render.json").read_text())["render_order"] == order
+    assert f"it is {order}" in (rendered / "README.md").read_text()
+
+
+def test_the_order_is_found_from_the_pixels(rendered):
+    report = render_order.infer(synhead.look_through(rendered / "synhead2_release"))
+    assert report.order == hidden_order(0) and report.margin > render_order.MIN_MARGIN
+
+
+def test_heads_look_where_their_pose_says(rendered):
+    """The patch of an eye is on the side to which the head is turned."""
+    made, order = [], hidden_order(0)
+    for track in synhead.tracks(rendered / "synhead2_release"):
+        for row, rotation in enumerate(to_matrix(synhead.read_angles(track), order)):
+            image = read_image(track.images_folder("f01") / f"{row:05d}.png")
+            columns = np.nonzero(foreground(image) > 127)[1]
+            made.append((columns.mean(), rotation[0, 1]))  # the long axis of the ball leans as the head does
+    shifts, lean = np.array(made).T
+    assert np.corrcoef(shifts, lean)[0, 1] > 0.5
+
+
+def test_resumed_with_other_jobs_it_gives_the_same_files(rendered, rendered_copy, made_up):
+    before = hashes(rendered)
+    root = rendered_copy / "synhead2_release"
+    for path in [*sorted(root.glob("*/f02/*/*.png"))[3:9], *root.glob("BIWI/m01/00/*"), root / "background/a03.jpg"]:
+        path.unlink()
+    (root / "BIWI.csv").write_text("kept")
+    write.write_heads(rendered_copy, made_up, OPTIONS, jobs=2)
+    (root / "BIWI.csv").unlink()
+    assert hashes(rendered_copy) == before
+
+
+def test_another_seed_gives_others(rendered, tmp_path, made_up):
+    whos = [draw_person(0, True, 0), draw_person(0, True, 1), draw_person(1, True, 0)]
+    assert len({str(sorted(who.targets.items())) for who in whos}) == 3
+    assert len({str(hidden_order(seed)) for seed in range(40)}) > 20
+
+
+def test_it_goes_with_no_other_settings(rendered_copy, made_up, hpp):
+    before = hashes(rendered_copy)
+    arguments = ("render", rendered_copy, "--heads", made_up, "--women", 2, "--men", 1, "--images", 150, "--size", 64)
+    output = hpp(*arguments, expect=1).output
+    assert "holds heads rendered with other settings: size 96, not 64; choose another folder" in output
+    assert output.count("\n") == 1 and hashes(rendered_copy) == before
+
+
+def test_it_does_not_overwrite_what_is_there(tmp_path, made_up):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(HeadposeError, match="not empty and holds no rendered heads; choose another folder"):
+        write.write_heads(tmp_path, made_up, OPTIONS, jobs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_missing_asset_is_told_before_anything_is_written(tmp_path, made_up):
+    broken = shutil.copytree(made_up, tmp_path / "heads")
+    skin = draw_person(0, False, 0).skin
+    assets.find(assets.open_assets(broken), skin).unlink()
+    with pytest.raises(HeadposeError, match=f"the asset {skin} is missing; copy it anew"):
+        write.write_heads(tmp_path / "out", broken, OPTIONS, jobs=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nobody_is_told(tmp_path, made_up):
+    with pytest.raises(HeadposeError, match="give `women`, `men` or both"):
+        write.write_heads(tmp_path / "out", made_up, Options(women=0, men=0), jobs=1)
+
+
+def test_backgrounds_are_copied(tmp_path, made_up, rendered_copy):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    options = OPTIONS._replace(backgrounds=folder)
+    with pytest.raises(HeadposeError, match="no pictures; expected"):
+        write._write_backgrounds(tmp_path / "copy", options)
+    cv2.imwrite(str(folder / "wall.png"), np.zeros((120, 97, 3), np.uint8))
+    write._write_backgrounds(tmp_path / "copy", options)
+    assert (tmp_path / "copy/wall.png").read_bytes() == (folder / "wall.png").read_bytes()
+    cv2.imwrite(str(folder / "small.png"), np.zeros((120, 95, 3), np.uint8))
+    with pytest.raises(HeadposeError, match=r"small\.png: 95 x 120 pixels; expected no side below 96"):
+        write._write_backgrounds(tmp_path / "copy", options)
+
+
+def test_a_dry_run_writes_nothing_and_measures(tmp_path, made_up, hpp, rendered):
+    out = tmp_path / "out"
+    common = ("--heads", made_up, "--women", 2, "--men", 1, "--size", 96, "--dry-run", "--jobs", 2)
+    output = hpp("render", out, *common).output
+    assert output.startswith("153,288 images, about 0.") and "153,288 of them are still to render" in output
+    assert "with 2 processes" in output and not out.exists()
+    assert "150 images, about 0.0 GB; 0 of them" in hpp("render", rendered, *common, "--images", 150).output
+
+
+def test_the_tools_read_it(rendered, tiny, tmp_path, hpp):
+    """Verified against its own manifest, and built together with a Biwi."""
+    table = rendered / "data_manifest.csv"
+    output = hpp("verify", "--synhead", rendered, "--manifest", table, "--deep").output
+    assert "150" in output or "50 poses" in output
+    out = tmp_path / "data"
+    hpp("build-datasets", "--biwi", tiny, "--synhead", rendered, "--out", out, "--size", 24, "--jobs", 1, "--render-order",
+        str(hidden_order(0)), "--manifest", tiny / "data_manifest.csv")  # fmt: skip
+    for name in ("biwi+", "synhead+", "synbiwi+", "synhead++"):
+        assert (out / name / "dataset.json").exists(), name
+
+
+def test_a_garbled_track_is_told(tmp_path, made_up):
+    (tmp_path / "t.csv").write_text("1,2\n")
+    with pytest.raises(RawDataError, match="line 1"):
+        write.write_heads(tmp_path / "out", made_up, OPTIONS._replace(tracks=tmp_path / "t.csv"), jobs=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.real
+def test_real_people(makehuman, tmp_path):
+    """The whole chain on MakeHuman's assets; the order of axes is found from few images."""
+    out = tmp_path / "open"
+    write.write_heads(out, makehuman, Options(women=1, men=1, images=160, size=160), jobs=1)
+    report = render_order.infer(synhead.look_through(out / "synhead2_release"))
+    assert report.order == hidden_order(0)
