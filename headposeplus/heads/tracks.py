@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from scipy.special import erf
 
 from headposeplus.errors import HeadposeError, RawDataError
 from headposeplus.faults import Fault
@@ -22,11 +21,12 @@ from headposeplus.rotations import EulerOrder, Floats, convert, from_matrix, to_
 POSES = 51_096  # of SynHead
 COUNTS = {"BIWI": 24, "breitenstein": 26, "kinect": 5, "softkinetic": 15}  # tracks of each of its groups
 _BIWI_POSES = 15_678  # of them, the frames of Biwi
-_SHORTEST = 5  # poses of a track, where there are few
+_SHORTEST = 20  # poses of a track, where there are few: neighbours tell the order of axes
+_FIRST = ("kinect", "BIWI", "softkinetic", "breitenstein")  # groups, of which one with frontal poses
 _SMOOTH = 3.0  # frames: the deviation of the window that smooths Biwi's poses
 # Within which a group's random angles lie, degrees: all of Biwi's, profiles and beyond, the front, and heads that lean.
 _LIMITS = {
-    "BIWI": [80, 82, 50], "breitenstein": [60, 115, 35], "kinect": [35, 45, 20], "softkinetic": [70, 75, 75],
+    "BIWI": [80, 82, 50], "breitenstein": [60, 115, 35], "kinect": [35, 45, 30], "softkinetic": [70, 75, 75],
 }  # fmt: skip
 _POSE_FILE = re.compile(r"frame_(\d{5})_pose\.(bin|txt)")
 _ANNOTATIONS = "folders 01 to 24 with frame_00003_pose.bin or frame_00003_pose.txt and so on"
@@ -52,13 +52,16 @@ def _as_written(group: str, number: int, angles: Floats) -> Track:
 
 
 def _random_angles(group: str, number: int, count: int, seed: int) -> Floats:
-    """Return smooth angles (count, 3) that fill a group's limits evenly: a Gaussian process, made uniform."""
+    """Return angles (count, 3) that wander to and fro within a group's limits, each at a pace of its own.
+
+    So they fill the limits evenly, and from one pose to the next an angle changes by a few degrees.
+    """
     rng = np.random.default_rng([seed, 2, synhead.GROUPS.index(group), number])
-    sigma = float(np.clip(count / 8, 6, 16))  # frames; a few degrees from one to the next
-    margin = int(4 * sigma)
-    noise = gaussian_filter1d(rng.normal(size=(count + 2 * margin, 3)), sigma, axis=0)[margin : margin + count]
-    even = erf(noise * np.sqrt(2 * np.sqrt(np.pi) * sigma) / np.sqrt(2))
-    return even * _LIMITS[group]
+    limits = np.array(_LIMITS[group], float)
+    pace = np.clip(240 / count, 2, 4) * rng.uniform(0.6, 1.4, 3)  # degrees from a pose to the next
+    turns = rng.uniform(0, 1, 3) + np.arange(count)[:, None] * pace / (4 * limits)
+    there_and_back = 4 * np.abs(turns % 1 - 0.5) - 1
+    return gaussian_filter1d(there_and_back * limits, 1.5, axis=0, mode="nearest")
 
 
 def _sampled(angles: Floats, count: int) -> Floats:
@@ -74,7 +77,7 @@ def _shares(total: int, sizes: list[int]) -> list[int]:
 def random_tracks(poses: int, groups: tuple[str, ...], order: EulerOrder, seed: int) -> list[Track]:
     """Return tracks of random poses in some groups, as many as SynHead has, or fewer where there are few poses."""
     places = sorted(
-        (number / COUNTS[group], groups.index(group), group, number)
+        (number / COUNTS[group], _FIRST.index(group), group, number)
         for group in groups
         for number in range(COUNTS[group])
     )

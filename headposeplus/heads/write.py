@@ -259,7 +259,11 @@ def _write_tables(out: Path, plan: _Plan, options: Options) -> None:
     write_json(out / NOTE, plan.note)
     for track in plan.tracks:
         write_text(out / FOLDER / track.group / f"{track.name}.csv", track.text)
-    rows = [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in plan.tracks]
+    heads = "" if tuple(plan.people) == synhead.HEADS else " ".join(plan.people)
+    rows = [
+        {"dataset": "synhead", "group": t.group, "unit": t.name, "subject": heads, "frames": len(t.angles)}
+        for t in plan.tracks
+    ]
     table = pd.DataFrame(rows, columns=list(manifest.COLUMNS)).assign(source="hpp render")
     listed = manifest.read(options.manifest)
     table = pd.concat((listed[listed["dataset"] == "biwi"], table)).astype({"frames": int})

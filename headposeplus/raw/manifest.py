@@ -56,11 +56,22 @@ class ListedSequence(NamedTuple):
 
 
 class ListedTrack(NamedTuple):
-    """What the manifest says of a SynHead track: its group, its number as text, and its poses, if those are known."""
+    """What the manifest says of a SynHead track.
+
+    Attributes
+    ----------
+    group, name
+        Such as ``BIWI``, and its number as text.
+    poses
+        How many, if that is known.
+    heads
+        Rendered in it, which the column ``subject`` lists where they are not SynHead's ten; else empty.
+    """
 
     group: str
     name: str
     poses: int | None
+    heads: tuple[str, ...] = ()
 
 
 def read(path: Path | None = None) -> pd.DataFrame:
@@ -119,7 +130,8 @@ def listed_tracks(table: pd.DataFrame) -> list[ListedTrack]:
     rows = table[table["dataset"] == "synhead"]
     counts = pd.to_numeric(rows["frames"], errors="coerce")
     poses = [None if pd.isna(count) else int(count) for count in counts]
-    return [ListedTrack(*row) for row in zip(rows["group"], rows["unit"], poses, strict=True)]
+    heads = [tuple(subject.split()) for subject in rows["subject"]]
+    return [ListedTrack(*row) for row in zip(rows["group"], rows["unit"], poses, heads, strict=True)]
 
 
 def biwi_subjects(table: pd.DataFrame) -> dict[str, str]:

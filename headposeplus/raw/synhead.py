@@ -86,9 +86,15 @@ def tracks(root: Path) -> list[Track]:
 
 
 def heads(root: Path) -> list[str]:
-    """Return the heads of which any group holds images; raises RawDataError if there is none."""
-    folders = groups(root).values()
-    present = [head for head in HEADS if any(os.path.isdir(folder / head) for folder in folders)]
+    """Return the heads of which any group holds images, women first; SynHead has ten, rendered copies may have more.
+
+    Raises
+    ------
+    RawDataError
+        If there is none, or ``root`` is unreadable.
+    """
+    folders = [path for folder in groups(root).values() for path in folder.glob("[fm][0-9][0-9]")]
+    present = sorted({path.name for path in folders if os.path.isdir(path)})
     if not present:
         raise RawDataError(Fault(f"no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group", file=root))
     return present

@@ -20,11 +20,12 @@ from headposeplus.verify.report import HeadCheck, TrackCheck
 
 
 class TrackTask(NamedTuple):
-    """A track of the copy or of the manifest, the poses that the manifest says, and whether that lists it."""
+    """A track of the copy or of the manifest, the poses and heads that the manifest says, and whether that lists it."""
 
     track: synhead.Track
     poses: int | None
     listed: bool
+    heads: tuple[str, ...]
 
 
 def _list_images(folder: Path) -> dict[int, list[Path]] | Fault:
@@ -98,7 +99,7 @@ def check_track(task: TrackTask, deep: bool) -> tuple[TrackCheck, list[Fault]]:
     track = task.track
     rows, faults = _read_rows(task)
     expected = rows or task.poses
-    listings = {head: _list_images(track.images_folder(head)) for head in synhead.HEADS}
+    listings = {head: _list_images(track.images_folder(head)) for head in task.heads}
     numbers = [set() if isinstance(images, Fault) else set(images) for images in listings.values()]
     wanted = _track_numbers(expected, numbers) if expected else set()
     counts: Counter[str] = Counter()
@@ -150,5 +151,7 @@ def find_tracks(root: Path, listed: list[ListedTrack]) -> list[TrackTask]:
     for group, number in sorted(present.keys() | of_manifest.keys()):
         row = of_manifest.get((group, number))
         absent = synhead.Track(group, f"{number:02d}", folders.get(group, root / group) / f"{number:02d}.csv")
-        tasks.append(TrackTask(present.get((group, number), absent), row.poses if row else None, row is not None))
+        heads = (row.heads if row else ()) or synhead.HEADS
+        poses = row.poses if row else None
+        tasks.append(TrackTask(present.get((group, number), absent), poses, row is not None, heads))
     return tasks

@@ -44,8 +44,8 @@ COMMANDS = {
         "convert POSES OUT.csv --from pyr --to pyr --from-camera depth --to-camera rgb --biwi BIWI", 1,
     ),
 }  # fmt: skip
-# Its poses stay in the depth camera, so no calibration is read.
-WITHOUT = {"render-order"}
+# Their poses stay in the depth camera, so no calibration is read.
+WITHOUT = {"render", "render-order"}
 
 
 def commands(group, name=""):
