@@ -30,6 +30,7 @@ from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
 from benchmark.upkeep.bench_train import TrainFigures, describe_train
 from benchmark.upkeep.box_rule import BoxRuleFigures, describe_box_rule
+from benchmark.upkeep.open_heads import describe_faces
 from benchmark.upkeep.real_frames import RealFrames, describe_real_frames
 from benchmark.upkeep.walk import ROOT, photograph
 from headposeplus.errors import HeadposeError
@@ -43,6 +44,7 @@ DEMO = ROOT / "results" / "demo"
 BENCH = ROOT / "results" / "bench"
 FINDINGS = ROOT / "results" / "findings"
 BOARD = ROOT / "results" / "board"
+OPEN_HEADS = ROOT / "results" / "open-heads"
 
 
 def keep_demo(folder: Path) -> None:
@@ -111,6 +113,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "aflw2000": aflw2000,
     "methods": methods,
     "rooms": house.table,
+    "open heads": lambda: describe_faces(OPEN_HEADS),
     "bench build": lambda: describe_build(_bench("build", BuildFigures), "github"),
     "bench loader": lambda: describe_loader(_bench("loader", LoaderFigures), "github"),
     "bench train": lambda: describe_train(_bench("train", TrainFigures), "github"),

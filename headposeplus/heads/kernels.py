@@ -6,6 +6,7 @@ that the same numbers come out on every processor.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,18 +18,18 @@ from headposeplus.heads.views import Lamp, Projected, Surface, Textures
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-try:
-    import numba
-except ImportError:
-    numba = None
+numba: Any = None
+if importlib.util.find_spec("numba"):
+    numba = importlib.import_module("numba")
 
 
 def compiled(function: Function) -> Function:
     """Compile a kernel when it is first called; without numba it runs, a thousand times slower, as plain Python."""
     if numba is None:
         return function
+    kernel: Function
     try:
-        kernel: Function = numba.njit(cache=True, error_model="numpy")(function)
+        kernel = numba.njit(cache=True, error_model="numpy")(function)
     except RuntimeError:  # no folder can be written to
         kernel = numba.njit(error_model="numpy")(function)
     return kernel
@@ -357,7 +358,7 @@ def blend(
     projected: Projected, textures: Textures, surface: Surface, lamp: Lamp, order: np.ndarray, near: np.ndarray,
     colour: np.ndarray,
 ) -> None:  # fmt: skip
-    """Lay what is thinly haired over ``colour``: the triangles ``order``, the farthest first, where they are not hidden."""
+    """Lay what is thin over ``colour``: the triangles ``order``, the farthest first, where they are not hidden."""
     height, width = near.shape
     key, above = projected.near, projected.above
     for t in order:

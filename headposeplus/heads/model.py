@@ -259,7 +259,7 @@ def _cuts(part: _Part, uv: np.ndarray) -> np.ndarray:
 
 
 def _cap(vertices: Floats, triangles: np.ndarray, above: Floats) -> tuple[Floats, np.ndarray]:
-    """Return vertices (c, 3) and triangles (c, 3) of a lid on a neck cut where ``above`` is 0; the last is the middle."""
+    """Return the vertices (c, 3) and triangles of a lid on a neck cut where ``above`` is 0; the last is its middle."""
     pairs = np.concatenate([triangles[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
     pairs = pairs[(above[pairs[:, 0]] >= 0) & (above[pairs[:, 1]] < 0)]
     high, low = above[pairs[:, 0]], above[pairs[:, 1]]
@@ -297,7 +297,7 @@ def sphere(count: int) -> Floats:
 
 
 def beside(direction: Floats) -> tuple[Floats, Floats]:
-    """Return right and down, unit vectors (3,), of a view against a unit direction: their product points away from it."""
+    """Return right and down, unit vectors (3,), of a view against a unit direction: their product points away."""
     other = np.eye(3)[int(np.abs(direction).argmin())]
     first = np.cross(direction, other)
     first /= np.linalg.norm(first)
@@ -329,7 +329,7 @@ def _sky(head: Head, normals: Floats, is_hair: np.ndarray) -> Floats:
 
 
 def _tint(vertices: Floats, kinds: np.ndarray, who: Person, images: dict[int, np.ndarray]) -> Floats:
-    """Return by which each vertex's texture (n, 3) is multiplied: the skin's tone, hair's colour, and hair on the scalp."""
+    """Return by which each vertex's texture is multiplied (n, 3): the skin's tone, hair's colour, hair on the scalp."""
     tint = np.ones((len(vertices), 3))
     skin, hair = kinds == SKIN, kinds == HAIR
     tint[skin] = who.tone
@@ -342,14 +342,14 @@ def _tint(vertices: Floats, kinds: np.ndarray, who: Person, images: dict[int, np
     tint[hair] = who.hair_colour / np.maximum((solid**2.2).mean(axis=0), 1e-3)
     # Where locks part, what shows is a scalp full of hair.
     away = cKDTree(vertices[hair]).query(vertices[skin])[0]
-    x, y, z = vertices[skin].T
+    _, y, z = vertices[skin].T
     scalp = _smooth_step(-away, -28, -10) * _smooth_step((-y - 45) + 0.8 * (z + 60), 0, 22)
     tint[skin] += scalp[:, None] * (np.clip(2.2 * who.hair_colour + 0.02, 0, 0.6) - tint[skin])
     return tint
 
 
 def _fringe(vertices: Floats) -> Floats:
-    """Return how far, mm, hair (n, 3) is outside of a face, an oval from the brows to the chin; locks there are cut off."""
+    """Return how far, mm, hair (n, 3) is outside of the face, an oval below the brows; locks in it are cut off."""
     x, y, z = vertices.T
     outside = (np.hypot(x / 56, (y - 32) / 58) - 1) * 50
     return np.where(z < -20, outside, 100.0)
@@ -362,6 +362,18 @@ def _upright(vertices: Floats, shape: Floats, mesh: Mesh, skin: np.ndarray) -> t
     skull = vertices[skin & (vertices[:, 1] > jaw[1])]
     middle = (skull.min(axis=0) + skull.max(axis=0)) / 2
     return (vertices - middle) * MILLIMETRES * AXES, above
+
+
+def _moves(assets: Assets, who: Person, parts: list[_Part], count: int) -> dict[str, Floats]:
+    """Return how far each vertex of the parts (n, 3) moves with each expression, mm, in Biwi's frame."""
+    moves = {}
+    for name, units in who.units().items():
+        delta = np.zeros((count, 3))
+        for unit, weight in units.items():
+            target = files.read_target(files.find(assets, unit), count)
+            np.add.at(delta, target.vertices, weight * target.offsets)
+        moves[name] = np.concatenate([part.hang @ delta for part in parts]) * MILLIMETRES * AXES
+    return moves
 
 
 def build_head(assets: Assets, who: Person) -> Head:
@@ -379,21 +391,20 @@ def build_head(assets: Assets, who: Person) -> Head:
     hair = kinds == HAIR
     above[hair] = np.minimum(above[hair] + _HANGING, _fringe(vertices[hair]))
     faces = [triangulated(part.corners, part.uv) for part in parts]
-    triangles = np.concatenate([corners + start for (corners, _), start in zip(faces, starts, strict=False)])
-    kind = np.repeat([part.kind for part in parts], [len(corners) for corners, _ in faces])
-    moves = {}
-    for name, units in who.units().items():
-        delta = np.zeros_like(shape)
-        for unit, weight in units.items():
-            target = files.read_target(files.find(assets, unit), len(shape))
-            np.add.at(delta, target.vertices, weight * target.offsets)
-        moves[name] = np.concatenate([part.hang @ delta for part in parts]) * MILLIMETRES * AXES
-    tint = _tint(vertices, kinds, who, {part.kind: part.image for part in parts})
+    kind = np.repeat([part.kind for part in parts], [len(corners) for corners, _ in faces]).astype(np.int32)
     head = Head(
-        vertices, triangles.astype(np.int32), np.concatenate([uv for _, uv in faces]), kind.astype(np.int32),
-        kind.astype(np.int32), np.concatenate([_cuts(part, uv) for part, (_, uv) in zip(parts, faces, strict=True)]), above, tint, np.zeros((len(vertices), 9)),
-        moves, make_textures([next(p.image for p in parts if p.kind == number) for number in range(len(parts))]),
-    )  # fmt: skip
+        vertices=vertices,
+        triangles=np.concatenate([corners + start for (corners, _), start in zip(faces, starts, strict=False)]),
+        uv=np.concatenate([uv for _, uv in faces]),
+        texture=kind,
+        kind=kind,
+        cut=np.concatenate([_cuts(part, uv) for part, (_, uv) in zip(parts, faces, strict=True)]),
+        above=above,
+        tint=_tint(vertices, kinds, who, {part.kind: part.image for part in parts}),
+        sky=np.zeros((len(vertices), 9)),
+        moves=_moves(assets, who, parts, len(shape)),
+        textures=make_textures([part.image for part in sorted(parts, key=lambda part: part.kind)]),
+    )
     head = _with_cap(head)
     normals = vertex_normals(head.vertices, head.triangles)
     is_hair = np.concatenate((kinds == HAIR, np.zeros(len(head.vertices) - len(kinds), bool)))

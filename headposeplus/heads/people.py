@@ -12,7 +12,8 @@ import numpy as np
 
 ORIGINS = ("african", "asian", "caucasian")
 _LIGHT = {
-    True: ("young_lightskinned_female_diffuse2", "young_lightskinned_female_diffuse3", "middleage_lightskinned_female_diffuse2"),
+    True: ("young_lightskinned_female_diffuse2", "young_lightskinned_female_diffuse3",
+           "middleage_lightskinned_female_diffuse2"),
     False: ("young_lightskinned_male_diffuse", "young_lightskinned_male_diffuse2", "young_lightskinned_male_diffuse3",
             "middleage_lightskinned_male_diffuse", "middleage_lightskinned_male_diffuse2"),
 }  # fmt: skip
@@ -51,7 +52,8 @@ EXPRESSIONS = {
     "smile": {"mouth-corner-puller": 0.75, "eye-left-slit": 0.3, "eye-right-slit": 0.3},
     "talk": {"mouth-open": 0.22, "mouth-eversion": 0.2},
     "pout": {"mouth-protusion": 0.5, "mouth-compression": 0.3},
-    "surprise": {"eyebrows-left-up": 0.8, "eyebrows-right-up": 0.8, "eye-left-opened-up": 0.4, "eye-right-opened-up": 0.4},
+    "surprise": {"eyebrows-left-up": 0.8, "eyebrows-right-up": 0.8,
+                 "eye-left-opened-up": 0.4, "eye-right-opened-up": 0.4},
     "frown": {"eyebrows-left-down": 0.7, "eyebrows-right-down": 0.7, "mouth-depression": 0.4},
     "squint": {"eye-left-slit": 0.6, "eye-right-slit": 0.6, "mouth-retraction": 0.3},
 }  # fmt: skip

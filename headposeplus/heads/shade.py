@@ -48,7 +48,7 @@ class Camera(NamedTuple):
 
 
 class Light(NamedTuple):
-    """What lights a head, in the camera's frame: a lamp's direction (3,) and colour (3,), the sky's harmonics (9, 3)."""
+    """What lights a head, in the camera's frame: a lamp's direction and colour (3,), the sky's harmonics (9, 3)."""
 
     direction: Floats
     colour: Floats
@@ -106,7 +106,8 @@ def render(head: Head, vertices: Floats, rotation: Floats, camera: Camera, light
     side = camera.size * SAMPLES
     normals = vertex_normals(vertices, head.triangles)
     turned = np.ascontiguousarray(rotation.T)
-    position = times(vertices, turned) + [0.0, 0.0, camera.distance]
+    position = times(vertices, turned)
+    position[:, 2] += camera.distance
     projected = _projected(head, position, camera)
     near, seen = np.full((side, side), -np.inf), np.full((side, side), -1, np.int32)
     nearest = np.argsort(-projected.near[head.triangles[:, 0]], kind="stable")

@@ -69,7 +69,7 @@ def _sampled(angles: Floats, count: int) -> Floats:
 
 
 def _shares(total: int, sizes: list[int]) -> list[int]:
-    """Return how many of ``total`` poses each track gets, in proportion to their ``sizes`` as far as whole numbers go."""
+    """Return how many of ``total`` poses each track gets, in proportion to their ``sizes`` as whole numbers."""
     ends = np.rint(np.cumsum([0, *sizes]) * (total / max(sum(sizes), 1))).astype(int)
     return np.minimum(np.diff(ends), sizes).tolist()
 
@@ -148,7 +148,7 @@ def _read_rows(path: Path) -> Floats:
 
 
 def given_tracks(path: Path, poses: int | None, order: EulerOrder) -> list[Track]:
-    """Return the tracks of a CSV, or of a folder of them, by name: their poses (``pyr``) as the hidden order writes them.
+    """Return the tracks of a CSV, or of a folder of them, by name: poses (``pyr``) as the hidden order writes them.
 
     Raises
     ------

@@ -58,12 +58,26 @@ class Projected(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """What is interpolated over a head, a row a vertex, and what a triangle is made of (t,)."""
+    """What is interpolated over a head, a row a vertex, and of what each triangle is.
+
+    Attributes
+    ----------
+    position, normal
+        (n, 3), in the camera's frame, mm.
+    tint
+        (n, 3): by which the texture's linear colour is multiplied.
+    glow
+        (n, 3): the light received from the sky.
+    lamp_x, lamp_y, lamp_near
+        (n,): where the lamp sees it, in samples, and how near, mm.
+    kind
+        (t,): skin, eye, hair, brow or lash.
+    """
 
     position: np.ndarray
     normal: np.ndarray
     tint: np.ndarray
-    glow: np.ndarray  # light received from the sky
+    glow: np.ndarray
     lamp_x: np.ndarray
     lamp_y: np.ndarray
     lamp_near: np.ndarray
@@ -71,6 +85,8 @@ class Surface(NamedTuple):
 
 
 class Lamp(NamedTuple):
+    """A lamp, far away: the direction to it and its colour (3,), and how near each sample of its view is, mm."""
+
     direction: np.ndarray
     colour: np.ndarray
-    near: np.ndarray  # (SHADOW, SHADOW): how near the nearest surface is, mm
+    near: np.ndarray

@@ -159,6 +159,7 @@ def render_pose(head: Head, track: Track, row: int, who: tuple[int, bool, int], 
 
 
 def encoded(image: np.ndarray) -> bytes:
+    """Return the PNG of an image RGBA."""
     data: bytes = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA), PNG)[1].tobytes()
     return data
 
@@ -246,11 +247,10 @@ def _readme(plan: _Plan) -> str:
     return f"""# Rendered heads
 
 `{FOLDER}` is laid out as SynHead 2.0 is. Its {len(plan.people)} heads are made of MakeHuman's assets, which are in the
-public domain (CC0), and were rendered by `hpp render` of headposeplus {__version__}, seed {plan.note["seed"]}; so the images
-are free of anyone's rights, whatever their backgrounds are.
+public domain (CC0), and were rendered by `hpp render` of headposeplus {__version__} with seed {plan.note["seed"]}.
 
-The rows of a track are pitch, yaw, roll in degrees. As SynHead does not tell its order of axes, `hpp render-order` finds
-it from the images; it is {plan.order} (headposeplus.rotations says what that means).
+The rows of a track are pitch, yaw, roll in degrees. SynHead does not tell its order of axes, and `hpp render-order`
+finds this copy's from the images; it is {plan.order} (`headposeplus.rotations` says what that means).
 """
 
 
@@ -301,7 +301,7 @@ def estimate_heads(out: Path, assets: Path, options: Options) -> Estimate:
     chosen = np.random.default_rng([options.seed, 12]).integers(len(places), size=_TRIAL)
     sizes, seconds, building = [], [], []
     whos = _heads(options)
-    for who in (list(whos.values())[0], list(whos.values())[-1]):
+    for who in [*whos.values()][:: max(len(whos) - 1, 1)]:
         for number, place in enumerate(chosen):
             start = time.perf_counter()
             head = _head(assets.resolve(), who)

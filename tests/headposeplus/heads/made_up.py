@@ -29,7 +29,7 @@ def ball(rows):
 
 def obj_text(vertices, faces, uv, groups):
     """Return a Wavefront file; faces may have any number of corners."""
-    lines = ["# made up"] + ["v {:.6f} {:.6f} {:.6f}".format(*vertex) for vertex in vertices]
+    lines = ["# made up", *("v {:.6f} {:.6f} {:.6f}".format(*vertex) for vertex in vertices)]
     lines += ["vt {:.6f} {:.6f}".format(*corner) for face in uv for corner in face]
     number, last = 1, None
     for face, corners, group in zip(faces, uv, groups, strict=True):
@@ -47,7 +47,7 @@ def base_text(rows=10):
     faces, uv, groups = faces.tolist(), uv.tolist(), ["body"] * len(faces)
     for name, place in {"neck": (0, 5.95, 0.3), "head": (0, 6.9, 0.3), "jaw": (0, 6.2, 1.2)}.items():
         start = len(vertices)
-        vertices = np.vstack((vertices, np.array(place) + [[-0.1, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0, -0.1, 0]]))
+        vertices = np.vstack((vertices, np.add(place, [[-0.1, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0, -0.1, 0]])))
         faces.append([start, start + 1, start + 2, start + 3])
         uv.append([[0.5, 0.5]] * 4)
         groups.append(f"joint-{name}")
@@ -69,11 +69,11 @@ def write(path, content):
 
 
 def write_patch(folder, name, base, place, rng, opaque):
-    """Write a patch of two faces, a quadrilateral and a triangle, that hangs on the base mesh's vertices near ``place``."""
+    """Write a patch, a quadrilateral and a triangle, that hangs on the base mesh's vertices near ``place``."""
     near = np.argsort(np.linalg.norm(base - place, axis=1))[:5]
     faces, uv = [[0, 1, 2, 3], [2, 1, 4]], [[[0, 0], [1, 0], [1, 1], [0, 1]], [[1, 1], [1, 0], [0.5, 0.5]]]
     write(folder / f"{name}.obj", obj_text(base[near], faces, uv, ["patch"] * 2))
-    rows = [f"{near[0]}"] + [f"{n} {near[0]} {near[1]} 0.8 0.1 0.1 0.0 0.01 0.05" for n in near[1:]]
+    rows = [f"{near[0]}", *(f"{n} {near[0]} {near[1]} 0.8 0.1 0.1 0.0 0.01 0.05" for n in near[1:])]
     scales = f"x_scale {near[0]} {near[1]} 0.3\n"
     write(folder / f"{name}.mhclo", f"# made up\nobj_file {name}.obj\n{scales}verts 0\n" + "\n".join(rows) + "\n")
     write(folder / f"{name}.mhmat", f"name {name}\ndiffuseTexture {name}_diffuse.png\n")
@@ -93,9 +93,9 @@ def write_assets(root, people):
             write(data / "targets" / name, "# made up\n" + "".join(f"{n} .02 -.01 0.015\n" for n in moved))
         for image in (who.skin, who.iris):
             write(assets / "textures" / image, picture(rng, 256))
-        front, top = MIDDLE + [0.2, 0.2, 1.0], MIDDLE + [0.1, 1.4, 0.2]
+        front, above, top = (MIDDLE + np.array(at) for at in ((0.2, 0.2, 1.0), (0.2, 0.4, 1.0), (0.1, 1.4, 0.2)))
         for tail, place, opaque in (
-            (who.eyes, front, True), (f"eyebrows/{who.brows}", front + [0, 0.2, 0], False),
+            (who.eyes, front, True), (f"eyebrows/{who.brows}", above, False),
             (f"eyelashes/{who.lashes}", front, False), (who.hair, top, False),
         ):  # fmt: skip
             path = assets / tail

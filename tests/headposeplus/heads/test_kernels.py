@@ -26,7 +26,7 @@ def scene(rng, triangles, cut=1):
 
 
 def cast(points, x, y):
-    """Return for a pixel's ray the depth and barycentric weights (t, 3) at which it meets each triangle, NaN: not at all."""
+    """Return the depth, or NaN, and the barycentric weights (t, 3) at which a pixel's ray meets each triangle."""
     ray = np.array([(x - 30) / 60, (y - 24) / 60, 1.0])
     a, b, c = points.reshape(-1, 3, 3).transpose(1, 0, 2)
     # Solve depth * ray = wa * a + wb * b + wc * c with weights of sum 1 (Moller and Trumbore).

@@ -17,8 +17,8 @@ def test_subdivision_follows_catmull_and_clark():
     matrix, finer = model.refinement(faces, len(vertices))
     assert matrix.shape == (26, 8) and finer.shape == (24, 4)
     assert np.allclose(np.asarray(matrix.sum(axis=1)).ravel(), 1)  # it moves and turns with the mesh
-    # A step takes a corner to (F + 2E) / 3, F and E the means of its faces' and edges' middles: 5/9 of the way out. What
-    # it takes is added beforehand.
+    # A step takes a corner to (F + 2E) / 3, F and E the means of its faces' and edges' middles: 5/9 of the way out.
+    # What it takes is added beforehand.
     assert np.allclose((matrix @ vertices)[:8], (2 - 5 / 9) * (5 / 9) * vertices)
     assert model.refined_uv(uv).shape == (24, 4, 2)
 
