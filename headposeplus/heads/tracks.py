@@ -91,6 +91,13 @@ def random_tracks(poses: int, groups: tuple[str, ...], order: EulerOrder, seed: 
     return sorted(tracks, key=lambda track: (groups.index(track.group), track.name))
 
 
+def _smoothed(numbers: np.ndarray, angles: Floats) -> Floats:
+    """Return angles (n, 3) of frames, each averaged with its neighbours by a Gaussian of their numbers (n,)."""
+    weights = np.exp(-0.5 * ((numbers[:, None] - numbers) / _SMOOTH) ** 2)
+    smooth: Floats = np.einsum("ij,jk->ik", weights, angles) / weights.sum(axis=1, keepdims=True)
+    return smooth
+
+
 def biwi_tracks(folder: Path, poses: int | None, order: EulerOrder) -> list[Track]:
     """Return the tracks that follow the sequences of a raw Biwi, or of its annotations alone, smoothed.
 
@@ -111,9 +118,9 @@ def biwi_tracks(folder: Path, poses: int | None, order: EulerOrder) -> list[Trac
     for place in listing(root):
         if place.is_dir() and is_sequence(place.name, found := listing(place)):
             # A text holds more digits than the annotations: it comes later.
-            files = {path.name[6:11]: path for path in found if _POSE_FILE.fullmatch(path.name)}
+            files = {int(path.name[6:11]): path for path in found if _POSE_FILE.fullmatch(path.name)}
             rotations = np.stack([biwi.read_pose(files[number]).rotation for number in sorted(files)])
-            sequences[place.name] = gaussian_filter1d(from_matrix(rotations), _SMOOTH, axis=0)
+            sequences[place.name] = _smoothed(np.array(sorted(files)), from_matrix(rotations))
     sizes = [len(angles) for angles in sequences.values()]
     counts = _shares(sum(sizes) if poses is None else poses, sizes)
     return [

@@ -12,7 +12,7 @@ from headposeplus.heads.people import draw_person
 from headposeplus.heads.write import Options
 from headposeplus.images import foreground, read_image
 from headposeplus.miniature.poses import hidden_order
-from headposeplus.raw import render_order, synhead
+from headposeplus.raw import biwi, render_order, synhead
 from headposeplus.rotations import to_matrix
 
 pytest.importorskip("numba", reason="numba is not installed: pip install -e .[render]")
@@ -60,6 +60,16 @@ def test_the_copy_says_in_which_order_it_was_rendered(rendered):
 def test_the_order_is_found_from_the_pixels(rendered):
     report = render_order.infer(synhead.look_through(rendered / "synhead2_release"))
     assert report.order == hidden_order(0) and report.margin > render_order.MIN_MARGIN
+
+
+def test_biwis_poses_make_tracks_that_agree_with_biwi(made_up, tiny, tmp_path):
+    """As SynHead's BIWI tracks do: the same numbers, in an order of axes of their own."""
+    options = Options(women=1, men=0, images=240, size=48, biwi=tiny / "hpdb")
+    write.write_heads(tmp_path / "open", made_up, options, jobs=1)
+    copy = synhead.look_through(tmp_path / "open/synhead2_release")
+    assert [track.name for track in copy.tracks if track.group == "BIWI"] == ["00", "02", "05", "14"]
+    report = render_order.judge(copy, biwi.depth_rotations(tiny / "hpdb"))
+    assert report.order == hidden_order(0) and "4 BIWI tracks agree in sign with Biwi's angles" in report.biwi
 
 
 def test_heads_look_where_their_pose_says(rendered):
