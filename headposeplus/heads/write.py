@@ -21,7 +21,7 @@ from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256, read_json, write_bytes, write_json, write_text
 from headposeplus.heads import assets as files
 from headposeplus.heads.kernels import check_compiler
-from headposeplus.heads.model import Head, build_head
+from headposeplus.heads.model import Head, build_head, read_base
 from headposeplus.heads.people import Person, draw_person
 from headposeplus.heads.shade import render
 from headposeplus.heads.stage import draw_stage
@@ -84,9 +84,32 @@ class Estimate(NamedTuple):
 
 
 class _Plan(NamedTuple):
+    """What is rendered, checked: nobody's file is found missing or damaged when half is done.
+
+    Attributes
+    ----------
+    people
+        By the name of their head.
+    tracks
+        Each is rendered with every head.
+    order
+        Of the axes.
+    files
+        All assets that are used.
+    pictures
+        Given as backgrounds.
+    biwi
+        The manifest's rows of Biwi.
+    note
+        What decides how the copy's files look.
+    """
+
     people: dict[str, Person]
     tracks: list[Track]
     order: str
+    files: list[Path]
+    pictures: list[Path]
+    biwi: pd.DataFrame
     note: dict[str, object]
 
 
@@ -117,6 +140,8 @@ def _plan(assets: files.Assets, options: Options) -> _Plan:
     order = hidden_order(options.seed)
     tracks = plan_tracks(poses, order, options.seed, options.biwi, options.tracks)
     used = sorted({path for who in people.values() for path in files_of(assets, who)})
+    pictures = _pictures(options.backgrounds, options.size) if options.backgrounds else []
+    listed = manifest.read(options.manifest)
     note: dict[str, object] = {
         "women": options.women,
         "men": options.men,
@@ -124,12 +149,38 @@ def _plan(assets: files.Assets, options: Options) -> _Plan:
         "size": options.size,
         "seed": options.seed,
         "tracks": bytes_sha256("".join(f"{t.group}/{t.name}\n{t.text}" for t in tracks).encode()),
-        "backgrounds": "procedural" if options.backgrounds is None else "given",
+        "backgrounds": files.fingerprint(pictures) if pictures else "procedural",
         "assets": files.fingerprint(used),
         "render_order": str(order),
         "toolkit": __version__,
     }
-    return _Plan(people, tracks, str(order), note)
+    return _Plan(people, tracks, str(order), used, pictures, listed[listed["dataset"] == "biwi"], note)
+
+
+def _pictures(folder: Path, size: int) -> list[Path]:
+    """Return the pictures of a folder, none smaller than an image of a head: public loaders cut such out of them."""
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in synhead.IMAGE_SUFFIXES)
+    if not found:
+        raise HeadposeError(Fault("no pictures; expected .png or .jpg", "give a folder of backgrounds", folder))
+    for path in found:
+        height, width = read_image(path).shape[:2]
+        if min(height, width) < size:
+            what = f"{width} x {height} pixels; expected no side below {size}, a head's image"
+            raise HeadposeError(Fault(what, "enlarge it or take it away", path))
+    return found
+
+
+def _check_assets(paths: list[Path]) -> None:
+    """Read all assets once, before anything is written; raises AssetError if one is damaged."""
+    (base,) = (path for path in paths if path.name == "base.obj")
+    vertices = len(read_base(base).mesh.vertices)
+    for path in paths:
+        if path.suffix == ".target":
+            files.read_target(path, vertices)
+        elif path.suffix == ".mhclo":
+            files.read_part(path.with_suffix(".obj"), path, vertices)
+        elif path.suffix == ".png":
+            files.read_texture(path)
 
 
 def files_of(assets: files.Assets, who: Person) -> list[Path]:
@@ -216,7 +267,7 @@ def _check_note(out: Path, note: dict[str, object]) -> None:
         raise HeadposeError(Fault("not empty and holds no rendered heads", "choose another folder", out))
 
 
-def _write_backgrounds(folder: Path, options: Options) -> None:
+def _write_backgrounds(folder: Path, plan: _Plan, options: Options) -> None:
     if options.backgrounds is None:
         for index in range(_BACKGROUNDS):
             path = folder / f"a{index:02d}.jpg"
@@ -227,20 +278,9 @@ def _write_backgrounds(folder: Path, options: Options) -> None:
                 encoded = cv2.imencode(".jpg", np.rint(picture[..., ::-1] * 255).astype(np.uint8))[1]
                 write_bytes(path, encoded.tobytes())
         return
-    for source in _pictures(options.backgrounds):
-        height, width = read_image(source).shape[:2]
-        if min(height, width) < options.size:
-            what = f"{width} x {height} pixels; expected no side below {options.size}, a head's image"
-            raise HeadposeError(Fault(what, "enlarge it or take it away", source))
+    for source in plan.pictures:
         if not (folder / source.name).exists():
             write_bytes(folder / source.name, source.read_bytes())
-
-
-def _pictures(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in synhead.IMAGE_SUFFIXES)
-    if not found:
-        raise HeadposeError(Fault("no pictures; expected .png or .jpg", "give a folder of backgrounds", folder))
-    return found
 
 
 def _readme(plan: _Plan) -> str:
@@ -254,7 +294,7 @@ finds this copy's from the images; it is {plan.order} (`headposeplus.rotations` 
 """
 
 
-def _write_tables(out: Path, plan: _Plan, options: Options) -> None:
+def _write_tables(out: Path, plan: _Plan) -> None:
     """Write the tracks, the manifest, the note and the README."""
     write_json(out / NOTE, plan.note)
     for track in plan.tracks:
@@ -265,8 +305,7 @@ def _write_tables(out: Path, plan: _Plan, options: Options) -> None:
         for t in plan.tracks
     ]
     table = pd.DataFrame(rows, columns=list(manifest.COLUMNS)).assign(source="hpp render")
-    listed = manifest.read(options.manifest)
-    table = pd.concat((listed[listed["dataset"] == "biwi"], table)).astype({"frames": int})
+    table = pd.concat((plan.biwi, table)).astype({"frames": int})
     write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
     write_text(out / "README.md", _readme(plan))
 
@@ -282,8 +321,10 @@ def write_heads(out: Path, assets: Path, options: Options, jobs: int, dask: str 
     check_compiler()
     plan = _plan(files.open_assets(assets), options)
     _check_note(out, plan.note)
-    _write_tables(out, plan, options)
-    _write_backgrounds(out / FOLDER / "background", options)
+    if not (out / NOTE).exists():
+        _check_assets(plan.files)
+    _write_tables(out, plan)
+    _write_backgrounds(out / FOLDER / "background", plan, options)
     tasks = _tasks(out, assets, options, plan)
     with workers(min(jobs, len(tasks)), dask if tasks else None) as executor:
         run_tasks(_write_images, tasks, executor, "heads")

@@ -7,7 +7,7 @@ import pytest
 
 from headposeplus.errors import HeadposeError, RawDataError
 from headposeplus.files import sha256
-from headposeplus.heads import assets, write
+from headposeplus.heads import assets, kernels, write
 from headposeplus.heads.people import draw_person
 from headposeplus.heads.write import Options
 from headposeplus.images import foreground, read_image
@@ -125,23 +125,50 @@ def test_a_missing_asset_is_told_before_anything_is_written(tmp_path, made_up):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("tail", "text", "words"),
+    [
+        (".target", "99999 0 0 0\n", "line 1: expected a vertex from 0 to"),
+        (".mhclo", "verts 0\n0 1 99999 1 0 0 0 0 0\n", "line 2: expected three vertices from 0 to"),
+        ("base.obj", "v 0 0 0\nvt 0 0\nf 1/1 1/1\n", "line 3: expected a face of 3 or 4 corners among 1 vertices"),
+        ("_eye.png", "", "expected a PNG or JPEG image, found an empty file"),
+    ],
+)
+def test_a_damaged_asset_is_told_before_anything_is_written(tmp_path, made_up, hpp, tail, text, words):
+    broken = shutil.copytree(made_up, tmp_path / "heads")
+    who = draw_person(0, False, 0)
+    paths = write.files_of(assets.open_assets(broken), who)
+    path = next(path for path in paths if path.name.endswith(tail))
+    path.write_text(text)
+    done = hpp("render", tmp_path / "out", "--heads", broken, "--women", 0, "--men", 1, "--images", 3, expect=1)
+    assert f"{path}" in done.output and words in done.output and "copy it anew" in done.output
+    assert done.output.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_without_numba_the_extra_is_named(tmp_path, made_up, monkeypatch):
+    monkeypatch.setattr(kernels, "numba", None)
+    with pytest.raises(HeadposeError, match=r"needs numba: pip install 'headposeplus\[render\]'"):
+        write.write_heads(tmp_path / "out", made_up, OPTIONS, jobs=1)
+
+
 def test_nobody_is_told(tmp_path, made_up):
     with pytest.raises(HeadposeError, match="give `women`, `men` or both"):
         write.write_heads(tmp_path / "out", made_up, Options(women=0, men=0), jobs=1)
 
 
-def test_backgrounds_are_copied(tmp_path, made_up, rendered_copy):
+def test_backgrounds_are_copied(tmp_path, made_up):
     folder = tmp_path / "pictures"
     folder.mkdir()
-    options = OPTIONS._replace(backgrounds=folder)
+    out, options = tmp_path / "copy", Options(women=1, men=0, images=2, size=96, backgrounds=folder)
     with pytest.raises(HeadposeError, match="no pictures; expected"):
-        write._write_backgrounds(tmp_path / "copy", options)
+        write.write_heads(out, made_up, options, jobs=1)
     cv2.imwrite(str(folder / "wall.png"), np.zeros((120, 97, 3), np.uint8))
-    write._write_backgrounds(tmp_path / "copy", options)
-    assert (tmp_path / "copy/wall.png").read_bytes() == (folder / "wall.png").read_bytes()
+    root = write.write_heads(out, made_up, options, jobs=1)
+    assert synhead.backgrounds(root) == [root / "background/wall.png"]
+    assert (root / "background/wall.png").read_bytes() == (folder / "wall.png").read_bytes()
     cv2.imwrite(str(folder / "small.png"), np.zeros((120, 95, 3), np.uint8))
     with pytest.raises(HeadposeError, match=r"small\.png: 95 x 120 pixels; expected no side below 96"):
-        write._write_backgrounds(tmp_path / "copy", options)
+        write.write_heads(out, made_up, options, jobs=1)
 
 
 def test_a_dry_run_writes_nothing_and_measures(tmp_path, made_up, hpp, rendered):
