@@ -206,6 +206,15 @@ def waiting(built, own):
     shutil.rmtree(job.folder)
 
 
+@pytest.fixture
+def interruptible():
+    """A process that Ctrl+C interrupts: one that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_ends_the_runs_too(waiting, number, raised):
     job, process = waiting
