@@ -22,7 +22,6 @@ from headposeplus.build.summary import describe
 from headposeplus.build.work import Options as BuildOptions
 from headposeplus.datasets import plots
 from headposeplus.datasets.dataset import open_dataset, read_labels
-from headposeplus.datasets.info import NAMES
 from headposeplus.miniature.write import write_miniature
 from headposeplus.tasks import cores
 
@@ -70,7 +69,7 @@ def _plan(methods: Sequence[str], folders: _Folders, seed: int) -> list[Training
 
 
 def _draw(folders: _Folders, seed: int) -> None:
-    datasets = {name: open_dataset(folders.data / name) for name in NAMES}
+    datasets = {name: open_dataset(folders.data / name) for name in ("biwi+", "synhead+", "synbiwi+", "synhead++")}
     if not folders.crops.exists():
         plots.sample_crops([datasets[name] for name in ("biwi+", "synhead+", "synbiwi+")], folders.crops, seed)
     if not folders.spaces.exists():
