@@ -43,8 +43,10 @@ def check_compiler() -> None:
 
 SAMPLES = 2  # a side of a pixel
 SKIN, EYE, HAIR, BROW, LASH = range(5)
+_SHARP = 0.3  # samples for which a lock's alpha is taken: a coarse one would fray its edge seen from the side
 _SAME = 0.005  # of their depth that samples of one surface may differ by
-_BIAS = 1.5  # mm that a surface may lie behind what the lamp sees and is still lit
+# Mm that a surface may lie behind what the lamp sees and is still lit: where it faces the lamp, and more at a slant.
+_BIAS, _SLANT = 1.2, 3.0
 _LIFT = 1.004  # brows and lashes are drawn as if they were nearer by this factor
 _LINEAR = np.where(np.arange(256) <= 10, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4)
 _CODES = 4096
@@ -138,7 +140,7 @@ def draw(projected: Projected, textures: Textures, order: np.ndarray, near: np.n
         if first > last or top > bottom:
             continue
         whole = cut <= 1 and above[i] >= 0 and above[j] >= 0 and above[k] >= 0
-        level = level_of(projected, textures, t, 1.0) if cut > 1 else 0
+        level = level_of(projected, textures, t, _SHARP) if cut > 1 else 0
         inverse = 1 / area
         for y in range(top, bottom + 1):
             for x in range(first, last + 1):
@@ -193,7 +195,7 @@ def _lit(
         for column in range(-1, 2):
             i = min(max(math.floor(x + 1.4 * column + 0.5), 0), side - 1)
             j = min(max(math.floor(y + 1.4 * row + 0.5), 0), side - 1)
-            behind = max(lamp.near[j, i] - near - _BIAS, 0.0)
+            behind = max(lamp.near[j, i] - near, 0.0)
             r += max(1 - behind / red, 0.0) ** 2
             g += max(1 - behind / green, 0.0) ** 2
             b += max(1 - behind / blue, 0.0) ** 2
@@ -264,7 +266,7 @@ def _shade(
     near = a * surface.lamp_near[i] + b * surface.lamp_near[j] + c * surface.lamp_near[k]
     x = a * surface.lamp_x[i] + b * surface.lamp_x[j] + c * surface.lamp_x[k]
     y = a * surface.lamp_y[i] + b * surface.lamp_y[j] + c * surface.lamp_y[k]
-    lr, lg, lb = _lit(lamp, x, y, near, dr, dg, db)
+    lr, lg, lb = _lit(lamp, x, y, near + _BIAS + _SLANT * (1 - max(towards, 0.0)), dr, dg, db)
     if kind in (BROW, LASH):  # their colour is their tint's alone
         red, green, blue = 1.0, 1.0, 1.0
     red = min(red * _mixed(surface.tint, 0, i, j, k, a, b, c), 0.95)
@@ -369,7 +371,7 @@ def blend(
             continue
         lift = _LIFT if surface.kind[t] != HAIR else 1.0
         most = projected.cut[t]
-        level = level_of(projected, textures, t, 1.0)
+        level = level_of(projected, textures, t, _SHARP)
         for y in range(max(math.ceil(min(ys)), 0), min(math.floor(max(ys)), height - 1) + 1):
             for x in range(max(math.ceil(min(xs)), 0), min(math.floor(max(xs)), width - 1) + 1):
                 sa, sb, sc, a, b, c = _weights(projected, t, x, y)

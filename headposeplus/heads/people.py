@@ -136,7 +136,7 @@ def draw_person(seed: int, female: bool, number: int) -> Person:
         tone = np.array([0.98, 0.93, 0.90]) * np.array([0.42, 0.30, 0.25]) ** max(darkness, 0.0)
     tone = tone * (1 + rng.normal(0, 0.03, 3))
     dark_haired = shares[2] < 0.6
-    colour = _HAIRS[-1] if age > 0.6 else _HAIRS[rng.integers(3 if dark_haired else len(_HAIRS) - 1)]
+    colour = _HAIRS[-1] if age > 0.66 else _HAIRS[rng.integers(3 if dark_haired else len(_HAIRS) - 1)]
     styles = _STYLES[female]
     style = styles[(number + int(np.random.default_rng([seed, int(female)]).integers(len(styles)))) % len(styles)]
     return Person(

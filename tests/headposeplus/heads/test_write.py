@@ -201,6 +201,19 @@ def test_a_garbled_track_is_told(tmp_path, made_up):
 
 
 @pytest.mark.real
+def test_whatever_a_person_is_made_of_is_makehumans(makehuman):
+    copy = assets.open_assets(makehuman)
+    used = set()
+    for seed in range(40):
+        for number in range(5):
+            used |= {
+                path for female in (True, False) for path in write.files_of(copy, draw_person(seed, female, number))
+            }
+    assert len({path for path in used if "hair" in path.parts and path.suffix == ".mhclo"}) == 8
+    assert len({path.name for path in used if "skins" in path.parts}) == 11
+
+
+@pytest.mark.real
 def test_real_people(makehuman, tmp_path):
     """The whole chain on MakeHuman's assets; the order of axes is found from few images."""
     out = tmp_path / "open"
