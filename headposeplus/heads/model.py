@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.sparse import csr_matrix, diags, eye_array
+from scipy.sparse import csr_matrix, diags, eye_array, vstack
 from scipy.spatial import cKDTree
 
 from headposeplus.heads import assets as files
@@ -121,58 +121,59 @@ def _scaled(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> cs
     return diags(1 / np.maximum(counts, 1)) @ matrix
 
 
+def _neighbours(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the column after and the column before each corner (m, 4) of faces of three or four corners."""
+    columns = np.broadcast_to(np.arange(4), faces.shape)
+    count = (faces >= 0).sum(axis=1, keepdims=True)
+    return (columns + 1) % count, (columns - 1) % count
+
+
 def refinement(corners: np.ndarray, count: int) -> tuple[csr_matrix, np.ndarray]:
-    """Return the matrix (k, count) and the corners (4 m, 4) of one step of subdivision of quadrilaterals (m, 4).
+    """Return the matrix (k, count) and the corners (c, 4) of one step of subdivision of faces (m, 4) with c corners.
 
     The rule is Catmull and Clark's (Computer-Aided Design 10, 1978, pages 350-355). It shrinks a mesh, so what it takes
     from the vertices is added to them beforehand: they stay nearly where they were. Only used vertices keep a row.
     """
-    used, numbers = np.unique(corners, return_inverse=True)
-    quads = numbers.reshape(corners.shape)
-    n, m = len(used), len(quads)
-    edges = np.sort(np.stack((quads, np.roll(quads, -1, axis=1)), axis=-1).reshape(-1, 2), axis=1)
-    edges, edge_of, sides = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
-    edge_of, e = edge_of.reshape(m, 4), len(edges)
-    face = np.repeat(np.arange(m), 4)
-    centres = _scaled(face, quads.ravel(), (m, n))
-    middles = _scaled(np.repeat(np.arange(e), 2), edges.ravel(), (e, n))
-    inner = diags((sides > 1).astype(float))
-    points = (
-        inner @ (0.5 * middles + 0.5 * _scaled(edge_of.ravel(), face, (e, m)) @ centres)
-        + (eye_array(e) - inner) @ middles
-    )
-
+    valid = corners >= 0
+    used, numbers = np.unique(corners[valid], return_inverse=True)
+    faces = np.full(corners.shape, -1)
+    faces[valid] = numbers.ravel()
+    n, m, face, corner = len(used), len(faces), np.nonzero(valid)[0], faces[valid]
+    after, before = _neighbours(faces)
+    edges = np.sort(np.stack((faces, np.take_along_axis(faces, after, 1)), axis=-1)[valid], axis=1)
+    edges, edge, sides = np.unique(edges, axis=0, return_inverse=True, return_counts=True)
+    edge, e = edge.ravel(), len(edges)
+    centres = _scaled(face, corner, (m, n))
     ends, of = edges.ravel(), np.repeat(np.arange(e), 2)
+    middles = _scaled(of, ends, (e, n))
+    inner = diags((sides > 1).astype(float))
+    points = inner @ (0.5 * middles + 0.5 * _scaled(edge, face, (e, m)) @ centres) + (eye_array(e) - inner) @ middles
+
     valence = np.maximum(np.bincount(ends, minlength=n), 1).astype(float)
     smooth = (
-        diags(1 / valence) @ _scaled(quads.ravel(), face, (n, m)) @ centres
+        diags(1 / valence) @ _scaled(corner, face, (n, m)) @ centres
         + diags(2 / valence) @ _scaled(ends, of, (n, e)) @ middles
         + diags((valence - 3) / valence)
     )
     border = np.repeat(sides == 1, 2)
     rim = np.isin(np.arange(n), ends[border]).astype(float)
     along = 0.5 * eye_array(n) + 0.5 * _scaled(ends[border], of[border], (n, e)) @ middles
-    corner_points = diags(1 - rim) @ smooth + diags(rim) @ along
-    step = csr_matrix(_stacked([corner_points, points, centres]))
-    step = step @ (2 * eye_array(n) - corner_points)
+    kept = diags(1 - rim) @ smooth + diags(rim) @ along
+    step = csr_matrix(vstack([kept, points, centres])) @ (2 * eye_array(n) - kept)
     keep = csr_matrix((np.ones(n), (np.arange(n), used)), (n, count))
-    before = np.roll(edge_of, 1, axis=1)
-    middle = n + e + np.repeat(np.arange(m), 4).reshape(m, 4)
-    finer = np.stack((quads, n + edge_of, middle, n + before), axis=-1).reshape(-1, 4)
+    edge_of = np.zeros(faces.shape, int)
+    edge_of[valid] = edge
+    finer = np.column_stack((corner, n + edge, n + e + face, n + np.take_along_axis(edge_of, before, 1)[valid]))
     return csr_matrix(step @ keep), finer
 
 
-def _stacked(parts: list[csr_matrix]) -> csr_matrix:
-    from scipy.sparse import vstack
-
-    return vstack([csr_matrix(part) for part in parts])
-
-
-def refined_uv(uv: np.ndarray) -> np.ndarray:
-    """Return the uv (4 m, 4, 2) of the faces that :func:`refinement` makes of faces with ``uv`` (m, 4, 2)."""
-    after, before = (uv + np.roll(uv, -1, axis=1)) / 2, (uv + np.roll(uv, 1, axis=1)) / 2
-    middle = np.broadcast_to(uv.mean(axis=1, keepdims=True), uv.shape)
-    return np.stack((uv, after, middle, before), axis=2).reshape(-1, 4, 2)
+def refined_uv(uv: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Return the uv (c, 4, 2) of what :func:`refinement` makes of ``corners`` (m, 4) with ``uv`` (m, 4, 2)."""
+    valid = corners >= 0
+    after, before = (np.take_along_axis(uv, columns[..., None], 1) for columns in _neighbours(corners))
+    middle = (uv * valid[..., None]).sum(axis=1, keepdims=True) / valid.sum(axis=1)[:, None, None]
+    four = (uv, (uv + after) / 2, np.broadcast_to(middle, uv.shape), (uv + before) / 2)
+    return np.stack(four, axis=2)[valid]
 
 
 def joint(mesh: Mesh, vertices: Floats, name: str) -> Floats:
@@ -191,10 +192,10 @@ def read_base(path: Path) -> Base:
     # Half of the neck's length is kept below its joint, for the heads of those whose neck is long; the rest is cut.
     neck, head = (joint(mesh, mesh.vertices, name)[1] for name in ("neck", "head"))
     lowest = neck - 0.5 * (head - neck)
-    whole = (mesh.groups == "body") & (mesh.corners >= 0).all(axis=1)
-    inside = whole & (mesh.vertices[mesh.corners][..., 1] > lowest).all(axis=1)
+    above = (mesh.vertices[mesh.corners][..., 1] > lowest) | (mesh.corners < 0)
+    inside = (mesh.groups == "body") & above.all(axis=1)
     refine, corners = refinement(mesh.corners[inside], len(mesh.vertices))
-    return Base(mesh, refine, corners, refined_uv(mesh.uv[inside]))
+    return Base(mesh, refine, corners, refined_uv(mesh.uv[inside], mesh.corners[inside]))
 
 
 def _hung(fitting: files.Fitting, base: Floats) -> tuple[csr_matrix, Floats]:

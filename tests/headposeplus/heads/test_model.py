@@ -20,7 +20,7 @@ def test_subdivision_follows_catmull_and_clark():
     # A step takes a corner to (F + 2E) / 3, F and E the means of its faces' and edges' middles: 5/9 of the way out.
     # What it takes is added beforehand.
     assert np.allclose((matrix @ vertices)[:8], (2 - 5 / 9) * (5 / 9) * vertices)
-    assert model.refined_uv(uv).shape == (24, 4, 2)
+    assert model.refined_uv(uv, faces).shape == (24, 4, 2)
 
 
 def test_subdivision_keeps_a_plane_and_its_border():
@@ -32,9 +32,32 @@ def test_subdivision_keeps_a_plane_and_its_border():
     inner = points[finer].mean(axis=1)
     assert np.allclose(sorted(inner[:, 0].round(6))[::6], [0.25, 0.75, 1.25, 1.75, 2.25, 2.75], atol=0.2)
     uv = np.stack([grid[face][:, :2] for face in faces])
-    assert np.allclose(model.refined_uv(uv)[0], [[0, 0], [0.5, 0], [0.5, 0.5], [0, 0.5]])
+    assert np.allclose(model.refined_uv(uv, faces)[0], [[0, 0], [0.5, 0], [0.5, 0.5], [0, 0.5]])
     # Corners and uv of a finer face go round in the same order.
-    assert np.allclose(points[finer][:, :, :2], model.refined_uv(uv), atol=0.3)
+    assert np.allclose(points[finer][:, :, :2], model.refined_uv(uv, faces), atol=0.3)
+
+
+def volume(points, quads):
+    """The volume within quadrilaterals that face outwards, by the divergence theorem."""
+    a, b, c, d = (points[quads[:, k]] for k in range(4))
+    return (np.einsum("ni,ni->", a, np.cross(b, c)) + np.einsum("ni,ni->", a, np.cross(c, d))) / 6
+
+
+def test_triangles_are_subdivided_too():
+    """A cube with one side in two triangles stays closed: each edge has two faces, and it is about as large."""
+    vertices, faces, uv = ball(1)
+    first = faces[0]
+    faces = np.vstack((faces[1:], [[*first[[0, 1, 2]], -1], [*first[[0, 2, 3]], -1]]))
+    uv = np.concatenate((uv[1:], uv[:1], uv[:1]))
+    matrix, finer = model.refinement(faces, len(vertices))
+    assert len(finer) == 5 * 4 + 2 * 3 == len(model.refined_uv(uv, faces))
+    edges = np.sort(np.stack((finer, np.roll(finer, -1, axis=1)), -1).reshape(-1, 2), axis=1)
+    assert set(np.unique(edges, axis=0, return_counts=True)[1]) == {2}
+    whole = model.refinement(ball(1)[1], len(vertices))
+    assert volume(matrix @ vertices, finer) == pytest.approx(volume(whole[0] @ vertices, whole[1]), rel=0.1)
+    # The middle of a triangle is the mean of three corners.
+    triangle = model.refined_uv(uv, faces)[-6]
+    assert np.allclose(triangle[2], uv[-2][:3].mean(axis=0)) and np.allclose(triangle[0], uv[-2][0])
 
 
 def test_harmonics_are_scipys():
