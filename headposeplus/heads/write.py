@@ -360,9 +360,13 @@ def estimate_heads(out: Path, assets: Path, options: Options) -> Estimate:
 
 def describe_estimate(estimate: Estimate, jobs: int) -> str:
     """Return in words what a rendering would take."""
-    hours = estimate.seconds / jobs / 3600
-    lasting = f"{hours:.1f} hours" if hours >= 1 else f"{max(hours * 60, 1):.0f} minutes"
+    whole = f"{estimate.images:,} images, about {estimate.size / 1e9:.1f} GB"
+    if not estimate.missing:
+        return f"{whole}; all of them are there"
+    minutes = estimate.seconds / jobs / 60
+    lasting = f"about {minutes / 60:.1f} hours" if minutes > 90 else f"about {minutes:.0f} minutes"
+    lasting = "less than two minutes" if minutes < 2 else lasting
     return (
-        f"{estimate.images:,} images, about {estimate.size / 1e9:.1f} GB; {estimate.missing:,} of them are still to "
-        f"render, in about {lasting} with {jobs} {'process' if jobs == 1 else 'processes'} (measured here on a few)"
+        f"{whole}; {estimate.missing:,} of them are still to render, in {lasting} with {jobs} "
+        f"{'process' if jobs == 1 else 'processes'} (measured here on a few)"
     )

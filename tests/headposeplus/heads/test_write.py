@@ -177,7 +177,11 @@ def test_a_dry_run_writes_nothing_and_measures(tmp_path, made_up, hpp, rendered)
     output = hpp("render", out, *common).output
     assert output.startswith("153,288 images, about ") and "153,288 of them are still to render" in output
     assert "with 2 processes" in output and not out.exists()
-    assert "150 images, about 0.0 GB; 0 of them" in hpp("render", rendered, *common, "--images", 150).output
+    assert (
+        hpp("render", rendered, *common, "--images", 150).output == "150 images, about 0.0 GB; all of them are there\n"
+    )
+    assert "in less than two minutes with 1 process " in write.describe_estimate(write.Estimate(9, 10**6, 9, 3.0), 1)
+    assert "in about 5.0 hours with 2 processes" in write.describe_estimate(write.Estimate(9, 10**6, 9, 36e3), 2)
 
 
 def test_the_tools_read_it(rendered, tiny, tmp_path, hpp):
