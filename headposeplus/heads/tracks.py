@@ -21,6 +21,7 @@ from headposeplus.rotations import EulerOrder, Floats, convert, from_matrix, to_
 POSES = 51_096  # of SynHead
 COUNTS = {"BIWI": 24, "breitenstein": 26, "kinect": 5, "softkinetic": 15}  # tracks of each of its groups
 _BIWI_POSES = 15_678  # of them, the frames of Biwi
+_FOLLOWS_NONE = 30  # random tracks of the group BIWI count from here: those below follow Biwi's sequences, by number
 _SHORTEST = 20  # poses of a track, where there are few: neighbours tell the order of axes
 _FIRST = ("kinect", "BIWI", "softkinetic", "breitenstein")  # groups, of which one with frontal poses
 _SMOOTH = 3.0  # frames: the deviation of the window that smooths Biwi's poses
@@ -84,7 +85,11 @@ def random_tracks(poses: int, groups: tuple[str, ...], order: EulerOrder, seed: 
     places = places[: max(min(len(places), poses // _SHORTEST), 1)]
     lengths = np.diff(np.rint(np.linspace(0, poses, len(places) + 1)).astype(int)).tolist()
     tracks = [
-        _as_written(group, number, _random_angles(group, number, length, seed) * order.signs)
+        _as_written(
+            group,
+            number + _FOLLOWS_NONE * (group == "BIWI"),
+            _random_angles(group, number, length, seed) * order.signs,
+        )
         for (_, _, group, number), length in zip(places, lengths, strict=True)
         if length
     ]
