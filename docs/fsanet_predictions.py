@@ -45,7 +45,12 @@ def predict(crops, sessions):
 
 
 if __name__ == "__main__":
-    import onnxruntime
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    try:
+        import onnxruntime
+    except ImportError:
+        sys.exit("onnxruntime is not installed: pip install onnxruntime")
 
     folder, *weights, out = sys.argv[1:]
     dataset = open_dataset(Path(folder))

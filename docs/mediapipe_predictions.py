@@ -43,13 +43,20 @@ def angles_of(matrix):
 def filled(angles):
     """Return angles (n, 3) in which rows of NaN are those of the last row before that has numbers, or of the first."""
     found = np.flatnonzero(np.isfinite(angles).all(axis=1))
+    if not len(found):
+        raise ValueError("no face was found in any of these frames")
     last = np.searchsorted(found, np.arange(len(angles)), side="right") - 1
     return angles[found[np.maximum(last, 0)]]
 
 
 if __name__ == "__main__":
-    import mediapipe
-    from mediapipe.tasks.python import BaseOptions, vision
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    try:
+        import mediapipe
+        from mediapipe.tasks.python import BaseOptions, vision
+    except ImportError:
+        sys.exit("mediapipe is not installed: pip install mediapipe")
 
     root, model, out, *sequences = sys.argv[1:]
     options = vision.FaceLandmarkerOptions(

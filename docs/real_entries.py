@@ -59,4 +59,6 @@ def write(folder, out):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or not Path(sys.argv[1]).is_dir():
+        sys.exit(__doc__)
     write(*map(Path, sys.argv[1:]))

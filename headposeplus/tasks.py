@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -81,8 +82,14 @@ def workers(jobs: int, dask: str | None = None) -> Iterator[int | Executor]:
         yield 1
     else:
         # Fresh processes: a fork would copy the locks of threads that other libraries have started.
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as executor:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_quietly) as executor:
             yield executor
+
+
+def _leave_quietly() -> None:
+    """Let Ctrl+C, which reaches every process, end a worker without a traceback; what it was writing is cleared."""
+    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
 
 
 def run_tasks(

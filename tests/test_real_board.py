@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,15 @@ def test_frames_without_a_face_have_the_last_ones_pose():
     angles = np.array([gap, [1, 2, 3], gap, gap, [4, 5, 6], gap])
     filled = script("mediapipe_predictions").filled(angles)
     assert filled[:, 0].tolist() == [1, 1, 1, 1, 4, 4]
+    with pytest.raises(ValueError, match="no face was found in any"):
+        script("mediapipe_predictions").filled(np.array([gap]))
+
+
+@pytest.mark.parametrize("name", ["fsanet_predictions", "mediapipe_predictions", "real_entries"])
+def test_without_arguments_a_script_says_how_it_is_run(name):
+    words = [sys.executable, ROOT / "docs" / f"{name}.py"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and f"python docs/{name}.py" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_mediapipes_matrix_is_pyr():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.common import BIWI, FAULTS, FILE, JOBS, MANIFEST, NEEDED_BIWI, OUT_FILE
+from benchmark.cli.common import BIWI, FAULTS, FILE, JOBS, MANIFEST, NEEDED_BIWI, OUT_FILE, count
 
 if TYPE_CHECKING:
     from headposeplus.boxes.geometry import BoxTable
@@ -28,7 +28,7 @@ def boxes() -> None:
 def _tell(ctx: click.Context, faults: list[Fault], heading: str) -> None:
     """List faults, if there are any, and end with the status that says so."""
     if faults:
-        click.echo("\n".join([f"{len(faults):,} {heading}", *map(str, faults)]))
+        click.echo("\n".join([f"{count(faults, 'fault')} {heading}", *map(str, faults)]))
         ctx.exit(FAULTS)
 
 
@@ -40,7 +40,7 @@ def _write(ctx: click.Context, out: Path, table: BoxTable, faults: list[Fault]) 
     counts = Counter(table.sources.tolist())
     of_each = ", ".join(f"{count:,} {source}" for source, count in sorted(counts.items()))
     click.echo(f"{len(table.ids):,} boxes ({of_each})\nboxes {out}")
-    _tell(ctx, faults, "damaged frames or files without a box:")
+    _tell(ctx, faults, "in frames or files, which have no box:")
 
 
 @boxes.command()
@@ -145,10 +145,13 @@ def import_(
 
     made = import_boxes(file, corners, image_width, transform, biwi, manifest, jobs or cores())
     _write(ctx, out, made.table, [])
-    doubtful = [misplaced_fault(made.misplaced, file, "a build projects them")] if made.misplaced else []
+    doubtful = [misplaced_fault(made.misplaced, file, "a build projects the head instead")] if made.misplaced else []
     if biwi:
-        click.echo(f"{made.compared:,} of {len(made.table.ids):,} compared with their heads")
-    _tell(ctx, [*doubtful, *made.faults], "faults; the poses of damaged frames could not tell:")
+        click.echo(
+            f"{made.compared:,} of {len(made.table.ids):,} compared with the boxes that the poses give: "
+            f"mean IoU {made.overlap:.2f}"
+        )
+    _tell(ctx, [*doubtful, *made.faults], "of the boxes and the raw copy:")
 
 
 @boxes.command()
@@ -189,7 +192,7 @@ def compare(ctx: click.Context, a: Path, b: Path, biwi: Path | None, manifest: P
 
     angles, faults = read_angles(biwi, manifest) if biwi else (None, [])
     click.echo(describe_comparison(compare_boxes(read_boxes(a), read_boxes(b), angles)))
-    _tell(ctx, faults, "damaged frames or files, whose poses are not in the bins:")
+    _tell(ctx, faults, "in frames or files, whose poses are not in the bins:")
 
 
 @boxes.command()
@@ -254,4 +257,4 @@ def review(
         f"{on_page.jumping:,} jumps, {on_page.undetected:,} not detected, {on_page.checked:,} checked before; "
         f"{on_page.shown:,} are on the page\npage {out}"
     )
-    _tell(ctx, on_page.unreadable, "damaged frames or files that are not on the page:")
+    _tell(ctx, on_page.unreadable, "in frames or files, which are not on the page:")

@@ -194,7 +194,9 @@ def labels_at(data: Path | None, labels: Path | None, convention: str | None, ca
     """Return where the labels are, and what is said of them; raises SubmissionError if not just one place is given."""
     from benchmark.scoring.label_files import LabelsAt
 
-    if (data is None) == (labels is None):
+    if data and labels:
+        raise SubmissionError("give the labels once: either --data or --labels, not both")
+    if not (data or labels):
         raise SubmissionError("give the labels: either --data FOLDER of built datasets, or --labels Biwi_plus.npz")
     if data and (convention or camera):
         raise SubmissionError("built datasets say their convention and camera: leave out --convention and --camera")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.common import FILE, truth_options
+from benchmark.cli.common import FILE, MANIFEST, SUBSET, truth_options
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
@@ -21,8 +21,10 @@ def submission() -> None:
 @submission.command()
 @click.option("--protocol", required=True, help="Id or file of the protocol.")
 @truth_options(needed=False)
+@SUBSET
+@MANIFEST
 @click.option("--out", type=FILE, default="predictions.csv", show_default=True, help="The CSV; the TOML goes beside.")
-def template(protocol: str, truth: LabelsAt | None, out: Path) -> None:
+def template(protocol: str, truth: LabelsAt | None, subset: str | None, manifest: Path | None, out: Path) -> None:
     """Write a CSV with every id of a protocol and empty columns, and a commented TOML.
 
     The frames of real Biwi are known; for others give --data or --labels.
@@ -33,11 +35,12 @@ def template(protocol: str, truth: LabelsAt | None, out: Path) -> None:
     """
     from benchmark.scoring import score as scoring
 
-    about, frames = scoring.write_template(protocol, truth, out)
+    about, frames = scoring.write_template(protocol, truth, out, subset, manifest)
     click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
     click.echo(f"what the predictions are, to fill in: {about}")
     own = f" --protocol {protocol}" if Path(protocol).is_file() else ""
-    click.echo(f"then: hpp check {out}{own}")
+    few = f" --subset {subset}" if subset else ""
+    click.echo(f"then: hpp check {out}{own}{few}")
 
 
 @click.group(invoke_without_command=True)

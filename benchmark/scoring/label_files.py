@@ -27,6 +27,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_BY_STATISTICS = "its labels' statistics"
 PUBLISHED_TOLERANCE = 1e-3  # degrees, of the means and deviations of a sequence's labels
 
 
@@ -63,7 +64,9 @@ class LabelTable(NamedTuple):
     unsaid: tuple[str, ...]
 
 
-class _Said(NamedTuple):
+class Said(NamedTuple):
+    """What is said of labels; empty texts where nothing is."""
+
     convention: str = ""
     camera: str = ""
 
@@ -82,10 +85,13 @@ def read_label_file(at: LabelsAt) -> LabelTable:
     except OSError as error:
         expected = "a folder of built datasets, Biwi_plus.npz, or a CSV with id, pitch, yaw, roll"
         raise DatasetError(unreadable(path, error, expected)) from error
-    scalars, arrays = _scalars(data) if data[:2] == b"PK" else ({}, set())
-    told = _agreed(path, _checked(path, _Said(at.convention, at.camera)), _said_in(path, scalars))
-    if not told.convention and {"pyr", "ypr"} & arrays:  # the array's name says it
-        told = told._replace(convention="pyr" if "pyr" in arrays else "ypr")
+    scalars, arrays = _scalars(path, data) if data[:2] == b"PK" else ({}, set())
+    told = agreed(path, _checked(path, Said(at.convention, at.camera)), _said_in(path, scalars))
+    named = [name for name in ("pyr", "ypr") if name in arrays]  # the array's name says it
+    if named and told.convention not in ("", *named):
+        what = f"holds {' and '.join(named)}, not {told.convention}"
+        raise DatasetError(Fault(what, "leave `convention` out, or give one of those", path))
+    told = told._replace(convention=told.convention or (named[0] if named else ""))
     poses = tables.read(data, told.convention or "pyr")
     if poses.faults:
         first = poses.faults[0]
@@ -93,20 +99,26 @@ def read_label_file(at: LabelsAt) -> LabelTable:
     angles = poses.values if poses.form == ANGLE_COLUMNS else None
     if angles is None:
         told = told._replace(convention="")  # a rotation has none
-    unsaid = [
-        *(["convention"] if angles is not None and not told.convention else []),
-        *([] if told.camera else ["camera"]),
-    ]
-    table = LabelTable(poses.ids, poses.rotations, poses.subjects, *told, tuple(unsaid))
-    return _recognised(table, angles) if unsaid else table
+    known = _recognised(poses.ids, poses.rotations, angles)
+    if known:
+        told = agreed(path, told, next((said for said in known if _fits(told, said)), known[0]), _BY_STATISTICS)
+    rotations = poses.rotations if angles is None else to_matrix(angles, told.convention or "pyr")
+    needed = Said._fields if angles is not None else ("camera",)
+    unsaid = [name for name in needed if not getattr(told, name)]
+    return LabelTable(poses.ids, rotations, poses.subjects, *told, tuple(unsaid))
 
 
-def _said_in(path: Path, scalars: dict[str, object]) -> _Said:
+def _fits(told: Said, other: Said) -> bool:
+    """Return whether nothing that is told contradicts the other."""
+    return all(mine in ("", theirs) for mine, theirs in zip(told, other, strict=True))
+
+
+def _said_in(path: Path, scalars: dict[str, object]) -> Said:
     """Return what a file says of its labels by these single values, or by the TOML beside it."""
     camera = str(scalars.get("camera", ""))
     if "calibrated" in scalars:  # the published files: False are poses in the depth camera
         camera = "rgb" if bool(scalars["calibrated"]) else "depth"
-    mine = _Said(str(scalars.get("convention", "")), camera)
+    mine = Said(str(scalars.get("convention", "")), camera)
     beside = path.with_suffix(".toml")
     if not beside.is_file():
         return _checked(path, mine)
@@ -115,22 +127,32 @@ def _said_in(path: Path, scalars: dict[str, object]) -> _Said:
     except (OSError, ValueError, RecursionError) as error:
         what = f"not TOML ({said(error)})"
         raise DatasetError(Fault(what, 'write convention = "pyr" and camera = "rgb", or remove it', beside)) from error
-    theirs = _checked(beside, _Said(*(str(content.get(name, "")) for name in _Said._fields)))
-    return _agreed(path, theirs, _checked(path, mine))
+    theirs = _checked(beside, Said(*(str(content.get(name, "")) for name in Said._fields)))
+    return agreed(path, theirs, _checked(path, mine))
 
 
-def _scalars(data: bytes) -> tuple[dict[str, object], set[str]]:
-    """Return the arrays of an npz that hold one value, and the names of all; none of what cannot be read."""
+def _scalars(path: Path, data: bytes) -> tuple[dict[str, object], set[str]]:
+    """Return the arrays of an npz that say what its labels are, and the names of all; none of what cannot be read.
+
+    Raises
+    ------
+    DatasetError
+        If ``calibrated`` is neither true nor false.
+    """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            wanted = [name for name in ("calibrated", "convention", "camera") if name in file]
-            return {name: file[name].item() for name in wanted if file[name].size == 1}, set(file.files)
+            names = set(file.files)
+            values = {name: file[name] for name in ("calibrated", "convention", "camera") if name in names}
     # Whatever NumPy and zipfile raise on a damaged file: reading its poses tells it.
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, MemoryError):
         return {}, set()
+    if "calibrated" in values and (values["calibrated"].size != 1 or values["calibrated"].ravel()[0] not in (0, 1)):
+        what = f"{shown(values['calibrated'])} is neither true nor false"
+        raise DatasetError(Fault(what, "write one of both: False are poses in the depth camera", path, "calibrated"))
+    return {name: value.item() for name, value in values.items() if value.size == 1}, names
 
 
-def _checked(path: Path, told: _Said) -> _Said:
+def _checked(path: Path, told: Said) -> Said:
     """Return what is said; raises DatasetError where it is no convention or camera."""
     for name, text, known in (("convention", told.convention, CONVENTIONS), ("camera", told.camera, CAMERAS)):
         if text and text not in known:
@@ -138,28 +160,30 @@ def _checked(path: Path, told: _Said) -> _Said:
     return told
 
 
-def _agreed(path: Path, user: _Said, file: _Said) -> _Said:
-    """Return what the user and the file say; raises DatasetError if they contradict each other."""
-    for name, mine, theirs in zip(_Said._fields, user, file, strict=True):
+def agreed(path: Path, user: Said, known: Said, by: str = "what the file says") -> Said:
+    """Return what the user says and what is known besides; raises DatasetError if they contradict each other."""
+    for name, mine, theirs in zip(Said._fields, user, known, strict=True):
         if mine and theirs and mine != theirs:
-            what = f"its {name} is {theirs} by what the file says, not {mine}"
+            what = f"its {name} is {theirs} by {by}, not {mine}"
             raise DatasetError(Fault(what, f"leave `{name}` out, or mend what is wrong", path))
-    return _Said(user.convention or file.convention, user.camera or file.camera)
+    return Said(user.convention or known.convention, user.camera or known.camera)
 
 
-def _recognised(table: LabelTable, angles: Floats | None) -> LabelTable:
-    """Return labels with the convention and camera under which they have the published statistics, if any have."""
-    sequences = _whole_sequences(table.ids)
+def _recognised(ids: np.ndarray, rotations: Floats, angles: Floats | None) -> list[Said]:
+    """Return the conventions and cameras under which labels have the published statistics; none where that is unknown.
+
+    ``angles`` (n, 3) are what the rotations (n, 3, 3) were read from; None if they were read as such.
+    """
+    sequences = _whole_sequences(ids)
     if not sequences:
-        return table
-    conventions = CONVENTIONS if "convention" in table.unsaid else (table.convention,)
-    cameras = CAMERAS if "camera" in table.unsaid else (table.camera,)
-    for convention in conventions:
-        rotations = table.rotations if angles is None else to_matrix(angles, convention)
-        for camera in cameras:
-            if all(_is_published(sequence, rotations[rows], camera) for sequence, rows in sequences):
-                return LabelTable(table.ids, rotations, table.subjects, convention, camera, ())
-    return table
+        return []
+    readings = {"": rotations} if angles is None else {name: to_matrix(angles, name) for name in CONVENTIONS}
+    return [
+        Said(convention, camera)
+        for convention, read in readings.items()
+        for camera in CAMERAS
+        if all(_is_published(sequence, read[rows], camera) for sequence, rows in sequences)
+    ]
 
 
 def _whole_sequences(ids: np.ndarray) -> list[tuple[manifest.ListedSequence, np.ndarray]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark.scoring.label_files import LabelsAt, read_label_file
+from benchmark.scoring.label_files import LabelsAt, Said, agreed, read_label_file
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields
 from headposeplus.datasets.info import INFO
 from headposeplus.errors import DatasetError, RawDataError
@@ -104,9 +104,11 @@ def read_labels(at: Path | LabelsAt, target: str | None = None) -> Labels:
     if path.is_dir():
         folder, raw = _target_in(path, target)
         if raw is not None:
+            agreed(path, Said(at.convention, at.camera), Said(raw.convention, "rgb"))
             labels = from_arrays(*read_rotations(raw, folder), source=str(path), camera="rgb")
             return labels._replace(convention=raw.convention)
         dataset = open_dataset(folder)
+        agreed(path, Said("", at.camera), Said("", dataset.info.camera))
         fields = list(read_fields(dataset, "id", "label/rotation", "subject"))
         if not fields:
             title = TITLES.get(dataset.name, dataset.name)

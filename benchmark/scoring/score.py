@@ -262,8 +262,16 @@ def check_record(checked: Checked, reference: Reference) -> dict[str, object]:
     }
 
 
-def write_template(protocol: str, labels: Path | LabelsAt | None, out: Path) -> tuple[Path, int]:
+def write_template(
+    protocol: str,
+    labels: Path | LabelsAt | None,
+    out: Path,
+    subset: str | None = None,
+    manifest_file: Path | None = None,
+) -> tuple[Path, int]:
     """Write the template of a submission: a CSV to ``out`` and a TOML beside it; return its path, and the frames.
+
+    With ``subset`` only its frames are in it, as :func:`score` takes them.
 
     Raises
     ------
@@ -274,6 +282,8 @@ def write_template(protocol: str, labels: Path | LabelsAt | None, out: Path) -> 
     ids = protocols.frames_of(known)
     if labels is not None:
         ids = protocols.reference(known, read_labels(labels, of_protocol(known.id))).ids
+    if subset and ids is not None:
+        ids = ids[subsets.select(subsets.find(subset, manifest_file), ids)]
     if ids is None:
         raise SubmissionError(Fault("only its test set knows its frames", "give `data` or `labels`", protocol))
     if out.suffix != ".csv":

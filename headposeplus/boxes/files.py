@@ -16,7 +16,7 @@ import pandas as pd
 from headposeplus.boxes.formats import COLUMNS, CORRECTED, FIRST_LINE, read_rows
 from headposeplus.boxes.geometry import BoxTable, join_boxes, make_boxes
 from headposeplus.errors import DatasetError
-from headposeplus.faults import shown
+from headposeplus.faults import Fault, shown
 from headposeplus.files import write_text
 from headposeplus.raw.ids import FORMS, parse_frame
 
@@ -61,13 +61,32 @@ def read_boxes(path: Path, corners: bool = False) -> BoxTable:
 
 
 def write_boxes(path: Path, table: BoxTable) -> None:
-    """Write boxes as a CSV, sorted by id."""
+    """Write boxes as a CSV, sorted by id.
+
+    Raises
+    ------
+    DatasetError
+        If the file holds boxes that were checked by hand and are not among these: they would be lost.
+    """
+    checked = _checked_by_hand(path) - set(table.ids[table.checked].tolist())
+    if checked:
+        what = f"holds {len(checked):,} boxes checked by hand, {min(checked)} the first, which would be lost"
+        raise DatasetError(Fault(what, "choose another `out`, or delete it", path))
     order = np.argsort(table.ids, kind="stable")
     frame = pd.DataFrame(np.rint(table.boxes[order]).astype(np.int64), columns=list(COLUMNS[1:]))
     frame.insert(0, "id", table.ids[order])
     frame["source"] = table.sources[order]
     frame["checked"] = np.where(table.checked[order], "yes", "no")
     write_text(path, f"{FIRST_LINE}\n{frame.to_csv(index=False, lineterminator=chr(10))}")
+
+
+def _checked_by_hand(path: Path) -> set[str]:
+    """Return the ids of the boxes in a file that were checked by hand; none where it is no file of boxes."""
+    try:
+        table = read_boxes(path)
+    except DatasetError:
+        return set()
+    return set(table.ids[table.checked].tolist())
 
 
 class Corrected(NamedTuple):

@@ -80,7 +80,7 @@ def read_rows(path: Path) -> Rows:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(unreadable(path, error, _EXPECTED)) from error
-    if data[:2] == b"PK":
+    if data[:2] == b"PK" or path.suffix == ".npz":
         return _read_npz(path, data)
     text = _decoded(data)
     if not text.strip():
@@ -128,11 +128,20 @@ def _read_npz(path: Path, data: bytes) -> Rows:
     return _plain([str(name) for name in texts], boxes.astype(np.float64), corners=False)
 
 
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the pairs of a JSON object; raises ValueError if a key comes twice."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"{shown(twice)} comes twice")
+    return dict(pairs)
+
+
 def _read_json(path: Path, text: str) -> Rows:
     """Return the boxes of a JSON object from frames to their corners."""
     mend = 'expected {"01/frame_00003": [x1, y1, x2, y2], ...}'
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise DatasetError(Fault(f"not JSON ({said(error)})", mend, path)) from error
     if not isinstance(content, dict) or not content:
@@ -150,6 +159,9 @@ def _read_table(path: Path, text: str) -> Rows:
     frame = next((name for name in _NAMES if name in names), "")
     corners = next((columns for columns in _CORNERS if set(columns) <= set(names)), ())
     columns = corners or COLUMNS[1:]
+    if corners and set(COLUMNS[1:]) <= set(names):
+        what = f"has both {', '.join(COLUMNS[1:])} and {', '.join(corners)}"
+        raise DatasetError(Fault(what, "keep one of them", path))
     lacking = [*([] if frame else ["id"]), *(name for name in columns if name not in names)]
     if lacking:
         raise DatasetError(Fault(f"the boxes lack the columns {', '.join(lacking)}", f"expected {_EXPECTED}", path))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headposeplus.boxes.geometry import BoxTable
+from headposeplus.boxes.geometry import BoxTable, iou
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, listed
 from headposeplus.raw import biwi
@@ -63,29 +63,44 @@ def check_boxes(table: BoxTable, path: Path, heads: BoxTable | None = None, widt
     if heads is None:
         boxes, ids, problem = table.boxes, table.ids, "lie beyond the image"
         judge: Callable[[Floats], np.ndarray] = partial(outside, width=biwi.WIDTH, height=biwi.HEIGHT)
+        near = None
     else:
         rows = heads.positions(table.ids)
         boxes, ids, problem = table.boxes[rows >= 0], table.ids[rows >= 0], _PROBLEM
-        judge = partial(misplaced, heads=heads.boxes[rows[rows >= 0]])
+        near = heads.boxes[rows[rows >= 0]]
+        judge = partial(misplaced, heads=near)
+        if not len(boxes):
+            what = "holds no box of these frames"
+            raise DatasetError(Fault(what, f"expected ids such as {heads.ids[0]}, found {table.ids[0]}", path))
     wrong = judge(boxes)
     if wrong.sum() * 2 > len(wrong):
         what = f"{int(wrong.sum()):,} of {len(wrong):,} boxes {problem}, {ids[int(wrong.argmax())]} the first"
-        raise DatasetError(Fault(what, _reading(boxes, judge, width), path))
+        raise DatasetError(Fault(what, _reading(boxes, judge, near, width), path))
     return [str(name) for name in ids[wrong]]
 
 
-def _reading(boxes: Floats, judge: Callable[[Floats], np.ndarray], width: int) -> str:
-    """Return how boxes (n, 4) would fit, in words."""
-
-    def fit(others: Floats) -> bool:
-        return bool((~judge(others)).mean() >= _FITS)
-
-    if fit(np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)):
-        return "read as corners, x1, y1, x2 and y2, they fit: hpp boxes import with `corners`"
+def _reading(boxes: Floats, judge: Callable[[Floats], np.ndarray], heads: Floats | None, width: int) -> str:
+    """Return how boxes (n, 4) would fit, in words: of the readings that make most of them fit, the closest one."""
+    middles, ends = boxes[:, :2], boxes[:, 2:]
+    readings = {
+        "read as corners, x1, y1, x2 and y2, they fit: hpp boxes import with `corners`": (middles, ends - middles),
+        "they fit where x and y are their middles: take half of the width and height from them": (
+            middles - ends / 2,
+            ends,
+        ),
+    }
     for other, height in _SIZES:
-        if other != width and fit(boxes * (width / other)):
-            return f"as boxes of images of {other} x {height} they fit: hpp boxes import with `image_width` {other}"
-    return "expected x, y, width and height in pixels of the raw images"
+        if other != width:
+            name = f"as boxes of images of {other} x {height} they fit: hpp boxes import with `image_width` {other}"
+            readings[name] = (middles * (width / other), ends * (width / other))
+    best, nearest = "expected x, y, width and height in pixels of the raw images", 0.0
+    for name, parts in readings.items():
+        others = np.concatenate(parts, axis=1)
+        if (~judge(others)).mean() >= _FITS:
+            overlap = 1.0 if heads is None else float(iou(np.maximum(others, 1e-6), heads).mean())
+            if overlap > nearest:
+                best, nearest = name, overlap
+    return best
 
 
 def misplaced_fault(ids: list[str], file: Path | str, mend: str) -> Fault:

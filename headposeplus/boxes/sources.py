@@ -91,13 +91,14 @@ def detect_faces(
 class Imported(NamedTuple):
     """Boxes of a file, and what comparing them with the heads of a raw copy told.
 
-    ``misplaced`` are the ids of those that cannot be, ``compared`` is how many were compared, and ``faults`` are what
-    is wrong with the frames that were to tell it.
+    ``misplaced`` are the ids of those that cannot be, ``compared`` is how many were compared, ``overlap`` their mean
+    IoU with the boxes that the poses give, and ``faults`` are what is wrong with the frames that were to tell it.
     """
 
     table: BoxTable
     misplaced: list[str]
     compared: int = 0
+    overlap: float = 0.0
     faults: tuple[Fault, ...] = ()
 
 
@@ -140,7 +141,9 @@ def import_boxes(
     imported = Imported(apply_mapping(mapping, table) if mapping else table, misplaced)
     if heads is None:
         return imported
-    return imported._replace(compared=int((heads.table.positions(table.ids) >= 0).sum()), faults=tuple(heads.faults))
+    rows = heads.table.positions(table.ids)
+    overlap = float(iou(table.boxes[rows >= 0], heads.table.boxes[rows[rows >= 0]]).mean())
+    return imported._replace(compared=int((rows >= 0).sum()), overlap=overlap, faults=tuple(heads.faults))
 
 
 def read_angles(folder: Path, manifest_file: Path | None = None) -> tuple[dict[str, Floats], list[Fault]]:

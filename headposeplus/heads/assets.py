@@ -22,6 +22,7 @@ from headposeplus.rotations import Floats
 _COPY = "copy it anew from makehumancommunity/makehuman or makehumancommunity/makehuman-assets"
 _EXPECTED = "copies of makehumancommunity/makehuman and makehumancommunity/makehuman-assets"
 _SUFFIXES = (".obj", ".target", ".mhclo", ".mhmat", ".png")
+_FARTHEST = 10.0  # decimetres that a target moves a vertex at most
 _POINTER = "version https://git-lfs"
 
 
@@ -200,6 +201,8 @@ def read_target(path: Path, vertices: int) -> Target:
     AssetError
         If a line is anything else, or names a vertex beyond the mesh's ``vertices``.
     """
+    if path.is_file() and not path.stat().st_size:  # some targets move no vertex, but all begin with a remark
+        raise AssetError(Fault("an empty file", _COPY, path))
     numbers, offsets = [], []
     for line, words in _lines(path):
         try:
@@ -209,6 +212,8 @@ def read_target(path: Path, vertices: int) -> Target:
         if not 0 <= number < vertices or len(offset) != 3 or not np.isfinite(offset).all():
             expected = f"a vertex from 0 to {vertices - 1} and its offset x y z"
             raise _damaged(path, line, expected, words)
+        if max(map(abs, offset)) > _FARTHEST:
+            raise _damaged(path, line, f"offsets of at most {_FARTHEST:.0f} decimetres", words)
         numbers.append(number)
         offsets.append(offset)
     return Target(np.array(numbers, int), np.reshape(offsets, (-1, 3)))

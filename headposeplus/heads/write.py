@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from headposeplus import __version__
-from headposeplus.errors import HeadposeError
+from headposeplus.errors import HeadposeError, ImageError
 from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256, read_json, write_bytes, write_json, write_text
 from headposeplus.heads import assets as files
@@ -26,7 +26,7 @@ from headposeplus.heads.people import Person, draw_person
 from headposeplus.heads.shade import render
 from headposeplus.heads.stage import draw_stage
 from headposeplus.heads.tracks import Track, plan_tracks
-from headposeplus.images import PNG, read_image
+from headposeplus.images import PNG, check_whole, read_image
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.miniature.scenery import room
 from headposeplus.raw import manifest, synhead
@@ -37,6 +37,10 @@ FOLDER, NOTE = "synhead2_release", "render.json"
 _BACKGROUNDS = 60
 _BACKGROUND = (640, 480)
 _TASK = 200  # images that a worker renders at a time
+_BIWI_POSES = """
+The tracks of the group BIWI follow Biwi's own poses, smoothed: those of the test set. No pose is the label of an image
+here, but how the labels are spread is given away, as it is by SynHead. Say so where you report a result.
+"""
 _TRIAL = 8  # images of each of two people that a dry run renders
 
 
@@ -197,11 +201,6 @@ def _head(assets: Path, who: tuple[int, bool, int]) -> Head:
     return build_head(files.open_assets(assets), draw_person(*who))
 
 
-def _image_name(row: int) -> str:
-    """Return the name of a track's image: with leading zeros, since public loaders sort names as text."""
-    return f"{row:05d}.png"
-
-
 def render_pose(head: Head, track: Track, row: int, who: tuple[int, bool, int], order: str, size: int) -> np.ndarray:
     """Return the image RGBA (size, size, 4), uint8, of a row of a track."""
     stage = draw_stage([*map(int, who), *track.group.encode(), int(track.name)], len(track.angles), size, head)
@@ -221,18 +220,26 @@ def _write_images(task: _Task) -> None:
         folder = task.out / FOLDER / track.group / task.head / track.name
         for row in rows:
             image = render_pose(head, track, row, task.who, task.order, task.size)
-            write_bytes(folder / _image_name(row), encoded(image))
+            write_bytes(folder / synhead.image_name(row, len(track.angles)), encoded(image))
 
 
 def _missing(out: Path, head: str, tracks: list[Track]) -> list[tuple[Track, list[int]]]:
-    """Return which rows of the tracks a head has no image of yet."""
+    """Return which rows of the tracks a head has no image of yet, or one that was cut off."""
     missing = []
     for track in tracks:
-        folder = out / FOLDER / track.group / head / track.name
-        present = {path.name for path in folder.glob("*.png")}
-        rows = [row for row in range(len(track.angles)) if _image_name(row) not in present]
+        folder, count = out / FOLDER / track.group / head / track.name, len(track.angles)
+        present = {path.name for path in folder.glob("*.png") if _is_whole(path)}
+        rows = [row for row in range(count) if synhead.image_name(row, count) not in present]
         missing += [(track, rows)] if rows else []
     return missing
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check_whole(path)
+    except ImageError:
+        return False
+    return True
 
 
 def _tasks(out: Path, assets: Path, options: Options, plan: _Plan) -> list[_Task]:
@@ -283,18 +290,18 @@ def _write_backgrounds(folder: Path, plan: _Plan, options: Options) -> None:
             write_bytes(folder / source.name, source.read_bytes())
 
 
-def _readme(plan: _Plan) -> str:
+def _readme(plan: _Plan, biwi: bool) -> str:
     return f"""# Rendered heads
 
-`{FOLDER}` is laid out as SynHead 2.0 is. Its {len(plan.people)} heads are made of MakeHuman's assets, which are in the
-public domain (CC0), and were rendered by `hpp render` of headposeplus {__version__} with seed {plan.note["seed"]}.
+`{FOLDER}` is laid out as SynHead 2.0 is. Its heads ({len(plan.people)}) are made of MakeHuman's assets, which are in
+the public domain (CC0), and were rendered by `hpp render` of headposeplus {__version__} with seed {plan.note["seed"]}.
 
 The rows of a track are pitch, yaw, roll in degrees. SynHead does not tell its order of axes, and `hpp render-order`
 finds this copy's from the images; it is {plan.order} (`headposeplus.rotations` says what that means).
-"""
+{_BIWI_POSES if biwi else ""}"""
 
 
-def _write_tables(out: Path, plan: _Plan) -> None:
+def _write_tables(out: Path, plan: _Plan, biwi: bool) -> None:
     """Write the tracks, the manifest, the note and the README."""
     write_json(out / NOTE, plan.note)
     for track in plan.tracks:
@@ -307,7 +314,7 @@ def _write_tables(out: Path, plan: _Plan) -> None:
     table = pd.DataFrame(rows, columns=list(manifest.COLUMNS)).assign(source="hpp render")
     table = pd.concat((plan.biwi, table)).astype({"frames": int})
     write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
-    write_text(out / "README.md", _readme(plan))
+    write_text(out / "README.md", _readme(plan, biwi))
 
 
 def write_heads(out: Path, assets: Path, options: Options, jobs: int, dask: str | None = None) -> Path:
@@ -323,7 +330,7 @@ def write_heads(out: Path, assets: Path, options: Options, jobs: int, dask: str 
     _check_note(out, plan.note)
     if not (out / NOTE).exists():
         _check_assets(plan.files)
-    _write_tables(out, plan)
+    _write_tables(out, plan, options.biwi is not None)
     _write_backgrounds(out / FOLDER / "background", plan, options)
     tasks = _tasks(out, assets, options, plan)
     with workers(min(jobs, len(tasks)), dask if tasks else None) as executor:

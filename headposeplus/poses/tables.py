@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from headposeplus.faults import Fault, fault_in, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE, forms_of
 from headposeplus.poses.containers import HEADER, NOTHING, STRANGERS, Cells, Columns, Limits, read_columns
-from headposeplus.raw.ids import parse_frame
+from headposeplus.raw import targets
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
 MAX_BYTES = STRANGERS.bytes
@@ -122,7 +122,7 @@ def _poses(table: Columns, convention: str, limits: Limits) -> Poses:
     """Return the poses of a table's columns, with what is wrong with its rows."""
     columns, count = table.columns, len(table.lines)
     names = [str(name).strip() for name in columns.get("id", [""] * count)]
-    ids = np.array([parse_frame(name[: limits.text]) or name[: limits.text] for name in names])
+    ids = np.array(targets.as_ids([name[: limits.text] for name in names]))
     subjects = None
     if "subject" in columns:
         subjects = np.array([str(name).strip()[: limits.text] for name in columns["subject"]])

@@ -75,7 +75,7 @@ _LISTS = {
     "biwi/vggt-hpe/easy": _RANKED.format(file="table3_easy_pairs.csv", which="fourth to eighth nearest to it"),
 }
 _SEX = "Every sequence of the subjects whom the database names {letter}01 and so on."
-_SEQUENCE = re.compile(r"biwi/sequence-(\d\d)")
+_SEQUENCE = re.compile(r"biwi/sequence-(0[1-9]|1\d|2[0-4])")
 _EXPECTED = "a text file with a Biwi frame a line, an npz with images, or JSON"
 _LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
@@ -214,6 +214,8 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
     DatasetError
         If there is no such subset or file, or the file names a frame twice, an unknown one, or none.
     """
+    if not str(name_or_file):
+        raise DatasetError("`subset` is empty: hpp subsets lists those that have names")
     table = manifest.read(manifest_file)
     if not is_name(str(name_or_file)):
         return _from_file(Path(name_or_file), listed_ids(table))
@@ -234,7 +236,8 @@ def _cells(path: Path) -> list[tuple[int, str]]:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        near = difflib.get_close_matches(str(path), names(), 2, 0.7) or ["biwi/16-8/test"]
+        known = [*names(), *(f"biwi/sequence-{number:02d}" for number in range(1, 25))]
+        near = difflib.get_close_matches(str(path), known, 2, 0.7) or ["biwi/16-8/test"]
         mend = f"hpp subsets lists those that have names, such as {' and '.join(near)}"
         raise DatasetError(Fault("no such subset, and no such file", mend, path)) from error
     except OSError as error:

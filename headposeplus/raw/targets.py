@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from headposeplus.raw import aflw2000, ids, manifest
@@ -39,6 +41,28 @@ def parse_frame(text: str) -> str | None:
         if found is None and number is not None:
             found = stills.id(number)
     return found
+
+
+def as_ids(names: Sequence[str]) -> list[str]:
+    """Return names of frames as ids, where they name a target's; others stay as they are.
+
+    Photographs of one's own may be called ``image00001.jpg`` as well: such names are a target's only where all of
+    them are, and the manifest lists each.
+    """
+    own = [ids.parse_frame(name) for name in names]
+    if names and not any(own):
+        photographs = [parse_frame(name) for name in names]
+        if all(photographs):
+            table = manifest.read()
+            listed = {
+                stills.id(number)
+                for name, stills in STILLS.items()
+                for unit in manifest.listed_units(table, name).values()
+                for number in unit.numbers
+            }
+            own = [name if name in listed else None for name in photographs]
+            own = own if all(own) else [None] * len(names)
+    return [found or name for name, found in zip(names, own, strict=True)]
 
 
 def file_of(frame: str) -> str:

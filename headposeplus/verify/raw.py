@@ -110,10 +110,11 @@ def _verify_synhead(root: Path, listed: list[ListedTrack], deep: bool, jobs: int
 
 
 def _verify_boxes(path: Path, root: Path, manifest_file: Path | None, jobs: int) -> list[Fault]:
-    """Return what is wrong with a file of boxes: it cannot be read, or some of its boxes cannot be."""
+    """Return the fault of a file of boxes of which some cannot be; raises DatasetError if it cannot be read."""
+    table = read_boxes(path)
     try:
         heads = project_heads(root, jobs, manifest_file)
-        ids = check_boxes(read_boxes(path), path, heads.table, heads.width)
+        ids = check_boxes(table, path, heads.table, heads.width)
     except HeadposeError as error:
         return [error.fault]
     return [misplaced_fault(ids, path, "mend or remove them")] if ids else []
@@ -167,10 +168,9 @@ def verify_raw(
     still_roots = {name: STILLS[name].find_root(folder) for name, folder in (stills or {}).items()}
     parts: dict[str, _Part] = {}
     if biwi_root:
-        parts["biwi"] = _verify_biwi(biwi_root, manifest.listed_sequences(table), deep, jobs)
-        if boxes:
-            misfits = _verify_boxes(boxes, biwi_root, manifest_file, jobs)
-            parts["biwi"] = parts["biwi"]._replace(faults=[*parts["biwi"].faults, *misfits])
+        misfits = _verify_boxes(boxes, biwi_root, manifest_file, jobs) if boxes else []
+        part = _verify_biwi(biwi_root, manifest.listed_sequences(table), deep, jobs)
+        parts["biwi"] = part._replace(faults=[*misfits, *part.faults])
     if synhead_root:
         parts["synhead"] = _verify_synhead(synhead_root, manifest.listed_tracks(table), deep, jobs)
     for name, root in still_roots.items():

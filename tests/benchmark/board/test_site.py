@@ -239,8 +239,8 @@ def test_a_published_row_stands_only_where_it_was_scored_alike():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [({"frames": 768}, []), ({"test_set": "Biwi+, some"}, []), ({"subset": "some"}, []),
-     ({"convention": "ypr"}, ["4.05"]), ({"camera": "depth"}, ["4.04"]),
-     ({"convention": "ypr", "camera": "depth"}, ["3.97"]), ({"convention": "biwi"}, [])],
+     ({"convention": "ypr"}, ["3.71", "4.05"]), ({"camera": "depth"}, ["3.55", "4.04"]),
+     ({"convention": "ypr", "camera": "depth"}, ["3.44", "3.97"]), ({"convention": "biwi"}, [])],
 )  # fmt: skip
 def test_another_protocol_gets_its_own_published_rows_or_none(change, expected):
     page = Page(site.board_page([entry(0, "pda", on={"id": "lab/own@1", **change})]))

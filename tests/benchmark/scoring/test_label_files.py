@@ -1,6 +1,7 @@
 """What a file of labels says of itself is believed; what nothing says is asked for."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -132,6 +133,53 @@ def test_the_published_files_are_recognised(real, name, camera, tmp_path):
         assert rot.geodesic(again.rotations, labels.rotations[rows]).max() < 1e-5
     part = read_labels(write_csv(tmp_path / "part.csv", angles[1:], labels.ids[rows[1:]]))
     assert part.unsaid == ("convention", "camera")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "said", "says"),
+    [
+        ("Biwi_plus.npz", ("", "depth"), "its camera is rgb by its labels' statistics, not depth; leave `camera` out"),
+        ("Biwi_plus_non_cal.npz", ("", "rgb"), "its camera is depth by its labels' statistics, not rgb"),
+        ("Biwi_plus.npz", ("biwi", ""), "holds pyr and ypr, not biwi; leave `convention` out, or give one of those"),
+        ("aflw2000", ("pyr", ""), "its convention is ypr by what the file says, not pyr"),
+        ("aflw2000", ("", "depth"), "its camera is rgb by what the file says, not depth"),
+    ],
+)
+def test_what_is_known_is_not_overruled(real, name, said, says, hpp, tmp_path):
+    with pytest.raises(DatasetError, match=re.escape(f"{real / name}: {says}")):
+        read_labels(LabelsAt(real / name, *said))
+
+
+@pytest.mark.real
+def test_a_convention_that_the_statistics_contradict_is_refused(real, tmp_path):
+    labels = read_labels(real / "Biwi_plus.npz")
+    rows = np.flatnonzero(np.char.startswith(labels.ids, "biwi/19/"))
+    path = write_csv(tmp_path / "lab.csv", rot.from_matrix(labels.rotations[rows]), labels.ids[rows])
+    with pytest.raises(DatasetError, match="its convention is pyr by its labels' statistics, not biwi"):
+        read_labels(LabelsAt(path, "biwi", "rgb"))
+
+
+@pytest.mark.real
+def test_an_export_of_photographs_is_read_back(real, tmp_path, hpp):
+    hpp("build-datasets", "--aflw2000", real / "aflw2000", "--out", tmp_path / "data", "--size", 8)
+    hpp("export", tmp_path / "data/aflw2000", "--out", tmp_path / "af.npz")
+    labels = read_labels(tmp_path / "af.npz")
+    assert len(labels.ids) == 1969 and labels.ids[0] == "aflw2000/image00002" and len(set(labels.subjects)) == 1969
+    assert protocols.reference(protocols.find("aflw2000/cross@1"), labels).protocol.frames == 1969
+
+
+def test_photographs_of_ones_own_keep_their_names(tmp_path):
+    ids = np.array([f"image{number:05d}.jpg" for number in range(24)])
+    path = write_csv(tmp_path / "own.csv", ids=ids)
+    assert read_labels(LabelsAt(path, "pyr", "rgb")).ids.tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("calibrated", ["maybe", [True, False], 2])
+def test_calibrated_is_true_or_false(tmp_path, calibrated):
+    np.savez(tmp_path / "labels.npz", id=IDS, pyr=ANGLES, calibrated=calibrated)
+    with pytest.raises(DatasetError, match=r"labels\.npz, calibrated: .* is neither true nor false; write one of both"):
+        read_labels(tmp_path / "labels.npz")
 
 
 @pytest.mark.real

@@ -110,5 +110,5 @@ def test_a_frame_without_a_box_gives_a_status(tiny_copy, tmp_path, hpp):
     pose = biwi.list_frames(tiny_copy / "hpdb", "06")[0][3].pose
     pose.write_text("")
     text = hpp("boxes", "project", "--biwi", tiny_copy, "--out", tmp_path / "p.csv", "--jobs", 1, expect=3).output
-    assert "47 boxes (47 projected)" in text and "1 damaged frames or files without a box:" in text
+    assert "47 boxes (47 projected)" in text and "1 fault in frames or files, which have no box:" in text
     assert f"{pose}: expected three rows" in text and len(read_boxes(tmp_path / "p.csv").ids) == 47

@@ -83,6 +83,8 @@ def test_a_plain_csv_is_read(tmp_path, start):
         (FIVE + "biwi/01/00004,1,2,3\n", "line 3: expected a number for height, found nothing"),
         (FIVE + "biwi/01/x,1,2,3,4\nsynhead/1,1,2,3,4\n", "lines 3, 4: expected a Biwi frame"),
         ("id,x1,y1,x2,y2\n01/frame_00003,9,9,9,20\n", "line 2: the box of biwi/01/00003 is not finite, has no area"),
+        ("id,x,y,width,height,x1,y1,x2,y2\n01/frame_00003,1,2,3,4,1,2,4,6\n", "has both x, y, width, height and x1"),
+        ('{"01/frame_00003": [1, 2, 3, 4], "01/frame_00003": [1, 2, 3, 4]}', "not JSON ('01/frame_00003' comes twice)"),
         ("[[1, 2, 3, 4]]", "a JSON list; expected {"),
         ('{"01/frame_00003": [1, 2, 3]}', "[1, 2, 3]' for '01/frame_00003'; expected {"),
         ('{"01/frame_00003": ', "not JSON (Expecting value"),
@@ -171,6 +173,18 @@ def test_two_other_published_files(real):
     detected = read_boxes(real / "boxes/jianzhnie_BIWI_boxes.json")
     assert len(detected.ids) == 15_678
     assert detected.boxes[detected.ids == "biwi/01/00003"].tolist() == [[300, 210, 83, 109]]
+
+
+def test_boxes_checked_by_hand_are_not_lost(tmp_path):
+    path, table = tmp_path / "boxes.csv", random_table(4)
+    by_hand = table._replace(checked=np.array([True, False, True, False]))
+    write_boxes(path, by_hand)
+    before = path.read_bytes()
+    with pytest.raises(DatasetError, match=r"holds 2 boxes checked by hand, biwi/01/00000 the first, .*another `out`"):
+        write_boxes(path, table)
+    assert path.read_bytes() == before
+    write_boxes(path, by_hand._replace(checked=np.ones(4, bool)))  # more of them is fine
+    assert read_boxes(path).checked.all()
 
 
 @pytest.mark.real

@@ -65,6 +65,11 @@ def test_most_of_a_file_is_wrong(heads, tmp_path):
     larger = table._replace(boxes=table.boxes * 1280 / heads.width)
     with pytest.raises(DatasetError, match=r"as boxes of images of 1280 x 960 they fit: .* with `image_width` 1280"):
         check_boxes(larger, path, table, heads.width)
+    middles = np.concatenate((table.boxes[:, :2] + table.boxes[:, 2:] / 2 + 1, table.boxes[:, 2:]), axis=1)
+    with pytest.raises(DatasetError, match="they fit where x and y are their middles: take half of the width"):
+        check_boxes(table._replace(boxes=middles), path, table, heads.width)
+    with pytest.raises(DatasetError, match=r"holds no box of these frames; expected ids such as .*, found biwi/24"):
+        check_boxes(make_boxes(["biwi/24/00007"], table.boxes[:1], "imported"), path, table, heads.width)
     aside = table._replace(boxes=table.boxes + np.array([0, 500, 0, 0]))
     with pytest.raises(DatasetError, match=r"48 of 48 boxes miss .*; expected x, y, width and height in pixels"):
         check_boxes(aside, path, table, heads.width)
@@ -91,8 +96,9 @@ def test_import_mends_what_it_is_told(heads, tiny, tmp_path):
     asked = {"biwi_folder": tiny, "manifest_file": manifest}
     with pytest.raises(DatasetError, match="read as corners"):
         import_boxes(path, **asked)
-    table, wrong, compared, faults = import_boxes(path, corners=True, **asked)
-    assert not wrong and compared == 48 and not faults and (table.boxes == heads.table.boxes).all()
+    made = import_boxes(path, corners=True, **asked)
+    table = made.table
+    assert made == (table, [], 48, 1.0, ()) and (table.boxes == heads.table.boxes).all()
     write_boxes(path, heads.table._replace(boxes=heads.table.boxes * 8))
     with pytest.raises(DatasetError, match="1280 x 960"):
         import_boxes(path, **asked)
@@ -107,7 +113,7 @@ def test_import_by_command(heads, tiny, tmp_path, hpp):
     path.write_text(json.dumps(dict(zip(frames, corners.tolist(), strict=True))))
     words = ["boxes", "import", path, "--out", out, "--biwi", tiny, "--manifest", tiny / "data_manifest.csv"]
     text = hpp(*words, expect=3).output
-    assert "48 of 48 compared with their heads" in text
+    assert "48 of 48 compared with the boxes that the poses give: mean IoU 0.9" in text
     assert f"{path}: the box of {heads.table.ids[7]} misses the head, or is far too large or small" in text
     assert (read_boxes(out).boxes[8:] == heads.table.boxes[8:]).all()
     out.unlink()

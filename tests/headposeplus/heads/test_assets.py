@@ -68,6 +68,18 @@ def test_a_damaged_target_is_told(tmp_path, line):
         assets.read_target(path, 5)
 
 
+def test_an_empty_target_and_one_that_moves_metres(tmp_path):
+    path = tmp_path / "a.target"
+    path.write_bytes(b"")
+    with pytest.raises(AssetError, match=r"a\.target: an empty file; copy it anew"):
+        assets.read_target(path, 5)
+    path.write_text("# moves nothing, as some do\n")
+    assert not len(assets.read_target(path, 5).vertices)
+    path.write_text("1 1e9 0 0\n")
+    with pytest.raises(AssetError, match=r"a\.target, line 1: expected offsets of at most 10 decimetres"):
+        assets.read_target(path, 5)
+
+
 def test_a_fitting_hangs_on_the_base_mesh(tmp_path):
     path = tmp_path / "a.mhclo"
     path.write_text("name a\nx_scale 0 4 1.0\nverts 0\n3\n0 1 2 0.5 0.25 0.25 0.1 0.2 0.3\ndelete_verts\n0 1 2\n")

@@ -141,6 +141,6 @@ def test_the_command_when_the_images_cannot_tell(tiny_copy, tmp_path, hpp, chang
     text = hpp("render-order", "--synhead", tiny_copy, "--plot", tmp_path / "p.png", "--json", tmp_path / "r.json",
                "--jobs", 1, expect=1).output  # fmt: skip
     lines = [line for line in text.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and says in lines[0] and "set it with --render-order" in lines[0]
+    assert len(lines) == 1 and says in lines[0] and "give it to the build with --render-order" in lines[0]
     assert sum(f"{order} " in text.replace(lines[0], "") for order in ALL_ORDERS) == shown
     assert (tmp_path / "p.png").exists() == (tmp_path / "r.json").exists() == bool(shown)

@@ -98,8 +98,11 @@ def test_a_sequence_is_a_subset(tiny, hpp):
     assert "M11" in found.source
     assert len(subsets.find("biwi/sequence-03", tiny / "data_manifest.csv").ids) == 12
     assert hpp("subsets", "biwi/sequence-19").output.splitlines()[0] == "biwi/19/00000"
-    with pytest.raises(DatasetError, match="lists no frame of the subset biwi/sequence-25"):
-        subsets.find("biwi/sequence-25")
+    for wrong, near in (("25", "2"), ("9", "09")):
+        with pytest.raises(DatasetError, match=f"biwi/sequence-{wrong}: no such subset, .* biwi/sequence-{near}"):
+            subsets.find(f"biwi/sequence-{wrong}")
+    with pytest.raises(DatasetError, match="`subset` is empty"):
+        subsets.find("")
     assert "biwi/sequence-01 to biwi/sequence-24" in subsets.table()
 
 
@@ -272,6 +275,13 @@ def test_check_and_compare_take_a_subset(predicted, few, built, tiny, tmp_path, 
     assert f"{named}, 5 frames" in text
     mae = scoring.score(path, built[0], subset=str(few), manifest_file=tiny / "data_manifest.csv").entry.scores.mae
     assert re.search(rf"^mae +{mae:.2f} +{mae:.2f} +\+0\.00", text, re.MULTILINE)
+
+
+def test_a_template_of_a_subset(tmp_path, hpp):
+    path = tmp_path / "mine.csv"
+    text = hpp("submission", "template", "--protocol", "biwi+/cross@1", "--subset", "biwi/sequence-19", "--out", path)
+    assert "502 frames of biwi+/cross@1 to fill in" in text.output and "--subset biwi/sequence-19" in text.output
+    assert pd.read_csv(path)["id"].tolist() == list(subsets.find("biwi/sequence-19").ids)
 
 
 def test_check_takes_a_subset_without_labels(tmp_path, hpp):
