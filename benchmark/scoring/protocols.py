@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import sys
 from importlib import resources
 from pathlib import Path
@@ -19,7 +20,7 @@ from tabulate import tabulate
 from benchmark.scoring import parse
 from benchmark.scoring.labels import Labels
 from headposeplus.errors import SubmissionError
-from headposeplus.faults import Fault, said
+from headposeplus.faults import Fault, said, shown
 from headposeplus.files import content_hash, write_text
 from headposeplus.raw import manifest, subsets
 from headposeplus.raw.manifest import ids_sha256
@@ -42,6 +43,8 @@ TASKS = {
 # Those that a TOML may name; the target stands behind a hyphen where it is not Biwi+.
 ALL_TASKS = (*TASKS, *(join_task(kind, target) for target in STILLS for kind in ("pda", "cross")))
 _NEW = "hpp protocols new writes one"
+# No colon, which stands before a subset's name, and nothing that a shell or a table would take apart.
+_OWN_ID = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*@\d+", re.ASCII)
 
 Task = Literal["da", "pda", "cross", "intra"]
 Convention = Literal["pyr", "biwi", "ypr"]
@@ -158,17 +161,19 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str) -> Proto
     Raises
     ------
     SubmissionError
-        If the id is taken, the file is there already, a text is too long, or nothing says the labels' convention or
-        camera.
+        If the id is taken or none, the file is there already, the title is empty or too long, or nothing says the
+        labels' convention or camera.
     """
     ask(labels)
     if path.exists():
         raise SubmissionError(
             Fault("there is such a file, and a protocol is never changed", "choose another name", path)
         )
-    if find_frozen(name) is not None or "@" not in name:
-        expected = f"`name` {name}: expected one that no frozen protocol has, with a version: lab/faces@1"
+    if find_frozen(name) is not None or name.startswith("local-") or not _OWN_ID.fullmatch(name):
+        expected = f"`name` {shown(name)}: expected one that no frozen protocol has, with a version: lab/faces@1"
         raise SubmissionError(Fault(expected))
+    if not title.strip():
+        raise SubmissionError(Fault("`title` is empty", "say whose faces these are, in a few words"))
     template = _template(task)
     protocol = replace(
         _described(template, labels.ids, labels.rotations),

@@ -74,7 +74,8 @@ def check_boxes(table: BoxTable, path: Path, heads: BoxTable | None = None, widt
             raise DatasetError(Fault(what, f"expected ids such as {heads.ids[0]}, found {table.ids[0]}", path))
     wrong = judge(boxes)
     if wrong.sum() * 2 > len(wrong):
-        what = f"{int(wrong.sum()):,} of {len(wrong):,} boxes {problem}, {ids[int(wrong.argmax())]} the first"
+        some = f"the {len(wrong):,} boxes looked at" if len(wrong) < len(table.ids) else f"{len(wrong):,} boxes"
+        what = f"{int(wrong.sum()):,} of {some} {problem}, {ids[int(wrong.argmax())]} the first"
         raise DatasetError(Fault(what, _reading(boxes, judge, near, width), path))
     return [str(name) for name in ids[wrong]]
 

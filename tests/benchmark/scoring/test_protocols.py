@@ -187,8 +187,14 @@ def test_a_protocol_of_ones_own(tmp_path, hpp):
     scored = protocols.reference(found, labels.read_labels(truth))
     assert sorted(set(scored.labels.subjects)) == ["lab/0", "lab/1", "lab/2"]
     assert "there is such a file" in hpp(*words, expect=1).output
-    words[2], words[4] = tmp_path / "other.toml", "biwi+/pda@1"
-    assert "expected one that no frozen protocol has" in hpp(*words, expect=1).output
+    words[2] = tmp_path / "other.toml"
+    # Taken, without a version, one that names a subset, a local one, two words, and none.
+    for taken in ("biwi+/pda@1", "lab/faces", "lab/faces@1:part@2", "local-1/cross@1", "lab faces@1", "@1"):
+        words[4] = taken
+        assert "expected one that no frozen protocol has" in hpp(*words, expect=1).output
+    words[4], words[6] = "lab/y@1", " "
+    assert "--title is empty" in hpp(*words, expect=1).output
+    words[6] = "Faces of the lab"
     for old, new, says in WRONG:
         assert old in text
         file.write_text(text.replace(old, new))
