@@ -96,6 +96,12 @@ def read_label_file(at: LabelsAt) -> LabelTable:
     if poses.faults:
         first = poses.faults[0]
         raise DatasetError(remarked(first._replace(file=path), f"faults in all: {len(poses.faults)}"))
+    nobody = np.array([not name for name in poses.subjects]) if poses.subjects is not None else np.zeros(0, bool)
+    if nobody.any():
+        fault = poses.fault(
+            nobody, "no subject", "name everybody, or leave the column out: a sequence is then a subject"
+        )
+        raise DatasetError(fault._replace(file=path))
     angles = poses.values if poses.form == ANGLE_COLUMNS else None
     if angles is None:
         told = told._replace(convention="")  # a rotation has none

@@ -121,8 +121,8 @@ def score(
     truth = labels if isinstance(labels, Labels) else read_labels(labels, target_of(about, task, protocol))
     try:
         reference = find_reference(about, truth, task, subset, manifest_file, protocol)
-    except SubmissionError:
-        stop(about_path(paths[0]), faults)
+    except SubmissionError as error:
+        stop(about_path(paths[0]), faults or [error.fault] * (error.fault.file == ABOUT))
         raise
     checked = [check(*file, reference) for file in files]
     for path, checked_file in zip(paths, checked, strict=True):
@@ -195,12 +195,12 @@ def _named_protocol(about: About) -> Protocol | None:
         return None
     if not name:
         raise SubmissionError(
-            Fault("no protocol is named", 'name it with `protocol`, or by protocol = "..." in the TOML')
+            about_fault("protocol", "no protocol is named", 'name it with `protocol`, or by protocol = "..." there')
         )
     protocol = protocols.find_frozen(name)
     if protocol is None:
         mend = f"{protocols.hint(name)}one of your own is given by `protocol`"
-        raise SubmissionError(Fault(f"the TOML names {name[:80]!r}, no frozen protocol", mend))
+        raise SubmissionError(about_fault("protocol", f"the TOML names {name[:80]!r}, no frozen protocol", mend))
     return protocol
 
 

@@ -266,9 +266,14 @@ def _check_note(out: Path, note: dict[str, object]) -> None:
     if path.exists():
         held = read_json(path, "the description of rendered heads")
         held = held if isinstance(held, dict) else {}
-        other = [f"{name} {held.get(name)!r}, not {value!r}" for name, value in note.items() if held.get(name) != value]
+        other = {name: value for name, value in note.items() if held.get(name) != value}
         if other:
-            what = f"holds heads rendered with other settings: {', '.join(other)}"
+            hashed = ("tracks", "assets", "backgrounds")  # a hash tells nobody anything
+            words = [
+                f"other {name}" if name in hashed else f"{name} {held.get(name)!r}, not {value!r}"
+                for name, value in other.items()
+            ]
+            what = f"holds heads rendered with other settings: {', '.join(words)}"
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise HeadposeError(Fault("not empty and holds no rendered heads", "choose another folder", out))

@@ -169,6 +169,13 @@ def test_an_export_of_photographs_is_read_back(real, tmp_path, hpp):
     assert protocols.reference(protocols.find("aflw2000/cross@1"), labels).protocol.frames == 1969
 
 
+def test_every_row_has_a_subject_or_none_has(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,pitch,yaw,roll,subject\na/1,1,2,3,ann\na/2,1,2,3, \nb/1,1,2,3,\n")
+    with pytest.raises(DatasetError, match=r"labels\.csv, lines 3, 4: no subject; name everybody, or leave"):
+        read_labels(LabelsAt(path, "pyr", "rgb"))
+
+
 def test_photographs_of_ones_own_keep_their_names(tmp_path):
     ids = np.array([f"image{number:05d}.jpg" for number in range(24)])
     path = write_csv(tmp_path / "own.csv", ids=ids)

@@ -593,3 +593,6 @@ def test_what_a_toml_says_of_its_protocol_hides_no_other_fault(truth, built, tmp
         path.with_suffix(".toml").write_bytes(toml(name="", **change))
         found = hpp("check", path, "--data", built[0], expect=3).output
         assert says in found and "p.toml, name: empty" in found and "every row holds the same pose" in found
+        if "task" not in change:  # a score names the file too
+            path.with_suffix(".toml").write_bytes(toml(**change))
+            assert says.partition(";")[0] in hpp("score", path, "--data", built[0], expect=1).output

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import cv2
@@ -123,6 +124,8 @@ def test_it_goes_with_no_other_settings(rendered_copy, made_up, hpp):
     output = hpp(*arguments, expect=1).output
     assert "holds heads rendered with other settings: size 96, not 64; choose another folder" in output
     assert output.count("\n") == 1 and hashes(rendered_copy) == before
+    output = hpp(*arguments[:-3], 210, "--size", 96, expect=1).output
+    assert re.search(r"images \d+, not \d+, other tracks; choose another folder", output)  # and no hash
 
 
 def test_it_does_not_overwrite_what_is_there(tmp_path, made_up):
