@@ -64,7 +64,7 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
 @click.option(
     "--images",
     type=click.IntRange(1),
-    help="Of all people together.  [default: 51,096 a person, as SynHead has; or all poses given]",
+    help="Of all people together, as many of each.  [default: 51,096 a person, as SynHead has; or all poses given]",
 )
 @click.option("--size", type=click.IntRange(32, 2048), default=400, show_default=True, help="Pixels a side.")
 @click.option(
@@ -223,7 +223,7 @@ def render_order(
     help="SynHead images that SynBiwi+ holds for each Biwi frame and head, the best first.",
 )
 @click.option("--lossless", is_flag=True, help="Store SynHead's crops as PNG, not JPEG.")
-@click.option("--strict", is_flag=True, help="Stop at the first damaged file.")
+@click.option("--strict", is_flag=True, help="Stop at the first damaged file, or box that misses its head.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built, how many bytes and about how long; build none.")
 @click.option("--dask", metavar="ADDRESS", help="Build on the workers of this Dask scheduler, such as tcp://host:8786.")
 @MANIFEST

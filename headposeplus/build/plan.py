@@ -201,7 +201,7 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
         subject, group = subjects.get(name, name), groups.get(name, "")
         origin = shards.Origin(built_with, content_hash([biwi.fingerprint(root, name), subject, group]))
         path = folder / shards.shard_name(i, len(names))
-        work = BiwiWork(root, name, subject, group, mine)
+        work = BiwiWork(root, name, subject, group, mine, source.boxes)
         tasks.append(Task(path, origin, options, root, len(numbers[name]), work))
     listed, absent = manifest.absent_frames(table, numbers)
     if absent:

@@ -18,11 +18,11 @@ import numpy as np
 from headposeplus.boxes import geometry
 from headposeplus.boxes.formats import MISPLACED
 from headposeplus.boxes.geometry import PROJECTED, BoxTable
-from headposeplus.boxes.placement import misplaced
+from headposeplus.boxes.placement import misplaced, misplaced_fault
 from headposeplus.build.match import Match, visible
 from headposeplus.datasets import shards
 from headposeplus.datasets.shards import ShardReport, Turned
-from headposeplus.errors import ImageError, RawDataError
+from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.faults import Fault, remarked
 from headposeplus.files import sha256
 from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image
@@ -41,7 +41,8 @@ class Options(NamedTuple):
     ``size`` is the crops' side in pixels. A SynHead frame is kept while the face's axis points into the
     camera's half-space by more than ``visible_margin`` (the cosine to the optical axis). ``neighbours`` is how
     many SynHead images SynBiwi+ holds for each Biwi frame and head. The sources are JPEG unless ``lossless``.
-    ``strict`` raises at the first damaged file instead of leaving it out.
+    ``strict`` raises at the first damaged file instead of leaving it out, and at the first given box that misses its
+    head instead of projecting one.
     """
 
     size: int = 224
@@ -55,13 +56,14 @@ USUAL = Options()
 
 
 class BiwiWork(NamedTuple):
-    """A sequence of Biwi; ``boxes`` holds the given boxes of its frames."""
+    """A sequence of Biwi; ``boxes`` holds the boxes of its frames that ``boxes_file`` gives."""
 
     root: Path
     sequence: str
     subject: str
     calibration_group: str
     boxes: BoxTable | None
+    boxes_file: Path | None
 
 
 class StillsWork(NamedTuple):
@@ -169,6 +171,8 @@ def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
             if work.boxes is not None and frame.id in boxed:
                 given = work.boxes.boxes[boxed[frame.id]]
                 if misplaced(given[None], box[None])[0]:
+                    if task.options.strict:
+                        raise DatasetError(misplaced_fault([frame.id], work.boxes_file or "", "mend or remove it"))
                     source = MISPLACED
                 else:
                     box, source = given, str(work.boxes.sources[boxed[frame.id]])

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -144,6 +145,9 @@ def test_a_build_projects_what_cannot_be_and_everything_says_so(heads, tiny, tmp
     assert "projected instead: 3" in (tmp_path / "data/inspect/card.md").read_text()
     again = ["build-datasets", "--biwi", tiny, "--boxes", boxes, "--out", tmp_path / "data", "--size", 16]
     assert told in hpp(*again, "--manifest", manifest, expect=3).output
+    strict = hpp(*again[:6], tmp_path / "strict", "--size", 16, "--strict", expect=1).output
+    assert re.search(rf"boxes\.csv: the box of ({'|'.join(ids)}) misses the head, .*; mend or remove it\n", strict)
+    assert not list((tmp_path / "strict").rglob("*.part"))
     report = verify_raw(tiny, None, manifest, boxes=boxes)
     assert [fault.what for fault in report.faults] == [told]
     write_boxes(boxes, make_boxes(heads.table.ids, as_corners(heads.table.boxes), "imported"))
