@@ -1,16 +1,19 @@
-"""Writing files so that a killed run leaves none half-written; reading JSON; hashes of files."""
+"""Writing files so that a killed run leaves none half-written; reading JSON, npz and texts; hashes of files."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from headposeplus.errors import HeadposeError
@@ -90,6 +93,27 @@ def read_json(path: Path, expected: str) -> Any:
         raise HeadposeError(Fault(f"expected {expected}: {error.strerror}", file=path)) from error
     except ValueError as error:
         raise HeadposeError(Fault(f"expected {expected}, which is JSON: {error}", file=path)) from error
+
+
+@contextmanager
+def opened_npz(data: bytes) -> Iterator[Any]:
+    """Yield the arrays of an npz file by name; raises ValueError if it is damaged, lacks one, or holds objects."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            yield file
+    # Whatever NumPy and zipfile raise on a damaged file.
+    except (OSError, EOFError, TypeError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+        raise ValueError(str(error)) from error
+
+
+def decoded(data: bytes) -> str:
+    """Return a text in UTF-8, Latin-1 or, if its first bytes say so, UTF-16; raises UnicodeDecodeError if it is not."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def sha256(path: Path) -> str:

@@ -6,9 +6,7 @@ the published label statistics tell it. Where nothing does, it is not assumed: i
 
 from __future__ import annotations
 
-import io
 import sys
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, remarked, said, shown, unreadable
+from headposeplus.files import opened_npz
 from headposeplus.poses import tables
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.raw import biwi, manifest
@@ -146,11 +145,10 @@ def _scalars(path: Path, data: bytes) -> tuple[dict[str, object], set[str]]:
         If ``calibrated`` is neither true nor false.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        with opened_npz(data) as file:
             names = set(file.files)
             values = {name: file[name] for name in ("calibrated", "convention", "camera") if name in names}
-    # Whatever NumPy and zipfile raise on a damaged file: reading its poses tells it.
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, MemoryError):
+    except ValueError:  # reading its poses tells what is wrong
         return {}, set()
     if "calibrated" in values and (values["calibrated"].size != 1 or values["calibrated"].ravel()[0] not in (0, 1)):
         what = f"{shown(values['calibrated'])} is neither true nor false"

@@ -122,7 +122,8 @@ def score(
     try:
         reference = find_reference(about, truth, task, subset, manifest_file, protocol)
     except SubmissionError as error:
-        stop(about_path(paths[0]), faults or [error.fault] * (error.fault.file == ABOUT))
+        naming = [error.fault] if error.fault.file == ABOUT else []
+        stop(about_path(paths[0]), faults or naming)
         raise
     checked = [check(*file, reference) for file in files]
     for path, checked_file in zip(paths, checked, strict=True):

@@ -9,7 +9,6 @@ predictions of every epoch, and says so, to show what the other rules leave on t
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from scipy.special import expit
 from benchmark.scoring.metrics import scores
 from headposeplus.errors import SubmissionError, TrainingError
 from headposeplus.faults import Fault, said
+from headposeplus.files import opened_npz
 from headposeplus.rotations import Floats, geodesic, to_matrix
 
 OFFICIAL = "last"
@@ -127,10 +127,10 @@ def write_epochs(path: Path, epochs: Epochs) -> None:
 def read_epochs(path: Path) -> Epochs:
     """Return what :func:`write_epochs` wrote; raises SubmissionError if the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with opened_npz(path.read_bytes()) as file:
             criteria = {rule: file[rule] for rule in RULES if rule != OFFICIAL}
             angles, probabilities = (file[name].astype(float) for name in ("angles", "probabilities"))
             return Epochs(file["ids"], angles, probabilities, criteria)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         what = f"expected the predictions after every epoch, as hpp benchmark leaves them: {said(error)}"
         raise SubmissionError(Fault(what, file=path)) from error

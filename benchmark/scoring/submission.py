@@ -21,6 +21,7 @@ from headposeplus.faults import Fault, remarked, said, shown
 from headposeplus.files import write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.poses.tables import MAX_BYTES, Poses, read
+from headposeplus.raw.ids import first_rows
 from headposeplus.rotations import CONVENTIONS, Floats
 
 REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selection", "uses_target_images")
@@ -262,12 +263,12 @@ def read_submission(path: Path) -> Submission:
 
 def repeated(poses: Poses) -> list[Fault]:
     """Return the fault of ids that come twice, if any do."""
-    _, first, inverse = np.unique(poses.ids, return_index=True, return_inverse=True)
-    again = first[inverse.ravel()] != np.arange(len(poses.ids))
+    first = first_rows(poses.ids)
+    again = first != np.arange(len(poses.ids))
     if not again.any():
         return []
     at = int(again.argmax())
-    place = poses.lines[first[inverse.ravel()[at]]]
+    place = poses.lines[first[at]]
     what = f"{shown(poses.ids[at])} comes twice, first in {poses.unit} {place}"
     return [poses.fault(again, what, "keep one row a frame")]
 

@@ -18,7 +18,7 @@ from headposeplus.boxes.geometry import BoxTable, join_boxes, make_boxes
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, shown
 from headposeplus.files import write_text
-from headposeplus.raw.ids import FORMS, parse_frame
+from headposeplus.raw.ids import FORMS, first_rows, parse_frame
 
 LARGEST = 20_000  # pixels
 
@@ -52,8 +52,7 @@ def read_boxes(path: Path, corners: bool = False) -> BoxTable:
         what = f"the box of {known[int(bad.argmax())]} is not finite, has no area or is too large"
         asked = "; read without `corners`?" if corners and not rows.corners else ""
         raise DatasetError(rows.fault(path, bad, what + asked, "mend or remove it"))
-    _, first, inverse = np.unique(known, return_index=True, return_inverse=True)
-    again = first[inverse.ravel()] != np.arange(len(known))
+    again = first_rows(known) != np.arange(len(known))
     if again.any():
         what = f"{known[int(again.argmax())]} comes twice"
         raise DatasetError(rows.fault(path, again, what, "keep one box of each frame"))

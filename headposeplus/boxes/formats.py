@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown, unreadable
+from headposeplus.files import decoded, opened_npz
 from headposeplus.rotations import Floats
 
 VERSION = 1
@@ -82,21 +81,16 @@ def read_rows(path: Path) -> Rows:
         raise DatasetError(unreadable(path, error, _EXPECTED)) from error
     if data[:2] == b"PK" or path.suffix == ".npz":
         return _read_npz(path, data)
-    text = _decoded(data)
+    none = DatasetError(Fault("no file of boxes", f"expected {_EXPECTED}", path))
+    try:
+        text = decoded(data)
+    except UnicodeDecodeError as error:
+        raise none from error
     if not text.strip():
         raise DatasetError(Fault("an empty file", f"expected {_EXPECTED}", path))
     if "\0" in text[:4096]:
-        raise DatasetError(Fault("no file of boxes", f"expected {_EXPECTED}", path))
+        raise none
     return _read_json(path, text) if text.lstrip()[:1] in ("{", "[") else _read_table(path, text)
-
-
-def _decoded(data: bytes) -> str:
-    for encoding in ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return "\0"
 
 
 def _plain(names: list[str], boxes: Floats, corners: bool) -> Rows:
@@ -111,11 +105,10 @@ def _plain(names: list[str], boxes: Floats, corners: bool) -> Rows:
 def _read_npz(path: Path, data: bytes) -> Rows:
     mend = "expected the arrays images and bbox, as in Biwi_plus.npz"
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        with opened_npz(data) as file:
             lacking = [key for key in ("images", "bbox") if key not in file]
             arrays = [np.asarray(file[key]) for key in ("images", "bbox") if key in file]
-    # Whatever NumPy and zipfile raise on a damaged file.
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+    except ValueError as error:
         what = "holds pickled objects" if "pickle" in str(error) else f"a damaged npz file ({said(error)})"
         raise DatasetError(Fault(what, mend, path)) from error
     if lacking:

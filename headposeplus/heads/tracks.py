@@ -16,7 +16,7 @@ from headposeplus.errors import HeadposeError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.raw import biwi, synhead
 from headposeplus.raw.folders import find, listing
-from headposeplus.rotations import EulerOrder, Floats, convert, from_matrix, to_matrix
+from headposeplus.rotations import EulerOrder, Floats, convert, from_matrix
 
 POSES = 51_096  # of SynHead
 COUNTS = {"BIWI": 24, "breitenstein": 26, "kinect": 5, "softkinetic": 15}  # tracks of each of its groups
@@ -209,8 +209,3 @@ def plan_tracks(
     if not tracks:
         raise HeadposeError("no pose to render: give more `images`")
     return tracks
-
-
-def rotations_of(track: Track, order: EulerOrder) -> Floats:
-    """Return the rotations (n, 3, 3) in which a track's heads are rendered."""
-    return to_matrix(track.angles, order)

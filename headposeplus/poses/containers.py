@@ -19,6 +19,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from headposeplus.faults import Fault, fault_in, said, shown
+from headposeplus.files import decoded
 from headposeplus.poses.columns import ANGLE_COLUMNS, FORMS, MATRIX_COLUMNS, QUATERNION_COLUMNS
 
 Cells = Sequence[object] | np.ndarray
@@ -143,18 +144,6 @@ def _unpacked(data: bytes, limits: Limits) -> bytes:
     return content
 
 
-def _decoded(data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        try:
-            return data.decode("utf-16")
-        except UnicodeDecodeError as error:
-            raise _FaultyError(f"not UTF-16, as its first bytes say ({said(error)})", "save it as UTF-8") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
 def _read_csv(data: bytes, limits: Limits) -> Columns:
     lines, delimiter = _lines(data, limits)
     rows = _rows(lines, delimiter)
@@ -185,7 +174,10 @@ def _lines(data: bytes, limits: Limits) -> tuple[list[str], str]:
         raise _FaultyError("an empty file", HEADER + " and a line a frame")
     if max(data.count(b"\n"), data.count(b"\r")) > 2 * limits.rows:
         raise _FaultyError(f"more than {2 * limits.rows:,} lines", _ROW_A_FRAME)
-    text = _decoded(data)
+    try:
+        text = decoded(data)
+    except UnicodeDecodeError as error:
+        raise _FaultyError(f"not UTF-16, as its first bytes say ({said(error)})", "save it as UTF-8") from error
     if "\0" in text[: STRANGERS.line]:
         raise _FaultyError("not a CSV, a Parquet or an npz file", "write a CSV: " + HEADER)
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

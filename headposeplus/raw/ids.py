@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 _ID = re.compile(r"biwi/(\d\d)/(\d{5})")
 # A file of a frame, with any folders before it, with or without its ending; some copies flatten the path.
 _FILE = re.compile(r"(?:.*[/\\_-])?(\d\d)[/\\_]frame_(\d{5})(?:_(?:rgb|pose|depth))?(?:\.\w{1,4})?")
@@ -13,6 +15,12 @@ FORMS = "a Biwi frame such as biwi/01/00003 or 01/frame_00003_rgb.png"
 def frame_id(sequence: str, number: int | str) -> str:
     """Return a frame's id, such as ``biwi/01/00003``."""
     return f"biwi/{sequence}/{int(number):05d}"
+
+
+def first_rows(ids: np.ndarray) -> np.ndarray:
+    """Return for each id (n,) the row in which it stands first (n,): its own, unless it comes again."""
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse.ravel()])
 
 
 def parse_frame(text: str) -> str | None:

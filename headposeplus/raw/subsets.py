@@ -21,7 +21,6 @@ import io
 import json
 import re
 import textwrap
-import zipfile
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -32,7 +31,7 @@ from tabulate import tabulate
 
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown, unreadable
-from headposeplus.files import write_text
+from headposeplus.files import opened_npz, write_text
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import frame_id
 from headposeplus.raw.targets import FORMS, listed_ids, parse_frame
@@ -256,10 +255,9 @@ def _cells(path: Path) -> list[tuple[int, str]]:
 def _arrays_ids(path: Path, data: bytes) -> list[str]:
     """Return the frames of an npz file's array ``images`` or ``id``."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        with opened_npz(data) as file:
             texts = next((file[name] for name in ("images", "id") if name in file), None)
-    # Whatever NumPy and zipfile raise on a damaged file.
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+    except ValueError as error:
         raise DatasetError(Fault(f"expected {_EXPECTED}: {said(error)}", file=path)) from error
     if texts is None or texts.dtype.kind != "U" or texts.ndim != 1:
         raise DatasetError(Fault("no array images of n texts", f"expected {_EXPECTED}", path))

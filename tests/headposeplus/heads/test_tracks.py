@@ -46,10 +46,10 @@ def test_given_poses_are_those_rendered(tmp_path):
     (tmp_path / "a.csv").write_text("1,2,3\n")
     first, second = tracks.plan_tracks(None, ORDER, 0, given=tmp_path)
     assert (first.group, first.name, second.name) == ("softkinetic", "00", "01")
-    assert geodesic(tracks.rotations_of(first, ORDER), to_matrix([[1, 2, 3]])).max() < 1e-5
-    assert geodesic(tracks.rotations_of(second, ORDER), to_matrix(poses)).max() < 1e-5
+    assert geodesic(to_matrix(first.angles, ORDER), to_matrix([[1, 2, 3]])).max() < 1e-5
+    assert geodesic(to_matrix(second.angles, ORDER), to_matrix(poses)).max() < 1e-5
     (some,) = tracks.plan_tracks(3, ORDER, 0, given=tmp_path / "b.csv")
-    assert geodesic(tracks.rotations_of(some, ORDER), to_matrix(poses[[0, 2, 5]])).max() < 1e-5
+    assert geodesic(to_matrix(some.angles, ORDER), to_matrix(poses[[0, 2, 5]])).max() < 1e-5
 
 
 @pytest.mark.parametrize(
