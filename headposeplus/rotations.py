@@ -119,6 +119,17 @@ def in_plane(degrees: ArrayLike) -> Floats:
     return matrix
 
 
+def to_ray(points: ArrayLike) -> Floats:
+    """Return the smallest rotations (..., 3, 3) that take the optical axis to the rays through points (..., 3).
+
+    A crop does not show where in the image it was taken: a head of pose R on such a ray S looks as one of pose
+    ``S.T R`` does on the axis. The points lie before the camera.
+    """
+    x, y, z = np.moveaxis(np.asarray(points, np.float64) / np.linalg.norm(points, axis=-1, keepdims=True), -1, 0)
+    rows = ((1 - x * x / (1 + z), -x * y / (1 + z), x), (-x * y / (1 + z), 1 - y * y / (1 + z), y), (-x, -y, z))
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
 def best_in_plane(rotations: ArrayLike, targets: ArrayLike) -> Floats:
     """Return the in-plane angles a (...), in degrees, that bring ``in_plane(a) @ R`` closest to targets.
 

@@ -28,7 +28,7 @@ from headposeplus.images import square
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.biwi import Pose
 from headposeplus.raw.ids import parse_frame
-from headposeplus.rotations import ANGLES, Floats, from_matrix, to_matrix
+from headposeplus.rotations import ANGLES, Floats, from_matrix, to_matrix, to_ray
 
 RECORD = ROOT / "results" / "real" / "box_rule.json"
 _SQUARES_MM = (230.0, 270.0)  # plain squares about the projected centre, for comparison
@@ -117,8 +117,8 @@ class Coefficients(NamedTuple):
 
 def fit(heads: Heads) -> Coefficients:
     """Fit the rule to heads by robust least squares: the logarithm of the size, and the shift in millimetres."""
-    rotations = np.stack([pose.rotation for pose in heads.poses])
     centres = np.stack([pose.centre for pose in heads.poses])
+    rotations = to_ray(centres).swapaxes(1, 2) @ np.stack([pose.rotation for pose in heads.poses])
     scale = np.array(biwi.RGB_MATRIX)[0, 0] / centres[:, 2]
     camera = biwi.known_camera("A")  # both groups have one K
     middles = heads.boxes[:, :2] + (heads.boxes[:, 2:] - 1) / 2

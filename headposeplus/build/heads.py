@@ -1,4 +1,4 @@
-"""Where the rendered heads are in their images: a ball fitted to each."""
+"""Where the rendered heads are in their images: as the copy says, or by a ball fitted to each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.images import inscribed_circle
 from headposeplus.raw import synhead
-from headposeplus.raw.synhead import read_head
+from headposeplus.raw.synhead import HEAD_PLACES, HeadPlace, read_head
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
 from headposeplus.tasks import run_tasks
 
+OUTLINE = "outline"  # the source of a box that follows from the outlines of the head's images
 HEAD_BALLS = "head_balls.json"
 BALL_IMAGES = 48  # images of a head from which its ball is fitted
 
@@ -60,15 +61,49 @@ def _ball_work(copy: synhead.Copy, head: str, order: EulerOrder, margin: float) 
     return BallWork(copy.root, head, [paths[i] for i in chosen], poses[chosen])
 
 
-def head_balls(
+class HeadPlaces(NamedTuple):
+    """Where each head is in its images, and how it is known: the source of the boxes that follow."""
+
+    of: dict[str, HeadPlace]
+    source: str
+
+
+def head_places(
+    copy: synhead.Copy, out: Path, order: EulerOrder, margin: float, executor: int | Executor, keep: bool
+) -> HeadPlaces:
+    """Return where each head is: as the copy says, as recorded in ``out``, or found and, to keep, recorded there.
+
+    Raises
+    ------
+    RawDataError
+        If the copy says it of some heads only, or too few images of a head show it.
+    """
+    said = synhead.read_head_places(copy.root)
+    if said is None:
+        balls = _head_balls(copy, out, order, margin, executor, keep)
+        return HeadPlaces({head: geometry.place_of(ball) for head, ball in balls.items()}, OUTLINE)
+    lacking = [head for head in copy.heads if head not in said]
+    if lacking:
+        what = f"no row of {', '.join(lacking)}"
+        raise RawDataError(Fault(what, "add it, or delete the file to have the heads found", copy.root / HEAD_PLACES))
+    return HeadPlaces({head: said[head] for head in copy.heads}, geometry.PROJECTED)
+
+
+def balls_of(
+    copy: synhead.Copy, order: EulerOrder, margin: float, executor: int | Executor
+) -> dict[str, geometry.HeadBall]:
+    """Return the ball of each head, fitted; raises RawDataError if too few of a head's images show it."""
+    work = [_ball_work(copy, head, order, margin) for head in copy.heads]
+    return dict(zip(copy.heads, run_tasks(fit_ball, work, executor, "where the heads are"), strict=True))
+
+
+def _head_balls(
     copy: synhead.Copy, out: Path, order: EulerOrder, margin: float, executor: int | Executor, keep: bool
 ) -> dict[str, geometry.HeadBall]:
     """Return the ball of each head: as recorded in ``out``, or fitted and, to keep, recorded there."""
 
     def fit() -> dict[str, dict[str, list[float] | float]]:
-        work = [_ball_work(copy, head, order, margin) for head in copy.heads]
-        balls = run_tasks(fit_ball, work, executor, "where the heads are")
-        return {head: _rounded(ball) for head, ball in zip(copy.heads, balls, strict=True)}
+        return {head: _rounded(ball) for head, ball in balls_of(copy, order, margin, executor).items()}
 
     key = [copy.fingerprint(copy.tracks, copy.heads), str(order), margin]
     path = out / "synhead+" / HEAD_BALLS

@@ -12,9 +12,9 @@ import pandas as pd
 
 from headposeplus.boxes import geometry
 from headposeplus.boxes.files import read_boxes
-from headposeplus.boxes.geometry import BoxTable, HeadBall
+from headposeplus.boxes.geometry import BoxTable
 from headposeplus.boxes.placement import check_boxes
-from headposeplus.build.heads import head_balls
+from headposeplus.build.heads import HeadPlaces, head_places
 from headposeplus.build.match import Match, match, residuals, visible
 from headposeplus.build.record import RenderOrder, rendering_order
 from headposeplus.build.work import (
@@ -117,12 +117,12 @@ def plans(source: Source, out: Path, options: Options, executor: int | Executor,
         if options.strict and copy.faults and not trial:
             raise RawDataError(copy.faults[0])
         order = rendering_order(copy, source, out, executor, keep=not trial)
-        balls = head_balls(copy, out, order.order, options.visible_margin, executor, keep=not trial)
-        yield _plan_synhead(copy, out, options, order, balls)
+        places = head_places(copy, out, order.order, options.visible_margin, executor, keep=not trial)
+        yield _plan_synhead(copy, out, options, order, places)
         if source.biwi:
             targets = _raw_targets(source.biwi, source.manifest) if trial else _built_targets(out)
             if targets.sequences:
-                yield _plan_synbiwi(copy, out, options, order.order, balls, targets)
+                yield _plan_synbiwi(copy, out, options, order.order, places, targets)
             elif not trial:
                 what = "no readable frame, so there is nothing to match SynHead with"
                 raise DatasetError(Fault(what, file=source.biwi))
@@ -263,9 +263,7 @@ def _absent_images(copy: synhead.Copy) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _plan_synhead(
-    copy: synhead.Copy, out: Path, options: Options, order: RenderOrder, balls: dict[str, HeadBall]
-) -> Plan:
+def _plan_synhead(copy: synhead.Copy, out: Path, options: Options, order: RenderOrder, places: HeadPlaces) -> Plan:
     """Plan SynHead+ from a raw SynHead, whose heads were rendered in ``order``."""
     parameters = Parameters(
         size=options.size,
@@ -282,10 +280,10 @@ def _plan_synhead(
             mine = {track: angles for track, angles in copy.tracks_of(head).items() if track.group == group}
             if mine:
                 names = {track: copy.names[track, head] for track in mine}
-                units.append(SynHeadWork(mine, names, head, order.order, balls[head]))
+                units.append(SynHeadWork(mine, names, head, order.order, places.of[head], places.source))
     tasks = []
     for i, unit in enumerate(units):
-        origin = shards.Origin(built_with, content_hash([copy.fingerprint(unit.tracks, [unit.head]), unit.ball]))
+        origin = shards.Origin(built_with, content_hash([copy.fingerprint(unit.tracks, [unit.head]), unit.place]))
         poses = (to_matrix(angles, order.order) for angles in unit.tracks.values())
         rows = sum(int(visible(rotations, options.visible_margin).sum()) for rotations in poses)
         tasks.append(Task(folder / shards.shard_name(i, len(units)), origin, options, copy.root, rows, unit))
@@ -306,7 +304,7 @@ def _plan_synbiwi(
     out: Path,
     options: Options,
     order: EulerOrder,
-    balls: dict[str, HeadBall],
+    places: HeadPlaces,
     targets: Targets,
 ) -> Plan:
     """Plan SynBiwi+: for each Biwi frame and each head, the SynHead images that come closest when turned."""
@@ -320,7 +318,7 @@ def _plan_synbiwi(
     )
     folder = out / "synbiwi+"
     built_with = _options_hash("synbiwi+", parameters)
-    by_sequence = _match_heads(copy, options, order, balls, targets)
+    by_sequence = _match_heads(copy, options, order, places, targets)
     matches: dict[tuple[str, str], Match] = {}
     for column, head in enumerate(copy.heads):
         for poses, heads in zip(targets.sequences, by_sequence, strict=True):
@@ -328,16 +326,18 @@ def _plan_synbiwi(
     images = [copy.fingerprint(copy.tracks_of(head), [head]) for head in copy.heads]
     tasks = []
     for i, ((ids, rotations), heads) in enumerate(zip(targets.sequences, by_sequence, strict=True)):
-        raw = content_hash([images, sorted(balls.items()), ids, rotations.tolist()])
+        raw = content_hash([images, sorted(places.of.items()), ids, rotations.tolist()])
         path = folder / shards.shard_name(i, len(targets.sequences))
         rows = len(ids) * len(heads) * options.neighbours
-        tasks.append(Task(path, shards.Origin(built_with, raw), options, copy.root, rows, SynBiwiWork(ids, heads)))
+        tasks.append(
+            Task(path, shards.Origin(built_with, raw), options, copy.root, rows, SynBiwiWork(ids, heads, places.source))
+        )
     provenance = Provenance(residual=residuals(matches), matched_sha256=targets.content_sha256)
     return Plan(folder, parameters, tasks, provenance)
 
 
 def _match_heads(
-    copy: synhead.Copy, options: Options, order: EulerOrder, balls: dict[str, HeadBall], targets: Targets
+    copy: synhead.Copy, options: Options, order: EulerOrder, places: HeadPlaces, targets: Targets
 ) -> list[list[HeadMatch]]:
     """Return each sequence's matches, one for each head, over the poses of which that head has images."""
     by_sequence: list[list[HeadMatch]] = [[] for _ in targets.sequences]
@@ -348,7 +348,7 @@ def _match_heads(
             rotations = [poses.rotations for poses in targets.sequences]
             of_tracks[tuple(tracks)] = _nearest(tracks, order, options, rotations)
         for heads, nearest in zip(by_sequence, of_tracks[tuple(tracks)], strict=True):
-            heads.append(HeadMatch(head, balls[head], _image_names(copy, head, nearest), nearest))
+            heads.append(HeadMatch(head, places.of[head], _image_names(copy, head, nearest), nearest))
     return by_sequence
 
 

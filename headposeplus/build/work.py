@@ -28,11 +28,9 @@ from headposeplus.files import sha256
 from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image
 from headposeplus.raw import biwi, synhead
 from headposeplus.raw.stills import Still
-from headposeplus.raw.synhead import check_head
+from headposeplus.raw.synhead import HeadPlace, check_head
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
-
-OUTLINE = "outline"
 
 
 class Options(NamedTuple):
@@ -81,7 +79,8 @@ class SynHeadWork(NamedTuple):
     names: dict[synhead.Track, list[str]]
     head: str
     order: EulerOrder
-    ball: geometry.HeadBall
+    place: HeadPlace
+    box_source: str
 
 
 class Nearest(NamedTuple):
@@ -102,7 +101,7 @@ class HeadMatch(NamedTuple):
     """The images of one head that come closest to a sequence's frames; ``names`` (n, k) are their files'."""
 
     head: str
-    ball: geometry.HeadBall
+    place: HeadPlace
     names: np.ndarray
     nearest: Nearest
 
@@ -112,6 +111,7 @@ class SynBiwiWork(NamedTuple):
 
     frames: list[str]
     heads: list[HeadMatch]
+    box_source: str
 
 
 class Task(NamedTuple):
@@ -209,13 +209,13 @@ def _build_stills(task: Task, work: StillsWork) -> ShardReport:
 
 
 def _synthetic_crop(
-    path: Path, rotation: Floats, turn: float, ball: geometry.HeadBall, options: Options
+    path: Path, rotation: Floats, turn: float, place: HeadPlace, options: Options
 ) -> tuple[np.ndarray, np.ndarray, Floats]:
     """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
     image = read_image(path, bgr=True)
     height, width = image.shape[:2]
     principal = np.array([(width - 1) / 2, (height - 1) / 2])
-    box = geometry.of_ball(ball, rotation, turn, principal)
+    box = geometry.of_rendered(place, rotation, turn, principal)
     picture, inside = crop_foreground(image, crop_matrix(box, options.size, turn, principal), options.size)
     check_head(path, inside)
     return encode(picture, options.lossless, bgr=True), inside, box
@@ -237,13 +237,13 @@ def _build_synhead(task: Task, work: SynHeadWork) -> ShardReport:
                     break
                 path = folder / work.names[track][index]
                 try:
-                    encoded, mask, box = _synthetic_crop(path, rotations[index], 0.0, work.ball, task.options)
+                    encoded, mask, box = _synthetic_crop(path, rotations[index], 0.0, work.place, task.options)
                 except ImageError as error:
                     left_out.append(error.fault)
                     continue
-                sources[OUTLINE] += 1
+                sources[work.box_source] += 1
                 name = synhead.image_id(track.group, work.head, track.name, int(index))
-                shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, OUTLINE))
+                shard.add(shards.Row(name, work.head, encoded, mask, rotations[index], box, work.box_source))
         return _finish(shard, task, left_out, sources, hidden)
 
 
@@ -260,17 +260,19 @@ def _build_synbiwi(task: Task, work: SynBiwiWork) -> ShardReport:
                 track, turn = nearest.tracks[int(nearest.track[i, rank])], float(match.turn[i, rank])
                 path = track.images_folder(head) / str(matched.names[i, rank])
                 try:
-                    encoded, mask, box = _synthetic_crop(path, nearest.poses[i, rank], turn, matched.ball, task.options)
+                    encoded, mask, box = _synthetic_crop(
+                        path, nearest.poses[i, rank], turn, matched.place, task.options
+                    )
                 except ImageError as error:
                     left_out.append(error.fault)
                     continue
-                sources[OUTLINE] += 1
+                sources[work.box_source] += 1
                 image = synhead.image_id(track.group, head, track.name, int(nearest.frame[i, rank]))
                 turned = Turned(image, turn, float(match.geodesic[i, rank]), float(match.euler[i, rank]))
                 # Further neighbours carry their rank; the best keeps the plain name.
                 name = f"syn{frame}/{head}" + (f"/{rank + 1}" if rank else "")
                 rotation = match.rotation[i, rank]
-                shard.add(shards.Row(name, head, encoded, mask, rotation, box, OUTLINE, turned))
+                shard.add(shards.Row(name, head, encoded, mask, rotation, box, work.box_source, turned))
         return _finish(shard, task, left_out, sources)
 
 

@@ -34,9 +34,10 @@ class Scale(NamedTuple):
 ALL_SEQUENCES = tuple(f"{i:02d}" for i in range(1, 25))
 SCALES = {
     "tiny": Scale(("01", "03", "06", "15"), 12, 160, 120, (4, 2, 1, 2), (10, 8, 8, 8), 64, 4, 64),
-    "small": Scale(ALL_SEQUENCES, 32, 240, 180, (24, 26, 5, 15), (10, 15, 90, 28), 96, 24, 96),
+    # As in the real SynHead++, 23 % of the rows of these two come from SynBiwi+.
+    "small": Scale(ALL_SEQUENCES, 18, 240, 180, (24, 26, 5, 15), (10, 15, 90, 28), 96, 24, 96),
     # Many small images, most of them of poses that Biwi has not or has seldom: for the findings.
-    "study": Scale(ALL_SEQUENCES, 84, 240, 180, (24, 26, 5, 15), (24, 48, 240, 40), 96, 60, 96),
+    "study": Scale(ALL_SEQUENCES, 42, 240, 180, (24, 26, 5, 15), (24, 48, 240, 40), 96, 60, 96),
     # Of the real sizes, but few: for timing a build.
     "bench": Scale(ALL_SEQUENCES, 20, 640, 480, (8, 9, 2, 5), (16, 18, 16, 18), 400, 24, 240),
     "full": Scale(ALL_SEQUENCES, 84, 640, 480, (24, 26, 5, 15), (24, 24, 120, 40), 400, 60, 240),
@@ -89,12 +90,12 @@ def track_angles(group: int, index: int, count: int, motion: Floats | None, orde
         assert motion is not None
         angles = _sampled(motion, count)
     elif group == 1:  # wide: profiles, and heads turned away
-        angles = rng.normal(0, 8, 3) + [20, 62, 8] * _smooth(rng, count, 1.2)
+        angles = rng.normal(0, 1, 3) * [10, 8, 4] + [27, 62, 6] * _smooth(rng, count, 1.2)
         angles = np.clip(angles, [-60, -120, -40], [60, 120, 40])
     elif group == 2:  # dense about the front
         angles = rng.normal(0, 3, 3) + [7, 9, 4] * _smooth(rng, count, 1.5)
     else:  # a few poses, each seen at several in-plane angles
-        still = rng.normal(0, 1, (2, 3)) * [14, 28, 8]
-        turned = [in_plane(rng.uniform(-40, 40, (count + 1) // 2)) @ to_matrix(pose) for pose in still]
+        still = rng.normal(0, 1, (2, 3)) * [20, 30, 6]
+        turned = [in_plane(rng.uniform(-20, 20, (count + 1) // 2)) @ to_matrix(pose) for pose in still]
         return from_matrix(np.concatenate(turned)[:count], order)
     return angles * order.signs

@@ -39,6 +39,11 @@ def room(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     return np.clip(image + texture[..., None], 0, 1)
 
 
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Return radiances in [0, 1] as an image of uint8."""
+    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+
+
 class Sensor:
     """A cheap camera: its blur, colour cast, tone and noise, drawn once and the same in every frame."""
 
@@ -54,7 +59,7 @@ class Sensor:
         out = cv2.GaussianBlur(image.astype(np.float32), (0, 0), self.blur)
         out = np.clip(out * self.cast * self.gain, 0, 1) ** self.gamma
         out = out + self.noise * rng.standard_normal(out.shape, dtype=np.float32)
-        photograph = np.clip(np.rint(out * 255), 0, 255).astype(np.uint8)
+        photograph = to_bytes(out)
         photograph[[0, -1]] = 0
         photograph[:, [0, -1]] = 0
         return photograph

@@ -23,7 +23,7 @@ from headposeplus.miniature.heads import body_mesh, head_mesh
 from headposeplus.miniature.people import draw_identity
 from headposeplus.miniature.poses import SCALES, Motion, Scale, biwi_motion, hidden_order, track_angles
 from headposeplus.miniature.render import Light, Scene, cast, make_scene, render
-from headposeplus.miniature.scenery import Sensor, room
+from headposeplus.miniature.scenery import Sensor, room, to_bytes
 from headposeplus.miniature.solids import Mesh
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.biwi import Calibration, Pose
@@ -35,6 +35,8 @@ _DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
 # The joint about which a head turns, in the head's frame: between neck and shoulders.
 _NECK = np.array([0.0, 84.0, 65.0])
 _SYNHEAD_FOCAL, _SYNHEAD_DISTANCE = 1.9, 800.0
+_LAMPS = 5  # that the tracks of SynHead share
+VERSION = 2  # of what a seed gives: figures of different versions do not compare
 BIWI, SYNHEAD = "hpdb", "synhead2_release"  # the folders of the two copies
 
 
@@ -46,10 +48,57 @@ class _Track(NamedTuple):
     angles: Floats
 
 
+class _TrackImages(NamedTuple):
+    """A track by its number among all, and its group."""
+
+    number: int
+    group: str
+
+
+class _Place(NamedTuple):
+    """Where the heads of a setting are: the mean of a sequence's middle (3,), mm, and how sequences differ (3,)."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+# In the RGB camera, x right, y down, z forward: of the sequences' means in Biwi's annotations, by calibration group.
+_PLACES = {
+    "A": _Place((66.0, 33.7, 870.6), (40.2, 34.5, 43.5)),
+    "B": _Place((11.6, 137.5, 1112.5), (26.1, 63.0, 80.3)),
+}
+
+
+class Likeness(NamedTuple):
+    """In what the target is like the source; by default in nothing.
+
+    Attributes
+    ----------
+    sensor
+        Its camera neither blurs nor colours, and has no noise.
+    body
+        No neck and torso below the head.
+    light
+        Each sequence has one of the source's lamps, and no shadows.
+    placement
+        The heads are on the camera's axis, as far from it as the source's.
+    heads
+        The people are the source's heads.
+    """
+
+    sensor: bool = False
+    body: bool = False
+    light: bool = False
+    placement: bool = False
+    heads: bool = False
+
+
 class _Sequence(NamedTuple):
     out: Path
     scale: Scale
     seed: int
+    people: int
+    like: Likeness
     row: dict[str, object]
 
 
@@ -57,6 +106,7 @@ class _Head(NamedTuple):
     out: Path
     scale: Scale
     seed: int
+    people: int
     head: str
     tracks: list[_Track]
 
@@ -119,19 +169,33 @@ def _unit(vector: object) -> np.ndarray:
     return array / np.linalg.norm(array)
 
 
-def _biwi_light(setting: np.random.Generator, rng: np.random.Generator) -> Light:
-    """Return a sequence's light: the room's lamp is one for all sequences of a setting, and it is never quite still."""
-    lamp = np.array([setting.normal(0, 0.4), -setting.uniform(0.4, 0.6), -setting.uniform(0.8, 1.0)])
-    warm = np.clip(1 + setting.normal(0, 0.04) * np.array([1, 0.2, -1.2]), 0.8, 1.2)
-    direction = _unit(lamp + rng.normal(0, 0.12, 3))
-    return Light(direction, rng.uniform(0.72, 0.88) * warm, np.full(3, rng.uniform(0.42, 0.5)), 0.15, 0.5)
+def _lamp(rng: np.random.Generator) -> np.ndarray:
+    """Return the direction (3,) towards a lamp, in the camera's frame: above the head, before it or at its side."""
+    return _unit([rng.normal(0, 0.5), -rng.uniform(0.1, 0.8), -rng.uniform(0.7, 1.1)])
 
 
-def _biwi_poses(motion: Motion, rng: np.random.Generator) -> tuple[list[Pose], np.ndarray]:
+def _biwi_light(rng: np.random.Generator) -> Light:
+    """Return a sequence's light: a lamp of its own, with shadows."""
+    warm = np.clip(1 + rng.normal(0, 0.04) * np.array([1, 0.2, -1.2]), 0.8, 1.2)
+    return Light(_lamp(rng), rng.uniform(0.72, 0.88) * warm, np.full(3, rng.uniform(0.42, 0.5)), 0.15, 0.5)
+
+
+def _synhead_light(people: int, *track: int) -> Light:
+    """Return the light of a head's track: white, without shadows, from one of a few lamps."""
+    number = int(np.random.default_rng([people, 11, *track]).integers(_LAMPS))
+    return Light(_lamp(np.random.default_rng([people, 10, number])), np.full(3, 0.8), np.full(3, 0.45), 0.0, 0.0)
+
+
+def _biwi_poses(
+    motion: Motion, place: _Place, on_axis: bool, rng: np.random.Generator
+) -> tuple[list[Pose], np.ndarray]:
     """Return the poses of a motion in the RGB camera, and where the neck stands in it."""
-    neck = np.array([rng.normal(0, 40), rng.uniform(80, 140), rng.uniform(850, 1010)])
     rotations = to_matrix(motion.angles)
+    middle = rng.normal(place.mean, place.deviation)
     sway = rng.normal(0, 4, (len(rotations), 3))
+    neck = middle + rotations.mean(axis=0) @ _NECK
+    if on_axis:
+        return [Pose(r, np.array([0.0, 0.0, _SYNHEAD_DISTANCE])) for r in rotations], neck
     return [Pose(r, neck + s - r @ _NECK) for r, s in zip(rotations, sway, strict=True)], neck
 
 
@@ -163,23 +227,32 @@ def _write_sequence(task: _Sequence) -> None:
     rgb, depth_camera = _rgb_calibration(group, scale), _depth_calibration(scale)
     write_text(folder / "rgb.cal", _calibration_text(rgb))
     write_text(folder / "depth.cal", _calibration_text(depth_camera))
-    who = draw_identity(*_identity_seed(task.seed, 3, str(row["subject"])))
-    head = make_scene(head_mesh(who, scale.detail, neck=False))
+    like, subject = task.like, str(row["subject"])
+    who = draw_identity(*_identity_seed(task.people, 3, subject))
+    if like.heads:
+        who = draw_identity(
+            *_identity_seed(task.people, 6, f"{subject[0].lower()}{(int(subject[1:]) - 1) % 5 + 1:02d}")
+        )
+    head = make_scene(head_mesh(who, scale.detail, neck=like.body))
     write_text(folder.with_suffix(".obj"), _mesh_text(head_mesh(who, 72, neck=False)))
 
-    # Biwi was recorded in two settings, each with one room, lamp and camera.
-    rng, setting = np.random.default_rng([task.seed, 4, int(name)]), np.random.default_rng([task.seed, 9, ord(group)])
-    sensor, light = Sensor(setting, scale.width), _biwi_light(setting, rng)
-    poses, neck = _biwi_poses(motion, rng)
+    # Biwi was recorded in two settings, each with one camera in one place.
+    rng = np.random.default_rng([task.people, 4, int(name)])
+    sensor = Sensor(np.random.default_rng([task.people, 9, ord(group)]), scale.width)
+    light = _synhead_light(task.people, 4, int(name)) if like.light else _biwi_light(rng)
+    poses, neck = _biwi_poses(motion, _PLACES[group], like.placement, rng)
     torso = make_scene(body_mesh(who, scale.detail // 2, rng))
     backdrop = room(rng, scale.width, scale.height).reshape(scale.height, scale.width, 3)
     backdrop_depth = np.zeros((scale.height, scale.width), np.float32)
-    body = render(torso, np.eye(3), neck, rgb.matrix, scale.width, scale.height, light, rng)
-    _paint(backdrop, backdrop_depth, *body)
-    body_depth = _depth_image(torso, Pose(rgb.rotation.T, rgb.rotation.T @ (neck - rgb.translation)), depth_camera)
+    body_depth = np.zeros((depth_camera.height, depth_camera.width), np.int16)
+    if not like.body:
+        body = render(torso, np.eye(3), neck, rgb.matrix, scale.width, scale.height, light, rng)
+        _paint(backdrop, backdrop_depth, *body)
+        seen = Pose(rgb.rotation.T, rgb.rotation.T @ (neck - rgb.translation))
+        body_depth = _depth_image(torso, seen, depth_camera)
 
     for number, stem, pose in zip(motion.numbers, stems, poses, strict=True):
-        rng = np.random.default_rng([task.seed, 5, int(name), int(number)])
+        rng = np.random.default_rng([task.people, 5, int(name), int(number)])
         image, depth = backdrop.copy(), backdrop_depth.copy()
         _paint(image, depth, *render(head, *pose, rgb.matrix, scale.width, scale.height, light, rng))
         seen = Pose(rgb.rotation.T @ pose.rotation, rgb.rotation.T @ (pose.centre - rgb.translation))
@@ -192,7 +265,8 @@ def _write_sequence(task: _Sequence) -> None:
         if (name, number) != ("01", 3):  # the real annotations lack this one
             values = (*seen.centre, *from_matrix(seen.rotation, "biwi"))
             write_bytes(annotations / f"{stem}_pose.bin", struct.pack("<6f", *values))
-        _write_png(folder / f"{stem}_rgb.png", sensor.expose(image, rng))
+        photograph = to_bytes(image) if like.sensor else sensor.expose(image, rng)
+        _write_png(folder / f"{stem}_rgb.png", photograph)
 
 
 def _depth_image(scene: Scene, pose: Pose, camera: Calibration) -> np.ndarray:
@@ -202,32 +276,35 @@ def _depth_image(scene: Scene, pose: Pose, camera: Calibration) -> np.ndarray:
     return depth.reshape(camera.height, camera.width)
 
 
-def _missing_images(task: _Head) -> list[tuple[str, Path, Floats]]:
-    """Return group, path and angles of each image of a head that is not there yet."""
-    missing = []
-    for track in task.tracks:
+def _missing_images(task: _Head) -> dict[_TrackImages, list[tuple[Path, Floats]]]:
+    """Return the paths and angles of the images of a head that are not there yet, by its tracks."""
+    missing = {}
+    for number, track in enumerate(task.tracks):
         folder = task.out / SYNHEAD / track.group / task.head / track.name
         present = {path.name for path in folder.glob("*.png")}
         names = [synhead.image_name(index, len(track.angles)) for index in range(len(track.angles))]
-        absent = [(name, angles) for name, angles in zip(names, track.angles, strict=True) if name not in present]
-        missing += [(track.group, folder / name, angles) for name, angles in absent]
+        absent = [(folder / name, row) for name, row in zip(names, track.angles, strict=True) if name not in present]
+        if absent:
+            missing[_TrackImages(number, track.group)] = absent
     return missing
 
 
 def _write_head(task: _Head) -> None:
     size, order = task.scale.size, hidden_order(task.seed)
-    scene = make_scene(head_mesh(draw_identity(*_identity_seed(task.seed, 6, task.head)), task.scale.detail, neck=True))
+    who = draw_identity(*_identity_seed(task.people, 6, task.head))
+    scene = make_scene(head_mesh(who, task.scale.detail, neck=True))
     camera = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0)
-    light = Light(_unit([0.25, -0.45, -0.9]), np.full(3, 0.8), np.full(3, 0.45), 0.0, 0.0)
     rng = np.random.default_rng(0)  # without shadows nothing is drawn from it
-    for group, path, angle in _missing_images(task):
-        centre = np.array([0.0, 0.0, _SYNHEAD_DISTANCE])
-        hits = render(scene, to_matrix(angle, order), centre, camera, size, size, light, rng)
-        image = np.zeros((size * size, 4), np.uint8)
-        image[hits.pixels, :3] = np.clip(np.rint(hits.colour * 255), 1, 255)
-        image[hits.pixels, 3] = 255
-        square = image.reshape(size, size, 4)
-        _write_png(path, square[..., :3] if group == "kinect" else square)
+    centre = np.array([0.0, 0.0, _SYNHEAD_DISTANCE])
+    for track, images in _missing_images(task).items():
+        light = _synhead_light(task.people, 6, *task.head.encode(), track.number)
+        for path, angle in images:
+            hits = render(scene, to_matrix(angle, order), centre, camera, size, size, light, rng)
+            image = np.zeros((size * size, 4), np.uint8)
+            image[hits.pixels, :3] = np.clip(np.rint(hits.colour * 255), 1, 255)
+            image[hits.pixels, 3] = 255
+            square = image.reshape(size, size, 4)
+            _write_png(path, square[..., :3] if track.group == "kinect" else square)
 
 
 def _manifest(real: pd.DataFrame, motions: dict[str, Motion], tracks: pd.DataFrame) -> pd.DataFrame:
@@ -243,9 +320,8 @@ def _manifest(real: pd.DataFrame, motions: dict[str, Motion], tracks: pd.DataFra
     return pd.concat((rows, tracks)).assign(source="hpp miniature").astype({"frames": int})
 
 
-def _start(out: Path, scale_name: str, seed: int) -> None:
+def _start(out: Path, about: dict[str, object]) -> None:
     """Note what miniature ``out`` holds; raises HeadposeError if it holds another, or something else."""
-    about = {"scale": scale_name, "seed": seed, "toolkit": __version__}
     note = out / "miniature.json"
     if note.exists():
         held = read_json(note, "the description of a miniature")
@@ -296,34 +372,79 @@ def source_of(out: Path, seed: int = 0) -> Source:
     return Source(out / BIWI, out / SYNHEAD, manifest=out / manifest.FILE_NAME, seed=seed)
 
 
-def write_miniature(out: Path, scale_name: str, seed: int, jobs: int) -> Source:
+def _write_head_places(root: Path, scale: Scale) -> None:
+    """Write where each head is in its images: all turn about the middle of the image."""
+    middle, pixels = (scale.size - 1) / 2, _SYNHEAD_FOCAL * scale.size / _SYNHEAD_DISTANCE
+    lines = ["head,x,y,pixels_per_mm", *(f"{head},{middle:g},{middle:g},{pixels:.6g}" for head in synhead.HEADS)]
+    write_text(root / synhead.HEAD_PLACES, "\n".join(lines) + "\n")
+
+
+class _Motions(NamedTuple):
+    """The manifest's rows of Biwi by sequence, and the motions of a miniature's sequences."""
+
+    rows: pd.DataFrame
+    of: dict[str, Motion]
+
+
+def _motions(scale: Scale, seed: int) -> _Motions:
+    real = manifest.read()
+    rows = real[real["dataset"] == "biwi"].set_index("unit", drop=False)
+    return _Motions(rows, {name: biwi_motion(rows.loc[name], scale.frames, seed) for name in scale.sequences})
+
+
+def _write_biwi(
+    out: Path, scale: Scale, seed: int, people: int, like: Likeness, motions: _Motions, tracks: pd.DataFrame, jobs: int
+) -> None:
+    """Write the manifest of a miniature and its Biwi; ``tracks`` are the manifest's rows of its SynHead."""
+    table = _manifest(manifest.read(), motions.of, tracks)
+    write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
+    sequences = [_Sequence(out, scale, seed, people, like, dict(motions.rows.loc[name])) for name in scale.sequences]
+    missing = [task for task in sequences if not _sequence_is_there(task)]
+    run_tasks(_write_sequence, missing, jobs, "Biwi sequences")
+
+
+def write_miniature(out: Path, scale_name: str, seed: int, jobs: int, people: int | None = None) -> Source:
     """Write ``OUT/hpdb``, ``OUT/synhead2_release`` and the manifest of both, ``OUT/data_manifest.csv``; return them.
+
+    Parameters
+    ----------
+    out
+        A new folder, or one that holds the same miniature.
+    scale_name
+        One of :data:`headposeplus.miniature.poses.SCALES`.
+    seed
+        Of all random numbers.
+    jobs
+        Processes.
+    people
+        Another seed of heads, light, rooms and cameras, so that only the poses follow from ``seed``.
 
     Raises
     ------
     HeadposeError
         If ``out`` holds another miniature, or something else.
     """
-    scale = SCALES[scale_name]
-    _start(out, scale_name, seed)
-    real = manifest.read()
-    by_unit = real[real["dataset"] == "biwi"].set_index("unit", drop=False)
-    rows = [by_unit.loc[name] for name in scale.sequences]
-    motions = {str(row["unit"]): biwi_motion(row, scale.frames, seed) for row in rows}
-
-    root = out / SYNHEAD
-    tracks = _write_tracks(root, scale, seed, by_unit, motions)
+    scale, people = SCALES[scale_name], seed if people is None else people
+    _start(out, {"scale": scale_name, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__})
+    motions, root = _motions(scale, seed), out / SYNHEAD
+    tracks = _write_tracks(root, scale, seed, motions.rows, motions.of)
     table = pd.DataFrame(
         [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in tracks],
         columns=list(manifest.COLUMNS),
     )
-    table = _manifest(real, motions, table)
-    write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
-    _write_backgrounds(root / "background", scale, seed)
-
-    heads = [_Head(out, scale, seed, head, tracks) for head in synhead.HEADS]
+    _write_backgrounds(root / "background", scale, people)
+    _write_head_places(root, scale)
+    heads = [_Head(out, scale, seed, people, head, tracks) for head in synhead.HEADS]
     run_tasks(_write_head, [task for task in heads if _missing_images(task)], jobs, "SynHead heads")
-    sequences = [_Sequence(out, scale, seed, dict(row)) for row in rows]
-    missing = [task for task in sequences if not _sequence_is_there(task)]
-    run_tasks(_write_sequence, missing, jobs, "Biwi sequences")
+    _write_biwi(out, scale, seed, people, Likeness(), motions, table, jobs)
     return source_of(out, seed)
+
+
+def write_target(out: Path, scale_name: str, seed: int, jobs: int, people: int, like: Likeness) -> Source:
+    """Write the Biwi of a miniature alone, in some ways like its source; else as :func:`write_miniature`."""
+    scale = SCALES[scale_name]
+    about = {"scale": scale_name, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__}
+    _start(out, about | {"like the source": [name for name, value in like._asdict().items() if value]})
+    nothing = pd.DataFrame(columns=list(manifest.COLUMNS))
+    _write_biwi(out, scale, seed, people, like, _motions(scale, seed), nothing, jobs)
+    return Source(out / BIWI, None, manifest=out / manifest.FILE_NAME, seed=seed)

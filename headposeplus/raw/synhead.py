@@ -27,6 +27,7 @@ GROUPS = ("BIWI", "breitenstein", "kinect", "softkinetic")
 _ALIASES = {"softkinect": "softkinetic"}
 HEADS = (*(f"f{i:02d}" for i in range(1, 6)), *(f"m{i:02d}" for i in range(1, 6)))
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+HEAD_PLACES = "head_places.csv"
 LAYOUT = "a folder background and groups such as BIWI, with BIWI/00.csv and BIWI/f01/00/*.png"
 
 
@@ -161,6 +162,58 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
         what = f"{len(by_number)} images, but {track.csv} has {rows} rows"
         raise RawDataError(Fault(what, "restore the missing", folder))
     return [by_number[number] for number in sorted(by_number)]
+
+
+class HeadPlace(NamedTuple):
+    """Where a head is in its images: in a pose R, its middle, as Biwi calls it, is at ``pivot + R[:2] offset``.
+
+    Attributes
+    ----------
+    pivot
+        The point (2,) about which the head turns, x and y in pixels.
+    offset
+        From the pivot to the middle (3,), in the head's frame, in pixels.
+    pixels_per_mm
+        The scale there.
+    """
+
+    pivot: Floats
+    offset: Floats
+    pixels_per_mm: float
+
+
+def read_head_places(root: Path) -> dict[str, HeadPlace] | None:
+    """Return where each head is, which copies that were rendered by others may say; None if this one does not.
+
+    ``head_places.csv`` has the columns head, x, y and pixels_per_mm: the pixel at which every image of a head shows its
+    middle, and the scale there. The released SynHead has no such file.
+
+    Raises
+    ------
+    RawDataError
+        If a row is none of these; the message says which.
+    """
+    path = root / HEAD_PLACES
+    if not path.exists():
+        return None
+    expected = "a line head,x,y,pixels_per_mm and a row a head"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RawDataError(Fault(f"cannot be read; expected {expected}", RESTORE, path)) from error
+    if not lines or [cell.strip() for cell in lines[0].split(",")] != ["head", "x", "y", "pixels_per_mm"]:
+        raise RawDataError(Fault(f"expected {expected}", "mend it, or delete it to have the heads found", path))
+    places = {}
+    for number, line in enumerate(lines[1:], start=2):
+        head, *cells = (cell.strip() for cell in line.split(","))
+        try:
+            x, y, scale = (float(cell) for cell in cells)
+        except ValueError:
+            x = y = scale = float("nan")
+        if not (np.isfinite([x, y, scale]).all() and scale > 0):
+            raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", RESTORE, path, rows=(number,)))
+        places[head] = HeadPlace(np.array([x, y]), np.zeros(3), scale)
+    return places
 
 
 class Copy(NamedTuple):

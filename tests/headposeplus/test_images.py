@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from headposeplus import images
-from headposeplus.boxes.geometry import fit_ball, framed, iou, of_ball
+from headposeplus.boxes.geometry import fit_ball, framed, iou, of_rendered, place_of
 from headposeplus.errors import ImageError
 from headposeplus.rotations import in_plane, to_matrix
 
@@ -126,7 +126,7 @@ def test_ball_fit_finds_pivot_and_offset():
     # The ball's middle turns about the image's; the box is that of the turned pose.
     head = found.pivot + (found.ball + found.radius * np.array([0, 0.51, -0.72]))[:2]
     for degrees in (0.0, 90.0):
-        box = of_ball(found, np.eye(3), degrees, np.array([199.5, 199.5]))
+        box = of_rendered(place_of(found), np.eye(3), degrees, np.array([199.5, 199.5]))
         turn = in_plane(degrees)
         side, shift = framed(turn)
         middle = 199.5 + turn[:2, :2] @ (head - 199.5) + found.radius / 82.3 * shift

@@ -131,3 +131,16 @@ def test_differences_with_the_middle_angle_at_90_are_the_least_there_are(convent
         inside[middle] *= 1 - 1e-6
         near = rot.euler_difference(rot.to_matrix(inside, convention), rot.to_matrix(true, convention), convention)
         assert np.abs(near).sum() >= np.abs(difference).sum() - 1e-3
+
+
+def test_to_ray_turns_the_axis_the_shortest_way():
+    rng = np.random.default_rng(3)
+    points = np.vstack((rng.normal(0, 300, (50, 3)) + [0, 0, 1000], [0, 0, 5.0]))
+    turns = rot.to_ray(points)
+    rays = points / np.linalg.norm(points, axis=1, keepdims=True)
+    assert turns[:, :, 2] == pytest.approx(rays)
+    for turn, ray in zip(turns, rays, strict=True):
+        vector = Rotation.from_matrix(turn).as_rotvec()
+        assert vector[2] == pytest.approx(0, abs=1e-12)  # about an axis perpendicular to the optical one
+        assert np.linalg.norm(vector) == pytest.approx(np.arccos(min(ray[2], 1.0)), abs=1e-7)
+    assert rot.to_ray(points.reshape(17, 3, 3)) == pytest.approx(turns.reshape(17, 3, 3, 3))

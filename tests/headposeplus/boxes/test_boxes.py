@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from benchmark.upkeep import box_rule
 from headposeplus.boxes import geometry, sources
@@ -337,11 +338,14 @@ def by_hand(root, frame):
     camera = [line.split() for line in (root / frame.sequence / "rgb.cal").read_text().splitlines() if line.strip()]
     k, rotation, translation = (np.array(camera[i:j], float) for i, j in ((0, 3), (4, 7), (7, 8)))
     x, y, z = rotation @ pose[3] + translation[0]
-    (_, down_x, back_x), (_, down_y, back_y), _ = rotation @ pose[:3]
+    # Seen along the ray through the head: the frame is turned about the axis that is perpendicular to ray and z.
+    angle, across = math.atan2(math.hypot(x, y), z), math.hypot(x, y)
+    turned = Rotation.from_rotvec(angle * np.array([-y, x, 0]) / across)
+    (_, down_x, back_x), (_, down_y, back_y), _ = turned.inv().as_matrix() @ rotation @ pose[:3]
     far = math.log(min(max(z, 739), 1324) / 900)
-    side = 254.4 * math.exp(0.049 * back_y - 0.070 * back_y**2 + 0.111 * far + 1.764 * far**2)
-    x += -3.81 + 14.91 * back_x - 16.85 * down_x
-    y += 46.11 - 12.23 * back_y - 47.26 * down_y
+    side = 255.0 * math.exp(0.032 * back_y - 0.056 * back_y**2 + 0.138 * far + 1.681 * far**2)
+    x += -3.22 + 13.92 * back_x - 17.20 * down_x
+    y += 41.33 - 8.43 * back_y - 42.93 * down_y
     return np.array([k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2]]), k[0, 0] * side / z
 
 

@@ -165,3 +165,81 @@ def test_raw_files_have_the_real_layout(tiny, real):
     real_vertices, _ = biwi.read_mesh(real / "hpdb/01.obj")
     assert 5000 < len(vertices) < 9000 and len(faces) > 10000
     assert np.abs(vertices.min(0) - real_vertices.min(0)).max() < 45  # the same origin, millimetres and axes
+
+
+def test_boxes_of_rendered_heads_are_those_that_the_targets_rule_gives(tiny, tmp_path):
+    """The source's boxes lie within half a percent of a side, and two percent of its size, of the target's rule."""
+    from headposeplus.boxes import geometry
+    from headposeplus.raw.biwi import Calibration, Pose
+
+    root = tiny / "synhead2_release"
+    places = synhead.read_head_places(root)
+    assert sorted(places) == sorted(synhead.HEADS)
+    size = read_image(next((root / "BIWI/f01/00").glob("*.png"))).shape[0]
+    k = np.array([[1.9 * size, 0, (size - 1) / 2], [0, 1.9 * size, (size - 1) / 2], [0, 0, 1]])
+    camera = Calibration(k, np.zeros(4), np.eye(3), np.zeros(3), size, size)
+    rotations = to_matrix(np.random.default_rng(0).normal(0, 25, (200, 3)))
+    for place in places.values():
+        ours = np.array([geometry.of_rendered(place, r, 0.0, place.pivot) for r in rotations])
+        rule = np.array([geometry.projected(Pose(r, np.array([0, 0, 800.0])), camera) for r in rotations])
+        away = (ours[:, :2] + ours[:, 2:] / 2 - rule[:, :2] - rule[:, 2:] / 2) / rule[:, 2:]
+        assert np.abs(away.mean(axis=0)).max() < 0.005
+        assert (ours[:, 2] / rule[:, 2]).mean() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.real
+def test_heads_are_where_biwis_are(annotations):
+    """The middles of sequences, in the RGB camera, are spread as those of Biwi's own annotations."""
+    table = manifest.read()
+    groups = manifest.calibration_groups(table)
+    means = {"A": [], "B": []}
+    for folder in sorted(annotations.iterdir()):
+        centres = np.array([biwi.read_pose_bin(path)[0] for path in sorted(folder.glob("*_pose.bin"))])
+        camera = biwi.known_camera(groups[folder.name])
+        means[groups[folder.name]].append((centres @ camera.rotation.T + camera.translation).mean(axis=0))
+    for group, place in write._PLACES.items():
+        assert np.mean(means[group], axis=0) == pytest.approx(place.mean, abs=0.06)
+        assert np.std(means[group], axis=0, ddof=1) == pytest.approx(place.deviation, abs=0.06)
+
+
+def test_labels_are_spread_as_in_the_published_source():
+    """Of SynHead++, by Kuhnke & Ostermann's weights: deviations 23.2, 30.7 and 10.7, and 23 % are of SynBiwi+."""
+    scale, seed = poses.SCALES["study"], 0
+    rows = manifest.read().set_index("unit", drop=False)
+    motions = {name: poses.biwi_motion(rows[rows["dataset"] == "biwi"].loc[name], scale.frames, seed)
+               for name in scale.sequences}  # fmt: skip
+    order = poses.hidden_order(seed)
+    tracks = [
+        to_matrix(poses.track_angles(group, i, scale.poses[group], motion, order, seed), order)
+        for group in range(4)
+        for i, motion in zip(
+            range(scale.tracks[group]), [m.smoothed for m in motions.values()] + [None] * 2, strict=False
+        )
+    ]
+    rotations = np.concatenate(tracks)
+    synhead_plus = from_matrix(rotations[rotations[:, 2, 2] > 0.1])
+    target = np.concatenate([motion.angles for motion in motions.values()])
+    assert len(target) / (len(target) + len(synhead_plus)) == pytest.approx(0.23, abs=0.01)
+    both = np.concatenate((synhead_plus, target))
+    assert both.std(axis=0) == pytest.approx([23.2, 30.7, 10.7], abs=1.5)
+    assert both.mean(axis=0) == pytest.approx([-4.1, -2.4, 0.8], abs=1.5)
+
+
+def test_other_people_have_the_same_poses(tmp_path, tiny):
+    write.write_miniature(tmp_path / "others", "tiny", 0, 1, people=7)
+    for path in sorted((tmp_path / "others").rglob("*.csv")):
+        assert path.read_bytes() == (tiny / path.relative_to(tmp_path / "others")).read_bytes()
+    image = "synhead2_release/BIWI/f01/00/00.png"
+    assert (tmp_path / "others" / image).read_bytes() != (tiny / image).read_bytes()
+
+
+def test_a_target_can_be_like_its_source(tmp_path):
+    like = write.Likeness(sensor=True, body=True, light=True, placement=True)
+    write.write_target(tmp_path, "tiny", 0, 1, 0, like)
+    assert not (tmp_path / "synhead2_release").exists()
+    for name in ("01", "06"):
+        sequence = biwi.open_sequence(tmp_path / "hpdb", name, "A" if name == "01" else "B")
+        for _, pose in sequence.poses():
+            assert pose.centre == pytest.approx([0, 0, 800], abs=0.01)
+    with pytest.raises(HeadposeError, match="holds the miniature"):
+        write.write_target(tmp_path, "tiny", 0, 1, 0, write.Likeness())
