@@ -77,7 +77,7 @@ findings: $(VENV)/.ready
 
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	  --no-emit-index-url --extra serve --extra parquet --extra detect --extra miniature --extra render --extra dask --extra tensorboard --extra dev --output-file requirements.lock setup.cfg
+	  --no-emit-index-url --extra serve --extra parquet --extra detect --extra miniature --extra render --extra dask --extra study --extra tensorboard --extra dev --output-file requirements.lock setup.cfg
 
 clean:
 	rm -rf $(DEMO) bench .pytest_cache .mypy_cache .ruff_cache

@@ -57,7 +57,7 @@ def run(job: TrainingJob) -> Path:
         claim(job.folder, settings.to_json(), ranks)
         if not (job.folder / PREDICTIONS).exists():
             _set_up_torch(job.options, device)
-            _train(_load_run(job, settings, ranks, device, *datasets), datasets[0].name)
+            _train(_load(job, settings, ranks, device, *datasets), datasets[0].name)
         return job.folder / PREDICTIONS
 
 
@@ -96,7 +96,21 @@ def _set_up_torch(options: RunOptions, device: torch.device) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def _load_run(
+def load_run(job: TrainingJob) -> LoadedRun:
+    """Return a job, on one process, with its network, its data, and the rows that it trains on.
+
+    Raises
+    ------
+    DatasetError
+        If a dataset is missing or damaged, or its crops are not of the preset's size.
+    """
+    device, ranks = find_device(job.options.device), Ranks()
+    _set_up_torch(job.options, device)
+    datasets = open_data(job)
+    return _load(job, settings_of_run(job, ranks, device, *datasets), ranks, device, *datasets)
+
+
+def _load(
     job: TrainingJob,
     settings: RunSettings,
     ranks: Ranks,

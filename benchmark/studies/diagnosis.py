@@ -1,0 +1,359 @@
+"""What the gap between a miniature's source and target is made of, before any method closes it.
+
+::
+
+    python -m benchmark.studies.diagnosis OUT --results results/findings [--people 200 --people 201]
+
+The network of the first stage meets the target's poses again and again, rendered without one part of the gap after the
+other; beside that stand its errors on held-out rows and on held-out heads of the source, how the boxes of rendered
+heads would lie if they were found from the outlines, what PADACO gains from true instead of predicted poses, and how
+well the discriminator tells the domains when lambda begins. It is to be run again whenever the miniature changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import cv2
+import msgspec
+import numpy as np
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from baselines import weights
+from baselines.adversarial import PADACO
+from baselines.method import Look
+from benchmark.loaders.compose import load_target
+from benchmark.scoring.submission import Submission, read_submission
+from benchmark.studies import plan
+from benchmark.studies.records import read_record, write_record
+from benchmark.studies.runs import plan as plan_runs
+from benchmark.studies.runs import run_side_by_side
+from benchmark.training.job import OptionValue, TrainingJob
+from benchmark.training.presets import find_preset
+from benchmark.training.run import load_run, run
+from benchmark.training.stage1 import train_on_source
+from benchmark.training.views import LoadedRun, see, see_source, target_images
+from headposeplus.boxes import geometry
+from headposeplus.build.build import build_datasets
+from headposeplus.build.heads import balls_of
+from headposeplus.build.match import visible
+from headposeplus.build.work import Options
+from headposeplus.datasets.dataset import Dataset, open_dataset, read_crops, read_fields
+from headposeplus.datasets.plots import save
+from headposeplus.miniature.poses import hidden_order
+from headposeplus.miniature.write import SYNHEAD, VERSION, Likeness, write_miniature, write_target
+from headposeplus.raw import synhead
+from headposeplus.rotations import Floats, from_matrix, to_matrix
+from headposeplus.tasks import cores
+
+RECORD, PICTURE = "diagnosis.json", "gap.png"
+PEOPLE = (200, 201)  # of no pool
+# One part of the gap after the other is taken away.
+STEPS = {
+    "everything": Likeness(),
+    "no sensor": Likeness(sensor=True),
+    "and no body": Likeness(sensor=True, body=True),
+    "and the source's lamps": Likeness(sensor=True, body=True, light=True),
+    "and on the axis, 800 mm away": Likeness(sensor=True, body=True, light=True, placement=True),
+    "and the source's heads": Likeness(sensor=True, body=True, light=True, placement=True, heads=True),
+}
+_LEFT_OUT = ("f05", "m05")  # heads that the source lacks, to see what identity alone costs
+_SHOWN = 6  # frames in the picture
+
+
+class StepErrors(msgspec.Struct, frozen=True):
+    """Errors of the first stage in degrees: MAE, each angle's, and each angle's mean error."""
+
+    mae: float
+    errors: list[float]
+    bias: list[float]
+
+
+class BoxError(msgspec.Struct, frozen=True):
+    """By how much boxes from a head's outlines lie off those by its true place: shares of the side, and the scale."""
+
+    head: str
+    right: float
+    down: float
+    scale: float
+
+
+class Diagnosed(msgspec.Struct, frozen=True):
+    """What is told of one miniature; errors in degrees.
+
+    Attributes
+    ----------
+    people
+        Its seed of people, light, rooms and cameras.
+    held_out_rows, held_out_heads
+        The MAE of the first stage on source rows and on source heads that it was not trained on.
+    steps
+        Its errors on the target, and on targets that lack one part of the gap after the other.
+    constant
+        Of the squared error of each angle, the shares that are one offset for all, and one for each sequence.
+    placed
+        How far the built boxes of each head lie off its true place, and how far the outlines' would.
+    methods
+        The MAE on pda of source-only, PADACO, PADACO by true poses, and DANN.
+    accuracy
+        Of the discriminator of DANN in the epoch before lambda begins.
+    """
+
+    people: int
+    held_out_rows: float
+    held_out_heads: float
+    steps: dict[str, StepErrors]
+    constant: list[list[float]]
+    placed: list[BoxError]
+    methods: dict[str, float]
+    accuracy: float
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """The diagnoses of some miniatures of a scale and version."""
+
+    scale: str
+    version: int
+    poses: int
+    miniatures: list[Diagnosed]
+
+
+def step_errors(predicted: Floats, truth: Floats) -> StepErrors:
+    """Return the errors of predicted angles (n, 3) in degrees."""
+    away = predicted - truth
+    errors = np.abs(away).mean(axis=0)
+    return StepErrors(round(float(errors.mean()), 3), errors.round(3).tolist(), away.mean(axis=0).round(3).tolist())
+
+
+def constant_shares(away: Floats, groups: np.ndarray) -> list[list[float]]:
+    """Return of each angle which shares of its mean squared error (n, 3) are constant: over all, and by group (n,)."""
+    squares = np.square(away).mean(axis=0)
+    over_all = np.square(away.mean(axis=0))
+    of_groups = np.zeros_like(away)
+    for group in np.unique(groups):
+        of_groups[groups == group] = away[groups == group].mean(axis=0)
+    by_group = np.square(of_groups).mean(axis=0)
+    return np.stack((over_all / squares, by_group / squares), axis=1).round(3).tolist()
+
+
+def box_errors(raw: Path, poses: int) -> list[BoxError]:
+    """Return how the boxes that a build would find from each head's outlines lie off those by its true place."""
+    copy = synhead.look_through(raw / SYNHEAD)
+    order, margin = hidden_order(poses), Options().visible_margin
+    places = synhead.read_head_places(copy.root) or {}
+    rotations = np.concatenate([to_matrix(angles, order) for angles in copy.angles.values()])
+    rotations = rotations[visible(rotations, margin)][::10]
+    found = []
+    for head, ball in balls_of(copy, order, margin, 1).items():
+        middles, sides = [], []
+        for place in (places[head], geometry.place_of(ball)):
+            boxes = np.array([geometry.of_rendered(place, r, 0.0, place.pivot) for r in rotations])
+            middles.append(boxes[:, :2] + (boxes[:, 2:] - 1) / 2)
+            sides.append(boxes[:, 2])
+        right, down = ((middles[1] - middles[0]) / sides[0][:, None]).mean(axis=0)
+        scale = float((sides[1] / sides[0]).mean())
+        found.append(BoxError(head, round(float(right), 4), round(float(down), 4), round(scale, 4)))
+    return found
+
+
+class _Labels(NamedTuple):
+    angles: Floats
+    subjects: np.ndarray
+    sequences: np.ndarray
+
+
+def _labels(dataset: Dataset) -> _Labels:
+    parts = list(read_fields(dataset, "id", "label/pyr", "subject"))
+    ids, angles, subjects = (np.concatenate([part[name] for part in parts]) for name in ("id", "label/pyr", "subject"))
+    return _Labels(angles, subjects, np.array([name.split("/")[1] for name in ids.tolist()]))
+
+
+def _held_out_heads(job: TrainingJob, folder: Path) -> float:
+    """Return the MAE on two heads of a first stage that was trained without them."""
+    loaded = load_run(job)
+    subjects = _labels(open_dataset(job.data / "synhead++")).subjects
+    left = np.isin(subjects, _LEFT_OUT)
+    without = loaded._replace(
+        training=loaded.training[~left[loaded.training]], held_out=loaded.held_out[~left[loaded.held_out]]
+    )
+    train_on_source(without, folder)
+    some = np.random.default_rng(job.seed).permutation(np.flatnonzero(left))[:2000]
+    seen = see_source(without, some, 0)
+    return step_errors(seen.angles, loaded.source.angles[some]).mae
+
+
+def _oracle(truth: Floats) -> type[PADACO]:
+    """Return PADACO whose weights come from the true poses (m, 3) of the target: no method, a yardstick."""
+
+    class OraclePADACO(PADACO):
+        name = "padaco-by-true-poses"
+        summary = "PADACO with weights from the target's labels, a yardstick"
+
+        def sampling(self, epoch: int, look: Look) -> Floats | None:
+            return None if epoch else weights.padaco(look.angles, truth, self.settings.neighbours)
+
+    return OraclePADACO
+
+
+def _on_steps(loaded: LoadedRun, targets: dict[str, Dataset]) -> dict[str, StepErrors]:
+    """Return the errors of a network on each variant of the target."""
+    found = {}
+    for step, dataset in targets.items():
+        there = loaded._replace(target=load_target(dataset, loaded.device))
+        found[step] = step_errors(see(loaded.network, target_images(there)).angles, _labels(dataset).angles)
+    return found
+
+
+def diagnose(out: Path, people: int, jobs: int) -> Diagnosed:
+    """Diagnose one miniature, whose files go to ``out``."""
+    whole = write_miniature(out / "raw", plan.SCALE, plan.POSES, jobs, people=people)
+    data = out / "data"
+    build_datasets(whole, data, Options(size=plan.SIZE), jobs)
+    targets = {}
+    for number, (step, like) in enumerate(STEPS.items()):
+        folder = out / f"step-{number}"
+        raw = write_target(folder / "raw", plan.SCALE, plan.POSES, jobs, people, like)
+        build_datasets(raw, folder / "data", Options(size=plan.SIZE), jobs)
+        targets[step] = open_dataset(folder / "data" / "biwi+")
+    options: dict[str, OptionValue] = {"device": "cpu", "threads": 1}
+    jobs_of = {
+        method: plan_runs("pda", [method], {people: data}, out / "runs", find_preset(plan.PRESET), options)[0]
+        for method in ("source-only", "padaco", "dann")
+    }
+    run(jobs_of["source-only"])
+    run_side_by_side([jobs_of["padaco"], jobs_of["dann"]], jobs, "methods")
+    labels = _labels(open_dataset(data / "biwi+"))
+    jobs_of["padaco-by-true-poses"] = jobs_of["padaco"]._replace(method=_oracle(labels.angles))
+    submissions = {method: read_submission(run(job)) for method, job in jobs_of.items()}
+    loaded = load_run(jobs_of["source-only"])
+    train_on_source(loaded, jobs_of["source-only"].folder.parent / "stage1")
+    predicted = see(loaded.network, target_images(loaded)).angles
+    held = see_source(loaded, loaded.held_out, 0)
+    return Diagnosed(
+        people=people,
+        held_out_rows=step_errors(held.angles, loaded.source.angles[loaded.held_out]).mae,
+        held_out_heads=_held_out_heads(jobs_of["source-only"], out / "runs" / "without-two-heads"),
+        steps=_on_steps(loaded, targets),
+        constant=constant_shares(predicted - labels.angles, labels.sequences),
+        placed=box_errors(out / "raw", plan.POSES),
+        methods={name: step_errors(_angles(kept), labels.angles).mae for name, kept in submissions.items()},
+        accuracy=float((submissions["dann"].about.run or {}).get("accuracy_at_lambda", float("nan"))),
+    )
+
+
+def _angles(submission: Submission) -> Floats:
+    return from_matrix(submission.rotations)
+
+
+def draw_steps(out: Path, picture: Path) -> None:
+    """Draw the same frames of each step's target side by side, a row a step, PNG."""
+    rows = []
+    for number in range(len(STEPS)):
+        dataset = open_dataset(out / f"step-{number}" / "data" / "biwi+")
+        some = np.linspace(0, dataset.info.rows - 1, 2 * _SHOWN + 1).astype(int)[1::2]
+        crops = [cv2.resize(crop.image, (96, 96), interpolation=cv2.INTER_CUBIC) for crop in read_crops(dataset, some)]
+        rows.append(np.concatenate(crops, axis=1))
+    figure = Figure(figsize=(9.4, 1.1 * len(rows)), dpi=110, layout="constrained")
+    for axes, row, step in zip(figure.subplots(len(rows), 1), rows, STEPS, strict=True):
+        axes.imshow(row)
+        axes.set_ylabel(step.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize=9)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    save(figure, picture)
+
+
+def read(results: Path) -> Diagnosis:
+    """Return the kept diagnosis; raises HeadposeError if it is not there."""
+    return read_record(results / RECORD, Diagnosis, "the record of benchmark.studies.diagnosis")
+
+
+def gap_table(results: Path) -> str:
+    """Return what the gap is made of: a row a step, a column a miniature."""
+    kept = read(results).miniatures
+    rows: list[dict[str, str]] = []
+    for title, values in (
+        ("held-out rows of the source", [one.held_out_rows for one in kept]),
+        ("two held-out heads, in the source", [one.held_out_heads for one in kept]),
+    ):
+        rows.append({"the first stage on": title} | _by_people(kept, [f"{value:.2f}" for value in values]))
+    for step in STEPS:
+        words = []
+        for one in kept:
+            errors = one.steps[step]
+            bias = ", ".join(f"{value:+.1f}" for value in errors.bias)
+            words.append(f"{errors.mae:.2f} ({bias})")
+        rows.append({"the first stage on": f"the target: {step}"} | _by_people(kept, words))
+    return _table(rows)
+
+
+def _by_people(kept: Sequence[Diagnosed], words: Sequence[str]) -> dict[str, str]:
+    return {f"people {one.people}": word for one, word in zip(kept, words, strict=True)}
+
+
+def bounds_table(results: Path) -> str:
+    """Return what a miniature has to keep within bounds: the boxes of its source, and what its lamps teach."""
+    kept = read(results).miniatures
+    placed = [error for one in kept for error in one.placed]
+    rows = [
+        {
+            "what": "mean error of pitch on the target, source-only",
+            "measured": ", ".join(f"{one.steps['everything'].bias[0]:+.1f}" for one in kept),
+            "bound": "2 degrees",
+        },
+        {
+            "what": "boxes found from outlines: down, % of a side",
+            "measured": f"{100 * min(e.down for e in placed):+.1f} to {100 * max(e.down for e in placed):+.1f}",
+            "bound": "none: released SynHead only",
+        },
+        {
+            "what": "boxes found from outlines: scale",
+            "measured": f"{min(e.scale for e in placed):.2f} to {max(e.scale for e in placed):.2f}",
+            "bound": "none: released SynHead only",
+        },
+        {
+            "what": "discriminator's accuracy when lambda begins",
+            "measured": ", ".join(f"{one.accuracy:.2f}" for one in kept),
+            "bound": "0.95",
+        },
+    ]
+    return _table(rows)
+
+
+def causes_table(results: Path) -> str:
+    """Return how much of the squared error is constant, and what true poses would bring PADACO."""
+    rows = []
+    for one in read(results).miniatures:
+        row = {"people": str(one.people)}
+        for angle, (over_all, by_sequence) in zip(plan.ANGLES, one.constant, strict=True):
+            row[f"{angle}: constant, of all and by sequence"] = f"{over_all:.0%}, {by_sequence:.0%}"
+        row |= {method: f"{mae:.2f}" for method, mae in one.methods.items()}
+        rows.append(row)
+    return _table(rows)
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results/findings"), show_default=True)
+@click.option("--people", type=int, multiple=True, default=PEOPLE, show_default=True, help="A miniature for each.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: the cores at hand]")
+def main(out: Path, results: Path, people: tuple[int, ...], jobs: int | None) -> None:
+    """Diagnose miniatures, print what the gap is made of, and keep it in RESULTS/diagnosis.json."""
+    found = [diagnose(out / f"people-{number}", number, jobs or cores()) for number in people]
+    write_record(results / RECORD, Diagnosis(plan.SCALE, VERSION, plan.POSES, found))
+    draw_steps(out / f"people-{people[0]}", results / PICTURE)
+    for table in (gap_table, bounds_table, causes_table):
+        click.echo(f"\n{table(results)}")
+
+
+if __name__ == "__main__":
+    main()

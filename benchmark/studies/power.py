@@ -1,0 +1,130 @@
+"""The comparison on miniatures that :mod:`benchmark.studies.plan` plans: its runs, and what is kept of them.
+
+::
+
+    python -m benchmark.studies.power OUT --results results/findings [--draws 24] [--device cuda]
+
+Units of work, a draw's methods on one task in one setting, run side by side, each in one process. Units that have
+ended are kept, so a command that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import pandas as pd
+
+from benchmark.scoring.submission import read_submission
+from benchmark.studies import plan
+from benchmark.studies.pool import choose, draw_miniatures, make_pool
+from benchmark.training.job import OptionValue, make_job
+from benchmark.training.run import run
+from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.files import write_text
+from headposeplus.rotations import Floats, from_matrix
+from headposeplus.tasks import cores, run_tasks
+
+RUNS = "runs.csv"
+
+
+class Unit(NamedTuple):
+    """A draw's methods on one task in one setting, and where they are run."""
+
+    data: Path
+    out: Path
+    draw: int
+    task: str
+    setting: str
+    methods: tuple[str, ...]
+    device: str
+
+    @property
+    def kept(self) -> Path:
+        """Where the unit's rows are kept when it has ended."""
+        return self.out / f"{self.task}-{self.setting}-{self.draw}.csv"
+
+
+def errors_by_person(predicted: Floats, truth: Floats, subjects: np.ndarray) -> pd.DataFrame:
+    """Return each subject's mean absolute errors of pitch, yaw and roll; angles (n, 3) in degrees, subjects (n,)."""
+    away = np.abs((predicted - truth + 180) % 360 - 180)
+    table = pd.DataFrame(away, columns=list(plan.ANGLES)).assign(subject=subjects)
+    return table.groupby("subject").mean().round(4).reset_index()
+
+
+def run_unit(unit: Unit) -> Path:
+    """Train and test the methods of a unit; return the path of their errors, a row for each subject and method."""
+    if unit.kept.exists():
+        return unit.kept
+    options: dict[str, OptionValue] = {
+        "device": unit.device,
+        "threads": 1,
+        "precision": "float32",
+        "augment": plan.SETTINGS[unit.setting],
+    }
+    target = list(read_fields(open_dataset(unit.data / "biwi+"), "id", "subject", "label/pyr"))
+    ids, subjects, truth = (np.concatenate([part[name] for part in target]) for name in ("id", "subject", "label/pyr"))
+    people = choose(sorted({*subjects.tolist()}), len(plan.PEOPLE), unit.draw)
+    tables = []
+    unit.out.mkdir(parents=True, exist_ok=True)
+    with (unit.out / f"{unit.task}-{unit.setting}-{unit.draw}.log").open("w") as log, contextlib.redirect_stderr(log):
+        for method in unit.methods:
+            words = f"python -m benchmark.studies.power {unit.out}"
+            job = make_job(method, unit.task, unit.data, unit.out, plan.PRESET, unit.draw, options, words)
+            submission = read_submission(run(job))
+            assert submission.ids.tolist() == ids.tolist()
+            table = errors_by_person(from_matrix(submission.rotations), truth, subjects)
+            facts = submission.about.run or {}
+            table = table.assign(method=method, accuracy=facts.get("accuracy_at_lambda"), device=facts["device"])
+            tables.append(table)
+    rows = pd.concat(tables).assign(draw=unit.draw, task=unit.task, setting=unit.setting)
+    rows["person"] = [f"{people[subject]}-{subject}" for subject in rows["subject"]]
+    columns = ["draw", "task", "setting", "method", "person", *plan.ANGLES, "accuracy", "device"]
+    write_text(unit.kept, rows[columns].to_csv(index=False, lineterminator="\n"))
+    return unit.kept
+
+
+def units(data: dict[int, Path], out: Path, device: str) -> list[Unit]:
+    """Return the units of some draws, the first draw's first."""
+    return [
+        Unit(folder, out, draw, task, setting, (*methods, *((plan.STRONGEST,) * (setting == "augmented"))), device)
+        for draw, folder in data.items()
+        for task, methods in plan.METHODS.items()
+        for setting in plan.SETTINGS
+    ]
+
+
+def collect(kept: Sequence[Path], results: Path) -> Path:
+    """Write the rows of some units into one file, those of whole draws only; return its path."""
+    rows = pd.concat([pd.read_csv(path) for path in kept])
+    whole = rows.groupby("draw")[["task", "setting"]].apply(lambda table: len(table.drop_duplicates()))
+    rows = rows[rows["draw"].isin(whole.index[whole == len(plan.METHODS) * len(plan.SETTINGS)])]
+    ordered = rows.sort_values(["draw", "task", "setting", "method", "person"], kind="stable")
+    write_text(results / RUNS, ordered.to_csv(index=False, lineterminator="\n"))
+    return results / RUNS
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results/findings"), show_default=True)
+@click.option("--draws", type=click.IntRange(1, len(plan.DRAWS)), default=plan.LOOKS[0], show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: the cores at hand]")
+def main(out: Path, results: Path, draws: int, device: str, jobs: int | None) -> None:
+    """Run the first draws of the plan and keep their errors in RESULTS/runs.csv."""
+    jobs = jobs or cores()
+    # Each process computes with one thread, also in the libraries that decide this when they are loaded.
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    members = make_pool(out / "pool", plan.SCALE, plan.POSES, plan.PEOPLE, plan.SIZE, jobs)
+    data = draw_miniatures(members, plan.DRAWS[:draws], out / "draws", jobs)
+    kept = run_tasks(run_unit, units(data, out / "runs", device), jobs, "units")
+    click.echo(f"errors {collect(kept, results)}")
+
+
+if __name__ == "__main__":
+    main()
