@@ -21,14 +21,24 @@ Parts = dict[str, Tensor]
 
 
 class MethodSettings(NamedTuple):
-    """What the formulas leave open: N of PADACO, t of the PADA-like weights in degrees squared, and the highest lambda.
+    """What the formulas leave open.
 
-    ``highest_lambda`` is None for the method's own, or, where it has none, the preset's.
+    Attributes
+    ----------
+    neighbours
+        N of PADACO.
+    threshold
+        t of the PADA-like weights, in degrees squared.
+    highest_lambda
+        None for the method's own, or, where it has none, the preset's.
+    discriminator
+        ``joint`` or ``separate``: whether one pass of both domains sets the discriminator's batch statistics.
     """
 
     neighbours: int = 10
     threshold: float = 3.5
     highest_lambda: float | None = None
+    discriminator: str = "joint"
 
 
 class DomainBatch(NamedTuple):

@@ -40,6 +40,13 @@ _TRAINING = (
         help="The highest lambda.  [default: the method's, or the preset's]",
     ),
     click.option(
+        "--discriminator",
+        type=click.Choice(["joint", "separate"]),
+        default="joint",
+        show_default=True,
+        help="Whether source and target pass the discriminator's batch normalisation together or one after the other.",
+    ),
+    click.option(
         "--selection",
         default="last",
         show_default=True,

@@ -89,6 +89,7 @@ def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation |
             "method": method.name,
             "neighbours": job.settings.neighbours,
             "threshold": job.settings.threshold,
+            "discriminator": job.settings.discriminator,
             "precision": run.settings.shared.precision,
             "backgrounds": len(run.source.backgrounds),
             "processes": run.ranks.world,
