@@ -79,7 +79,7 @@ class PADACO(DANN):
         """Return PADACO's probabilities (n,), from the first stage's predictions."""
         if epoch:
             return None
-        return weights.padaco(look.angles, look.target().angles, self.settings.neighbours)
+        return weights.padaco(look.angles, look.target().angles, self.settings.neighbours, self.settings.metric)
 
 
 class ControlUniform(Method):

@@ -33,12 +33,15 @@ class MethodSettings(NamedTuple):
         None for the method's own, or, where it has none, the preset's.
     discriminator
         ``joint`` or ``separate``: whether one pass of both domains sets the discriminator's batch statistics.
+    metric
+        ``degrees`` or ``normalised``: in what PADACO measures how near two poses are.
     """
 
     neighbours: int = 10
     threshold: float = 3.5
     highest_lambda: float | None = None
     discriminator: str = "joint"
+    metric: str = "degrees"
 
 
 class DomainBatch(NamedTuple):

@@ -27,6 +27,13 @@ _TRAINING = (
     ),
     click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO."),
     click.option(
+        "--metric",
+        type=click.Choice(["degrees", "normalised"]),
+        default="degrees",
+        show_default=True,
+        help="In what PADACO measures distances: degrees, or each angle's standard deviation over the source.",
+    ),
+    click.option(
         "--threshold",
         type=click.FloatRange(0, 1e6, min_open=True),
         default=3.5,

@@ -88,6 +88,7 @@ def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation |
         run={
             "method": method.name,
             "neighbours": job.settings.neighbours,
+            "metric": job.settings.metric,
             "threshold": job.settings.threshold,
             "discriminator": job.settings.discriminator,
             "precision": run.settings.shared.precision,

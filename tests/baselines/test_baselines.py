@@ -27,6 +27,20 @@ def test_padaco_counts_by_brute_force(labels):
     assert weights.padaco(source, predictions, 7) == pytest.approx(counts / counts.sum())
 
 
+def test_padaco_counts_neighbours_in_units_of_the_source(labels):
+    source, predictions = labels[0] * [1, 3, 0.2], labels[1]
+    spread = [np.sqrt(np.mean((column - column.mean()) ** 2)) for column in source.T]
+    counts = np.zeros(len(source))
+    for prediction in predictions:
+        distance = sum(((source[:, i] - prediction[i]) / spread[i]) ** 2 for i in range(3))
+        counts[np.argsort(distance)[:7]] += 1
+    found = weights.padaco(source, predictions, 7, "normalised")
+    assert found == pytest.approx(counts / counts.sum())
+    assert np.abs(found - weights.padaco(source, predictions, 7)).sum() > 0.1
+    with pytest.raises(TrainingError, match="`metric` radians: expected degrees or normalised"):
+        weights.padaco(source, predictions, 7, "radians")
+
+
 def test_padaco_draws_only_poses_of_the_target():
     source = np.array([[0.0, 0, 0], [1, 0, 0], [50, 0, 0]])
     assert weights.padaco(source, np.array([[0.4, 0, 0], [0.1, 0, 0]]), 1).tolist() == [1, 0, 0]
@@ -250,6 +264,10 @@ def test_methods_and_their_sampling(labels):
     assert found["source-only"] is found["control-uniform"] is found["dann"] is None
     assert (found["padaco"] == weights.padaco(*labels, 5)).all()
     assert (found["pada-like"] == weights.pada_like(*labels, 3.5)).all()
+    normalised = weights.padaco(*labels, 5, "normalised")
+    for name in ("padaco", "control-padaco", "rcrw"):
+        method = methods.METHODS[name](settings._replace(metric="normalised"))
+        assert (method.sampling(0, look) == normalised).all() and (normalised != found["padaco"]).any()
     for name in ("padaco", "pada-like"):
         control = methods.METHODS[f"control-{name}"]
         assert (found[f"control-{name}"] == found[name]).all() and control.strength == 0

@@ -189,13 +189,14 @@ def test_gate_lets_those_pass_that_moved_least():
     )
 
 
-def test_updated_padaco_begins_as_padaco_and_moves_a_little():
-    network, settings = make_network("slim"), MethodSettings(neighbours=4)
+@pytest.mark.parametrize("metric", ["degrees", "normalised"])
+def test_updated_padaco_begins_as_padaco_and_moves_a_little(metric):
+    network, settings = make_network("slim"), MethodSettings(neighbours=4, metric=metric)
     method = UpdatedPADACO(settings)
     look = make_look()
     method.start(network, look)
     average, old = look.target().angles, method.sampling(0, look)
-    assert (old == weights.padaco(look.angles, look.target().angles, 4)).all()
+    assert (old == weights.padaco(look.angles, look.target().angles, 4, metric)).all()
     for epoch in (1, 2, 3):
         look = make_look(epoch, drift=8)
         newest = look.target().angles
@@ -203,7 +204,7 @@ def test_updated_padaco_begins_as_padaco_and_moves_a_little():
         average = average + (1 - method.momentum) * (newest - average)
         distance = np.abs(average - newest).max(axis=1)
         gate = distance <= np.quantile(distance, method.confident)
-        wanted = weights.padaco(look.angles, average[gate], 4)
+        wanted = weights.padaco(look.angles, average[gate], 4, metric)
         total = np.abs(wanted - old).sum() / 2
         assert found == pytest.approx(old + min(1, method.trust / total) * (wanted - old))
         assert found.sum() == pytest.approx(1) and (found >= 0).all()

@@ -304,6 +304,8 @@ def test_records_that_are_none(tmp_path):
 
 def test_options_are_typed_as_they_are_given(tmp_path):
     options = {"highest_lambda": 0.5, "neighbours": 3, "compiled": True, "device": "cpu", "clip": None}
+    (job,) = plan("da", ["padaco"], {4: tmp_path}, tmp_path / "runs", PRESETS["trial"], {"metric": "normalised"})
+    assert job.command.endswith("--metric normalised") and job.settings.metric == "normalised"
     (job,) = plan("da", ["padaco"], {4: tmp_path}, tmp_path / "runs", PRESETS["trial"], options)
     assert job.folder == Path(tmp_path / "runs/da-trial-seed4/padaco-neighbours3-highest_lambda0.5")
     assert "--lambda 0.5 --neighbours 3 --compile --device cpu" in job.command and "--clip" not in job.command

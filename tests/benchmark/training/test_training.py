@@ -37,7 +37,7 @@ def test_a_run_leaves_predictions_log_and_weights(trained, records):
     ids, _ = read_labels(open_dataset(trained.data / "biwi+"))
     assert submission.ids.tolist() == ids.tolist() and submission.rotations.shape == (48, 3, 3)
     about = submission.about
-    assert about.run["discriminator"] == "joint"
+    assert about.run["discriminator"] == "joint" and about.run["metric"] == "degrees"
     assert about.run["method"] == "padaco" and about.seed == 0 and about.uses_target_images is True
     assert about.selection == selection.RULES["last"] and about.initial_weights == "none" and about.command == "hpp ..."
     assert 0 < about.run["source_kept"] < 1 and 1 < about.run["effective_source_size"] < 1200
@@ -200,6 +200,7 @@ def test_settings_have_folders_of_their_own(trained):
     assert variant("my.module:Mine", MethodSettings(highest_lambda=0.5)) == "my.module-Mine-highest_lambda0.5"
     apart = train.run(trained._replace(settings=MethodSettings(discriminator="separate")))
     assert apart.parent.name == "padaco-discriminator-separate"
+    assert variant("padaco", MethodSettings(1, metric="normalised")) == "padaco-neighbours1-metric-normalised"
     assert read_submission(apart).about.run["discriminator"] == "separate"
     assert apart.read_bytes() != (apart.parents[1] / "padaco" / PREDICTIONS).read_bytes()
 
