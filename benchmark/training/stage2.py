@@ -78,19 +78,19 @@ class AdaptationStage:
     """
 
     def __init__(self, run: LoadedRun, method: Method) -> None:
-        job, preset = run.job, run.job.preset
+        job, preset, kind = run.job, run.job.preset, TASKS[run.job.task].kind
         self._run, self._method = run, method
         per_epoch = preset.epoch_samples or len(run.training)
         lambdas = (job.settings.highest_lambda, method.strength, preset.highest_lambda)
         self.schedule = Schedule(
             number=2,
             seed=job.seed,
-            epochs=preset.warm + preset.ramp + preset.hold[TASKS[job.task].kind],
+            epochs=preset.stage2_epochs(kind),
             steps=max(per_epoch // preset.batch, 1),
             images=2 * preset.batch,
             rate=preset.stage2_rate,
             last_rate=preset.last_rate,
-            warm=preset.warm,
+            warm=preset.warm[kind],
             ramp=preset.ramp,
             highest_lambda=next(value for value in lambdas if value is not None),
             clip=job.options.clip,

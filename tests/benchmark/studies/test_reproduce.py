@@ -311,7 +311,8 @@ def test_options_are_typed_as_they_are_given(tmp_path):
     assert "--lambda 0.5 --neighbours 3 --compile --device cpu" in job.command and "--clip" not in job.command
     preset = PRESETS["trial"]
     steps = preset.epoch_samples // preset.batch
-    assert expected_lines(job) == 3 * (steps + 1)
+    assert expected_lines(job) == expected_lines(job._replace(task="pda-aflw2000")) == 3 * (steps + 1)
+    assert expected_lines(job._replace(preset=preset._replace(warm={"da": 4, "pda": 1}))) == 6 * (steps + 1)
     batched = plan("da", ["padaco"], {4: tmp_path}, tmp_path, preset, options | {"batch": 10})
     assert expected_lines(batched[0]) == 3 * (2 * steps + 1) and batched[0].preset.batch == 10
 
