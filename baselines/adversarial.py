@@ -29,6 +29,7 @@ class DANN(Method):
 
     name = "dann"
     summary = "adversarial alignment, every source sample alike (Ganin et al. 2016)"
+    saturation = 0.95  # the paper's lambda is 0 at first "to let D saturate", and it does not say how much that is
 
     def start(self, network: PoseNetwork, look: Look) -> None:
         """Make the discriminator; raises TrainingError if the settings name no way to pass it."""

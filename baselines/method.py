@@ -86,6 +86,8 @@ class Method(nn.Module):
     What a method learns or remembers are its modules, parameters and buffers, made in :meth:`start`: those that require
     a gradient are trained with the network, all are part of a checkpoint. A method's lambda is 0 for the first
     epochs of the second stage and then grows to its highest: that of the settings, ``strength``, or else the preset's.
+    A method with a discriminator gives its ``domain_accuracy`` among the parts of its loss; lambda stays 0 for more
+    epochs, as many as the preset allows, until the mean of an epoch's is at least ``saturation``.
     A class that gives itself no ``name`` goes by its name in the code, in small letters.
     """
 
@@ -94,6 +96,7 @@ class Method(nn.Module):
     trains = True  # whether it has a second stage
     uses_target = True  # whether it sees target images
     strength: float | None = None
+    saturation: float | None = None  # what share of the samples a discriminator is to tell right before lambda begins
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -45,8 +45,7 @@ def test_a_run_leaves_predictions_log_and_weights(trained, records):
 
     steps = [record for record in records(predictions.parent) if "loss" in record]
     assert len(steps) == 15 and [record["step"] for record in steps] == list(range(15))
-    assert [record["lambda"] for record in steps[:5]] == [0] * 5 and steps[-1]["lambda"] == pytest.approx(0.3)
-    assert steps[7]["lambda"] == pytest.approx(0.3 * 0.4) and steps[-1]["rate"] < steps[0]["rate"] == 0.03
+    assert [record["lambda"] for record in steps[:5]] == [0] * 5 and steps[-1]["rate"] < steps[0]["rate"] == 0.03
     ends = [record for record in records(predictions.parents[1] / "stage1") if "held_out_mae" in record]
     best = json.loads((predictions.parents[1] / "stage1/best.json").read_text())
     assert best["held_out_mae"] == pytest.approx(min(end["held_out_mae"] for end in ends)) and len(ends) == 3
@@ -57,6 +56,45 @@ def test_a_run_leaves_predictions_log_and_weights(trained, records):
 
     before = predictions.stat().st_mtime_ns
     assert train.run(trained) == predictions and predictions.stat().st_mtime_ns == before
+
+
+class Sure(DANN):
+    saturation = 0.0
+
+
+class Unsure(DANN):
+    saturation = 1.5
+
+
+@pytest.mark.parametrize(("method", "began"), [(Sure, 1), (Unsure, 3), (METHODS["coral"], 1)])
+def test_lambda_waits_until_the_discriminator_saturates(adapting, records, capsys, method, began):
+    """The rates and the number of epochs do not wait."""
+    longer = FAST._replace(hold={"da": 1, "pda": 2})
+    folder = train.run(adapting._replace(method=method, preset=longer, out=adapting.out / "longer")).parent
+    steps = [record for record in records(folder) if "loss" in record]
+    ends = [record for record in records(folder) if record.get("epoch_end")]
+    highest = 100.0 if method.name == "coral" else 0.3
+    expected = [highest * min(max((number / 5 - began) / 1, 0), 1) for number in range(20)]
+    assert [record["lambda"] for record in steps] == pytest.approx(expected)
+    assert [record["rate"] for record in steps] == pytest.approx(
+        [0.03 * (1 - 0.9 * max((number / 20 - 1 / 3) * 1.5, 0)) for number in range(20)]
+    )
+    about, said = read_submission(folder / PREDICTIONS).about.run, capsys.readouterr().err
+    assert about["epochs"] == 4 and about["lambda_began"] == began + 1
+    if method.name == "coral":
+        assert "domain_accuracy" not in ends[0] and "accuracy_at_lambda" not in about
+        return
+    means = [np.mean([step["domain_accuracy"] for step in steps[5 * i : 5 * i + 5]]) for i in range(4)]
+    assert [end["domain_accuracy"] for end in ends] == pytest.approx(means, abs=1e-5)
+    assert about["accuracy_at_lambda"] == pytest.approx(means[began - 1], abs=1e-4)
+    line = "unsure (pda, seed 0): lambda began at epoch 4, when it could wait no longer; the discriminator told "
+    assert (f"{line}{means[2]:.1%} of" in said) == (method is Unsure)
+    assert said.count("lambda began") == (method is Unsure)
+
+
+def test_without_lambda_nothing_is_told_of_when_it_began(adapting):
+    about = read_submission(train.run(adapting._replace(method=METHODS["control-uniform"]))).about
+    assert "lambda_began" not in about.run and "accuracy_at_lambda" not in about.run
 
 
 def test_a_log_is_read_as_it_was_written(trained, records, tmp_path):
@@ -335,6 +373,7 @@ def test_tensorboard_gets_the_log(adapting, records):
     board.Reload()
     losses = [record["loss"] for record in records(folder) if "loss" in record]
     assert [event.value for event in board.Scalars("loss")] == pytest.approx(losses, rel=1e-5)
+    assert len(board.Scalars("domain_accuracy")) == 15 and len(board.Scalars("epoch/domain_accuracy")) == 3
 
 
 def test_low_precision_stays_close(trained, job):
