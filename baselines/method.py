@@ -95,6 +95,7 @@ class Method(nn.Module):
     summary = ""
     trains = True  # whether it has a second stage
     uses_target = True  # whether it sees target images
+    batch_statistics = "mixed"  # whose images its running statistics have seen in the end: source, target or both
     strength: float | None = None
     saturation: float | None = None  # what share of the samples a discriminator is to tell right before lambda begins
 
@@ -130,8 +131,11 @@ class Method(nn.Module):
     def after_step(self, network: PoseNetwork) -> None:
         """Do what follows each step of the optimizer."""
 
-    def finish(self, network: PoseNetwork, target: Iterable[Tensor]) -> None:
-        """Do what follows the last step; ``target`` yields all target images in batches."""
+    def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
+        """Do what follows the last step.
+
+        ``target`` yields all target images in batches, ``source`` as many batches of source images, drawn uniformly.
+        """
 
     def facts(self) -> dict[str, float]:
         """Return numbers worth a place in the log of each epoch."""

@@ -275,8 +275,10 @@ def test_methods_and_their_sampling(labels):
 
 def test_methods_see_what_they_say():
     for name, method in methods.METHODS.items():
-        assert method.trains == (name not in ("source-only", "adabn"))
+        assert method.trains == (name not in ("source-only", "source-only-mixed", "adabn"))
         assert method.uses_target == (name != "source-only")
+        own = {"source-only": "source", "adabn": "target"}
+        assert method.batch_statistics == own.get(name, "mixed")
 
 
 def test_a_method_of_ones_own(tmp_path, monkeypatch):

@@ -346,6 +346,42 @@ def test_batch_statistics_are_estimated_as_they_say(trained):
     assert read_submission(adabn).about.batch_statistics == "target"
 
 
+class KeepingImages(METHODS["source-only-mixed"]):
+    name = "keeping-images"
+
+    def finish(self, network, source, target):
+        KeepingImages.images = [[images.clone() for images in domain] for domain in (source, target)]
+        super().finish(network, *KeepingImages.images)
+
+
+def test_source_only_with_the_statistics_of_both_domains(trained):
+    """Nothing is trained; the running means are the average of those under source and under target images."""
+    mixed, keeping = (train.run(trained._replace(method=m)) for m in (METHODS["source-only-mixed"], KeepingImages))
+    about = read_submission(mixed).about
+    assert about.batch_statistics == "mixed" and about.uses_target_images is True
+    assert about.selection == selection.RULES["source-val"] and "epoch" not in about.run
+    assert not (mixed.parent / "log.jsonl").exists()
+    source, target = KeepingImages.images
+    assert [len(images) for images in source] == [20, 20, 20] and [len(images) for images in target] == [20, 20, 8]
+    stage1, found, again = (
+        torch.load(folder / "model.pt", weights_only=True)["network"]
+        for folder in (mixed.parents[1] / "stage1", mixed.parent, keeping.parent)
+    )
+    assert all(torch.equal(found[name], again[name]) for name in found)
+    assert all(torch.equal(stage1[name], found[name]) for name in stage1 if name.endswith(("weight", "bias")))
+    means = [
+        torch.nn.functional.conv2d(torch.cat(images)[:48], stage1["features.0.weight"], stride=2, padding=2).mean(
+            (0, 2, 3)
+        )
+        for images in (source, target)
+    ]
+    assert torch.allclose(found["features.1.running_mean"], (means[0] + means[1]) / 2, atol=1e-5)
+    assert (means[0] - means[1]).abs().max() > 0.01
+    assert not torch.equal(*(images[0] for images in KeepingImages.images))
+    source_only = train.run(trained._replace(method=METHODS["source-only"]))
+    assert geodesic(read_submission(mixed).rotations, read_submission(source_only).rotations).mean() > 0.01
+
+
 def test_clipping_is_an_option(trained, job):
     clipped = train.run(job._replace(options=CPU._replace(clip=1e-3)))
     assert clipped.read_bytes() != train.run(trained).read_bytes()
