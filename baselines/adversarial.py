@@ -84,10 +84,13 @@ class PADACO(DANN):
 
 
 class ControlUniform(Method):
-    """More training, alternating source and target batches, and nothing else."""
+    """A second stage without an adversary, whose running batch statistics see both domains.
+
+    It trains on the source alone, as the first stage did; the target's images reach nothing but the statistics.
+    """
 
     name = "control-uniform"
-    summary = "lambda = 0: more training on batches of both domains, no adversary"
+    summary = "lambda = 0: a second stage without an adversary, with batch statistics of both domains"
     strength = 0.0
 
 
