@@ -48,7 +48,7 @@ MAIN = {
         "coral",
         "dare-gram",
         "jumbot",
-        "ar",
+        "wasserstein-weights",
         "control-pada-like",
     ],
 }

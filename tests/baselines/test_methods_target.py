@@ -94,7 +94,7 @@ def test_transport_is_plan_times_cost(network, batch):
     assert parts["transported_mass"].item() == pytest.approx(plan.sum(), rel=1e-4)
 
 
-# Adversarial reweighting
+# Weights by a critic
 
 
 @pytest.mark.parametrize(("radius", "seed"), [(0.05, 0), (0.5, 1), (5.0, 2), (15.0, 3)])
@@ -136,7 +136,7 @@ def toy_look(seed=0, count=400):
     return Look(np.zeros((count, 3)), source, lambda: target, np.random.default_rng(seed)), asked
 
 
-def test_ar_draws_what_looks_like_the_target():
+def test_the_critics_weights_draw_what_looks_like_the_target():
     method = Reweighting(MethodSettings())
     look, _ = toy_look()
     before = torch.get_rng_state()
@@ -150,7 +150,7 @@ def test_ar_draws_what_looks_like_the_target():
     assert Reweighting.strength == 0
 
 
-def test_ar_weighs_a_pool_and_leaves_the_rest():
+def test_the_critic_weighs_a_pool_and_leaves_the_rest():
     look, asked = toy_look(count=POOL + 500)
     probabilities = Reweighting(MethodSettings()).sampling(0, look)
     (rows,) = asked
