@@ -106,7 +106,8 @@ def benchmark(
     """Train a method and predict the target, whose labels are not read.
 
     A finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
-    torchrun --nproc-per-node N -m benchmark benchmark ...
+    torchrun --nproc-per-node N -m benchmark benchmark ... Each process then has its share of a batch, and batch
+    statistics, covariances, Gram matrices and transport plans are those of a share.
 
     \b
     Examples:
