@@ -6,8 +6,8 @@ method for classes, and this is not AR. What differs from the paper and from its
 
 - the weights of AR are one part of it; the entropy of the target's class predictions, which it minimises as well, has
   no counterpart in regression, nor have its normalised classifier and its smoothed or pseudo-labels of classes;
-- a random pool of ``POOL`` source samples is weighed and the others rest, where theirs is the whole source (72,000
-  samples of ImageNet);
+- a random pool of ``POOL`` source samples is weighed and the others rest; they weigh the whole source, or 72,000
+  samples of ImageNet;
 - the critic is smaller and takes 300 steps, theirs 3,000 to 6,000, with a penalty that grows meanwhile;
 - rho is ``RADIUS`` for good, where they raise or lower it until the distance that is left lies in a given range;
 - features are standardised for the critic, where theirs have a fixed length;

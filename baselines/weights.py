@@ -59,7 +59,8 @@ def padaco(source: Floats, predictions: Floats, neighbours: int = 10, metric: st
         raise TrainingError(f"`metric` {metric}: expected {' or '.join(METRICS)}")
     if not 1 <= neighbours <= len(source):
         raise TrainingError(f"PADACO: {neighbours} neighbours of {len(source)} source labels; lower `neighbours`")
-    unit = source.std(axis=0) if metric == "normalised" else 1.0
+    spread = source.std(axis=0)
+    unit = np.where(spread > 0, spread, 1.0) if metric == "normalised" else 1.0
     nearest = cKDTree(source / unit).query(predictions / unit, k=neighbours)[1]
     counts = np.bincount(np.ravel(nearest), minlength=len(source))
     return counts / counts.sum()

@@ -37,6 +37,8 @@ def test_padaco_counts_neighbours_in_units_of_the_source(labels):
     found = weights.padaco(source, predictions, 7, "normalised")
     assert found == pytest.approx(counts / counts.sum())
     assert np.abs(found - weights.padaco(source, predictions, 7)).sum() > 0.1
+    level = source * [1, 1, 0]  # without a roll there is nothing to divide by
+    assert weights.padaco(level, level[:1], 1, "normalised").tolist() == [1] + [0] * 299
     with pytest.raises(TrainingError, match="`metric` radians: expected degrees or normalised"):
         weights.padaco(source, predictions, 7, "radians")
 
