@@ -1,11 +1,13 @@
 """AdaBN: the network of the first stage with the target's own batch statistics, and nothing trained.
 
+Beside it a control, the same with the statistics of both domains.
+
 Li, Wang, Shi, Hou & Liu, "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +53,30 @@ class AdaBN(Method):
     name = "adabn"
     summary = "the first stage with the target's batch statistics, nothing trained (Li et al. 2018)"
     trains = False
+    batch_statistics = "target"
 
-    def finish(self, network: PoseNetwork, target: Iterable[Tensor]) -> None:
+    def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
         """Estimate the batch statistics of all target images."""
         estimate_statistics(network, target)
+
+
+def in_turn(source: Iterable[Tensor], target: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield a batch of either domain in turn, a source batch no larger than the target's that follows it."""
+    for images, others in zip(source, target, strict=True):
+        yield images[: len(others)]
+        yield others
+
+
+class SourceOnlyMixed(Method):
+    """The control for the batch statistics of a second stage, whose running ones see both domains in turn.
+
+    Source-only is tested by the source's statistics. What a method gains over this one is not theirs.
+    """
+
+    name = "source-only-mixed"
+    summary = "the first stage with batch statistics of both domains, nothing trained"
+    trains = False
+
+    def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
+        """Estimate the batch statistics of all target images and as many of the source, batch by batch."""
+        estimate_statistics(network, in_turn(source, target))

@@ -2,6 +2,12 @@
 
 A linear regressor is fitted through the inverse of the features' Gram matrix, so that is what should agree: the angle
 between its columns, and the scale of its spectrum, in the subspace that holds most of both.
+
+It is not tested as published. The authors train for 10,000 to 20,000 steps with the same weight from the first one;
+here lambda grows, and the preset ``miniature`` has 450 steps, of which lambda is at its highest for the last 150. Their
+labels lie in [0, 1] and their features come from ImageNet weights with batches of 36, so the same weights meet losses
+of another scale here; and for each pair of domains they choose the angle's weight (0.01 to 0.5), the scale's (0.00001
+to 0.003) and the share of the eigenvalues (0.9 to 0.999), which are one for all here.
 """
 
 from __future__ import annotations

@@ -21,14 +21,27 @@ Parts = dict[str, Tensor]
 
 
 class MethodSettings(NamedTuple):
-    """What the formulas leave open: N of PADACO, t of the PADA-like weights in degrees squared, and the highest lambda.
+    """What the formulas leave open.
 
-    ``highest_lambda`` is None for the method's own, or, where it has none, the preset's.
+    Attributes
+    ----------
+    neighbours
+        N of PADACO.
+    threshold
+        t of the PADA-like weights, in degrees squared.
+    highest_lambda
+        None for the method's own, or, where it has none, the preset's.
+    discriminator
+        ``joint`` or ``separate``: whether one pass of both domains sets the discriminator's batch statistics.
+    metric
+        ``degrees`` or ``normalised``: in what PADACO measures how near two poses are.
     """
 
     neighbours: int = 10
     threshold: float = 3.5
     highest_lambda: float | None = None
+    discriminator: str = "joint"
+    metric: str = "degrees"
 
 
 class DomainBatch(NamedTuple):
@@ -73,6 +86,8 @@ class Method(nn.Module):
     What a method learns or remembers are its modules, parameters and buffers, made in :meth:`start`: those that require
     a gradient are trained with the network, all are part of a checkpoint. A method's lambda is 0 for the first
     epochs of the second stage and then grows to its highest: that of the settings, ``strength``, or else the preset's.
+    A method with a discriminator gives its ``domain_accuracy`` among the parts of its loss; lambda stays 0 for more
+    epochs, as many as the preset allows, until the mean of an epoch's is at least ``saturation``.
     A class that gives itself no ``name`` goes by its name in the code, in small letters.
     """
 
@@ -80,7 +95,9 @@ class Method(nn.Module):
     summary = ""
     trains = True  # whether it has a second stage
     uses_target = True  # whether it sees target images
+    batch_statistics = "mixed"  # whose images its running statistics have seen in the end: source, target or both
     strength: float | None = None
+    saturation: float | None = None  # what share of the samples a discriminator is to tell right before lambda begins
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -114,8 +131,11 @@ class Method(nn.Module):
     def after_step(self, network: PoseNetwork) -> None:
         """Do what follows each step of the optimizer."""
 
-    def finish(self, network: PoseNetwork, target: Iterable[Tensor]) -> None:
-        """Do what follows the last step; ``target`` yields all target images in batches."""
+    def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
+        """Do what follows the last step.
+
+        ``target`` yields all target images in batches, ``source`` as many batches of source images, drawn uniformly.
+        """
 
     def facts(self) -> dict[str, float]:
         """Return numbers worth a place in the log of each epoch."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.adabn import AdaBN
+from baselines.adabn import AdaBN, SourceOnlyMixed
 from baselines.adversarial import DANN, PADACO, ControlPADACO, ControlPADALike, ControlUniform, PADALike
 from baselines.coral import CORAL
 from baselines.dare_gram import DAREGRAM
@@ -27,10 +27,12 @@ class SourceOnly(Method):
     summary = "the first stage alone, without a target image"
     trains = False
     uses_target = False
+    batch_statistics = "source"
 
 
 _ALL: tuple[type[Method], ...] = (
     SourceOnly,
+    SourceOnlyMixed,
     ControlUniform,
     DANN,
     PADALike,

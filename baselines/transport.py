@@ -5,6 +5,11 @@ ICML 2021. Their cost of moving a source sample to a target sample adds the dist
 cross-entropy of the source's label under the target's prediction; for poses, a squared error takes the place of the
 cross-entropy. Mass that is dear to move is destroyed instead, so that a sample need not have a counterpart in the
 other domain.
+
+It is not tested as published. For partial domain adaptation the authors take squared distances of features, summed and
+times 0.003, cross-entropies times 0.75, a regularisation of 0.01, a price of destroyed mass of 0.06 and ten times the
+cost of the plan, the same from the first of 2,000 to 40,000 steps, and draw the source's classes alike in every batch.
+Here the costs are means of squares, lambda grows, and the preset ``miniature`` has 450 steps.
 """
 
 from __future__ import annotations
@@ -52,6 +57,10 @@ class Transport(Method):
     A pair costs ``feature_cost`` times the mean squared difference of its features, plus ``pose_cost`` times the mean
     squared difference of the source's label and the target's prediction, both in normalised angles. The plan is found
     without a gradient; its cost passes one to the features of both and to the predictions on the target.
+
+    How much a plan moves is in the log (``transported_mass``, of 1). With this ``marginal`` it is about two thirds on
+    the miniature's pda, where only about a quarter of the source's poses are those of the target: the rest of what is
+    moved joins poses that differ.
     """
 
     name = "jumbot"

@@ -48,7 +48,7 @@ class UpdatedPADACO(PADACO):
         """Begin with the predictions and the weights of PADACO."""
         super().start(network, look)
         predictions = look.target().angles
-        first = weights.padaco(look.angles, predictions, self.settings.neighbours)
+        first = weights.padaco(look.angles, predictions, self.settings.neighbours, self.settings.metric)
         self.register_buffer("average", torch.from_numpy(predictions).clone())  # not the array that was handed in
         self.register_buffer("probabilities", torch.from_numpy(first))
         self.register_buffer("told", torch.tensor([1.0, 0.0]))  # share that passed the gate, total variation moved
@@ -60,7 +60,7 @@ class UpdatedPADACO(PADACO):
             newest = look.target().angles
             average = self.momentum * self.average.cpu().numpy() + (1 - self.momentum) * newest
             gate = confident(average, newest, self.confident)
-            new = weights.padaco(look.angles, average[gate], self.settings.neighbours)
+            new = weights.padaco(look.angles, average[gate], self.settings.neighbours, self.settings.metric)
             old, moved = within_trust(old, new, self.trust)
             self.average.copy_(torch.from_numpy(average))
             self.probabilities.copy_(torch.from_numpy(old))

@@ -11,6 +11,8 @@ from scipy.spatial import cKDTree
 from headposeplus.errors import TrainingError
 from headposeplus.rotations import Floats
 
+METRICS = ("degrees", "normalised")  # of the distance between two poses
+
 
 def uniform(count: int) -> Floats:
     """Return equal probabilities (count,)."""
@@ -39,20 +41,27 @@ def pada_like(source: Floats, predictions: Floats, threshold: float = 3.5) -> Fl
     return np.asarray(weights / weights.sum())
 
 
-def padaco(source: Floats, predictions: Floats, neighbours: int = 10) -> Floats:
+def padaco(source: Floats, predictions: Floats, neighbours: int = 10, metric: str = "degrees") -> Floats:
     """Return PADACO's probabilities (n,) (Kuhnke & Ostermann, ICCV 2019, section 3.3).
 
     Each target prediction (m, 3) adds one to its N nearest source labels (n, 3); the counts are divided by
     their sum. Source poses that the target does not have are never drawn, and the density follows its own.
 
+    The paper does not say in which units the distance is Euclidean. ``degrees`` makes the three angles count alike;
+    ``normalised`` divides each by the standard deviation of the source labels, as the network's angles are.
+
     Raises
     ------
     TrainingError
-        If there are fewer source labels than neighbours.
+        If there are fewer source labels than neighbours, or the metric is unknown.
     """
+    if metric not in METRICS:
+        raise TrainingError(f"`metric` {metric}: expected {' or '.join(METRICS)}")
     if not 1 <= neighbours <= len(source):
         raise TrainingError(f"PADACO: {neighbours} neighbours of {len(source)} source labels; lower `neighbours`")
-    nearest = cKDTree(source).query(predictions, k=neighbours)[1]
+    spread = source.std(axis=0)
+    unit = np.where(spread > 0, spread, 1.0) if metric == "normalised" else 1.0
+    nearest = cKDTree(source / unit).query(predictions / unit, k=neighbours)[1]
     counts = np.bincount(np.ravel(nearest), minlength=len(source))
     return counts / counts.sum()
 

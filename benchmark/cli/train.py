@@ -27,6 +27,13 @@ _TRAINING = (
     ),
     click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO."),
     click.option(
+        "--metric",
+        type=click.Choice(["degrees", "normalised"]),
+        default="degrees",
+        show_default=True,
+        help="In what PADACO measures distances: degrees, or each angle's standard deviation over the source.",
+    ),
+    click.option(
         "--threshold",
         type=click.FloatRange(0, 1e6, min_open=True),
         default=3.5,
@@ -38,6 +45,13 @@ _TRAINING = (
         "highest_lambda",
         type=click.FloatRange(0, 1e3),
         help="The highest lambda.  [default: the method's, or the preset's]",
+    ),
+    click.option(
+        "--discriminator",
+        type=click.Choice(["joint", "separate"]),
+        default="joint",
+        show_default=True,
+        help="Whether source and target pass the discriminator's batch normalisation together or one after the other.",
     ),
     click.option(
         "--selection",
@@ -92,7 +106,8 @@ def benchmark(
     """Train a method and predict the target, whose labels are not read.
 
     A finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
-    torchrun --nproc-per-node N -m benchmark benchmark ...
+    torchrun --nproc-per-node N -m benchmark benchmark ... Each process then has its share of a batch, and batch
+    statistics, covariances, Gram matrices and transport plans are those of a share.
 
     \b
     Examples:

@@ -48,7 +48,7 @@ MAIN = {
         "coral",
         "dare-gram",
         "jumbot",
-        "ar",
+        "wasserstein-weights",
         "control-pada-like",
     ],
 }
@@ -220,7 +220,7 @@ def claims(results: Path) -> str:
 
 
 def parts(results: Path) -> str:
-    """Return what of the gain over source-only is more training, what resampling, and what the adversary."""
+    """Return what of the gain over source-only is a second stage alone, what resampling, what the adversary."""
     rows = []
     for task in MAIN:
         kept = read(results, task)

@@ -19,7 +19,7 @@ from typing import NamedTuple, NoReturn
 
 from benchmark.training.job import OptionValue, TrainingJob, make_job
 from benchmark.training.log import lines_in
-from benchmark.training.presets import Preset
+from benchmark.training.presets import TASKS, Preset
 from benchmark.training.run import run
 from benchmark.training.settings import is_finished
 from headposeplus.build.build import build_datasets
@@ -88,7 +88,7 @@ def expected_lines(job: TrainingJob) -> int:
     preset = job.preset
     if not (preset.epoch_samples and job.method.trains):
         return 0
-    return (preset.warm + preset.ramp + preset.hold[job.task]) * (preset.epoch_samples // preset.batch + 1)
+    return preset.stage2_epochs(TASKS[job.task].kind) * (preset.epoch_samples // preset.batch + 1)
 
 
 def _share_done(job: TrainingJob) -> float:

@@ -14,7 +14,7 @@ from headposeplus.faults import Fault
 from headposeplus.files import whole_or_absent
 
 CHECKPOINT = "checkpoint.pt"
-_VERSION = 2  # of the checkpoint's shape
+_VERSION = 3  # of the checkpoint's shape
 
 
 class Stateful(Protocol):

@@ -77,7 +77,11 @@ Chosen = TypeVar("Chosen", MethodSettings, RunOptions)
 def variant(method: str, settings: MethodSettings | None = None, rule: str = selection.OFFICIAL) -> str:
     """Return the name of a run's folder: the method, and what is not as it is by default."""
     standard, chosen = MethodSettings()._asdict(), (settings or MethodSettings())._asdict()
-    changed = [f"{name}{value:g}" for name, value in chosen.items() if value != standard[name]]
+    changed = [
+        f"{name}-{value}" if isinstance(value, str) else f"{name}{value:g}"
+        for name, value in chosen.items()
+        if value != standard[name]
+    ]
     parts = [method, *changed, *([rule] if rule != selection.OFFICIAL else [])]
     return "-".join(re.sub(r"[^\w.]+", "-", part) for part in parts)
 

@@ -106,21 +106,21 @@ class LogWriter:
     def write_steps(self, records: Sequence[StepRecord]) -> None:
         """Write the records of some steps."""
         for record in records:
-            self._write(record.to_json(), record.step)
+            self._write(record.to_json(), record.step, "")
         self._file.flush()
 
     def write_epoch(self, record: EpochRecord, step: int) -> int:
         """Write the record of an epoch that ended at a step, and return the log's length in bytes."""
-        self._write(record.to_json(), step)
+        self._write(record.to_json(), step, "epoch/")
         self._file.flush()
         return self._file.tell()
 
-    def _write(self, values: dict[str, Fact], step: int) -> None:
+    def _write(self, values: dict[str, Fact], step: int, board_prefix: str) -> None:
         self._file.write(json.dumps(values).encode() + b"\n")
         if self._board:
             for name, value in values.items():
                 if isinstance(value, float):
-                    self._board.add_scalar(name, value, step)
+                    self._board.add_scalar(board_prefix + name, value, step)
 
     def close(self) -> None:
         """Close the files."""

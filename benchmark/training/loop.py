@@ -7,8 +7,9 @@ checkpoint is written after each, so a run that was stopped goes on as if it had
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -49,13 +50,13 @@ class Stage(Protocol):
 
     @property
     def schedule(self) -> Schedule:
-        """How long it trains, at which rates and lambdas."""
+        """How long it trains, at which rates and lambdas; the lambdas of later epochs may follow from earlier ones."""
 
     def batches(self, epoch: int) -> Iterable[DomainBatch]:
         """Return the batches of an epoch, this rank's share of each."""
 
-    def ended(self, epoch: int) -> dict[str, Fact]:
-        """Return what the log shall say of an epoch that has ended."""
+    def ended(self, epoch: int, means: Mapping[str, float]) -> dict[str, Fact]:
+        """Return what the log shall say of an epoch that has ended; ``means`` are those of its losses."""
 
     def state_dict(self) -> Mapping[str, object]:
         """Return what it remembers: tensors and numbers, by name."""
@@ -169,13 +170,15 @@ def run_stage(
             seed_torch(schedule.seed, schedule.number, epoch)  # for a method that draws numbers of its own
             batches = stage.batches(epoch)
             among.same(ranks, step)
-            for records, speed in _steps(trainer, schedule, epoch, batches, ranks):
+            taken: list[StepRecord] = []
+            for records, speed in _steps(trainer, stage.schedule, epoch, batches, ranks):
+                taken += records
                 if log:
                     log.write_steps(records)
                 bar.set_postfix(_shown(records[-1], speed), refresh=False)
                 bar.update(len(records))
             among.average_statistics(ranks, step)
-            ended = EpochRecord(schedule.number, epoch, stage.ended(epoch))
+            ended = EpochRecord(schedule.number, epoch, stage.ended(epoch, means_of(taken)))
             if log:
                 length = log.write_epoch(ended, (epoch + 1) * schedule.steps)
                 save_checkpoint(path, run, Place(epoch + 1, length), states)
@@ -225,6 +228,12 @@ def _read_records(pending: list[tuple[StepRecord, Parts]], ranks: Ranks) -> list
             )
         records.append(complete)
     return records
+
+
+def means_of(records: Sequence[StepRecord]) -> dict[str, float]:
+    """Return the mean over some steps of their loss and of each part of it, the same on all ranks."""
+    names = dict.fromkeys(name for record in records for name in record.losses)
+    return {name: fmean(record.losses[name] for record in records if name in record.losses) for name in names}
 
 
 def _shown(record: StepRecord, speed: float) -> dict[str, str]:

@@ -16,10 +16,9 @@ from baselines.method import Method
 from baselines.weights import uniform
 from benchmark.scoring import selection
 from benchmark.scoring.submission import About, write_predictions
-from benchmark.training.draws import cumulative, draw
 from benchmark.training.job import PREDICTIONS
 from benchmark.training.stage2 import Adaptation
-from benchmark.training.views import LoadedRun, see, source_images, target_images
+from benchmark.training.views import LoadedRun, drawn_images, see, target_images
 from headposeplus import __version__
 
 STATISTICS = ("source", "target")  # estimated anew; the running statistics of training are ``mixed``
@@ -47,11 +46,8 @@ def leave_predictions(run: LoadedRun, method: Method, source: str, adaptation: A
     about = _about(run, method, source, adaptation)
     official = see(network, target_images(run)).angles
     probabilities = uniform(len(run.training)) if adaptation is None else adaptation.probabilities
-    rng = np.random.default_rng([run.job.seed, 5])
-    rows = draw(rng, cumulative(probabilities), _SOURCE_BATCHES * run.job.preset.batch)
-    drawn = list(run.training[rows].reshape(_SOURCE_BATCHES, -1))
     batches: dict[str, Iterable[Tensor]] = {
-        "source": (images for images, _ in source_images(run, drawn, 0)),
+        "source": drawn_images(run, probabilities, _SOURCE_BATCHES, np.random.default_rng([run.job.seed, 5])),
         "target": target_images(run),
     }
     for kind in STATISTICS:
@@ -78,7 +74,7 @@ def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation |
         camera="rgb",
         selection=selection.RULES[job.options.selection if method.trains else "source-val"],
         uses_target_images=method.uses_target,
-        batch_statistics="mixed" if method.trains else "target" if method.uses_target else "source",
+        batch_statistics=method.batch_statistics,
         initial_weights=job.weights,
         preset=job.preset.name,
         seed=job.seed,
@@ -88,7 +84,9 @@ def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation |
         run={
             "method": method.name,
             "neighbours": job.settings.neighbours,
+            "metric": job.settings.metric,
             "threshold": job.settings.threshold,
+            "discriminator": job.settings.discriminator,
             "precision": run.settings.shared.precision,
             "backgrounds": len(run.source.backgrounds),
             "processes": run.ranks.world,

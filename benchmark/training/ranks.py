@@ -2,8 +2,9 @@
 
 ``torchrun`` starts them and says through the environment how many there are. Every rank draws the same samples of an
 epoch and takes every n-th of each batch, so n ranks see the images of one. Each rank normalises its share of a batch
-by the share's own statistics; gradients are averaged at every step, running statistics after every epoch. Files are
-written by the first rank and read by all, so the folder of the runs has to be one that all of them see.
+by the share's own statistics, and whatever else a method computes over a batch is computed over the share, too;
+gradients are averaged at every step, running statistics after every epoch. Files are written by the first rank and
+read by all, so the folder of the runs has to be one that all of them see.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from baselines.networks import make_network
+from baselines.weights import uniform
 from benchmark.loaders.compose import Composer, load_source, load_target
 from benchmark.scoring import selection
 from benchmark.training import ranks as among
@@ -25,7 +26,7 @@ from benchmark.training.ranks import Ranks
 from benchmark.training.settings import RunSettings, claim, open_data, settings_of_run
 from benchmark.training.stage1 import train_on_source
 from benchmark.training.stage2 import adapt
-from benchmark.training.views import LoadedRun, target_images
+from benchmark.training.views import LoadedRun, drawn_images, row_slices, target_images
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.errors import TrainingError
 from headposeplus.files import locked
@@ -156,7 +157,9 @@ def _train(run: LoadedRun, source: str) -> None:
     if method.trains:
         with locked(folder, wait=False) if ranks.first else nullcontext():
             adaptation = adapt(run, folder, method)
-    method.finish(run.network, target_images(run))
+    count = len(row_slices(len(run.target.ids), run.job.preset.batch))
+    rng = np.random.default_rng([run.job.seed, 7])
+    method.finish(run.network, drawn_images(run, uniform(len(run.training)), count, rng), target_images(run))
     if ranks.first:
         if method.trains or method.uses_target:
             save(folder / MODEL, {"network": run.network.state_dict()})

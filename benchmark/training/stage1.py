@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -75,7 +75,7 @@ class SourceStage:
         for images, degrees in source_images(self._run, plan, epoch):
             yield DomainBatch(images, degrees, images[:0])
 
-    def ended(self, epoch: int) -> dict[str, Fact]:
+    def ended(self, epoch: int, means: Mapping[str, float]) -> dict[str, Fact]:
         """Keep the network if its error is the lowest so far; return the error and what was drawn, for the log."""
         run = self._run
         seen = see_source(run, run.held_out, 0)

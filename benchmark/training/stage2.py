@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -29,21 +30,27 @@ _RULES = tuple(rule for rule in selection.RULES if rule != selection.OFFICIAL)
 
 
 class Adaptation(NamedTuple):
-    """What a second stage ended with: the epoch that was selected, from 0, and the last probabilities (n,)."""
+    """What a second stage ended with: the epoch that was selected, from 0, and the last probabilities (n,).
+
+    ``began`` is the epoch, from 0, that lambda began to grow in, and ``accuracy`` that of the discriminator, if there
+    is one, over the epoch before.
+    """
 
     epoch: int
     epochs: int
     highest_lambda: float
+    began: int
+    accuracy: float | None
     probabilities: Floats
 
     def facts(self) -> dict[str, float]:
         """Return what is worth telling beside the predictions; epochs count from 1."""
-        return {
-            "epoch": self.epoch + 1,
-            "epochs": self.epochs,
-            "highest_lambda": self.highest_lambda,
-            **_facts_of_draws(self.probabilities),
-        }
+        facts = {"epoch": self.epoch + 1, "epochs": self.epochs, "highest_lambda": self.highest_lambda}
+        if self.highest_lambda:
+            facts["lambda_began"] = self.began + 1
+        if self.highest_lambda and self.accuracy is not None:
+            facts["accuracy_at_lambda"] = round(self.accuracy, 4)
+        return facts | _facts_of_draws(self.probabilities)
 
 
 def _facts_of_draws(probabilities: Floats) -> dict[str, float]:
@@ -54,6 +61,8 @@ def _facts_of_draws(probabilities: Floats) -> dict[str, float]:
 
 
 class _AdaptationState(TypedDict):
+    waited: int
+    accuracy: float | None
     probabilities: Tensor
     angles: Tensor
     criteria: dict[str, Tensor]
@@ -67,6 +76,11 @@ class AdaptationStage:
     ----------
     schedule
         How long it trains, at which rates and lambdas.
+    waited
+        By how many epochs lambda begins later than the preset says, since the discriminator was not ready.
+    accuracy
+        The share of samples that the discriminator told right in the last epoch before lambda began; None before
+        that, and without a discriminator.
     probabilities
         Those (n,) of drawing each training sample of the source.
     angles
@@ -78,28 +92,50 @@ class AdaptationStage:
     """
 
     def __init__(self, run: LoadedRun, method: Method) -> None:
-        job, preset = run.job, run.job.preset
+        job, preset, kind = run.job, run.job.preset, TASKS[run.job.task].kind
         self._run, self._method = run, method
         per_epoch = preset.epoch_samples or len(run.training)
         lambdas = (job.settings.highest_lambda, method.strength, preset.highest_lambda)
-        self.schedule = Schedule(
+        self._planned = Schedule(
             number=2,
             seed=job.seed,
-            epochs=preset.warm + preset.ramp + preset.hold[TASKS[job.task].kind],
+            epochs=preset.stage2_epochs(kind),
             steps=max(per_epoch // preset.batch, 1),
             images=2 * preset.batch,
             rate=preset.stage2_rate,
             last_rate=preset.last_rate,
-            warm=preset.warm,
+            warm=preset.warm[kind],
             ramp=preset.ramp,
             highest_lambda=next(value for value in lambdas if value is not None),
             clip=job.options.clip,
         )
-        epochs = self.schedule.epochs
+        self._longest_wait = preset.hold[kind]
+        self.waited = 0
+        self.accuracy: float | None = None
+        epochs = self._planned.epochs
         self.probabilities = uniform(len(run.training))
         self.angles = np.zeros((epochs, len(run.target.ids), 3), np.float32)
         self.criteria: dict[str, Floats] = {rule: np.zeros(epochs) for rule in _RULES}
         self.network = copy_state(run.network)
+
+    @property
+    def schedule(self) -> Schedule:
+        """How long it trains, at which rates and lambdas; what waits is lambda alone."""
+        return self._planned._replace(warm=self._planned.warm + self.waited)
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the discriminator, if there is one, told enough samples right before lambda began."""
+        wanted = self._method.saturation
+        return wanted is None or self.accuracy is None or self.accuracy >= wanted
+
+    def _wait(self, epoch: int, accuracy: float | None) -> None:
+        """Put lambda off by an epoch if it would begin after this one, and the discriminator is not ready."""
+        if epoch + 1 != self.schedule.warm:
+            return
+        self.accuracy = accuracy
+        if not self.is_saturated and self.waited < self._longest_wait:
+            self.waited += 1
 
     def _plan(self, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the source and target rows of each step of an epoch, on all ranks."""
@@ -127,8 +163,10 @@ class AdaptationStage:
         for (source, degrees), (crops, _) in zip(images, run.target.store.batches(targets), strict=True):
             yield DomainBatch(source, degrees, run.composer.target(crops))
 
-    def ended(self, epoch: int) -> dict[str, Fact]:
+    def ended(self, epoch: int, means: Mapping[str, float]) -> dict[str, Fact]:
         """Keep the predictions, and the network if the job's rule takes this epoch; return facts for the log."""
+        accuracy = means.get("domain_accuracy")
+        self._wait(epoch, accuracy)
         seen = see(self._run.network, target_images(self._run))
         self.angles[epoch] = seen.angles
         judged = judge(self._run, seen)
@@ -138,6 +176,7 @@ class AdaptationStage:
             self.network = copy_state(self._run.network)
         return {
             **{rule: round(value, 6) for rule, value in judged.items()},
+            **({} if accuracy is None else {"domain_accuracy": round(accuracy, 6)}),
             **_facts_of_draws(self.probabilities),
             "drawn": fingerprint(rows for pair in self._plan(epoch) for rows in pair),
             **self._method.facts(),
@@ -151,6 +190,8 @@ class AdaptationStage:
     def state_dict(self) -> _AdaptationState:
         """Return what it keeps of the epochs so far."""
         return {
+            "waited": self.waited,
+            "accuracy": self.accuracy,
             "probabilities": torch.from_numpy(self.probabilities),
             "angles": torch.from_numpy(self.angles),
             "criteria": {rule: torch.from_numpy(values) for rule, values in self.criteria.items()},
@@ -159,6 +200,7 @@ class AdaptationStage:
 
     def load_state_dict(self, state: _AdaptationState, /) -> None:
         """Take up what a checkpoint has kept."""
+        self.waited, self.accuracy = state["waited"], state["accuracy"]
         self.probabilities, self.angles = state["probabilities"].numpy(), state["angles"].numpy()
         self.criteria = {rule: values.numpy() for rule, values in state["criteria"].items()}
         self.network = state["network"]
@@ -231,4 +273,18 @@ def adapt(run: LoadedRun, folder: Path, method: Method) -> Adaptation:
             epochs = selection.Epochs(run.target.ids, stage.angles.astype(float), everywhere, stage.criteria)
             selection.write_epochs(path, epochs)
     schedule = stage.schedule
-    return Adaptation(stage.selected(schedule.epochs), schedule.epochs, schedule.highest_lambda, stage.probabilities)
+    if run.ranks.first and schedule.highest_lambda and not stage.is_saturated:
+        told, wanted = f"{stage.accuracy:.1%}", f"{method.saturation:.0%}"
+        print(
+            f"{label}: lambda began at epoch {schedule.warm + 1:g}, when it could wait no longer; the discriminator "
+            f"told {told} of the samples right, not {wanted}",
+            file=sys.stderr,
+        )
+    return Adaptation(
+        epoch=stage.selected(schedule.epochs),
+        epochs=schedule.epochs,
+        highest_lambda=schedule.highest_lambda,
+        began=int(schedule.warm),
+        accuracy=stage.accuracy,
+        probabilities=stage.probabilities,
+    )

@@ -12,10 +12,12 @@ from torch import Tensor
 from baselines.method import Look, Seen
 from baselines.networks import PoseNetwork
 from benchmark.loaders.compose import Composer, Source, Target
+from benchmark.training.draws import cumulative, draw
 from benchmark.training.job import TrainingJob
 from benchmark.training.ranks import Ranks
 from benchmark.training.settings import RunSettings
 from headposeplus.files import content_hash
+from headposeplus.rotations import Floats
 
 
 class LoadedRun(NamedTuple):
@@ -64,6 +66,13 @@ def source_images(run: LoadedRun, plan: Sequence[np.ndarray], epoch: int) -> Ite
     for rows, (crops, masks) in zip(plan, run.source.store.batches(plan), strict=True):
         assert masks is not None
         yield run.composer.source(rows, crops, masks, epoch)
+
+
+def drawn_images(run: LoadedRun, probabilities: Floats, count: int, rng: np.random.Generator) -> Iterator[Tensor]:
+    """Yield ``count`` batches of source images, drawn by the probabilities (n,) of the training rows."""
+    drawn = draw(rng, cumulative(probabilities), count * run.job.preset.batch)
+    plan = list(run.training[drawn].reshape(count, -1))
+    yield from (images for images, _ in source_images(run, plan, 0))
 
 
 def see_source(run: LoadedRun, rows: np.ndarray, epoch: int) -> Seen:

@@ -27,6 +27,22 @@ def test_padaco_counts_by_brute_force(labels):
     assert weights.padaco(source, predictions, 7) == pytest.approx(counts / counts.sum())
 
 
+def test_padaco_counts_neighbours_in_units_of_the_source(labels):
+    source, predictions = labels[0] * [1, 3, 0.2], labels[1]
+    spread = [np.sqrt(np.mean((column - column.mean()) ** 2)) for column in source.T]
+    counts = np.zeros(len(source))
+    for prediction in predictions:
+        distance = sum(((source[:, i] - prediction[i]) / spread[i]) ** 2 for i in range(3))
+        counts[np.argsort(distance)[:7]] += 1
+    found = weights.padaco(source, predictions, 7, "normalised")
+    assert found == pytest.approx(counts / counts.sum())
+    assert np.abs(found - weights.padaco(source, predictions, 7)).sum() > 0.1
+    level = source * [1, 1, 0]  # without a roll there is nothing to divide by
+    assert weights.padaco(level, level[:1], 1, "normalised").tolist() == [1] + [0] * 299
+    with pytest.raises(TrainingError, match="`metric` radians: expected degrees or normalised"):
+        weights.padaco(source, predictions, 7, "radians")
+
+
 def test_padaco_draws_only_poses_of_the_target():
     source = np.array([[0.0, 0, 0], [1, 0, 0], [50, 0, 0]])
     assert weights.padaco(source, np.array([[0.4, 0, 0], [0.1, 0, 0]]), 1).tolist() == [1, 0, 0]
@@ -123,11 +139,11 @@ def look_at(source, predictions):
     )
 
 
-def begin(name, seed=0):
+def begin(name, seed=0, **settings):
     """Return a method and a network at the start of the second stage."""
     torch.manual_seed(seed)
     network = networks.make_network("slim").train()
-    method = methods.METHODS[name](MethodSettings())
+    method = methods.METHODS[name](MethodSettings(**settings))
     method.start(network, look_at(np.zeros((1, 3)), np.zeros((1, 3))))
     return method, network
 
@@ -155,17 +171,22 @@ def test_with_lambda_0_the_features_learn_nothing_from_the_discriminator():
     assert not torch.allclose(gradients["dann", 0.5], gradients["dann", 0.0], atol=1e-4)
 
 
-def test_the_discriminator_learns_at_its_full_rate_and_the_features_against_it():
+@pytest.mark.parametrize("passes", ["joint", "separate"])
+def test_the_discriminator_learns_at_its_full_rate_and_the_features_against_it(passes):
     """The features' gradient is minus lambda times that of the domain loss; the discriminator's has no lambda."""
     batch = DomainBatch(torch.randn(8, 3, 32, 32), torch.randn(8, 3), torch.randn(8, 3, 32, 32))
     features, discriminator = {}, {}
     for lam in (0.0, 0.5):
-        method, network = begin("dann")
+        method, network = begin("dann", discriminator=passes)
         method.loss(network, batch, lam)[0].backward()
         features[lam] = network.features[0].weight.grad
         discriminator[lam] = method.discriminator[0].weight.grad
     method, network = begin("dann")
-    logits = [method.discriminator(network(images).features) for images in (batch.images, batch.target)]
+    both = [network(images).features for images in (batch.images, batch.target)]
+    if passes == "separate":
+        logits = [method.discriminator(one) for one in both]
+    else:
+        logits = method.discriminator(torch.cat(both)).split(8)
     losses.domain_loss(*logits).backward()
     # A gradient sums some thousand products in single precision, in an order that the number of threads decides.
     precision = 100 * torch.finfo(torch.float32).eps
@@ -176,6 +197,48 @@ def test_the_discriminator_learns_at_its_full_rate_and_the_features_against_it()
     wanted = method.discriminator[0].weight.grad
     for gradient in discriminator.values():
         assert (gradient - wanted).abs().max() < precision * wanted.abs().max()
+
+
+def normalised_by_hand(discriminator, batches):
+    """Return the logits of batches of features, each normalised by its own statistics, by NumPy."""
+    first, normalise, _, last = (layer.double() for layer in discriminator)
+    found = []
+    for features in batches:
+        hidden = features @ first.weight.detach().numpy().T + first.bias.detach().numpy()
+        hidden = (hidden - hidden.mean(0)) / np.sqrt(hidden.var(0) + normalise.eps)
+        hidden = np.where(hidden > 0, hidden, 0.2 * hidden)
+        found.append(hidden @ last.weight.detach().numpy().T + last.bias.detach().numpy())
+    return np.concatenate(found)
+
+
+def test_the_discriminator_normalises_both_domains_together_or_each_by_itself():
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(9, 128)), 1 + 2 * rng.normal(size=(7, 128))
+    for passes, batches in (("joint", [np.concatenate((source, target))]), ("separate", [source, target])):
+        method, _ = begin("dann", discriminator=passes)
+        expected = normalised_by_hand(method.discriminator, batches)
+        from_source, from_target = method.tell_apart(torch.tensor(source), torch.tensor(target))
+        assert from_source.shape == (9, 1) and from_target.shape == (7, 1)
+        assert torch.cat((from_source, from_target)).detach().numpy() == pytest.approx(expected)
+    with pytest.raises(TrainingError, match="`discriminator` both: expected joint or separate"):
+        begin("dann", discriminator="both")
+
+
+def test_only_together_a_shift_of_all_features_tells_the_domains():
+    """A discriminator that is trained on features that differ by a shift alone."""
+    accuracies = {}
+    for passes in ("joint", "separate"):
+        method, _ = begin("dann", discriminator=passes)
+        optimizer = torch.optim.SGD(method.parameters(), 0.1)
+        for _ in range(50):
+            features = torch.randn(2, 50, 128)
+            logits = method.tell_apart(features[0], features[1] + 1)
+            optimizer.zero_grad()
+            losses.domain_loss(*logits).backward()
+            optimizer.step()
+        right = torch.cat((logits[0] > 0, logits[1] <= 0))
+        accuracies[passes] = right.float().mean().item()
+    assert accuracies["joint"] > 0.95 and accuracies["separate"] < 0.8
 
 
 def test_schedules():
@@ -203,6 +266,10 @@ def test_methods_and_their_sampling(labels):
     assert found["source-only"] is found["control-uniform"] is found["dann"] is None
     assert (found["padaco"] == weights.padaco(*labels, 5)).all()
     assert (found["pada-like"] == weights.pada_like(*labels, 3.5)).all()
+    normalised = weights.padaco(*labels, 5, "normalised")
+    for name in ("padaco", "control-padaco", "rcrw"):
+        method = methods.METHODS[name](settings._replace(metric="normalised"))
+        assert (method.sampling(0, look) == normalised).all() and (normalised != found["padaco"]).any()
     for name in ("padaco", "pada-like"):
         control = methods.METHODS[f"control-{name}"]
         assert (found[f"control-{name}"] == found[name]).all() and control.strength == 0
@@ -210,8 +277,10 @@ def test_methods_and_their_sampling(labels):
 
 def test_methods_see_what_they_say():
     for name, method in methods.METHODS.items():
-        assert method.trains == (name not in ("source-only", "adabn"))
+        assert method.trains == (name not in ("source-only", "source-only-mixed", "adabn"))
         assert method.uses_target == (name != "source-only")
+        own = {"source-only": "source", "adabn": "target"}
+        assert method.batch_statistics == own.get(name, "mixed")
 
 
 def test_a_method_of_ones_own(tmp_path, monkeypatch):

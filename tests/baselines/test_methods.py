@@ -154,9 +154,26 @@ def test_adabn_uses_every_image_where_all_batches_have_one():
 def test_adabn_changes_statistics_only():
     network = make_network("slim").train()
     before = {name: value.clone() for name, value in network.named_parameters()}
-    METHODS["adabn"](MethodSettings()).finish(network, iter([torch.randn(4, 3, 32, 32)]))
+    METHODS["adabn"](MethodSettings()).finish(network, iter([]), iter([torch.randn(4, 3, 32, 32)]))
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
     assert network.training and network.features[1].running_mean.any()
+
+
+# Source-only with the statistics of both domains
+
+
+def test_mixed_statistics_are_those_of_both_domains_in_equal_parts():
+    network = make_network("slim").eval()
+    source, target = 3 * torch.randn(12, 3, 32, 32) - 1, 1 + torch.randn(10, 3, 32, 32)
+    METHODS["source-only-mixed"](MethodSettings()).finish(network, iter(source.split(4)), iter(target.split(4)))
+    seen = [source[[*range(10)]].split(4), target.split(4)]  # the last batch of either has two images
+    with torch.no_grad():
+        outputs = [[network.features[0](batch).double().numpy() for batch in batches] for batches in seen]
+    means = [np.concatenate(batches).mean(axis=(0, 2, 3)) for batches in outputs]
+    variances = [sum(len(batch) * batch.var(axis=(0, 2, 3), ddof=1) for batch in batches) / 10 for batches in outputs]
+    assert network.features[1].running_mean.numpy() == pytest.approx((means[0] + means[1]) / 2, rel=1e-4, abs=1e-6)
+    assert network.features[1].running_var.numpy() == pytest.approx((variances[0] + variances[1]) / 2, rel=1e-4)
+    assert np.abs(means[0] - means[1]).max() > 0.1 and not network.training
 
 
 # PADACO with updated weights
@@ -189,13 +206,14 @@ def test_gate_lets_those_pass_that_moved_least():
     )
 
 
-def test_updated_padaco_begins_as_padaco_and_moves_a_little():
-    network, settings = make_network("slim"), MethodSettings(neighbours=4)
+@pytest.mark.parametrize("metric", ["degrees", "normalised"])
+def test_updated_padaco_begins_as_padaco_and_moves_a_little(metric):
+    network, settings = make_network("slim"), MethodSettings(neighbours=4, metric=metric)
     method = UpdatedPADACO(settings)
     look = make_look()
     method.start(network, look)
     average, old = look.target().angles, method.sampling(0, look)
-    assert (old == weights.padaco(look.angles, look.target().angles, 4)).all()
+    assert (old == weights.padaco(look.angles, look.target().angles, 4, metric)).all()
     for epoch in (1, 2, 3):
         look = make_look(epoch, drift=8)
         newest = look.target().angles
@@ -203,7 +221,7 @@ def test_updated_padaco_begins_as_padaco_and_moves_a_little():
         average = average + (1 - method.momentum) * (newest - average)
         distance = np.abs(average - newest).max(axis=1)
         gate = distance <= np.quantile(distance, method.confident)
-        wanted = weights.padaco(look.angles, average[gate], 4)
+        wanted = weights.padaco(look.angles, average[gate], 4, metric)
         total = np.abs(wanted - old).sum() / 2
         assert found == pytest.approx(old + min(1, method.trust / total) * (wanted - old))
         assert found.sum() == pytest.approx(1) and (found >= 0).all()

@@ -7,7 +7,14 @@ from scipy.optimize import minimize
 
 from baselines.method import DomainBatch, Look, MethodSettings, Seen
 from baselines.networks import make_network
-from baselines.relative_pose import RelativePose, RelativePosePADACO, consistency_loss, turn
+from baselines.relative_pose import (
+    Alteration,
+    RelativePose,
+    RelativePosePADACO,
+    consistency_loss,
+    draw_alteration,
+    turn,
+)
 from baselines.reweighting import EVERY, POOL, RADIUS, Reweighting, critic_values, reweight
 from baselines.rotations import about_z, to_matrix
 from baselines.transport import Transport, unbalanced_sinkhorn
@@ -94,7 +101,7 @@ def test_transport_is_plan_times_cost(network, batch):
     assert parts["transported_mass"].item() == pytest.approx(plan.sum(), rel=1e-4)
 
 
-# Adversarial reweighting
+# Weights by a critic
 
 
 @pytest.mark.parametrize(("radius", "seed"), [(0.05, 0), (0.5, 1), (5.0, 2), (15.0, 3)])
@@ -136,7 +143,7 @@ def toy_look(seed=0, count=400):
     return Look(np.zeros((count, 3)), source, lambda: target, np.random.default_rng(seed)), asked
 
 
-def test_ar_draws_what_looks_like_the_target():
+def test_the_critics_weights_draw_what_looks_like_the_target():
     method = Reweighting(MethodSettings())
     look, _ = toy_look()
     before = torch.get_rng_state()
@@ -150,7 +157,7 @@ def test_ar_draws_what_looks_like_the_target():
     assert Reweighting.strength == 0
 
 
-def test_ar_weighs_a_pool_and_leaves_the_rest():
+def test_the_critic_weighs_a_pool_and_leaves_the_rest():
     look, asked = toy_look(count=POOL + 500)
     probabilities = Reweighting(MethodSettings()).sampling(0, look)
     (rows,) = asked
@@ -201,14 +208,58 @@ def test_turn_by_nothing_and_all_the_way_round():
 def test_a_perfect_network_is_consistent():
     rng = np.random.default_rng(0)
     poses = rotations.to_matrix(rng.uniform(-60, 60, (40, 3)))
-    angles = rng.uniform(-30, 30, 40)
-    turned = rotations.from_matrix(rotations.in_plane(angles) @ poses)
+    angles, mirrored = rng.uniform(-30, 30, 40), rng.random(40) < 0.5
     before = rotations.from_matrix(poses)
+    shown = np.where(mirrored[:, None], before * [1, -1, -1], before)  # of a mirrored head: the other yaw and roll
+    turned = rotations.from_matrix(rotations.in_plane(angles) @ rotations.to_matrix(shown))
     std = torch.tensor([23.0, 31, 11])
-    arguments = [torch.tensor(x) for x in (turned, before, angles)]
-    assert consistency_loss(*arguments, std).item() == pytest.approx(0, abs=1e-12)
-    other_way = [arguments[0], arguments[1], -arguments[2]]
-    assert consistency_loss(*other_way, std).item() > 1
+    student, teacher = torch.tensor(turned), torch.tensor(before)
+    done = Alteration(torch.tensor(mirrored), torch.tensor(angles))
+    assert consistency_loss(student, teacher, done, std).item() == pytest.approx(0, abs=1e-12)
+    for other in (done._replace(turned=-done.turned), done._replace(mirrored=~done.mirrored)):
+        assert consistency_loss(student, teacher, other, std).item() > 1
+    assert 0 < mirrored.sum() < 40
+
+
+def test_images_are_mirrored_before_they_are_turned():
+    images = torch.zeros(2, 3, 65, 65)
+    images[:, :, 31:34, 51:54] = 1  # 20 pixels right of the centre, which is (32, 32)
+    altered = Alteration(torch.tensor([True, False]), torch.full((2,), 25.0)).images(images)[:, 0].numpy()
+    rows, columns = np.mgrid[:65, :65] - 32
+    for picture, x in zip(altered, (-20, 20), strict=True):
+        found = np.array([(picture * columns).sum(), (picture * rows).sum()]) / picture.sum()
+        assert found == pytest.approx((rotations.in_plane(25.0) @ [x, 0, 0])[:2], abs=0.3)
+
+
+def test_half_of_the_images_are_mirrored_and_all_are_turned():
+    torch.manual_seed(0)
+    mirrored, turned = draw_alteration(2000, 30.0, torch.device("cpu"))
+    assert mirrored.dtype == torch.bool and mirrored.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert 29 < turned.abs().max() <= 30 and abs(turned.mean()) < 1
+    assert abs(np.corrcoef(mirrored, turned)[0, 1]) < 0.1
+
+
+def test_on_the_source_the_label_teaches(network, batch):
+    """The altered source images are normalised by their own batch, and leave the running statistics alone."""
+    method = RelativePose(MethodSettings())
+    method.start(network, None)
+    copied = copy.deepcopy(network)
+    torch.manual_seed(3)
+    _, parts = method.train().loss(network, batch, 0.5)
+    torch.manual_seed(3)
+    of_source, of_target = (
+        draw_alteration(len(images), 30.0, torch.device("cpu")) for images in (batch.images, batch.target)
+    )
+    with torch.no_grad():
+        copied(batch.images), copied(of_target.images(batch.target))
+        assert all(torch.equal(a, b) for a, b in zip(network.buffers(), copied.buffers(), strict=True))
+        found = copied.degrees(copied(of_source.images(batch.images)).angles)
+    labels = np.where(of_source.mirrored[:, None], batch.degrees * torch.tensor([1, -1, -1]), batch.degrees)
+    expected = rotations.in_plane(of_source.turned.double().numpy()) @ rotations.to_matrix(labels)
+    chord = rotations.to_matrix(found.double().numpy()) - expected
+    scale = np.mean(1 / np.radians(network.angle_std.numpy()) ** 2)
+    loss = np.square(chord).sum(axis=(1, 2)).mean() / 6 * scale
+    assert parts["altered_pose_loss"].item() == pytest.approx(loss, rel=1e-4)
 
 
 def test_consistency_is_in_the_units_of_the_pose_loss():
@@ -216,7 +267,8 @@ def test_consistency_is_in_the_units_of_the_pose_loss():
     error = torch.full((1, 3), 0.5, dtype=torch.float64)
     nothing = torch.zeros(1, 3, dtype=torch.float64)
     expected = ((error / std) ** 2).mean().item()
-    assert consistency_loss(error, nothing, nothing[0, :1], std).item() == pytest.approx(expected, rel=0.01)
+    unaltered = Alteration(torch.tensor([False]), nothing[0, :1])
+    assert consistency_loss(error, nothing, unaltered, std).item() == pytest.approx(expected, rel=0.01)
 
 
 def test_the_teacher_is_a_moving_average(network, batch):
@@ -256,12 +308,12 @@ def test_without_lambda_the_loss_is_the_pose_loss(kind, network, batch):
     method.start(network, None)
     loss, parts = method.loss(network, batch, 0.0)
     assert loss.item() == parts["pose_loss"].item()
-    name = next(name for name in parts if name in ("transport_loss", "consistency_loss"))
+    names = [name for name in parts if name in ("transport_loss", "consistency_loss", "altered_pose_loss")]
     torch.manual_seed(1)
     _, again = method.loss(network, batch, 0.5)
     torch.manual_seed(1)
     loss, _ = method.loss(network, batch, 0.5)
-    assert loss.item() == pytest.approx((again["pose_loss"] + 0.5 * again[name]).item(), rel=1e-6)
+    assert loss.item() == pytest.approx((again["pose_loss"] + 0.5 * sum(map(again.get, names))).item(), rel=1e-6)
 
 
 def test_the_running_statistics_see_both_domains(network, batch):

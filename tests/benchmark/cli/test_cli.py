@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy():
 def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
     """The README's three commands, as a user would type them, with a preset small enough for a test."""
     small = PRESETS["miniature"]._replace(
-        batch=20, epoch_samples=60, stage1_epochs=1, warm=1, ramp=1, hold={"pda": 1, "da": 1}
+        batch=20, epoch_samples=60, stage1_epochs=1, warm={"pda": 1, "da": 1}, ramp=1, hold={"pda": 1, "da": 1}
     )
     monkeypatch.setitem(PRESETS, "miniature", small)
     monkeypatch.setattr(render_order, "IMAGES", 320)  # a third of what is compared tells the order as well

@@ -114,28 +114,28 @@ class Own(Method):
     trains = False
 
 class Failing(Own):
-    def finish(self, network, target):
+    def finish(self, network, source, target):
         print("some words", torch.get_num_threads())
         raise TrainingError(Fault("no such luck", "try again", "some file"))
 
 class Broken(Own):
-    def finish(self, network, target):
+    def finish(self, network, source, target):
         {}["key"]
 
 class Verbose(Own):
-    def finish(self, network, target):
+    def finish(self, network, source, target):
         raise TrainingError(Fault("no such luck " + "x" * 300_000))
 
 class Leaving(Own):
-    def finish(self, network, target):
+    def finish(self, network, source, target):
         sys.exit(7)
 
 class Dying(Own):
-    def finish(self, network, target):
+    def finish(self, network, source, target):
         os.kill(os.getpid(), signal.SIGKILL)
 
 class Waiting(Own):
-    def finish(self, network, target):
+    def finish(self, network, source, target):
         if not os.path.exists("go"):
             open(f"waiting-{os.getpid()}", "w").close()
             time.sleep(600)
@@ -304,12 +304,15 @@ def test_records_that_are_none(tmp_path):
 
 def test_options_are_typed_as_they_are_given(tmp_path):
     options = {"highest_lambda": 0.5, "neighbours": 3, "compiled": True, "device": "cpu", "clip": None}
+    (job,) = plan("da", ["padaco"], {4: tmp_path}, tmp_path / "runs", PRESETS["trial"], {"metric": "normalised"})
+    assert job.command.endswith("--metric normalised") and job.settings.metric == "normalised"
     (job,) = plan("da", ["padaco"], {4: tmp_path}, tmp_path / "runs", PRESETS["trial"], options)
     assert job.folder == Path(tmp_path / "runs/da-trial-seed4/padaco-neighbours3-highest_lambda0.5")
     assert "--lambda 0.5 --neighbours 3 --compile --device cpu" in job.command and "--clip" not in job.command
     preset = PRESETS["trial"]
     steps = preset.epoch_samples // preset.batch
-    assert expected_lines(job) == 3 * (steps + 1)
+    assert expected_lines(job) == expected_lines(job._replace(task="pda-aflw2000")) == 3 * (steps + 1)
+    assert expected_lines(job._replace(preset=preset._replace(warm={"da": 4, "pda": 1}))) == 6 * (steps + 1)
     batched = plan("da", ["padaco"], {4: tmp_path}, tmp_path, preset, options | {"batch": 10})
     assert expected_lines(batched[0]) == 3 * (2 * steps + 1) and batched[0].preset.batch == 10
 

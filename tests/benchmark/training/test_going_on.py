@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 
+from baselines.adversarial import DANN
 from baselines.methods import METHODS
 from benchmark.training import loop
 from benchmark.training import run as train
@@ -32,12 +33,23 @@ class Killed(BaseException):
     pass
 
 
+class NeverSure(DANN):
+    """Its discriminator never tells as much as lambda waits for."""
+
+    name = "never-sure"
+    saturation = 1.5
+
+
+TRAINED = METHODS | {NeverSure.name: NeverSure}
+
+
 @pytest.mark.parametrize(("method", "stage", "epoch"), [
     ("padaco", 1, 1), ("padaco", 2, 2), ("padaco-updated", 2, 1), ("rcrw", 2, 2),
+    ("never-sure", 2, 2),
 ])  # fmt: skip
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(trained, job, request, monkeypatch, method, stage, epoch):
-    whole = train.run(trained._replace(method=METHODS[method])).parent
-    part = (job if stage == 1 else request.getfixturevalue("adapting"))._replace(method=METHODS[method])
+    whole = train.run(trained._replace(method=TRAINED[method])).parent
+    part = (job if stage == 1 else request.getfixturevalue("adapting"))._replace(method=TRAINED[method])
     taking, steps = loop.take, []
 
     def dying(*arguments):
@@ -60,7 +72,7 @@ def test_a_checkpoint_holds_states_by_name(trained):
     folder = train.run(trained).parent
     stage2 = torch.load(folder / CHECKPOINT, weights_only=True)
     assert set(stage2) == {"version", "run", "place", "network", "method", "optimizer", "stage"}
-    assert set(stage2["stage"]) == {"probabilities", "angles", "criteria", "network"}
+    assert set(stage2["stage"]) == {"waited", "accuracy", "probabilities", "angles", "criteria", "network"}
     assert set(stage2["stage"]["criteria"]) == {"source-val", "consistency", "dev"}
     assert stage2["stage"]["network"].keys() == stage2["network"].keys() and stage2["place"]["epochs"] == 3
     stage1 = torch.load(folder.parent / "stage1" / CHECKPOINT, weights_only=True)

@@ -35,7 +35,7 @@ from baselines.adversarial import PADACO
 class Leaving(PADACO):
     name = "leaving"
 
-    def finish(self, network, target):
+    def finish(self, network, source, target):
         torch.save({**network.state_dict(), **self.state_dict()}, f"rank{os.environ['RANK']}.pt")
 """
 

@@ -37,6 +37,7 @@ def test_a_run_leaves_predictions_log_and_weights(trained, records):
     ids, _ = read_labels(open_dataset(trained.data / "biwi+"))
     assert submission.ids.tolist() == ids.tolist() and submission.rotations.shape == (48, 3, 3)
     about = submission.about
+    assert about.run["discriminator"] == "joint" and about.run["metric"] == "degrees"
     assert about.run["method"] == "padaco" and about.seed == 0 and about.uses_target_images is True
     assert about.selection == selection.RULES["last"] and about.initial_weights == "none" and about.command == "hpp ..."
     assert 0 < about.run["source_kept"] < 1 and 1 < about.run["effective_source_size"] < 1200
@@ -44,8 +45,7 @@ def test_a_run_leaves_predictions_log_and_weights(trained, records):
 
     steps = [record for record in records(predictions.parent) if "loss" in record]
     assert len(steps) == 15 and [record["step"] for record in steps] == list(range(15))
-    assert [record["lambda"] for record in steps[:5]] == [0] * 5 and steps[-1]["lambda"] == pytest.approx(0.3)
-    assert steps[7]["lambda"] == pytest.approx(0.3 * 0.4) and steps[-1]["rate"] < steps[0]["rate"] == 0.03
+    assert [record["lambda"] for record in steps[:5]] == [0] * 5 and steps[-1]["rate"] < steps[0]["rate"] == 0.03
     ends = [record for record in records(predictions.parents[1] / "stage1") if "held_out_mae" in record]
     best = json.loads((predictions.parents[1] / "stage1/best.json").read_text())
     assert best["held_out_mae"] == pytest.approx(min(end["held_out_mae"] for end in ends)) and len(ends) == 3
@@ -56,6 +56,45 @@ def test_a_run_leaves_predictions_log_and_weights(trained, records):
 
     before = predictions.stat().st_mtime_ns
     assert train.run(trained) == predictions and predictions.stat().st_mtime_ns == before
+
+
+class Sure(DANN):
+    saturation = 0.0
+
+
+class Unsure(DANN):
+    saturation = 1.5
+
+
+@pytest.mark.parametrize(("method", "began"), [(Sure, 1), (Unsure, 3), (METHODS["coral"], 1)])
+def test_lambda_waits_until_the_discriminator_saturates(adapting, records, capsys, method, began):
+    """The rates and the number of epochs do not wait."""
+    longer = FAST._replace(hold={"da": 1, "pda": 2})
+    folder = train.run(adapting._replace(method=method, preset=longer, out=adapting.out / "longer")).parent
+    steps = [record for record in records(folder) if "loss" in record]
+    ends = [record for record in records(folder) if record.get("epoch_end")]
+    highest = 100.0 if method.name == "coral" else 0.3
+    expected = [highest * min(max((number / 5 - began) / 1, 0), 1) for number in range(20)]
+    assert [record["lambda"] for record in steps] == pytest.approx(expected)
+    assert [record["rate"] for record in steps] == pytest.approx(
+        [0.03 * (1 - 0.9 * max((number / 20 - 1 / 3) * 1.5, 0)) for number in range(20)]
+    )
+    about, said = read_submission(folder / PREDICTIONS).about.run, capsys.readouterr().err
+    assert about["epochs"] == 4 and about["lambda_began"] == began + 1
+    if method.name == "coral":
+        assert "domain_accuracy" not in ends[0] and "accuracy_at_lambda" not in about
+        return
+    means = [np.mean([step["domain_accuracy"] for step in steps[5 * i : 5 * i + 5]]) for i in range(4)]
+    assert [end["domain_accuracy"] for end in ends] == pytest.approx(means, abs=1e-5)
+    assert about["accuracy_at_lambda"] == pytest.approx(means[began - 1], abs=1e-4)
+    line = "unsure (pda, seed 0): lambda began at epoch 4, when it could wait no longer; the discriminator told "
+    assert (f"{line}{means[2]:.1%} of" in said) == (method is Unsure)
+    assert said.count("lambda began") == (method is Unsure)
+
+
+def test_without_lambda_nothing_is_told_of_when_it_began(adapting):
+    about = read_submission(train.run(adapting._replace(method=METHODS["control-uniform"]))).about
+    assert "lambda_began" not in about.run and "accuracy_at_lambda" not in about.run
 
 
 def test_a_log_is_read_as_it_was_written(trained, records, tmp_path):
@@ -197,6 +236,11 @@ def test_settings_have_folders_of_their_own(trained):
     assert nearest.parent.name == "padaco-neighbours1"
     assert nearest.read_bytes() != (nearest.parents[1] / "padaco" / PREDICTIONS).read_bytes()
     assert variant("my.module:Mine", MethodSettings(highest_lambda=0.5)) == "my.module-Mine-highest_lambda0.5"
+    apart = train.run(trained._replace(settings=MethodSettings(discriminator="separate")))
+    assert apart.parent.name == "padaco-discriminator-separate"
+    assert variant("padaco", MethodSettings(1, metric="normalised")) == "padaco-neighbours1-metric-normalised"
+    assert read_submission(apart).about.run["discriminator"] == "separate"
+    assert apart.read_bytes() != (apart.parents[1] / "padaco" / PREDICTIONS).read_bytes()
 
 
 def test_rules_of_selection_agree_with_the_records(trained, records):
@@ -302,6 +346,42 @@ def test_batch_statistics_are_estimated_as_they_say(trained):
     assert read_submission(adabn).about.batch_statistics == "target"
 
 
+class KeepingImages(METHODS["source-only-mixed"]):
+    name = "keeping-images"
+
+    def finish(self, network, source, target):
+        KeepingImages.images = [[images.clone() for images in domain] for domain in (source, target)]
+        super().finish(network, *KeepingImages.images)
+
+
+def test_source_only_with_the_statistics_of_both_domains(trained):
+    """Nothing is trained; the running means are the average of those under source and under target images."""
+    mixed, keeping = (train.run(trained._replace(method=m)) for m in (METHODS["source-only-mixed"], KeepingImages))
+    about = read_submission(mixed).about
+    assert about.batch_statistics == "mixed" and about.uses_target_images is True
+    assert about.selection == selection.RULES["source-val"] and "epoch" not in about.run
+    assert not (mixed.parent / "log.jsonl").exists()
+    source, target = KeepingImages.images
+    assert [len(images) for images in source] == [20, 20, 20] and [len(images) for images in target] == [20, 20, 8]
+    stage1, found, again = (
+        torch.load(folder / "model.pt", weights_only=True)["network"]
+        for folder in (mixed.parents[1] / "stage1", mixed.parent, keeping.parent)
+    )
+    assert all(torch.equal(found[name], again[name]) for name in found)
+    assert all(torch.equal(stage1[name], found[name]) for name in stage1 if name.endswith(("weight", "bias")))
+    means = [
+        torch.nn.functional.conv2d(torch.cat(images)[:48], stage1["features.0.weight"], stride=2, padding=2).mean(
+            (0, 2, 3)
+        )
+        for images in (source, target)
+    ]
+    assert torch.allclose(found["features.1.running_mean"], (means[0] + means[1]) / 2, atol=1e-5)
+    assert (means[0] - means[1]).abs().max() > 0.01
+    assert not torch.equal(*(images[0] for images in KeepingImages.images))
+    source_only = train.run(trained._replace(method=METHODS["source-only"]))
+    assert geodesic(read_submission(mixed).rotations, read_submission(source_only).rotations).mean() > 0.01
+
+
 def test_clipping_is_an_option(trained, job):
     clipped = train.run(job._replace(options=CPU._replace(clip=1e-3)))
     assert clipped.read_bytes() != train.run(trained).read_bytes()
@@ -329,6 +409,7 @@ def test_tensorboard_gets_the_log(adapting, records):
     board.Reload()
     losses = [record["loss"] for record in records(folder) if "loss" in record]
     assert [event.value for event in board.Scalars("loss")] == pytest.approx(losses, rel=1e-5)
+    assert len(board.Scalars("domain_accuracy")) == 15 and len(board.Scalars("epoch/domain_accuracy")) == 3
 
 
 def test_low_precision_stays_close(trained, job):

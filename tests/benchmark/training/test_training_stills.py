@@ -36,7 +36,14 @@ def on_photographs(job, data):
 
 def test_every_task_names_its_source_and_target():
     assert TASKS["pda-aflw2000"] == ("synhead++", "aflw2000", "pda") and str(TASKS["da"]) == "synbiwi+ to biwi+"
-    assert {task.kind for task in TASKS.values()} <= set(TRIAL.hold)
+    for preset in PRESETS.values():
+        assert {task.kind for task in TASKS.values()} <= set(preset.warm) & set(preset.hold)
+
+
+def test_the_paper_trains_without_lambda_for_a_third_of_the_epochs():
+    paper = PRESETS["paper"]
+    assert [paper.stage2_epochs(kind) for kind in ("da", "pda")] == [30, 19]
+    assert paper.warm["da"] == 30 / 3 and paper.warm["pda"] == pytest.approx(19 / 3, abs=1)
 
 
 def test_a_run_adapts_to_the_photographs_and_is_scored_on_them(on_photographs, data):
