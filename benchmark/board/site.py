@@ -198,6 +198,7 @@ def _facts_of_run(entry: Entry) -> list[_Fact]:
         _Fact("batch statistics", entry.batch_statistics),
         _Fact("initial weights", entry.initial_weights),
         _Fact("preset", entry.preset),
+        _Fact("augmentation", "" if entry.augment is UNSET else entry.augment),
         _Fact("command", entry.command, code=True),
         _Fact("commit", entry.commit, code=True),
         _Fact("notes", entry.notes),
