@@ -40,6 +40,13 @@ _TRAINING = (
         help="The highest lambda.  [default: the method's, or the preset's]",
     ),
     click.option(
+        "--augment",
+        type=click.Choice(["none", "photometric", "boxes", "all"]),
+        default="none",
+        show_default=True,
+        help="Change source images that are trained on: their light and camera, their boxes, or both.",
+    ),
+    click.option(
         "--selection",
         default="last",
         show_default=True,

@@ -81,6 +81,7 @@ def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation |
         batch_statistics="mixed" if method.trains else "target" if method.uses_target else "source",
         initial_weights=job.weights,
         preset=job.preset.name,
+        augment=job.options.augment,
         seed=job.seed,
         command=job.command,
         commit=commit(),
