@@ -57,7 +57,8 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Texts from ``name`` to ``commit`` are the authors' words; ``toolkit`` is the version that scored. ``deviation`` is
     over the seeds, None for one; ``intervals`` are None for one subject. What is unset is not in the file:
     ``selected_epoch`` where no rule of selection took it, ``subset`` where all frames counted, ``augment`` where the
-    authors do not say how training images were augmented. ``quantiles`` and
+    authors do not say how training images were augmented, ``ray`` where nobody asked for the scores with the viewing
+    ray (:mod:`benchmark.scoring.ray`), by which nothing is ranked. ``quantiles`` and
     ``distribution`` are always in it; only the service takes them out of what it shows.
     """
 
@@ -94,6 +95,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     suspicions: Annotated[tuple[Annotated[str, Meta(max_length=1_000)], ...], Meta(max_length=100)]
     toolkit: Annotated[str, Meta(pattern="^[0-9A-Za-z.+-]{1,40}$")]
     scores_of_other_statistics: OtherStatistics | UnsetType = UNSET
+    ray: Scores | UnsetType = UNSET
     selected_epoch: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     subset: Subset | UnsetType = UNSET
 
