@@ -9,6 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmark.board.published import CAMERAS, published
+from benchmark.board.words import augmentation
 from benchmark.scoring.entry import Entry, Listed
 
 PAGE = "scoreboard.md"
@@ -27,6 +28,8 @@ def _text(value: object) -> str:
 def table(board: Sequence[Listed], layout: str = "github") -> str:
     """Return the entries of one protocol as a table."""
     rows = [_row(listed.entry, escaped=layout == "github") for listed in board]
+    if not any(row["augmentation"] for row in rows):
+        rows = [{name: cell for name, cell in row.items() if name != "augmentation"} for row in rows]
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
@@ -42,6 +45,7 @@ def _row(entry: Entry, escaped: bool) -> dict[str, str]:
         "target images": "yes" if entry.uses_target_images else "no",
         "selection": clean(entry.selection),
         "trained on": clean(entry.training_data),
+        "augmentation": clean(augmentation(entry.augment)),
         "convention": f"{clean(entry.convention)}, {clean(entry.camera)} camera",
         "seeds": ", ".join("?" if seed is None else str(seed) for seed in entry.seeds),
     }

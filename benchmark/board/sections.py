@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from benchmark.board.published import Published, published_rows
-from benchmark.board.words import LONG, SCORES, number, safe_link, short
+from benchmark.board.words import LONG, SCORES, augmentation, number, safe_link, short
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, Listed
 from benchmark.scoring.protocols import Protocol
@@ -36,6 +36,7 @@ class Row(NamedTuple):
     authors: str
     link: str
     images: int | None
+    augmentation: str = ""
     remark: str = ""
     flag: str = ""
     best: frozenset[str] = frozenset()
@@ -82,6 +83,7 @@ def _entry_row(key: str, entry: Entry, live: bool) -> Row:
         authors=short(entry.authors),
         link=safe_link(entry.link),
         images=None,
+        augmentation=short(augmentation(entry.augment)),
         flag="looks odd: see its page" if entry.suspicions else "",
     )
 
@@ -155,6 +157,7 @@ def _columns(rows: list[Row]) -> list[str]:
         "interval": any(row.interval for row in rows),
         **{key: any(row.values[key] is not None for row in rows) for key in SCORES if key != "mae"},
         "trained": True,
+        "augmentation": any(row.augmentation for row in rows),
         "transductive": True,
         "images": all(row.published for row in rows) and any(row.images for row in rows),
         "seeds": any(row.seeds for row in rows),

@@ -198,6 +198,7 @@ def _facts_of_run(entry: Entry) -> list[_Fact]:
         _Fact("batch statistics", entry.batch_statistics),
         _Fact("initial weights", entry.initial_weights),
         _Fact("preset", entry.preset),
+        _Fact("augmentation", "" if entry.augment is UNSET else entry.augment),
         _Fact("command", entry.command, code=True),
         _Fact("commit", entry.commit, code=True),
         _Fact("notes", entry.notes),
@@ -262,6 +263,7 @@ def _tables(entry: Entry) -> dict[str, object]:
     return {
         "conventions": list(asdict(entry.conventions).items()),
         "vectors": [(name, {"angle": angle}) for name, angle in asdict(entry.vectors).items()],
+        "ray": [] if entry.ray is UNSET else [("none", entry.scores), ("the viewing ray", entry.ray)],
         "statistics": [(kind, scores) for kind, scores in statistics if scores is not UNSET],
         "distribution": [] if spreads is UNSET else [("MAE", spreads.mae), ("geodesic", spreads.geodesic)],
         "seeds": list(seeds) if len(entry.scores_of_seeds) > 1 else [],

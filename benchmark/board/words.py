@@ -16,6 +16,11 @@ def number(value: float | UnsetType | None, digits: int = 2) -> str:
     return "–" if value is None or value is UNSET else f"{value:,.{digits}f}"
 
 
+def augmentation(kind: str | UnsetType) -> str:
+    """Return how an entry's training images were augmented; nothing where they were not, or nobody says it."""
+    return "" if kind is UNSET or kind == "none" else kind
+
+
 def share(value: float) -> str:
     """Return a share from 0 to 1 in percent."""
     return f"{100 * value:.1f} %"

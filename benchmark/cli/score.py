@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--selection", "rule", help="Score another epoch of the run: last, source-val, consistency, dev, oracle.")
 @SUBSET
 @MANIFEST
+@click.option("--ray", is_flag=True, help="Score also with the viewing ray of each box, which needs --data of Biwi.")
 @RESAMPLES
 @BOOTSTRAP_SEED
 @click.option("--scoreboard", type=FOLDER, help="Add the entry to this scoreboard and build its pages.")
@@ -68,7 +69,7 @@ def score(
     from benchmark.board import entries as board
     from benchmark.board.published import describe_beside
     from benchmark.board.report import write_report
-    from benchmark.scoring import evaluation
+    from benchmark.scoring import evaluation, ray
     from benchmark.scoring import score as scoring
 
     rule = options["rule"]
@@ -77,9 +78,8 @@ def score(
     say_protocol(entry)
     click.echo(f"{entry.name}, trained on {entry.training_data}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
-    known = describe_beside(entry.protocol)
-    if known:
-        click.echo(known)
+    for line in filter(None, (ray.describe(entry), describe_beside(entry.protocol))):
+        click.echo(line)
     for kind, mae in entry.mae_of_other_statistics().items():
         click.echo(f"MAE with the batch statistics of the {kind}: {mae:.2f}.")
     say_suspicions(entry)

@@ -54,6 +54,13 @@ _TRAINING = (
         help="Whether source and target pass the discriminator's batch normalisation together or one after the other.",
     ),
     click.option(
+        "--augment",
+        type=click.Choice(["none", "photometric", "boxes", "all"]),
+        default="none",
+        show_default=True,
+        help="Change source images that are trained on: their light and camera, their boxes, or both.",
+    ),
+    click.option(
         "--selection",
         default="last",
         show_default=True,

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
+from benchmark.loaders import augment as augmenting
 from benchmark.loaders.open import open_store
 from benchmark.loaders.stores import Store
 from headposeplus.datasets.dataset import Dataset, read_backgrounds, read_fields
 from headposeplus.rotations import Floats
+
+_BEHIND = 3  # numbers that are drawn for what is behind a head
 
 
 class Source(NamedTuple):
@@ -98,7 +101,7 @@ class _Buffers:
 
 
 class Composer:
-    """Makes batches on the device: unpacks the masks, puts a random background behind each head, normalises."""
+    """Makes batches on the device: a random background behind each head, augmented if that is asked for, normalised."""
 
     def __init__(self, source: Source, device: torch.device, seed: int) -> None:
         size = source.store.size
@@ -114,26 +117,39 @@ class Composer:
         bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
         self._bits = torch.from_numpy(bits).bool().to(device)
 
-    def source(self, rows: np.ndarray, crops: Tensor, masks: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    def source(
+        self, rows: np.ndarray, crops: Tensor, masks: Tensor, epoch: int, augment: str = "none"
+    ) -> tuple[Tensor, Tensor]:
         """Return images (n, 3, s, s) and angles (n, 3) in degrees, on the device, of the source's ``rows`` (n,).
 
-        ``crops`` and ``masks`` are what the store gives for them.
+        ``crops`` and ``masks`` are what the store gives for them, ``augment`` is one of
+        :data:`benchmark.loaders.augment.KINDS`.
         """
-        draws = keyed_random(self._seed, epoch, rows, 3)
+        changed = augment != "none"
+        draws = keyed_random(self._seed, epoch, rows, _BEHIND + changed * augmenting.DRAWS)
         compose = self._compose_on_cpu if self._device.type == "cpu" else self._compose_on_gpu
-        return self._normalise(compose(draws, crops, masks)), self._angles[torch.from_numpy(rows).to(self._device)]
+        images = compose(draws[:, :_BEHIND], crops, masks)
+        if changed:
+            images = self._augment(images, draws[:, _BEHIND:], augment)
+        return self._normalise(images), self._angles[torch.from_numpy(rows).to(self._device)]
 
     def target(self, crops: Tensor) -> Tensor:
         """Return images (n, 3, s, s) of crops (n, s, s, 3), on the device."""
         return self._normalise(crops)
 
+    def _augment(self, images: Tensor, draws: Floats, kind: str) -> Tensor:
+        """Return augmented images (n, s, s, 3), float32 from 0 to 255, of uint8 ones and what is drawn for each."""
+        planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        changed = augmenting.augment(planes, augmenting.change_of(draws, self._device), kind)
+        return changed.mul_(255).permute(0, 2, 3, 1)
+
     def _normalise(self, images: Tensor) -> Tensor:
-        """Return (n, 3, s, s), channels last, of uint8 images (n, s, s, 3)."""
+        """Return (n, 3, s, s), channels last, of images (n, s, s, 3) with values from 0 to 255."""
         if self._device.type == "cpu":
             floats = torch.from_numpy(self._floats.take(images.shape))
         else:
             floats = torch.empty(images.shape, device=self._device)
-        lines = floats.flatten(2).copy_(images.flatten(2))
+        lines = floats.copy_(images).flatten(2)
         torch.addcmul(self._shift, lines, self._scale, out=lines)
         return floats.permute(0, 3, 1, 2)
 

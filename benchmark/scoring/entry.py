@@ -56,7 +56,9 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Texts from ``name`` to ``commit`` are the authors' words; ``toolkit`` is the version that scored. ``deviation`` is
     over the seeds, None for one; ``intervals`` are None for one subject. What is unset is not in the file:
-    ``selected_epoch`` where no rule of selection took it, ``subset`` where all frames counted. ``quantiles`` and
+    ``selected_epoch`` where no rule of selection took it, ``subset`` where all frames counted, ``augment`` where the
+    authors do not say how training images were augmented, ``ray`` where nobody asked for the scores with the viewing
+    ray (:mod:`benchmark.scoring.ray`), by which nothing is ranked. ``quantiles`` and
     ``distribution`` are always in it; only the service takes them out of what it shows.
     """
 
@@ -73,6 +75,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     batch_statistics: Text80 = ""
     initial_weights: Annotated[str, Meta(max_length=400)] = ""
     preset: Text80 = ""
+    augment: Text80 | UnsetType = UNSET
     command: Annotated[str, Meta(max_length=4_000)] = ""
     commit: Text80 = ""
     seeds: Annotated[tuple[Seed | None, ...], _ONE_OR_MORE]
@@ -92,6 +95,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     suspicions: Annotated[tuple[Annotated[str, Meta(max_length=1_000)], ...], Meta(max_length=100)]
     toolkit: Annotated[str, Meta(pattern="^[0-9A-Za-z.+-]{1,40}$")]
     scores_of_other_statistics: OtherStatistics | UnsetType = UNSET
+    ray: Scores | UnsetType = UNSET
     selected_epoch: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     subset: Subset | UnsetType = UNSET
 

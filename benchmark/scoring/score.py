@@ -19,6 +19,7 @@ from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.metrics import scores
 from benchmark.scoring.protocols import Protocol, Reference
+from benchmark.scoring.ray import ray_scores
 from benchmark.scoring.submission import (
     ABOUT,
     About,
@@ -38,7 +39,7 @@ from headposeplus.raw.targets import of_protocol, split_task
 from headposeplus.rotations import Floats, to_matrix
 
 # What several seeds of one method have in common.
-_SAME = ("name", "authors", "training_data", "selection", "uses_target_images")
+_SAME = ("name", "authors", "training_data", "selection", "uses_target_images", "augment")
 _NAMING = {(ABOUT, "protocol"), (ABOUT, "task")}  # the fields that name a protocol
 _DIGITS, _FEWER = 4, 3
 
@@ -97,6 +98,7 @@ def score(
     protocol: str | Protocol | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    ray: bool = False,
 ) -> Scored:
     """Score a file of predictions, or several: those of the seeds of one method.
 
@@ -106,7 +108,8 @@ def score(
     ``subset``, a name or a file of frames, only its frames count, under a protocol of their own; ``manifest_file``
     lists the frames of a copy that is not the real one. ``rule`` takes the predictions of the epoch that another rule
     of selection finds (:mod:`benchmark.scoring.selection`), which needs what ``hpp benchmark`` leaves beside its
-    predictions; where that holds predictions under other batch statistics, their scores come with the entry.
+    predictions; where that holds predictions under other batch statistics, their scores come with the entry. With
+    ``ray`` so do those that are corrected for the viewing ray of each box (:mod:`benchmark.scoring.ray`).
 
     Raises
     ------
@@ -140,6 +143,8 @@ def score(
         entry = replace(entry, selection=selected.rule, selected_epoch=selected.epoch)
     elif len(paths) == 1:
         entry = replace(entry, scores_of_other_statistics=_other_statistics(paths[0], reference))
+    if ray:
+        entry = replace(entry, ray=rounded(ray_scores(rotations, reference), _DIGITS))
     return Scored(entry, reference, rotations)
 
 
@@ -411,6 +416,7 @@ def _entry(reference: Reference, checked: list[Checked], evaluation: Evaluation,
         batch_statistics=about.batch_statistics or "",
         initial_weights=about.initial_weights or "",
         preset=about.preset or "",
+        augment=about.augment or UNSET,
         command=about.command or "",
         commit=about.commit or "",
         seeds=tuple(file.about.seed for file in checked),

@@ -12,11 +12,12 @@ well the discriminator tells the domains when lambda begins. It is to be run aga
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import cv2
 import msgspec
 import numpy as np
@@ -341,19 +342,20 @@ def _table(rows: list[dict[str, str]]) -> str:
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
-@click.command()
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results/findings"), show_default=True)
-@click.option("--people", type=int, multiple=True, default=PEOPLE, show_default=True, help="A miniature for each.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: the cores at hand]")
-def main(out: Path, results: Path, people: tuple[int, ...], jobs: int | None) -> None:
-    """Diagnose miniatures, print what the gap is made of, and keep it in RESULTS/diagnosis.json."""
-    found = [diagnose(out / f"people-{number}", number, jobs or cores()) for number in people]
-    write_record(results / RECORD, Diagnosis(plan.SCALE, VERSION, plan.POSES, found))
-    draw_steps(out / f"people-{people[0]}", results / PICTURE)
+def main(words: Sequence[str]) -> None:
+    """Diagnose miniatures, print what the gap is made of, and keep it in ``diagnosis.json`` of the results."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("results/findings"))
+    parser.add_argument("--people", type=int, nargs="+", default=PEOPLE, help="a miniature for each")
+    parser.add_argument("--jobs", type=int, default=cores())
+    chosen = parser.parse_args(words)
+    found = [diagnose(chosen.out / f"people-{number}", number, chosen.jobs) for number in chosen.people]
+    write_record(chosen.results / RECORD, Diagnosis(plan.SCALE, VERSION, plan.POSES, found))
+    draw_steps(chosen.out / f"people-{chosen.people[0]}", chosen.results / PICTURE)
     for table in (gap_table, bounds_table, causes_table):
-        click.echo(f"\n{table(results)}")
+        print(f"\n{table(chosen.results)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -80,6 +80,11 @@ def rules_table(records: Sequence[RunRecord], layout: str = "github") -> str:
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
+def _augmented(about: TaskRecords) -> str:
+    kind = about.options.get("augment")
+    return f", augmentation {kind}" if kind else ""
+
+
 def write_page(results: Path) -> Path:
     """Write the page of a folder of results from its records; return its path."""
     about = read_records(results / RECORDS)
@@ -87,7 +92,7 @@ def write_page(results: Path) -> Path:
     where = f"a miniature of scale {about.miniature} for each seed" if about.miniature else "the data given"
     parts = [
         f"# {about.task}: {TASKS[about.task]}",
-        f"Preset {about.preset}, seeds {', '.join(map(str, about.seeds))}; {where}; "
+        f"Preset {about.preset}{_augmented(about)}, seeds {', '.join(map(str, about.seeds))}; {where}; "
         f"{', '.join(sorted({record.device for record in records}))}, torch {about.torch}. Errors in degrees, "
         f"convention {whole(about.task).convention}, RGB camera: mean ± standard deviation (n - 1) over the seeds. The "
         "batch statistics are mixed, the running ones of training, unless a column says otherwise.",

@@ -10,13 +10,14 @@ ended are kept, so a command that was stopped goes on where it was.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import numpy as np
 import pandas as pd
 
@@ -109,22 +110,22 @@ def collect(kept: Sequence[Path], results: Path) -> Path:
     return results / RUNS
 
 
-@click.command()
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results/findings"), show_default=True)
-@click.option("--draws", type=click.IntRange(1, len(plan.DRAWS)), default=plan.LOOKS[0], show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--jobs", type=click.IntRange(1), help="Processes.  [default: the cores at hand]")
-def main(out: Path, results: Path, draws: int, device: str, jobs: int | None) -> None:
-    """Run the first draws of the plan and keep their errors in RESULTS/runs.csv."""
-    jobs = jobs or cores()
+def main(words: Sequence[str]) -> None:
+    """Run the first draws of the plan and keep their errors in ``runs.csv`` of the results."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("results/findings"))
+    parser.add_argument("--draws", type=int, default=plan.LOOKS[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=cores())
+    chosen = parser.parse_args(words)
     # Each process computes with one thread, also in the libraries that decide this when they are loaded.
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    members = make_pool(out / "pool", plan.SCALE, plan.POSES, plan.PEOPLE, plan.SIZE, jobs)
-    data = draw_miniatures(members, plan.DRAWS[:draws], out / "draws", jobs)
-    kept = run_tasks(run_unit, units(data, out / "runs", device), jobs, "units")
-    click.echo(f"errors {collect(kept, results)}")
+    members = make_pool(chosen.out / "pool", plan.SCALE, plan.POSES, plan.PEOPLE, plan.SIZE, chosen.jobs)
+    data = draw_miniatures(members, plan.DRAWS[: chosen.draws], chosen.out / "draws", chosen.jobs)
+    kept = run_tasks(run_unit, units(data, chosen.out / "runs", chosen.device), chosen.jobs, "units")
+    print(f"errors {collect(kept, chosen.results)}")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -29,7 +29,13 @@ from headposeplus.rotations import Floats, from_matrix, to_matrix
 from headposeplus.tasks import cores
 
 # The options of hpp benchmark that are not None or False by default.
-_STANDARD = {"precision": "auto", "store": "auto", "selection": selection.OFFICIAL, **MethodSettings()._asdict()}
+_STANDARD = {
+    "precision": "auto",
+    "store": "auto",
+    "selection": selection.OFFICIAL,
+    "augment": "none",
+    **MethodSettings()._asdict(),
+}
 _PANELS = {
     "mae": "MAE on the target, degrees (scored afterwards)",
     "pose_loss": "pose loss on the source",
@@ -143,7 +149,8 @@ def reproduce(
     jobs = jobs or (cores() if on_cpu else 1)
     changed = {name: value for name, value in options.items() if value != _STANDARD.get(name)}
     rule = str(changed.get("selection", selection.OFFICIAL))
-    results = results or out / "results" / variant(f"{task}-{preset}", settings_of(changed), rule)
+    base = "-".join(str(part) for part in (task, preset, changed.get("augment")) if part)
+    results = results or out / "results" / variant(base, settings_of(changed), rule)
     how = {**changed, "device": device, "threads": threads or (1 if on_cpu else None)}
 
     folders = {seed: data or make_miniature(out, scale, seed, jobs) for seed in seeds}

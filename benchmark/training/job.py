@@ -24,16 +24,18 @@ OptionValue = str | float | bool | None
 
 
 class RunOptions(NamedTuple):
-    """How a run is carried out; of these, ``half``, ``clip`` and ``selection`` may change its result.
+    """How a run is carried out; of these, ``half``, ``clip``, ``augment`` and ``selection`` may change its result.
 
-    ``half`` is bfloat16 for the network, ``clip`` the largest norm of a step's gradient, ``store`` where the crops are
-    kept (:data:`benchmark.loaders.open.STORES`), ``selection`` one of :data:`benchmark.scoring.selection.RULES`.
+    ``half`` is bfloat16 for the network, ``clip`` the largest norm of a step's gradient, ``augment`` how source images
+    are changed (:data:`benchmark.loaders.augment.KINDS`), ``store`` where the crops are kept
+    (:data:`benchmark.loaders.open.STORES`), ``selection`` one of :data:`benchmark.scoring.selection.RULES`.
     """
 
     device: str = "auto"
     half: bool | None = None  # None: on a GPU
     compiled: bool = False
     clip: float | None = None
+    augment: str = "none"
     deterministic: bool = False
     store: str = "auto"
     selection: str = selection.OFFICIAL
@@ -63,7 +65,8 @@ class TrainingJob(NamedTuple):
     @property
     def folder(self) -> Path:
         """The folder of the method and the seed."""
-        base = self.out / f"{self.task}-{self.preset.name}-seed{self.seed}"
+        augment = "" if self.options.augment == "none" else f"-{self.options.augment}"
+        base = self.out / f"{self.task}-{self.preset.name}{augment}-seed{self.seed}"
         return base / variant(self.method.name, self.settings, self.options.selection)
 
     def is_half(self, device: torch.device) -> bool:

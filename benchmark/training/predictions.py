@@ -77,6 +77,7 @@ def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation |
         batch_statistics=method.batch_statistics,
         initial_weights=job.weights,
         preset=job.preset.name,
+        augment=job.options.augment,
         seed=job.seed,
         command=job.command,
         commit=commit(),

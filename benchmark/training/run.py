@@ -1,6 +1,7 @@
 """Training, one way for all methods: stage 1 on the source, stage 2 on source and target.
 
-A run lives in ``OUT/TASK-PRESET-seedN``: ``stage1`` is shared by all methods, and each method has a folder.
+A run lives in ``OUT/TASK-PRESET-seedN``, or ``OUT/TASK-PRESET-AUGMENT-seedN`` where the source is augmented:
+``stage1`` is shared by all methods, and each method has a folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 
 from baselines.networks import make_network
 from baselines.weights import uniform
+from benchmark.loaders import augment
 from benchmark.loaders.compose import Composer, load_source, load_target
 from benchmark.scoring import selection
 from benchmark.training import ranks as among
@@ -50,6 +52,7 @@ def run(job: TrainingJob) -> Path:
     ranks = among.from_environment()
     device = find_device(job.options.device, ranks)
     selection.check(job.options.selection)
+    augment.check(job.options.augment)
     if job.preset.batch < 2 * ranks.world:
         raise TrainingError(f"a batch of {job.preset.batch} is too small for {ranks.world} processes; raise `batch`")
     with _told_limits(job.method.name, device), among.connected(ranks, device):

@@ -32,13 +32,15 @@ class SourceSettings(NamedTuple):
     seed: int
     precision: str
     clip: float | None
+    augment: str
     processes: int
     source: str
     target: str
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings as plain values."""
-        return {**self._asdict(), "preset": self.preset._asdict()}
+        """Return the settings as plain values; no augmentation is not told, as before there was any."""
+        values = {**self._asdict(), "preset": self.preset._asdict()}
+        return {name: value for name, value in values.items() if (name, value) != ("augment", "none")}
 
 
 class RunSettings(NamedTuple):
@@ -66,6 +68,7 @@ def settings_of_run(
         seed=job.seed,
         precision="bfloat16" if job.is_half(device) else "float32",
         clip=job.options.clip,
+        augment=job.options.augment,
         processes=ranks.world,
         source=source.info.content_sha256,
         target=target.info.content_sha256,
@@ -132,8 +135,8 @@ def _is_claimed(folder: Path, settings: Mapping[str, object]) -> bool:
 def _differing(kept: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Return the settings that are not as they were, each with both values."""
     words: list[str] = []
-    for key, value in now.items():
-        before = kept.get(key)
+    for key in {**now, **kept}:
+        before, value = kept.get(key), now.get(key)
         if isinstance(value, dict) and isinstance(before, dict):
             words += _differing(before, value)
         elif before != value:

@@ -72,7 +72,7 @@ class SourceStage:
     def batches(self, epoch: int) -> Iterator[DomainBatch]:
         """Yield this rank's share of each batch of an epoch: source images alone."""
         plan = [self._run.ranks.share(rows) for rows in self._plan(epoch)]
-        for images, degrees in source_images(self._run, plan, epoch):
+        for images, degrees in source_images(self._run, plan, epoch, self._run.job.options.augment):
             yield DomainBatch(images, degrees, images[:0])
 
     def ended(self, epoch: int, means: Mapping[str, float]) -> dict[str, Fact]:

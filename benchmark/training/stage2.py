@@ -159,7 +159,7 @@ class AdaptationStage:
     def _batches(self, epoch: int) -> Iterator[DomainBatch]:
         run = self._run
         sources, targets = ([run.ranks.share(rows) for rows in part] for part in zip(*self._plan(epoch), strict=True))
-        images = source_images(run, sources, run.job.preset.stage1_epochs + epoch)
+        images = source_images(run, sources, run.job.preset.stage1_epochs + epoch, run.job.options.augment)
         for (source, degrees), (crops, _) in zip(images, run.target.store.batches(targets), strict=True):
             yield DomainBatch(source, degrees, run.composer.target(crops))
 

@@ -61,11 +61,16 @@ def see(network: PoseNetwork, batches: Iterable[Tensor]) -> Seen:
     return Seen(torch.cat(features).cpu().numpy(), torch.cat(angles).cpu().numpy())
 
 
-def source_images(run: LoadedRun, plan: Sequence[np.ndarray], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and angles of batches of source rows, each with the background that it has in an epoch."""
+def source_images(
+    run: LoadedRun, plan: Sequence[np.ndarray], epoch: int, augment: str = "none"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and angles of batches of source rows, each with the background that it has in an epoch.
+
+    Only images to train on are augmented; those that are looked at are not.
+    """
     for rows, (crops, masks) in zip(plan, run.source.store.batches(plan), strict=True):
         assert masks is not None
-        yield run.composer.source(rows, crops, masks, epoch)
+        yield run.composer.source(rows, crops, masks, epoch, augment)
 
 
 def drawn_images(run: LoadedRun, probabilities: Floats, count: int, rng: np.random.Generator) -> Iterator[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ class Provenance(NamedTuple):
     render_order_from: str | None = None
     backgrounds_sha256: str | None = None
     residual: Residuals | None = None
+    cameras: dict[str, list[list[float]]] | None = None
     matched_sha256: str | None = None
     joins: list[str] | None = None
     joined: list[str] | None = None
@@ -206,7 +208,16 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
     listed, absent = manifest.absent_frames(table, numbers)
     if absent:
         notes.append(f"Biwi: {absent:,} of the {listed:,} frames of the manifest are absent")
-    return Plan(folder, parameters, tasks, notes=tuple(notes))
+    return Plan(folder, parameters, tasks, Provenance(cameras=_cameras(root, names, groups)), notes=tuple(notes))
+
+
+def _cameras(root: Path, names: list[str], groups: dict[str, str]) -> dict[str, list[list[float]]]:
+    """Return the matrix K of each sequence's RGB camera; the frames of one that cannot be read are left out anyhow."""
+    matrices = {}
+    for name in names:
+        with suppress(RawDataError):
+            matrices[name] = biwi.open_sequence(root, name, groups.get(name, "")).camera.matrix.tolist()
+    return matrices
 
 
 def _some_heads(root: Path, groups: dict[str, str]) -> tuple[BoxTable, int]:

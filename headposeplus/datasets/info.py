@@ -108,6 +108,9 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Of the file of backgrounds beside the shards; empty where SynHead came without any.
     residual
         What remains between SynBiwi+ and the Biwi poses.
+    cameras
+        Of Biwi+: the matrix K (3 rows of 3, in raw pixels) of each sequence's RGB camera; None where the version that
+        built it did not note them.
     matched_sha256
         The content of the Biwi+ with which SynBiwi+ was matched.
     joins, joined
@@ -134,6 +137,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     render_order_from: str | None = None
     backgrounds_sha256: str | None = None
     residual: Residuals | None = None
+    cameras: dict[str, list[list[float]]] | None = None
     matched_sha256: str | None = None
     joins: list[str] | None = None
     joined: list[str] | None = None

@@ -135,7 +135,7 @@ def test_differences_with_the_middle_angle_at_90_are_the_least_there_are(convent
 
 def test_to_ray_turns_the_axis_the_shortest_way():
     rng = np.random.default_rng(3)
-    points = np.vstack((rng.normal(0, 300, (50, 3)) + [0, 0, 1000], [0, 0, 5.0]))
+    points = np.vstack((rng.normal([0, 0, 1000], 300, (50, 3)), [0, 0, 5.0]))
     turns = rot.to_ray(points)
     rays = points / np.linalg.norm(points, axis=1, keepdims=True)
     assert turns[:, :, 2] == pytest.approx(rays)

@@ -16,6 +16,7 @@ from msgspec.structs import astuple, replace
 from benchmark.board import entries as scoreboard
 from benchmark.board import plots as score_plots
 from benchmark.board import site
+from benchmark.board.markdown import table
 from benchmark.board.published import published
 from benchmark.board.words import safe_link
 from benchmark.scoring import entry as entry_file
@@ -213,6 +214,18 @@ def test_the_best_of_each_column_is_marked_among_the_rows_scored_here():
     )
 
 
+def test_the_augmentation_is_a_column_where_any_entry_has_one():
+    plain, none, all_kinds = entry(1), entry(2, augment="none"), entry(3, augment="all")
+    for rows in ([plain], [plain, none]):
+        assert "augmentation" not in site.board_page(rows, published=False) + table(rows)
+    assert "<dd><bdi>none</bdi></dd>" in page_of(none) and "augmentation" not in page_of(plain)
+    page, text = site.board_page([plain, none, all_kinds], published=False), table([plain, none, all_kinds])
+    assert re.findall(r"<td><bdi>(.*?)</bdi></td>", page).count("all") == page.count("<td><bdi>all") == 1
+    assert page.count("<td><bdi></bdi></td>") == 2
+    header, _, *rows = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+    assert [row[header.index("augmentation")] for row in rows] == ["", "", "all"]
+
+
 def test_a_published_row_stands_only_where_it_was_scored_alike():
     rows = published()
     page = Page(site.board_page([entry(0, "pda"), entry(1, "da"), entry(2, "cross")]))
@@ -374,7 +387,8 @@ def hostile_entry(text, seed=9):
     """An entry each of whose texts is hostile, whether or not an entry could be read with it."""
     said = ("id", "title", "test_set", "target_images", "selection", "metric", "training_data")
     fields = ("name", "authors", "link", "training_data", "selection", "notes", "batch_statistics", "initial_weights",
-              "preset", "command", "commit", "protocol_sha256", "convention", "camera", "toolkit")  # fmt: skip
+              "preset", "augment", "command", "commit", "protocol_sha256", "convention", "camera",
+              "toolkit")  # fmt: skip
     by = entry(seed).entry.by
     groups = {
         what: (replace(getattr(by, what)[0], name=text), *getattr(by, what)[1:]) for what in ("subject", "sequence")

@@ -15,6 +15,7 @@ import pytest
 from benchmark.scoring import selection
 from benchmark.scoring.submission import read_submission
 from benchmark.studies import records, reproduce, runs
+from benchmark.studies.page import write_page
 from benchmark.studies.runs import OUTPUT, expected_lines, plan, run_side_by_side
 from benchmark.training import presets
 from benchmark.training.job import PREDICTIONS
@@ -315,6 +316,21 @@ def test_options_are_typed_as_they_are_given(tmp_path):
     assert expected_lines(job._replace(preset=preset._replace(warm={"da": 4, "pda": 1}))) == 6 * (steps + 1)
     batched = plan("da", ["padaco"], {4: tmp_path}, tmp_path, preset, options | {"batch": 10})
     assert expected_lines(batched[0]) == 3 * (2 * steps + 1) and batched[0].preset.batch == 10
+
+
+def test_an_augmentation_is_passed_on_and_told(tmp_path):
+    (job,) = plan("pda", ["dann"], {0: tmp_path}, tmp_path / "runs", PRESETS["trial"], {"augment": "boxes"})
+    assert job.options.augment == "boxes" and job.folder == tmp_path / "runs/pda-trial-boxes-seed0/dann"
+    assert job.command.endswith("--preset trial --seed 0 --augment boxes")
+    errors = records.PoseErrors(1.0, 1.0, 1.0, 1.0, 1.0)
+    run = records.RunRecord(
+        method="dann", seed=0, protocol="local-x", frames=1, uses_target_images=True, device="cpu", scores=errors,
+        statistics={},
+    )  # fmt: skip
+    about = records.TaskRecords("pda", "trial", [0], None, records.Sizes(1, 1), {"augment": "boxes"}, "2", [run])
+    for options, says in (({"augment": "boxes"}, "Preset trial, augmentation boxes, seeds 0"), ({}, "Preset trial, s")):
+        records.write_record(tmp_path / "records.json", msgspec.structs.replace(about, options=options))
+        assert says in write_page(tmp_path).read_text()
 
 
 def test_a_method_of_ones_own_has_its_own_folder(tmp_path, monkeypatch):
