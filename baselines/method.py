@@ -131,6 +131,10 @@ class Method(nn.Module):
     def after_step(self, network: PoseNetwork) -> None:
         """Do what follows each step of the optimizer."""
 
+    def predictor(self, network: PoseNetwork) -> PoseNetwork:
+        """Return the network that predicts: the one that is trained, or another of its kind."""
+        return network
+
     def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
         """Do what follows the last step.
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines import augment as augmenting
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
-from benchmark.loaders import augment as augmenting
 from benchmark.loaders.open import open_store
 from benchmark.loaders.stores import Store
 from headposeplus.datasets.dataset import Dataset, read_backgrounds, read_fields
@@ -123,7 +123,7 @@ class Composer:
         """Return images (n, 3, s, s) and angles (n, 3) in degrees, on the device, of the source's ``rows`` (n,).
 
         ``crops`` and ``masks`` are what the store gives for them, ``augment`` is one of
-        :data:`benchmark.loaders.augment.KINDS`.
+        :data:`baselines.augment.KINDS`.
         """
         changed = augment != "none"
         draws = keyed_random(self._seed, epoch, rows, _BEHIND + changed * augmenting.DRAWS)

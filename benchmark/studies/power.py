@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from benchmark.scoring.ray import ray_rotations
 from benchmark.scoring.submission import read_submission
 from benchmark.studies import plan
 from benchmark.studies.pool import choose, draw_miniatures, make_pool
@@ -51,11 +52,39 @@ class Unit(NamedTuple):
         return self.out / f"{self.task}-{self.setting}-{self.draw}.csv"
 
 
-def errors_by_person(predicted: Floats, truth: Floats, subjects: np.ndarray) -> pd.DataFrame:
-    """Return each subject's mean absolute errors of pitch, yaw and roll; angles (n, 3) in degrees, subjects (n,)."""
-    away = np.abs((predicted - truth + 180) % 360 - 180)
-    table = pd.DataFrame(away, columns=list(plan.ANGLES)).assign(subject=subjects)
-    return table.groupby("subject").mean().round(4).reset_index()
+class TargetLabels(NamedTuple):
+    """What scoring knows of a target: ids and subjects (n,), angles (n, 3), and the turns (n, 3, 3) to viewing rays."""
+
+    ids: np.ndarray
+    subjects: np.ndarray
+    angles: Floats
+    rays: Floats
+
+
+def read_target(data: Path) -> TargetLabels:
+    """Return the labels of the Biwi+ in a folder of datasets, and the viewing ray of each box."""
+    dataset = open_dataset(data / "biwi+")
+    parts = list(read_fields(dataset, "id", "subject", "label/pyr", "box"))
+    ids, subjects, angles, boxes = (
+        np.concatenate([part[name] for part in parts]) for name in ("id", "subject", "label/pyr", "box")
+    )
+    cameras = dataset.info.cameras or {}
+    matrices = np.array([cameras[name.split("/")[1]] for name in ids.tolist()])
+    return TargetLabels(ids, subjects, angles, ray_rotations(boxes.astype(float), matrices))
+
+
+def errors_by_person(rotations: Floats, target: TargetLabels) -> pd.DataFrame:
+    """Return each subject's mean absolute errors of pitch, yaw and roll, in degrees, of rotations (n, 3, 3).
+
+    Those named with ``ray`` are of the same rotations taken as relative to the viewing ray of each box.
+    """
+    kinds = {"": from_matrix(rotations), "ray ": from_matrix(target.rays @ rotations)}
+    away = {
+        f"{kind}{angle}": np.abs((angles[:, i] - target.angles[:, i] + 180) % 360 - 180)
+        for kind, angles in kinds.items()
+        for i, angle in enumerate(plan.ANGLES)
+    }
+    return pd.DataFrame(away).assign(subject=target.subjects).groupby("subject").mean().round(4).reset_index()
 
 
 def run_unit(unit: Unit) -> Path:
@@ -68,9 +97,8 @@ def run_unit(unit: Unit) -> Path:
         "precision": "float32",
         "augment": plan.SETTINGS[unit.setting],
     }
-    target = list(read_fields(open_dataset(unit.data / "biwi+"), "id", "subject", "label/pyr"))
-    ids, subjects, truth = (np.concatenate([part[name] for part in target]) for name in ("id", "subject", "label/pyr"))
-    people = choose(sorted({*subjects.tolist()}), len(plan.PEOPLE), unit.draw)
+    target = read_target(unit.data)
+    people = choose(sorted({*target.subjects.tolist()}), len(plan.PEOPLE), unit.draw)
     tables = []
     unit.out.mkdir(parents=True, exist_ok=True)
     with (unit.out / f"{unit.task}-{unit.setting}-{unit.draw}.log").open("w") as log, contextlib.redirect_stderr(log):
@@ -78,14 +106,15 @@ def run_unit(unit: Unit) -> Path:
             words = f"python -m benchmark.studies.power {unit.out}"
             job = make_job(method, unit.task, unit.data, unit.out, plan.PRESET, unit.draw, options, words)
             submission = read_submission(run(job))
-            assert submission.ids.tolist() == ids.tolist()
-            table = errors_by_person(from_matrix(submission.rotations), truth, subjects)
+            assert submission.ids.tolist() == target.ids.tolist()
+            table = errors_by_person(submission.rotations, target)
             facts = submission.about.run or {}
             table = table.assign(method=method, accuracy=facts.get("accuracy_at_lambda"), device=facts["device"])
             tables.append(table)
     rows = pd.concat(tables).assign(draw=unit.draw, task=unit.task, setting=unit.setting)
     rows["person"] = [f"{people[subject]}-{subject}" for subject in rows["subject"]]
-    columns = ["draw", "task", "setting", "method", "person", *plan.ANGLES, "accuracy", "device"]
+    errors = [f"{kind}{angle}" for kind in ("", "ray ") for angle in plan.ANGLES]
+    columns = ["draw", "task", "setting", "method", "person", *errors, "accuracy", "device"]
     write_text(unit.kept, rows[columns].to_csv(index=False, lineterminator="\n"))
     return unit.kept
 

@@ -27,7 +27,7 @@ class RunOptions(NamedTuple):
     """How a run is carried out; of these, ``half``, ``clip``, ``augment`` and ``selection`` may change its result.
 
     ``half`` is bfloat16 for the network, ``clip`` the largest norm of a step's gradient, ``augment`` how source images
-    are changed (:data:`benchmark.loaders.augment.KINDS`), ``store`` where the crops are kept
+    are changed (:data:`baselines.augment.KINDS`), ``store`` where the crops are kept
     (:data:`benchmark.loaders.open.STORES`), ``selection`` one of :data:`benchmark.scoring.selection.RULES`.
     """
 

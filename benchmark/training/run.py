@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from baselines import augment
 from baselines.networks import make_network
 from baselines.weights import uniform
-from benchmark.loaders import augment
 from benchmark.loaders.compose import Composer, load_source, load_target
 from benchmark.scoring import selection
 from benchmark.training import ranks as among

@@ -167,13 +167,14 @@ class AdaptationStage:
         """Keep the predictions, and the network if the job's rule takes this epoch; return facts for the log."""
         accuracy = means.get("domain_accuracy")
         self._wait(epoch, accuracy)
-        seen = see(self._run.network, target_images(self._run))
+        run = self._run._replace(network=self._method.predictor(self._run.network))
+        seen = see(run.network, target_images(run))
         self.angles[epoch] = seen.angles
-        judged = judge(self._run, seen)
+        judged = judge(run, seen)
         for rule, value in judged.items():
             self.criteria[rule][epoch] = value
         if self.selected(epoch + 1) == epoch:
-            self.network = copy_state(self._run.network)
+            self.network = copy_state(run.network)
         return {
             **{rule: round(value, 6) for rule, value in judged.items()},
             **({} if accuracy is None else {"domain_accuracy": round(accuracy, 6)}),

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from baselines.augment import KINDS
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
-from benchmark.loaders.augment import KINDS
 from benchmark.loaders.compose import Composer, load_source
 from benchmark.upkeep.walk import ROOT
 from headposeplus.datasets.dataset import open_dataset

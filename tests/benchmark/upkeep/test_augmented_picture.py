@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from benchmark.loaders.augment import KINDS
+from baselines.augment import KINDS
 from benchmark.upkeep import augmented
 
 

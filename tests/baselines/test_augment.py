@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from benchmark.loaders import augment as augmenting
+from baselines import augment as augmenting
+from baselines.augment import DRAWS, STRENGTHS
 from benchmark.loaders import compose
-from benchmark.loaders.augment import DRAWS, STRENGTHS
 from benchmark.loaders.stores import check_rows
 from headposeplus.datasets.dataset import open_dataset
 from headposeplus.errors import TrainingError
