@@ -81,7 +81,8 @@ def _boxes_and_cameras(dataset: Dataset, ids: np.ndarray, protocol: str) -> tupl
     sequences = [name.split("/")[1] for name in ids.tolist()]
     unknown = sorted(set(sequences) - known.keys())
     if unknown:
-        what = f"does not say the cameras of its sequences {', '.join(unknown)[:60]}"
+        some = ", ".join(unknown[:3]) + (" and others" if len(unknown) > 3 else "")
+        what = f"does not say the cameras of its sequences {some}"
         raise DatasetError(Fault(what, "build it again with this version", dataset.folder))
     rows = [position[name] for name in ids.tolist()]
     return boxes[rows].astype(np.float64), np.array([known[name] for name in sequences])
