@@ -51,7 +51,9 @@ FROZEN = {
     "biwi+/male-female@1": "8f1697156f2d134a8aa0cdcb3b0d1a303e6f729462634c1afc8347ff4c30c531",
     "biwi+/pda@1": "3817ebdf3aedf86d85f0122c76cb29c27b1c5c265547b2ff8629915f325b50b0",
     "miniature/da@1": "ab21c40ee3553b1ba038fe6c4d89ac177cadf2bba22009e02867006468a1a939",
+    "miniature/da@2": "b3314b2dc8a54243d5449d00604c4be1daa73c9b21850d675eb66fd1ffe52c6c",
     "miniature/pda@1": "b864df37c85603559c71fc822bbd0b3813adb8e8578556a85f09147e750a9dd7",
+    "miniature/pda@2": "3687d153f142f317870f95ab5b32774236301bd32203e5717b88dca9c3846b53",
 }
 
 
@@ -133,7 +135,8 @@ def test_the_miniature_is_the_one_of_its_protocols():
     rotations = rot.to_matrix(np.concatenate([motion.angles for motion in motions.values()]))
     truth = labels.from_arrays(ids, rotations, camera="rgb")
     for task in ("da", "pda"):
-        assert protocols.for_test_set(task, truth).id == f"miniature/{task}@1"
+        protocol = protocols.for_test_set(task, truth)
+        assert protocol.id == f"miniature/{task}@2" and f"version {write.VERSION}," in protocol.test_set
         assert protocols.for_test_set(task, truth.take(np.arange(1, len(ids)))).id.startswith("local-")
         turned = truth._replace(rotations=rot.in_plane(0.01) @ rotations)
         assert protocols.for_test_set(task, turned).id.startswith("local-")

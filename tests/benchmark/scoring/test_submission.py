@@ -559,10 +559,10 @@ def test_template_check_and_score(real, tmp_path, hpp, monkeypatch):
 
 def test_a_template_of_other_frames_needs_their_labels(built, tmp_path, hpp, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = hpp("submission", "template", "--protocol", "miniature/pda@1", expect=1).output
+    found = hpp("submission", "template", "--protocol", "miniature/pda@2", expect=1).output
     assert "only its test set knows its frames; give --data or --labels" in found
-    found = hpp("submission", "template", "--protocol", "miniature/pda@1", "--data", built[0], expect=1).output
-    assert "not the test set of miniature/pda@1: expected its 768 frames, found 48" in found
+    found = hpp("submission", "template", "--protocol", "miniature/pda@2", "--data", built[0], expect=1).output
+    assert "not the test set of miniature/pda@2: expected its 432 frames, found 48" in found
     for out in ("a.csv.gz", "a.toml", "a"):
         found = hpp("submission", "template", "--protocol", "biwi+/leave-F01-out@1", "--out", out, expect=1).output
         assert "choose an --out that ends in .csv" in found and not list(tmp_path.iterdir())
