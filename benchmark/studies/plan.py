@@ -21,8 +21,8 @@ SPENT = (0.0179, 0.0131, 0.0190)
 SETTINGS = {"paper": "none", "augmented": "all"}  # what is done to the source's images
 STRONGEST = "mean-teacher-padaco"
 METHODS = {
-    "da": ("source-only", "source-only-mixed", "control-uniform", "dann", "padaco"),
-    "pda": ("source-only", "source-only-mixed", "control-uniform", "dann", "pada-like", "padaco", "control-padaco"),
+    "da": ("source-only", "source-only-mixed", "dann", "padaco"),
+    "pda": ("source-only", "source-only-mixed", "dann", "pada-like", "padaco"),
 }
 ANGLES = ("pitch", "yaw", "roll")
 PARTS = {"all": ANGLES, "pitch": ("pitch",), "yaw and roll": ("yaw", "roll")}

@@ -1,0 +1,155 @@
+"""The methods on photographs: rendered heads as the source, a sequence of Biwi and AFLW2000-3D as targets.
+
+::
+
+    python -m benchmark.studies.real_pixels OUT --source NAME=SYNHEAD --biwi HPDB [--aflw2000 FOLDER] [--size 64]
+
+Sources are copies in SynHead's layout: a miniature's, or people that ``hpp render`` drew. Each is used as a superset of
+the target's poses (pda) and, for Biwi, matched to them (da). The errors go to ``real_pixels.csv`` of the results, a row
+for each run, beside those of other sizes that are there already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from benchmark.scoring.ray import ray_rotations
+from benchmark.scoring.submission import read_submission
+from benchmark.studies import plan
+from benchmark.training.job import OptionValue, make_job
+from benchmark.training.presets import TASKS
+from benchmark.training.run import run
+from headposeplus.build.build import build_datasets
+from headposeplus.build.work import Options
+from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.files import write_text
+from headposeplus.raw.source import Source
+from headposeplus.rotations import Floats, from_matrix, geodesic
+from headposeplus.tasks import cores, run_tasks
+
+RUNS = "real_pixels.csv"
+METHODS = ("source-only", "source-only-mixed", "dann", "pada-like", "padaco")
+_KEYS = ["source", "size", "preset", "task", "setting", "method", "seed"]
+
+
+class Unit(NamedTuple):
+    """The methods of a task in a setting with a seed, on the datasets of a source."""
+
+    source: str
+    data: Path
+    out: Path
+    task: str
+    setting: str
+    methods: tuple[str, ...]
+    preset: str
+    seed: int
+    device: str
+    precision: str
+    threads: int
+
+
+def score(rotations: Floats, data: Path, target: str) -> dict[str, float]:
+    """Return the errors of rotations (n, 3, 3) of all rows of a target, in degrees.
+
+    They are those of pitch, yaw and roll, the geodesic one, the mean error of each angle, and, where the camera is
+    known, the MAE with the viewing ray.
+    """
+    dataset = open_dataset(data / target)
+    parts = list(read_fields(dataset, "id", "label/rotation", "box"))
+    ids, truth, boxes = (np.concatenate([part[name] for part in parts]) for name in ("id", "label/rotation", "box"))
+    away = from_matrix(rotations) - from_matrix(truth)
+    away = (away + 180) % 360 - 180
+    errors = np.abs(away).mean(axis=0)
+    found = {"mae": errors.mean(), **dict(zip(plan.ANGLES, errors, strict=True))}
+    found["geodesic"] = geodesic(rotations, truth).mean()
+    found |= {f"mean {angle}": value for angle, value in zip(plan.ANGLES, away.mean(axis=0), strict=True)}
+    if dataset.info.cameras:
+        cameras = np.array([dataset.info.cameras[name.split("/")[1]] for name in ids.tolist()])
+        turned = from_matrix(ray_rotations(boxes.astype(float), cameras) @ rotations)
+        found["ray mae"] = np.abs((turned - from_matrix(truth) + 180) % 360 - 180).mean()
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def run_unit(unit: Unit) -> list[dict[str, object]]:
+    """Train and test the methods of a unit; return a row for each."""
+    options: dict[str, OptionValue] = {
+        "device": unit.device,
+        "threads": unit.threads,
+        "precision": unit.precision,
+        "augment": plan.SETTINGS[unit.setting],
+        "weights": "none",
+    }
+    rows: list[dict[str, object]] = []
+    unit.out.mkdir(parents=True, exist_ok=True)
+    log = unit.out / f"{unit.task}-{unit.preset}-{unit.setting}-{unit.seed}.log"
+    with log.open("w") as file, contextlib.redirect_stderr(file):
+        for method in unit.methods:
+            words = f"python -m benchmark.studies.real_pixels {unit.out}"
+            job = make_job(method, unit.task, unit.data, unit.out, unit.preset, unit.seed, options, words)
+            submission = read_submission(run(job))
+            size = open_dataset(unit.data / TASKS[unit.task].target).size
+            keys = (unit.source, size, unit.preset, unit.task, unit.setting, method, unit.seed)
+            device = (submission.about.run or {})["device"]
+            errors = score(submission.rotations, unit.data, TASKS[unit.task].target)
+            rows.append(dict(zip(_KEYS, keys, strict=True)) | errors | {"device": device})
+    return rows
+
+
+def keep(rows: Sequence[dict[str, object]], path: Path) -> None:
+    """Write rows into a table; those of the same runs, of before, give way to them."""
+    table = pd.DataFrame(rows)
+    if path.exists():
+        table = pd.concat([pd.read_csv(path), table]).drop_duplicates(_KEYS, keep="last")
+    write_text(path, table.sort_values(_KEYS).to_csv(index=False, lineterminator="\n"))
+
+
+def main(words: Sequence[str]) -> None:
+    """Build the datasets, train and test, and keep the errors."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--source", action="append", required=True, metavar="NAME=SYNHEAD")
+    parser.add_argument("--biwi", type=Path, required=True)
+    parser.add_argument("--aflw2000", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("results/findings"))
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--preset", default=plan.PRESET)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--settings", nargs="+", default=list(plan.SETTINGS), choices=list(plan.SETTINGS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=cores())
+    chosen = parser.parse_args(words)
+    if chosen.device == "cpu":
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    stills = {"aflw2000": chosen.aflw2000} if chosen.aflw2000 else None
+    units = []
+    for name, _, folder in (text.partition("=") for text in chosen.source):
+        data = chosen.out / name / "data"
+        build_datasets(Source(chosen.biwi, Path(folder), stills=stills), data, Options(size=chosen.size), chosen.jobs)
+        for seed in chosen.seeds:
+            for task in ("da", "pda", "pda-aflw2000") if stills else ("da", "pda"):
+                for setting in chosen.settings:
+                    # On da, the poses of both domains are alike, and PADA-like is not meant for it.
+                    methods = tuple(m for m in METHODS if task != "da" or m != "pada-like")
+                    methods += (plan.STRONGEST,) * (setting == "augmented")
+                    runs, threads = chosen.out / name / "runs", 1 if chosen.device == "cpu" else 4
+                    units.append(
+                        Unit(name, data, runs, task, setting, methods, chosen.preset, seed, chosen.device,
+                             chosen.precision, threads)
+                    )  # fmt: skip
+    for rows in run_tasks(run_unit, units, chosen.jobs, "units"):
+        keep(rows, chosen.results / RUNS)
+    print(f"errors {chosen.results / RUNS}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
