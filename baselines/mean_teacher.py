@@ -12,7 +12,6 @@ import copy
 import torch
 from torch import Tensor
 
-from baselines.adversarial import PADACO
 from baselines.augment import DRAWS, augment, change_of
 from baselines.losses import pose_loss
 from baselines.method import DomainBatch, Look, Method, Parts
@@ -46,7 +45,7 @@ class MeanTeacher(Method):
 
     name = "mean-teacher"
     summary = "a mean teacher for changed and mirrored target images, after Tarvainen & Valpola (2017)"
-    strength = 1.0
+    strength = 3.0
     decay = 0.99
 
     def start(self, network: PoseNetwork, look: Look) -> None:
@@ -84,11 +83,3 @@ class MeanTeacher(Method):
     def predictor(self, network: PoseNetwork) -> PoseNetwork:
         """Return the teacher."""
         return self.teacher
-
-
-class MeanTeacherPADACO(MeanTeacher):
-    """A mean teacher with source samples drawn by PADACO."""
-
-    name = "mean-teacher-padaco"
-    summary = "mean-teacher with PADACO's sampling"
-    sampling = PADACO.sampling

@@ -12,7 +12,7 @@ from baselines.adabn import AdaBN, SourceOnlyMixed
 from baselines.adversarial import DANN, PADACO, ControlPADACO, ControlPADALike, ControlUniform, PADALike
 from baselines.coral import CORAL
 from baselines.dare_gram import DAREGRAM
-from baselines.mean_teacher import MeanTeacher, MeanTeacherPADACO
+from baselines.mean_teacher import MeanTeacher
 from baselines.method import Method
 from baselines.relative_pose import RelativePose, RelativePosePADACO
 from baselines.reweighting import Reweighting
@@ -50,7 +50,6 @@ _ALL: tuple[type[Method], ...] = (
     RelativePose,
     RelativePosePADACO,
     MeanTeacher,
-    MeanTeacherPADACO,
 )
 METHODS = {method.name: method for method in _ALL}
 
