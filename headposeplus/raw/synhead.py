@@ -191,19 +191,19 @@ def read_head_places(root: Path) -> dict[str, HeadPlace] | None:
     Raises
     ------
     RawDataError
-        If a row is none of these; the message says which.
+        If a row is none of these, or a head has two; the message says which.
     """
     path = root / HEAD_PLACES
     if not path.exists():
         return None
-    expected = "a line head,x,y,pixels_per_mm and a row a head"
+    expected, mend = "a line head,x,y,pixels_per_mm and a row a head", "mend it, or delete it to have the heads found"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise RawDataError(Fault(f"cannot be read; expected {expected}", RESTORE, path)) from error
+        raise RawDataError(Fault(f"cannot be read; expected {expected}", mend, path)) from error
     if not lines or [cell.strip() for cell in lines[0].split(",")] != ["head", "x", "y", "pixels_per_mm"]:
-        raise RawDataError(Fault(f"expected {expected}", "mend it, or delete it to have the heads found", path))
-    places = {}
+        raise RawDataError(Fault(f"expected {expected}", mend, path))
+    places: dict[str, HeadPlace] = {}
     for number, line in enumerate(lines[1:], start=2):
         head, *cells = (cell.strip() for cell in line.split(","))
         try:
@@ -211,7 +211,9 @@ def read_head_places(root: Path) -> dict[str, HeadPlace] | None:
         except ValueError:
             x = y = scale = float("nan")
         if not (np.isfinite([x, y, scale]).all() and scale > 0):
-            raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", RESTORE, path, rows=(number,)))
+            raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", mend, path, rows=(number,)))
+        if head in places:
+            raise RawDataError(Fault(f"a second row of {head}", "keep the right one", path, rows=(number,)))
         places[head] = HeadPlace(np.array([x, y]), np.zeros(3), scale)
     return places
 

@@ -64,6 +64,46 @@ def test_faulty_angles(root, edit, says):
     assert str(track.csv) in str(error.value) and says in str(error.value)
 
 
+def test_where_the_heads_are(root):
+    (root / "head_places.csv").write_text("\ufeffhead, x, y, pixels_per_mm\nf01, 31.5, 30, 0.25\nm02,1,-2.5,3\n\n")
+    places = synhead.read_head_places(root)
+    assert list(places) == ["f01", "m02"]
+    pivot, offset, scale = places["f01"]
+    assert (pivot.tolist(), offset.tolist(), scale) == ([31.5, 30], [0, 0, 0], 0.25)
+    assert (places["m02"].pivot.tolist(), places["m02"].pixels_per_mm) == ([1, -2.5], 3)
+    (root / "head_places.csv").unlink()
+    assert synhead.read_head_places(root) is None
+
+
+ONE_HEAD = b"head,x,y,pixels_per_mm\nf02,1,2,3\n"
+EXPECTED = "expected a line head,x,y,pixels_per_mm and a row a head"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", f": {EXPECTED}; mend it, or delete it to have the heads found"),
+        (b"head,x,y\nf01,1,2\n", f": {EXPECTED}; mend it"),
+        (b"f01,1,2,3\n", f": {EXPECTED}; mend it"),
+        (b"\xff\xfe\x00", f": cannot be read; {EXPECTED}; mend it"),
+        (ONE_HEAD + b"f01,1,2\n", f", line 3: {EXPECTED}; found 'f01,1,2'; mend it"),
+        (ONE_HEAD + b"f01,1,2,3,4\n", f", line 3: {EXPECTED}; found 'f01,1,2,3,4'"),
+        (ONE_HEAD + b"f01,1,left,3\n", f", line 3: {EXPECTED}; found 'f01,1,left,3'"),
+        (ONE_HEAD + b"f01,1,nan,3\n", f", line 3: {EXPECTED}; found 'f01,1,nan,3'"),
+        (ONE_HEAD + b"f01,1,2,0\n", f", line 3: {EXPECTED}; found 'f01,1,2,0'"),
+        (ONE_HEAD + b"f01,1,2,-3\n", f", line 3: {EXPECTED}; found 'f01,1,2,-3'"),
+        (ONE_HEAD + b"\nf01,1,2,3\n", f", line 3: {EXPECTED}; found ''"),
+        (ONE_HEAD + b"f02,1,2,3\n", ", line 3: a second row of f02; keep the right one"),
+    ],
+)
+def test_faulty_places_of_heads(root, content, says):
+    path = root / "head_places.csv"
+    path.write_bytes(content)
+    with pytest.raises(RawDataError) as error:
+        synhead.read_head_places(root)
+    assert str(error.value).startswith(f"{path}{says}") and "\n" not in str(error.value)
+
+
 def test_a_missing_image_names_both(root):
     track = synhead.tracks(root)[0]
     (track.images_folder("f02") / "04.png").unlink()
