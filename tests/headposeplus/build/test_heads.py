@@ -10,7 +10,6 @@ from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.raw import synhead
-from headposeplus.rotations import in_plane
 
 MARGIN = Options().visible_margin
 
