@@ -33,7 +33,7 @@ def estimate(differences: pd.DataFrame) -> Estimate:
     Raises
     ------
     HeadposeError
-        If statsmodels is not installed.
+        If statsmodels is not installed, or the fit does not converge.
     """
     try:
         import statsmodels.formula.api as models
@@ -43,11 +43,29 @@ def estimate(differences: pd.DataFrame) -> Estimate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a variance of 0 lies at the edge of what it may be
         model = models.mixedlm("difference ~ 1", differences, groups=np.ones(len(differences)), vc_formula=parts)
-        fitted = model.fit(reml=True)
-    mean, deviation = float(fitted.fe_params.iloc[0]), float(fitted.bse_fe.iloc[0])
+        # Nelder & Mead's simplex needs no gradient, which a variance of 0 would mislead.
+        fitted = model.fit(reml=True, method="nm")
+    if not fitted.converged:
+        raise HeadposeError("the mixed model of the differences was not fitted: are there several draws and persons?")
+    variances = dict(zip(model.exog_vc.names, fitted.vcomp, strict=True))
+    mean, deviation = _weighted_mean(differences, variances, float(fitted.scale))
     draws = int(differences["draw"].nunique())
     half = float(stats.t.ppf(0.975, draws - 1)) * deviation
     return Estimate(mean, mean - half, mean + half, float(2 * stats.t.sf(abs(mean) / deviation, draws - 1)), draws)
+
+
+def _weighted_mean(differences: pd.DataFrame, variances: dict[str, float], rest: float) -> tuple[float, float]:
+    """Return the mean of differences whose variances are known, by generalised least squares, and its standard error.
+
+    The fit's own standard error follows from the inverse of a Hessian, which is singular where a variance is 0.
+    """
+    covariance = rest * np.eye(len(differences))
+    for column, variance in variances.items():
+        names = differences[column].to_numpy()
+        covariance += variance * (names[:, None] == names[None, :])
+    weights = np.linalg.solve(covariance, np.ones(len(differences)))
+    mean = float(weights @ differences["difference"].to_numpy() / weights.sum())
+    return mean, float(weights.sum() ** -0.5)
 
 
 def holm(p: Sequence[float], level: float) -> list[bool]:
