@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pandas as pd
@@ -66,12 +67,16 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class JudgedClaims(msgspec.Struct, frozen=True):
-    """All claims, and the methods' mean errors by task and setting; on how many draws and which devices."""
+    """All claims, on how many draws and which devices: the paper's, those of the strongest method, and the later ones.
+
+    The later ones are judged on draws of their own, and absent before there are enough.
+    """
 
     draws: int
     devices: list[str]
     paper: list[Judged]
     own: list[Judged]
+    later: list[Judged]
 
 
 def read_runs(results: Path) -> pd.DataFrame:
@@ -83,22 +88,33 @@ def read_runs(results: Path) -> pd.DataFrame:
         raise HeadposeError(Fault("expected the runs of benchmark.studies.power", file=path)) from error
 
 
-def _side(text: str, setting: str) -> tuple[str, str]:
-    """Return the method and the setting that one side of a claim names."""
-    method, _, own = text.partition(":")
-    return method, own or setting
+class _Side(NamedTuple):
+    """What one side of a claim names: a method, its setting, and what is before the columns of its errors."""
+
+    method: str
+    setting: str
+    scored: str
 
 
-def differences(runs: pd.DataFrame, claim: Claim, setting: str, columns: Sequence[str]) -> pd.DataFrame:
+def _side(text: str, setting: str, scored: str) -> _Side:
+    method, *rest = text.split(":")
+    return _Side(method, rest[0] if rest else setting, "ray " if "ray" in rest else scored)
+
+
+def differences(
+    runs: pd.DataFrame, claim: Claim, setting: str, angles: Sequence[str] = plan.ANGLES, scored: str = ""
+) -> pd.DataFrame:
     """Return what a claim compares: for each draw and person, the better one's error less a share of the worse one's.
 
-    Errors are means over ``columns``, in degrees.
+    Errors are means over some angles, in degrees; ``scored`` is ``"ray "`` for those with the viewing ray.
     """
     keys = ["draw", "person"]
     sides = []
-    for method, of_setting in (_side(claim.better, setting), _side(claim.worse, setting)):
-        chosen = runs[(runs["task"] == claim.task) & (runs["setting"] == of_setting) & (runs["method"] == method)]
-        sides.append(chosen.set_index(keys)[list(columns)].mean(axis=1))
+    for side in (_side(claim.better, setting, scored), _side(claim.worse, setting, scored)):
+        chosen = runs[
+            (runs["task"] == claim.task) & (runs["setting"] == side.setting) & (runs["method"] == side.method)
+        ]
+        sides.append(chosen.set_index(keys)[[f"{side.scored}{angle}" for angle in angles]].mean(axis=1))
     difference = sides[0] - claim.share * sides[1]
     return difference.rename("difference").dropna().reset_index()
 
@@ -107,59 +123,65 @@ def _rounded(found: Estimate) -> list[float]:
     return [round(value, 3) for value in (found.mean, found.low, found.high)]
 
 
-def judge(runs: pd.DataFrame, claims: Sequence[Claim], setting: str) -> list[Judged]:
-    """Return what became of claims in a setting; each family is judged by Holm's method at every look so far."""
+def judge(runs: pd.DataFrame, claims: Sequence[Claim], setting: str, looks: dict[int, float]) -> list[Judged]:
+    """Return what became of claims in a setting; each family is judged by Holm's method at every look so far.
+
+    ``looks`` has what may be spent of the error after how many draws.
+    """
     draws = sorted(runs["draw"].unique())
     decided: dict[str, tuple[int, str]] = {}
-    for look, level in zip(plan.LOOKS, plan.SPENT, strict=True):
+    for look, level in looks.items():
         if look > len(draws):
             break
         seen = runs[runs["draw"].isin(draws[:look])]
         for primary in (True, False):
             family = [claim for claim in claims if claim.primary == primary]
-            found = [estimate(differences(seen, claim, setting, plan.ANGLES)) for claim in family]
+            found = [estimate(differences(seen, claim, setting)) for claim in family]
             for claim, one, rejected in zip(family, found, holm([one.p for one in found], level), strict=True):
                 if rejected and claim.text not in decided:
                     decided[claim.text] = look, HOLDS if one.mean < 0 else OPPOSITE
-    judged = []
-    for claim in claims:
-        whole = estimate(differences(runs, claim, setting, plan.ANGLES))
-        parts = {
-            name: _rounded(estimate(differences(runs, claim, setting, columns)))
-            for name, columns in plan.PARTS.items()
-            if name != "all"
-        }
-        ray = estimate(differences(runs, claim, setting, [f"ray {angle}" for angle in plan.ANGLES]))
-        mean, low, high = _rounded(whole)
-        judged.append(
-            Judged(
-                text=claim.text,
-                setting=setting,
-                primary=claim.primary,
-                mean=mean,
-                low=low,
-                high=high,
-                p=float(f"{whole.p:.3g}"),
-                parts=parts,
-                ray=_rounded(ray),
-                draws=len(draws),
-                decided=decided.get(claim.text, (None, OPEN))[0],
-                verdict=decided.get(claim.text, (None, OPEN))[1],
-            )
-        )
-    return judged
+    return [_judged(runs, claim, setting, *decided.get(claim.text, (None, OPEN))) for claim in claims]
+
+
+def _judged(runs: pd.DataFrame, claim: Claim, setting: str, look: int | None, verdict: str) -> Judged:
+    """Return a claim with its estimates over all draws, and how it was decided."""
+    whole = estimate(differences(runs, claim, setting))
+    mean, low, high = _rounded(whole)
+    parts = {
+        name: _rounded(estimate(differences(runs, claim, setting, angles)))
+        for name, angles in plan.PARTS.items()
+        if name != "all"
+    }
+    return Judged(
+        text=claim.text,
+        setting=setting,
+        primary=claim.primary,
+        mean=mean,
+        low=low,
+        high=high,
+        p=float(f"{whole.p:.3g}"),
+        parts=parts,
+        ray=_rounded(estimate(differences(runs, claim, setting, scored="ray "))),
+        draws=whole.draws,
+        decided=look,
+        verdict=verdict,
+    )
 
 
 def main(words: Sequence[str]) -> None:
     """Judge the claims from the kept runs, and keep what became of them."""
     results = Path(words[0])
     runs = read_runs(results)
-    paper = [one for setting in plan.SETTINGS for one in judge(runs, plan.CLAIMS, setting)]
-    own = judge(runs, plan.OWN_CLAIMS, "augmented")
+    looks = dict(zip(plan.LOOKS, plan.SPENT, strict=True))
+    paper = [one for setting in plan.SETTINGS for one in judge(runs, plan.CLAIMS, setting, looks)]
+    own = judge(runs, plan.OWN_CLAIMS, "augmented", looks)
+    later = runs[runs["draw"].isin(plan.LATER)]
+    enough = later["draw"].nunique() >= plan.LOOKS[0]
+    fresh = judge(later, plan.LATER_CLAIMS, "augmented", {plan.LOOKS[0]: 0.05}) if enough else []
     devices = sorted({str(device) for device in runs["device"].unique()})
-    write_record(results / RECORD, JudgedClaims(int(runs["draw"].nunique()), devices, paper, own))
-    for one in (*paper, *own):
-        print(f"{one.setting:9} {one.text:58} {one.mean:+.2f} ({one.low:+.2f} to {one.high:+.2f}) {one.verdict}")
+    write_record(results / RECORD, JudgedClaims(int(runs["draw"].nunique()), devices, paper, own, fresh))
+    for one in (*paper, *own, *fresh):
+        print(f"{one.setting:9} {one.text:76} {one.mean:+.2f} ({one.low:+.2f} to {one.high:+.2f}) {one.verdict}")
 
 
 def read(results: Path) -> JudgedClaims:
