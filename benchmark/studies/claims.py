@@ -176,8 +176,8 @@ def main(words: Sequence[str]) -> None:
     paper = [one for setting in plan.SETTINGS for one in judge(runs, plan.CLAIMS, setting, looks)]
     own = judge(runs, plan.OWN_CLAIMS, "augmented", looks)
     later = runs[runs["draw"].isin(plan.LATER)]
-    enough = later["draw"].nunique() >= plan.LOOKS[0]
-    fresh = judge(later, plan.LATER_CLAIMS, "augmented", {plan.LOOKS[0]: 0.05}) if enough else []
+    enough = later["draw"].nunique() == len(plan.LATER)
+    fresh = judge(later, plan.LATER_CLAIMS, "augmented", {len(plan.LATER): 0.05}) if enough else []
     devices = sorted({str(device) for device in runs["device"].unique()})
     write_record(results / RECORD, JudgedClaims(int(runs["draw"].nunique()), devices, paper, own, fresh))
     for one in (*paper, *own, *fresh):
