@@ -36,27 +36,44 @@ def symmetric(network: PoseNetwork, images: Tensor) -> Tensor:
     return (both[: len(images)] + both[len(images) :] * both.new_tensor(MIRRORED)) / 2
 
 
-class MeanTeacher(Method):
-    """The pose loss, and lambda times the squared difference between the student and a teacher on the target.
+class Taught(Method):
+    """The base of methods with a mean teacher.
 
-    The teacher's parameters are an exponential moving average of the network's, its running batch statistics are the
-    network's own of the moment, and it predicts by them. In the end the network is the teacher.
+    The teacher's parameters are an exponential moving average of the network's. Its running batch statistics are the
+    network's own of the moment, and it predicts by them, as the network does when it is tested: those of a target
+    batch would absorb the shift between the labels of source and target.
     """
 
-    name = "mean-teacher"
-    summary = "a mean teacher for changed and mirrored target images, after Tarvainen & Valpola (2017)"
-    strength = 3.0
     decay = 0.99
 
     def start(self, network: PoseNetwork, look: Look) -> None:
         """Make the teacher, a copy of the network of the first stage."""
         self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> MeanTeacher:
+    def train(self, mode: bool = True) -> Taught:
         """Set the mode of all but the teacher, which keeps to its running statistics."""
         super().train(mode)
         self.teacher.eval()
         return self
+
+    @torch.no_grad()
+    def after_step(self, network: PoseNetwork) -> None:
+        """Move the teacher's parameters towards the network's, and take over its running statistics."""
+        for mean, parameter in zip(self.teacher.parameters(), network.parameters(), strict=True):
+            mean.lerp_(parameter, 1 - self.decay)
+        for own, buffer in zip(self.teacher.buffers(), network.buffers(), strict=True):
+            own.copy_(buffer)
+
+
+class MeanTeacher(Taught):
+    """The pose loss, and lambda times the squared difference between the student and a teacher on the target.
+
+    It is the teacher that predicts in the end.
+    """
+
+    name = "mean-teacher"
+    summary = "a mean teacher for changed and mirrored target images, after Tarvainen & Valpola (2017)"
+    strength = 3.0
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the difference to the teacher, a scalar, and its parts for the log."""
@@ -71,14 +88,6 @@ class MeanTeacher(Method):
         difference = pose_loss(student.angles, network.normalise(taught))
         parts = {"pose_loss": pose, "consistency_loss": difference}
         return pose + lam * difference, {name: part.detach() for name, part in parts.items()}
-
-    @torch.no_grad()
-    def after_step(self, network: PoseNetwork) -> None:
-        """Move the teacher's parameters towards the network's, and take over its running statistics."""
-        for mean, parameter in zip(self.teacher.parameters(), network.parameters(), strict=True):
-            mean.lerp_(parameter, 1 - self.decay)
-        for own, buffer in zip(self.teacher.buffers(), network.buffers(), strict=True):
-            own.copy_(buffer)
 
     def predictor(self, network: PoseNetwork) -> PoseNetwork:
         """Return the teacher."""

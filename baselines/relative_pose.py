@@ -13,7 +13,6 @@ mirrored and how much the terms weigh is chosen here.
 
 from __future__ import annotations
 
-import copy
 from typing import NamedTuple
 
 import torch
@@ -23,7 +22,8 @@ from torch.nn import functional
 
 from baselines.adversarial import PADACO
 from baselines.losses import pose_loss
-from baselines.method import DomainBatch, Look, Method, Parts
+from baselines.mean_teacher import Taught
+from baselines.method import DomainBatch, Parts
 from baselines.networks import PoseNetwork
 from baselines.rotations import about_z, to_matrix
 
@@ -86,32 +86,17 @@ def consistency_loss(student: Tensor, teacher: Tensor, alteration: Alteration, a
     return chord.square().sum((1, 2)).mean() / 6 * torch.deg2rad(angle_std).pow(-2).mean()
 
 
-class RelativePose(Method):
+class RelativePose(Taught):
     """The pose loss, and lambda times the inconsistency of the poses of altered images, of both domains.
 
     On the target a teacher says what the pose was before, on the source the label. The source's altered images leave
     the network's running batch statistics alone, which so see as many batches of either domain as other methods' do.
-
-    The teacher's parameters are an exponential moving average of the network's. Its running batch statistics are the
-    network's own of the moment, and it predicts by them, as the network does when it is tested: those of a target
-    batch would absorb the shift between the labels of source and target.
     """
 
     name = "rcr"
     summary = "consistency of the poses of turned and mirrored images, after Kuhnke & Ostermann (2021, 2023)"
     strength = 1.0
-    decay = 0.99
     largest_turn = 30.0  # degrees
-
-    def start(self, network: PoseNetwork, look: Look) -> None:
-        """Make the teacher, a copy of the network of the first stage."""
-        self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
-
-    def train(self, mode: bool = True) -> RelativePose:
-        """Set the mode of all but the teacher, which keeps to its running statistics."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the inconsistency, a scalar, and its parts for the log."""
@@ -128,14 +113,6 @@ class RelativePose(Method):
         altered = consistency_loss(network.degrees(again.angles), batch.degrees, of_source, network.angle_std)
         parts = {"pose_loss": pose, "consistency_loss": consistency, "altered_pose_loss": altered}
         return pose + lam * (consistency + altered), {name: part.detach() for name, part in parts.items()}
-
-    @torch.no_grad()
-    def after_step(self, network: PoseNetwork) -> None:
-        """Move the teacher's parameters towards the network's, and take over its running statistics."""
-        for mean, parameter in zip(self.teacher.parameters(), network.parameters(), strict=True):
-            mean.lerp_(parameter, 1 - self.decay)
-        for own, buffer in zip(self.teacher.buffers(), network.buffers(), strict=True):
-            own.copy_(buffer)
 
 
 class RelativePosePADACO(RelativePose):

@@ -33,6 +33,9 @@ def fork_server(preloaded: list[str]) -> Any:
     """Return how processes start: forked from one that holds the heavy modules ``preloaded``, where the system can."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    # NumPy reads it when it is loaded. Threads of its own in each of several processes wait for one another: the fit of
+    # a selection rule took eighty times as long.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded)
     return context

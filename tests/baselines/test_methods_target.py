@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from baselines.mean_teacher import MeanTeacher, changed, symmetric
 from baselines.method import DomainBatch, Look, MethodSettings, Seen
-from baselines.networks import make_network
+from baselines.networks import IMAGE_MEAN, IMAGE_STD, make_network
 from baselines.relative_pose import (
     Alteration,
     RelativePose,
@@ -369,3 +370,51 @@ def test_rcrw_draws_as_padaco_does():
     assert method.sampling(0, look).tolist() == [1.0] + [0.0] * 59
     assert method.sampling(1, look) is None
     assert RelativePose(MethodSettings()).sampling(0, look) is None
+
+
+# Mean teacher
+
+
+def test_the_teacher_answers_by_an_image_and_its_mirror_image():
+    network = make_network("slim").eval()
+    images = torch.randn(5, 3, 32, 32)
+    with torch.no_grad():
+        found = symmetric(network, images)
+        plain, mirrored = (network.degrees(network(some).angles) for some in (images, images.flip(3)))
+        other_way = symmetric(network, images.flip(3))
+    assert torch.allclose(found, (plain + mirrored * torch.tensor([1.0, -1, -1])) / 2, atol=1e-5)
+    assert torch.allclose(other_way, found * torch.tensor([1.0, -1, -1]), atol=1e-5)  # it has no side
+
+
+def test_changed_images_keep_their_place_and_follow_the_seed():
+    images = torch.randn(6, 3, 32, 32).clamp(-2, 2)
+    torch.manual_seed(1)
+    first, second = changed(images), changed(images)
+    torch.manual_seed(1)
+    assert torch.equal(changed(images), first) and not torch.equal(second, first)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
+    values = first * std + mean
+    assert values.min() > -1e-5 and values.max() < 1 + 1e-5
+
+
+def test_mean_teacher_by_hand(network, batch):
+    method = MeanTeacher(MethodSettings())
+    method.start(network, None)
+    assert method.predictor(network) is method.teacher and not any(p.requires_grad for p in method.parameters())
+    method.train()
+    assert not method.teacher.training
+    twin = copy.deepcopy(network)
+    torch.manual_seed(5)
+    loss, parts = method.loss(network, batch, 2.0)
+    torch.manual_seed(5)
+    flips = torch.rand(len(batch.target)) < 0.5
+    seen = torch.stack([image.flip(2) if flip else image for image, flip in zip(batch.target, flips, strict=True)])
+    source, student = twin(batch.images), twin(changed(seen))
+    with torch.no_grad():
+        taught = symmetric(method.teacher, batch.target)
+    taught[flips, 1:] *= -1
+    pose = ((source.angles - (batch.degrees - network.angle_mean) / network.angle_std) ** 2).mean()
+    difference = ((student.angles - (taught - network.angle_mean) / network.angle_std) ** 2).mean()
+    assert loss.item() == pytest.approx((pose + 2 * difference).item(), rel=1e-5)
+    assert parts["consistency_loss"].item() == pytest.approx(difference.item(), rel=1e-5)
+    assert loss.requires_grad
