@@ -307,30 +307,35 @@ def bench_train(
     )
 
 
+def stage_row(stage: StageFigures) -> dict[str, str]:
+    """Return a stage's row of the table."""
+    return {
+        "stage": str(stage.stage),
+        "images a second": f"{statistics.median(stage.images_a_second):,.0f}",
+        "of one batch on the device": f"{statistics.median(stage.resident_images_a_second):,.0f}",
+        f"ratio (at least {LEAST_RATIO})": f"{stage.ratio:.2f}",
+        "without a step, % of the time": f"{100 * stage.idle:.1f}",
+    }
+
+
+def about_train(figures: TrainFigures) -> str:
+    """Return on what the figures were measured, but for the stores."""
+    rounds = len(figures.stages[0].images_a_second)
+    return (
+        f"{figures.backbone} in {figures.precision}, crops of {figures.size} pixels a side: "
+        f"{figures.source.crops:,} of {figures.source.dataset}, in stage 2 also {figures.target.crops:,} of "
+        f"{figures.target.dataset}; {figures.batch} images a domain and step, on {figures.describe()}; medians of "
+        f"{rounds} rounds. The device is without a step from the end of one until the next batch is composed."
+    )
+
+
 def describe_train(figures: TrainFigures, layout: str = "simple") -> str:
     """Return the figures of :func:`bench_train` as text."""
-    rows = [
-        {
-            "stage": str(stage.stage),
-            "images a second": f"{statistics.median(stage.images_a_second):,.0f}",
-            "of one batch on the device": f"{statistics.median(stage.resident_images_a_second):,.0f}",
-            f"ratio (at least {LEAST_RATIO})": f"{stage.ratio:.2f}",
-            "without a step, % of the time": f"{100 * stage.idle:.1f}",
-        }
-        for stage in figures.stages
-    ]
+    rows = [stage_row(stage) for stage in figures.stages]
     source, target, seconds = figures.source, figures.target, figures.weights_seconds
-    rounds = len(figures.stages[0].images_a_second)
-    return "\n".join(
-        [
-            tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
-            "",
-            f"{figures.backbone} in {figures.precision}, crops of {figures.size} pixels a side: "
-            f"{source.crops:,} of {source.dataset} ({source.store} store), in stage 2 also "
-            f"{target.crops:,} of {target.dataset} ({target.store} store); {figures.batch} images a domain "
-            f"and step, on {figures.describe()}; medians of {rounds} rounds. The device is "
-            "without a step from the end of one until the next batch is composed. The sampling weights of "
-            f"{LABELS:,} source labels and {PREDICTIONS:,} predictions take {seconds['padaco']:.2f} s (PADACO) and "
-            f"{seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f}).",
-        ]
+    return (
+        f"{tabulate(rows, headers='keys', tablefmt=layout, disable_numparse=True)}\n\n{about_train(figures)} "
+        f"{source.dataset} came from its {source.store} store, {target.dataset} from its {target.store} store. The "
+        f"sampling weights of {LABELS:,} source labels and {PREDICTIONS:,} predictions take {seconds['padaco']:.2f} s "
+        f"(PADACO) and {seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f})."
     )

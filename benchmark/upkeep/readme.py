@@ -28,7 +28,7 @@ from benchmark.upkeep import box_rule, house, real_frames
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
-from benchmark.upkeep.bench_train import TrainFigures, describe_train
+from benchmark.upkeep.bench_train import TrainFigures, about_train, describe_train, stage_row
 from benchmark.upkeep.box_rule import BoxRuleFigures, describe_box_rule
 from benchmark.upkeep.open_heads import describe_faces
 from benchmark.upkeep.real_frames import RealFrames, describe_real_frames
@@ -105,6 +105,17 @@ def _bench(name: str, kind: type[Figures]) -> Figures:
     return read_record(BENCH / f"{name}.json", kind, f"the figures of hpp bench {name}")
 
 
+def bench_gpu() -> str:
+    """Return how fast a GPU trains from each store, a row a store and stage."""
+    rows, about = [], ""
+    for store in ("device", "host", "stream"):
+        figures = _bench(f"train-gpu-{store}", TrainFigures)
+        for stage in figures.stages:
+            rows.append({"store": store} | stage_row(stage))
+        about = about_train(figures)
+    return f"{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n\n{about}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "demo results": demo_results,
     "demo times": demo_times,
@@ -117,6 +128,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench build": lambda: describe_build(_bench("build", BuildFigures), "github"),
     "bench loader": lambda: describe_loader(_bench("loader", LoaderFigures), "github"),
     "bench train": lambda: describe_train(_bench("train", TrainFigures), "github"),
+    "bench train on a gpu": bench_gpu,
     "box rule": lambda: describe_box_rule(
         read_record(box_rule.RECORD, BoxRuleFigures, "the figures of the box rule"), "github"
     ),
