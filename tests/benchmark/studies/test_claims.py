@@ -37,36 +37,44 @@ def runs():
     return pd.DataFrame(rows, columns=columns)
 
 
-@pytest.fixture
-def looks(monkeypatch):
-    monkeypatch.setattr(plan, "LOOKS", (5, 8, 16))
+LOOKS = dict(zip((5, 8, 16), plan.SPENT, strict=True))
 
 
 def test_differences_are_paired_and_by_setting(runs):
-    found = claims.differences(runs, CLAIMS[0], "paper", plan.ANGLES)
+    found = claims.differences(runs, CLAIMS[0], "paper")
     assert len(found) == 50 and found["difference"].mean() == pytest.approx(-1, abs=0.05)
     pda = runs[(runs["task"] == "pda") & (runs["setting"] == "paper")].set_index(["draw", "person", "method"])
     for row in found.itertuples():
         good, first = (pda.loc[row.draw, row.person, method][plan.ANGLES[0] : plan.ANGLES[-1]].mean()
                        for method in ("good", "first"))  # fmt: skip
         assert row.difference == pytest.approx(good - first)
-    one = claims.differences(runs, CLAIMS[0], "paper", ["ray yaw"])
-    assert one["difference"].tolist() != found["difference"].tolist()
+    row = next(claims.differences(runs, CLAIMS[0], "paper", ["yaw", "roll"], "ray ").itertuples())
+    good, first = (
+        pda.loc[row.draw, row.person, method][["ray yaw", "ray roll"]].mean() for method in ("good", "first")
+    )
+    assert row.difference == pytest.approx(good - first)
     # A setting of one side's own, and a share of the worse one's error: 4 - 0.9 * 7 from 8 - 4 and 8 - 1.
     own = Claim("own", "pda", "good:augmented", "good:paper", share=0.9)
-    assert claims.differences(runs, own, "augmented", plan.ANGLES)["difference"].mean() == pytest.approx(
-        4 - 0.9 * 7, abs=0.2
-    )
+    assert claims.differences(runs, own, "augmented")["difference"].mean() == pytest.approx(4 - 0.9 * 7, abs=0.2)
 
 
-def test_a_claim_is_decided_at_the_first_look_that_rejects(runs, looks):
-    good, bad, same = claims.judge(runs, CLAIMS, "paper")
+def test_one_side_may_be_scored_with_the_viewing_ray(runs):
+    """Then the errors with the ray of the one are compared with the plain ones of the other."""
+    lower = runs.assign(**{f"ray {angle}": runs[angle] - 3 for angle in plan.ANGLES})
+    claim = Claim("ray", "pda", "good:augmented:ray", "first:paper")
+    assert claims.differences(lower, claim, "paper")["difference"].mean() == pytest.approx(-7, abs=0.1)
+    claim = claim._replace(worse="first:augmented:ray")
+    assert claims.differences(lower, claim, "paper")["difference"].mean() == pytest.approx(-2, abs=0.1)
+
+
+def test_a_claim_is_decided_at_the_first_look_that_rejects(runs):
+    good, bad, same = claims.judge(runs, CLAIMS, "paper", LOOKS)
     assert (good.verdict, good.decided) == ("holds", 5)
     assert (bad.verdict, bad.decided) == ("does not hold: the opposite does", 5)
     assert (same.verdict, same.decided) == ("not decided", None)
     for judged, mean in ((good, -1), (bad, 0.8), (same, 0)):
-        whole = analysis.estimate(claims.differences(runs, Claim(judged.text, "pda", judged.text, "first"), "paper",
-                                                     plan.ANGLES))  # fmt: skip
+        claim = Claim(judged.text, "pda", judged.text, "first")
+        whole = analysis.estimate(claims.differences(runs, claim, "paper"))
         assert (judged.mean, judged.low, judged.high) == pytest.approx(whole[:3], abs=6e-4)
         assert judged.mean == pytest.approx(mean, abs=0.06) and judged.draws == 10
         assert judged.parts.keys() == {"pitch", "yaw and roll"} and judged.ray[0] == pytest.approx(mean, abs=0.06)
@@ -76,7 +84,7 @@ def test_a_claim_is_decided_at_the_first_look_that_rejects(runs, looks):
         )
 
 
-def test_levels_are_of_looks_and_of_families(runs, looks, monkeypatch):
+def test_levels_are_of_looks_and_of_families(runs, monkeypatch):
     """What is judged at a look is Holm's method at the look's share, in each family, over the draws so far."""
     asked, p = [], {"good": 0.011, "bad": 0.02, "same": 0.0178}
 
@@ -86,34 +94,45 @@ def test_levels_are_of_looks_and_of_families(runs, looks, monkeypatch):
         return analysis.Estimate(-0.1, -0.2, 0.0, p[name], table["draw"].nunique())
 
     monkeypatch.setattr(claims, "estimate", estimated)
-    good, bad, same = claims.judge(runs, CLAIMS, "paper")
+    good, bad, same = claims.judge(runs, CLAIMS, "paper", LOOKS)
     # Of two primary claims the smaller p has to be below half of 0.0179; alone in its family, 0.0178 is enough.
     assert (good.decided, bad.decided, same.decided) == (None, None, 5)
     assert asked[:6] == [list(range(100, 105))] * 3 + [list(range(100, 108))] * 3
     assert all(len(draws) == 10 for draws in asked[6:])  # the third look has not come, the intervals are of all draws
     p["good"] = 0.006  # below half of 0.0131, so that the first look decides, and the other is judged at all of it
     p["bad"] = 0.0125
-    assert [one.decided for one in claims.judge(runs, CLAIMS, "paper")] == [5, 5, 5]
+    assert [one.decided for one in claims.judge(runs, CLAIMS, "paper", LOOKS)] == [5, 5, 5]
     p["good"], p["bad"] = 0.006, 0.0185
-    assert [one.decided for one in claims.judge(runs, CLAIMS, "paper")] == [5, None, 5]
+    assert [one.decided for one in claims.judge(runs, CLAIMS, "paper", LOOKS)] == [5, None, 5]
 
 
-def test_before_the_first_look_nothing_is_decided(runs, looks):
+def test_before_the_first_look_nothing_is_decided(runs):
     few = runs[runs["draw"] < 104]
-    assert [one.verdict for one in claims.judge(few, CLAIMS, "paper")] == ["not decided"] * 3
+    assert [one.verdict for one in claims.judge(few, CLAIMS, "paper", LOOKS)] == ["not decided"] * 3
 
 
-def test_the_record_is_of_the_kept_runs(runs, looks, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "CLAIMS", CLAIMS[:1])
-    monkeypatch.setattr(plan, "OWN_CLAIMS", (Claim("own", "pda", "good:augmented", "good:paper", share=0.9),))
+def test_the_record_is_of_the_kept_runs(runs, tmp_path, monkeypatch, capsys):
+    later = Claim("later", "pda", "good:augmented:ray", "good:paper")
+    own = Claim("own", "pda", "good:augmented", "good:paper", share=0.9)
+    for name, value in {
+        "LOOKS": tuple(LOOKS), "CLAIMS": CLAIMS[:1], "OWN_CLAIMS": (own,), "LATER_CLAIMS": (later,),
+        "LATER": tuple(range(106, 111)),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(plan, name, value)
     with pytest.raises(HeadposeError, match=r"runs\.csv: expected the runs of benchmark\.studies\.power"):
         claims.main([str(tmp_path)])
     runs.to_csv(tmp_path / "runs.csv", index=False)
     claims.main([str(tmp_path)])
     found = claims.read(tmp_path)
     assert (found.draws, found.devices) == (10, ["cpu"])
-    assert [(one.text, one.setting, one.verdict) for one in found.paper] == [
-        ("good", "paper", "holds"), ("good", "augmented", "holds"),
-    ]  # fmt: skip
-    assert [(one.text, one.setting, one.verdict) for one in found.own] == [("own", "augmented", "holds")]
+    verdicts = [(one.text, one.setting, one.verdict) for one in (*found.paper, *found.own)]
+    assert verdicts == [("good", "paper", "holds"), ("good", "augmented", "holds"), ("own", "augmented", "holds")]
     assert capsys.readouterr().out.count(" holds\n") == 3
+    # Later claims wait for all of their draws, and are judged on no others.
+    assert found.later == []
+    monkeypatch.setattr(plan, "LATER", tuple(range(106, 110)))
+    claims.main([str(tmp_path)])
+    [one] = claims.read(tmp_path).later
+    assert (one.text, one.setting, one.draws, one.decided, one.verdict) == ("later", "augmented", 4, 4, "holds")
+    few = runs[runs["draw"] >= 106]
+    assert one.mean == pytest.approx(analysis.estimate(claims.differences(few, later, "augmented")).mean, abs=6e-4)
