@@ -73,7 +73,10 @@ fuzz: $(VENV)/.ready
 	HPP_FUZZ=10000 $(BIN)/pytest tests/benchmark/scoring/test_fuzz.py -q -s
 
 findings: $(VENV)/.ready
-	$(BIN)/python -m benchmark.studies.findings $(FINDINGS)
+	$(BIN)/python -m benchmark.studies.diagnosis $(FINDINGS)/diagnosis
+	$(BIN)/python -m benchmark.studies.power $(FINDINGS)/power --draws 24
+	$(BIN)/python -m benchmark.studies.claims results/findings
+	$(BIN)/python -m benchmark.studies.findings results/findings
 
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \

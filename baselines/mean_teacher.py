@@ -1,4 +1,4 @@
-"""A mean teacher for poses: what a network says of a target image, it is to say of the changed and mirrored image, too.
+"""A mean teacher for poses: a network should say of a changed or mirrored image what its teacher says of the image.
 
 Tarvainen & Valpola, "Mean Teachers Are Better Role Models", NeurIPS 2017, with the augmentations of
 :mod:`baselines.augment` on the student's side. A mirrored image shows the mirrored pose, so the teacher answers by the

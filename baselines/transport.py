@@ -58,9 +58,8 @@ class Transport(Method):
     squared difference of the source's label and the target's prediction, both in normalised angles. The plan is found
     without a gradient; its cost passes one to the features of both and to the predictions on the target.
 
-    How much a plan moves is in the log (``transported_mass``, of 1). With this ``marginal`` it is about two thirds on
-    the miniature's pda, where only about a quarter of the source's poses are those of the target: the rest of what is
-    moved joins poses that differ.
+    How much a plan moves is in the log (``transported_mass``, of 1). With this ``marginal`` that is far more than the
+    share of the source's poses that the target has: the rest of what is moved joins poses that differ.
     """
 
     name = "jumbot"

@@ -29,13 +29,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def one_thread_each() -> None:
+    """Let the libraries that processes to come load compute with one thread each, which is when they decide it.
+
+    The threads of processes side by side wait for one another: the fit of a selection rule took eighty times as long.
+    """
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def fork_server(preloaded: list[str]) -> Any:
     """Return how processes start: forked from one that holds the heavy modules ``preloaded``, where the system can."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    # NumPy reads it when it is loaded. Threads of its own in each of several processes wait for one another: the fit of
-    # a selection rule took eighty times as long.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    one_thread_each()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded)
     return context

@@ -25,6 +25,11 @@ def _text(value: object) -> str:
     )
 
 
+def github(rows: Sequence[dict[str, str]]) -> str:
+    """Return rows as a table in GitHub's Markdown, the cells as they are."""
+    return tabulate(list(rows), headers="keys", tablefmt="github", disable_numparse=True)
+
+
 def table(board: Sequence[Listed], layout: str = "github") -> str:
     """Return the entries of one protocol as a table."""
     rows = [_row(listed.entry, escaped=layout == "github") for listed in board]

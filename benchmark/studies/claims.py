@@ -9,6 +9,7 @@ reads ``runs.csv`` and writes ``claims.json``; the page of the findings shows wh
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,11 @@ def differences(
         ]
         sides.append(chosen.set_index(keys)[[f"{side.scored}{angle}" for angle in angles]].mean(axis=1))
     difference = sides[0] - claim.share * sides[1]
-    return difference.rename("difference").dropna().reset_index()
+    if difference.isna().any() or difference.empty:
+        raise HeadposeError(
+            f"{claim.text}: its two sides are not of the same draws and persons; collect the runs again"
+        )
+    return difference.rename("difference").reset_index()
 
 
 def _rounded(found: Estimate) -> list[float]:
@@ -147,11 +152,7 @@ def _judged(runs: pd.DataFrame, claim: Claim, setting: str, look: int | None, ve
     """Return a claim with its estimates over all draws, and how it was decided."""
     whole = estimate(differences(runs, claim, setting))
     mean, low, high = _rounded(whole)
-    parts = {
-        name: _rounded(estimate(differences(runs, claim, setting, angles)))
-        for name, angles in plan.PARTS.items()
-        if name != "all"
-    }
+    parts = {name: _rounded(estimate(differences(runs, claim, setting, angles))) for name, angles in plan.PARTS.items()}
     return Judged(
         text=claim.text,
         setting=setting,
@@ -170,8 +171,15 @@ def _judged(runs: pd.DataFrame, claim: Claim, setting: str, look: int | None, ve
 
 def main(words: Sequence[str]) -> None:
     """Judge the claims from the kept runs, and keep what became of them."""
-    results = Path(words[0])
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("results", type=Path)
+    results = parser.parse_args(words).results
     runs = read_runs(results)
+    drawn = sorted({int(draw) for draw in runs["draw"]})
+    missing = sorted(set(plan.DRAWS[: len(drawn)]) - set(drawn))
+    if missing:
+        what = f"lacks the draws {', '.join(map(str, missing))}, so a look would be at others than are planned"
+        raise HeadposeError(Fault(what, "run them and collect again", results / RUNS))
     looks = dict(zip(plan.LOOKS, plan.SPENT, strict=True))
     paper = [one for setting in plan.SETTINGS for one in judge(runs, plan.CLAIMS, setting, looks)]
     own = judge(runs, plan.OWN_CLAIMS, "augmented", looks)

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmark.studies.diagnosis OUT --results results/findings [--people 200 --people 201]
+    python -m benchmark.studies.diagnosis OUT --results results/findings [--people 200 201]
 
 The network of the first stage meets the target's poses again and again, rendered without one part of the gap after the
 other; beside that stand its errors on held-out rows and on held-out heads of the source, how the boxes of rendered
@@ -22,14 +22,15 @@ import cv2
 import msgspec
 import numpy as np
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from baselines import weights
 from baselines.adversarial import PADACO
 from baselines.method import Look
+from benchmark.board.markdown import github
 from benchmark.loaders.compose import load_target
 from benchmark.scoring.submission import Submission, read_submission
 from benchmark.studies import plan
+from benchmark.studies.power import read_target
 from benchmark.studies.records import read_record, write_record
 from benchmark.studies.runs import plan as plan_runs
 from benchmark.studies.runs import run_side_by_side
@@ -45,10 +46,19 @@ from headposeplus.build.match import visible
 from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_crops, read_fields
 from headposeplus.datasets.plots import save
-from headposeplus.miniature.poses import hidden_order
-from headposeplus.miniature.write import SYNHEAD, VERSION, Likeness, write_miniature, write_target
+from headposeplus.miniature.poses import SCALES, hidden_order
+from headposeplus.miniature.write import (
+    SYNHEAD,
+    SYNHEAD_CENTRE,
+    VERSION,
+    Likeness,
+    synhead_camera,
+    write_miniature,
+    write_target,
+)
 from headposeplus.raw import synhead
-from headposeplus.rotations import Floats, from_matrix, to_matrix
+from headposeplus.raw.biwi import Pose
+from headposeplus.rotations import Floats, euler_difference, from_matrix, to_matrix
 from headposeplus.tasks import cores
 
 RECORD, PICTURE = "diagnosis.json", "gap.png"
@@ -75,7 +85,7 @@ class StepErrors(msgspec.Struct, frozen=True):
 
 
 class BoxError(msgspec.Struct, frozen=True):
-    """By how much boxes from a head's outlines lie off those by its true place: shares of the side, and the scale."""
+    """By how much a head's boxes lie off those of the target's rule in the mean: shares of the side, and the scale."""
 
     head: str
     right: float
@@ -94,10 +104,14 @@ class Diagnosed(msgspec.Struct, frozen=True):
         The MAE of the first stage on source rows and on source heads that it was not trained on.
     steps
         Its errors on the target, and on targets that lack one part of the gap after the other.
+    with_ray
+        Its errors on the target, scored with the viewing ray.
     constant
         Of the squared error of each angle, the shares that are one offset for all, and one for each sequence.
+    built
+        How far the built boxes of each head lie off those that the target's rule gives.
     placed
-        How far the built boxes of each head lie off its true place, and how far the outlines' would.
+        How far boxes found from each head's outlines would.
     methods
         The MAE on pda of source-only, PADACO, PADACO by true poses, and DANN.
     accuracy
@@ -108,7 +122,9 @@ class Diagnosed(msgspec.Struct, frozen=True):
     held_out_rows: float
     held_out_heads: float
     steps: dict[str, StepErrors]
+    with_ray: StepErrors
     constant: list[list[float]]
+    built: list[BoxError]
     placed: list[BoxError]
     methods: dict[str, float]
     accuracy: float
@@ -125,7 +141,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 def step_errors(predicted: Floats, truth: Floats) -> StepErrors:
     """Return the errors of predicted angles (n, 3) in degrees."""
-    away = predicted - truth
+    away = euler_difference(to_matrix(predicted), to_matrix(truth))
     errors = np.abs(away).mean(axis=0)
     return StepErrors(round(float(errors.mean()), 3), errors.round(3).tolist(), away.mean(axis=0).round(3).tolist())
 
@@ -141,8 +157,27 @@ def constant_shares(away: Floats, groups: np.ndarray) -> list[list[float]]:
     return np.stack((over_all / squares, by_group / squares), axis=1).round(3).tolist()
 
 
-def box_errors(raw: Path, poses: int) -> list[BoxError]:
-    """Return how the boxes that a build would find from each head's outlines lie off those by its true place."""
+def _off(head: str, boxes: Floats, rule: Floats) -> BoxError:
+    """Return how far boxes (n, 4) lie off those that the rule gives (n, 4)."""
+    middles, right_ones = (some[:, :2] + (some[:, 2:] - 1) / 2 for some in (boxes, rule))
+    right, down = ((middles - right_ones) / rule[:, 2:]).mean(axis=0)
+    scale = (boxes[:, 2] / rule[:, 2]).mean()
+    return BoxError(head, *(round(float(value), 4) for value in (right, down, scale)))
+
+
+def built_boxes(dataset: Dataset) -> list[BoxError]:
+    """Return how far the boxes of a miniature's rendered heads lie off the target's rule, with the camera they have."""
+    fields = list(read_fields(dataset, "subject", "box", "label/rotation"))
+    subjects, boxes, poses = (
+        np.concatenate([some[name] for some in fields]) for name in ("subject", "box", "label/rotation")
+    )
+    camera = synhead_camera(SCALES[plan.SCALE].size)
+    rule = np.array([geometry.projected(Pose(pose, SYNHEAD_CENTRE), camera) for pose in poses])
+    return [_off(str(head), boxes[subjects == head], rule[subjects == head]) for head in np.unique(subjects)]
+
+
+def outlined_boxes(raw: Path, poses: int) -> list[BoxError]:
+    """Return how far boxes that a build would find from each head's outlines would lie off those by its true place."""
     copy = synhead.look_through(raw / SYNHEAD)
     order, margin = hidden_order(poses), Options().visible_margin
     places = synhead.read_head_places(copy.root) or {}
@@ -150,14 +185,11 @@ def box_errors(raw: Path, poses: int) -> list[BoxError]:
     rotations = rotations[visible(rotations, margin)][::10]
     found = []
     for head, ball in balls_of(copy, order, margin, 1).items():
-        middles, sides = [], []
-        for place in (places[head], geometry.place_of(ball)):
-            boxes = np.array([geometry.of_rendered(place, r, 0.0, place.pivot) for r in rotations])
-            middles.append(boxes[:, :2] + (boxes[:, 2:] - 1) / 2)
-            sides.append(boxes[:, 2])
-        right, down = ((middles[1] - middles[0]) / sides[0][:, None]).mean(axis=0)
-        scale = float((sides[1] / sides[0]).mean())
-        found.append(BoxError(head, round(float(right), 4), round(float(down), 4), round(scale, 4)))
+        known, outlined = (
+            np.array([geometry.of_rendered(place, r, 0.0, place.pivot) for r in rotations])
+            for place in (places[head], geometry.place_of(ball))
+        )
+        found.append(_off(head, outlined, known))
     return found
 
 
@@ -195,7 +227,7 @@ def _oracle(truth: Floats) -> type[PADACO]:
         summary = "PADACO with weights from the target's labels, a yardstick"
 
         def sampling(self, epoch: int, look: Look) -> Floats | None:
-            return None if epoch else weights.padaco(look.angles, truth, self.settings.neighbours)
+            return None if epoch else weights.padaco(look.angles, truth, self.settings.neighbours, self.settings.metric)
 
     return OraclePADACO
 
@@ -239,11 +271,18 @@ def diagnose(out: Path, people: int, jobs: int) -> Diagnosed:
         held_out_rows=step_errors(held.angles, loaded.source.angles[loaded.held_out]).mae,
         held_out_heads=_held_out_heads(jobs_of["source-only"], out / "runs" / "without-two-heads"),
         steps=_on_steps(loaded, targets),
-        constant=constant_shares(predicted - labels.angles, labels.sequences),
-        placed=box_errors(out / "raw", plan.POSES),
+        with_ray=step_errors(_turned(predicted, data), labels.angles),
+        constant=constant_shares(euler_difference(to_matrix(predicted), to_matrix(labels.angles)), labels.sequences),
+        built=built_boxes(open_dataset(data / "synhead+")),
+        placed=outlined_boxes(out / "raw", plan.POSES),
         methods={name: step_errors(_angles(kept), labels.angles).mae for name, kept in submissions.items()},
-        accuracy=float((submissions["dann"].about.run or {}).get("accuracy_at_lambda", float("nan"))),
+        accuracy=float((submissions["dann"].about.run or {})["accuracy_at_lambda"]),
     )
+
+
+def _turned(angles: Floats, data: Path) -> Floats:
+    """Return predicted angles (n, 3) of a target, taken as relative to the viewing ray of each box."""
+    return from_matrix(read_target(data).rays @ to_matrix(angles))
 
 
 def _angles(submission: Submission) -> Floats:
@@ -290,7 +329,7 @@ def gap_table(results: Path) -> str:
             bias = ", ".join(f"{value:+.1f}" for value in errors.bias)
             words.append(f"{errors.mae:.2f} ({bias})")
         rows.append({"the first stage on": f"the target: {step}"} | _by_people(kept, words))
-    return _table(rows)
+    return github(rows)
 
 
 def _by_people(kept: Sequence[Diagnosed], words: Sequence[str]) -> dict[str, str]:
@@ -298,32 +337,27 @@ def _by_people(kept: Sequence[Diagnosed], words: Sequence[str]) -> dict[str, str
 
 
 def bounds_table(results: Path) -> str:
-    """Return what a miniature has to keep within bounds: the boxes of its source, and what its lamps teach."""
+    """Return what a miniature has to keep within bounds: its boxes, what its lamps teach, its discriminator."""
     kept = read(results).miniatures
-    placed = [error for one in kept for error in one.placed]
+    before, after = "and no body", "and the source's lamps"
+
+    def largest(errors: Sequence[BoxError]) -> str:
+        down, scale = max(abs(e.down) for e in errors), max(abs(e.scale - 1) for e in errors)
+        return f"{100 * down:.2f} % and {100 * scale:.1f} %"
+
     rows = [
-        {
-            "what": "mean error of pitch on the target, source-only",
-            "measured": ", ".join(f"{one.steps['everything'].bias[0]:+.1f}" for one in kept),
-            "bound": "2 degrees",
-        },
-        {
-            "what": "boxes found from outlines: down, % of a side",
-            "measured": f"{100 * min(e.down for e in placed):+.1f} to {100 * max(e.down for e in placed):+.1f}",
-            "bound": "none: released SynHead only",
-        },
-        {
-            "what": "boxes found from outlines: scale",
-            "measured": f"{min(e.scale for e in placed):.2f} to {max(e.scale for e in placed):.2f}",
-            "bound": "none: released SynHead only",
-        },
-        {
-            "what": "discriminator's accuracy when lambda begins",
-            "measured": ", ".join(f"{one.accuracy:.2f}" for one in kept),
-            "bound": "0.95",
-        },
-    ]
-    return _table(rows)
+        ("boxes of the source off the target's rule: down and scale, worst head",
+         [largest(one.built) for one in kept], "0.5 % of a side and 2 %"),
+        ("the same, were they found from outlines, as in the released SynHead",
+         [largest(one.placed) for one in kept], "none"),
+        ("mean error of pitch that the lamps add",
+         [f"{one.steps[before].bias[0] - one.steps[after].bias[0]:+.1f}" for one in kept], "2 degrees"),
+        ("mean error of pitch, source-only",
+         [f"{one.steps['everything'].bias[0]:+.1f}" for one in kept], "2 degrees, on the axis"),
+        ("the same with the viewing ray", [f"{one.with_ray.bias[0]:+.1f}" for one in kept], "2 degrees"),
+        ("accuracy of DANN's discriminator when lambda begins", [f"{one.accuracy:.2f}" for one in kept], "0.95"),
+    ]  # fmt: skip
+    return github([{"what": what} | _by_people(kept, words) | {"bound": bound} for what, words, bound in rows])
 
 
 def causes_table(results: Path) -> str:
@@ -335,11 +369,7 @@ def causes_table(results: Path) -> str:
             row[f"{angle}: constant, of all and by sequence"] = f"{over_all:.0%}, {by_sequence:.0%}"
         row |= {method: f"{mae:.2f}" for method, mae in one.methods.items()}
         rows.append(row)
-    return _table(rows)
-
-
-def _table(rows: list[dict[str, str]]) -> str:
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    return github(rows)
 
 
 def main(words: Sequence[str]) -> None:

@@ -95,7 +95,7 @@ def curves(panels: list[tuple[str, list[Curve]]], path: Path) -> None:
 
 
 class Interval(NamedTuple):
-    """A mean with its interval, and the colour group it belongs to."""
+    """A mean with its interval, and its name."""
 
     name: str
     mean: float
@@ -117,4 +117,26 @@ def intervals(panels: list[tuple[str, list[Interval]]], label: str, path: Path) 
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(label, fontsize=9)
         _bare(axes)
+    save(figure, path)
+
+
+def dots(panels: list[tuple[str, list[str], dict[str, list[float]]]], label: str, path: Path) -> None:
+    """Draw panels of values, a row a name and a colour a kind; NaN is left out."""
+    most = max(len(names) for _, names, _ in panels)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.6 * columns + 1, rows * (0.3 * most + 0.9) + 0.4), dpi=110, layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, sharex=True, squeeze=False)
+    for axes, (title, names, kinds) in zip(grid.flat, panels, strict=False):
+        for place, (kind, values) in enumerate(kinds.items()):
+            axes.plot(values, range(len(names)), "o", ms=6, color=_COLOURS[place], label=kind)
+        axes.set_yticks(range(len(names)), names, fontsize=9)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(label, fontsize=9)
+        axes.tick_params(labelbottom=True)
+        _bare(axes)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    handles, labels = grid.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, fontsize=9)
     save(figure, path)

@@ -25,7 +25,7 @@ METHODS = {
     "pda": ("source-only", "source-only-mixed", "dann", "pada-like", "padaco"),
 }
 ANGLES = ("pitch", "yaw", "roll")
-PARTS = {"all": ANGLES, "pitch": ("pitch",), "yaw and roll": ("yaw", "roll")}
+PARTS = {"pitch": ("pitch",), "yaw and roll": ("yaw", "roll")}
 
 
 class Claim(NamedTuple):
@@ -44,7 +44,7 @@ class Claim(NamedTuple):
     share: float = 1.0
 
 
-# Whatever is compared with the first stage is compared under equal batch statistics, those of both domains.
+# Whatever is compared with the first stage is compared under batch statistics of both domains.
 FIRST = "source-only-mixed"
 CLAIMS = (
     Claim("da: DANN beats source-only", "da", "dann", FIRST),
@@ -63,7 +63,7 @@ OWN_CLAIMS = tuple(
     for worse, words in (("padaco:paper", "PADACO"), ("padaco:augmented", "PADACO with the same augmentation"))
 )
 # Added when nine draws were known, which said that those would fail and that the viewing ray, which needs no label, is
-# worth more than any method: judged on six later draws alone, once.
+# worth more than any method: judged once, on six later draws alone. The draws are new, most of their people are not.
 LATER = DRAWS[12:18]
 LATER_CLAIMS = tuple(
     Claim(

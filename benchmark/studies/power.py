@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from benchmark.training.run import run
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.files import write_text
 from headposeplus.rotations import Floats, from_matrix
-from headposeplus.tasks import cores, run_tasks
+from headposeplus.tasks import cores, one_thread_each, run_tasks
 
 RUNS = "runs.csv"
 
@@ -76,6 +75,7 @@ def read_target(data: Path) -> TargetLabels:
 def errors_by_person(rotations: Floats, target: TargetLabels) -> pd.DataFrame:
     """Return each subject's mean absolute errors of pitch, yaw and roll, in degrees, of rotations (n, 3, 3).
 
+    An angle's error is the way around to the true one, the shorter of the two.
     Those named with ``ray`` are of the same rotations taken as relative to the viewing ray of each box.
     """
     kinds = {"": from_matrix(rotations), "ray ": from_matrix(target.rays @ rotations)}
@@ -103,7 +103,7 @@ def run_unit(unit: Unit) -> Path:
     unit.out.mkdir(parents=True, exist_ok=True)
     with (unit.out / f"{unit.task}-{unit.setting}-{unit.draw}.log").open("w") as log, contextlib.redirect_stderr(log):
         for method in unit.methods:
-            words = f"python -m benchmark.studies.power {unit.out}"
+            words = f"python -m benchmark.studies.power {unit.out.parent}"
             job = make_job(method, unit.task, unit.data, unit.out, plan.PRESET, unit.draw, options, words)
             submission = read_submission(run(job))
             assert submission.ids.tolist() == target.ids.tolist()
@@ -148,8 +148,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=cores())
     chosen = parser.parse_args(words)
-    # Each process computes with one thread, also in the libraries that decide this when they are loaded.
-    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    one_thread_each()
     members = make_pool(chosen.out / "pool", plan.SCALE, plan.POSES, plan.PEOPLE, plan.SIZE, chosen.jobs)
     data = draw_miniatures(members, plan.DRAWS[: chosen.draws], chosen.out / "draws", chosen.jobs)
     kept = run_tasks(run_unit, units(data, chosen.out / "runs", chosen.device), chosen.jobs, "units")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +33,14 @@ from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.files import write_text
 from headposeplus.raw.source import Source
-from headposeplus.rotations import Floats, from_matrix, geodesic
-from headposeplus.tasks import cores, run_tasks
+from headposeplus.rotations import Floats, euler_difference, geodesic
+from headposeplus.tasks import cores, one_thread_each, run_tasks
 
 RUNS = "real_pixels.csv"
-METHODS = ("source-only", "source-only-mixed", "dann", "pada-like", "padaco")
+METHODS = {
+    "paper": ("source-only", "source-only-mixed", "dann", "pada-like", "padaco"),
+    "augmented": ("source-only", "source-only-mixed", "padaco", plan.STRONGEST),
+}
 _KEYS = ["source", "size", "preset", "task", "setting", "method", "seed"]
 
 
@@ -55,6 +58,12 @@ class Unit(NamedTuple):
     device: str
     precision: str
     threads: int
+    command: str
+
+    @property
+    def kept(self) -> Path:
+        """Where the unit's rows are kept when it has ended."""
+        return self.out / f"{self.task}-{self.preset}-{self.precision}-{self.setting}-{self.seed}.csv"
 
 
 def score(rotations: Floats, data: Path, target: str) -> dict[str, float]:
@@ -66,21 +75,22 @@ def score(rotations: Floats, data: Path, target: str) -> dict[str, float]:
     dataset = open_dataset(data / target)
     parts = list(read_fields(dataset, "id", "label/rotation", "box"))
     ids, truth, boxes = (np.concatenate([part[name] for part in parts]) for name in ("id", "label/rotation", "box"))
-    away = from_matrix(rotations) - from_matrix(truth)
-    away = (away + 180) % 360 - 180
+    away = euler_difference(rotations, truth)
     errors = np.abs(away).mean(axis=0)
     found = {"mae": errors.mean(), **dict(zip(plan.ANGLES, errors, strict=True))}
     found["geodesic"] = geodesic(rotations, truth).mean()
     found |= {f"mean {angle}": value for angle, value in zip(plan.ANGLES, away.mean(axis=0), strict=True)}
     if dataset.info.cameras:
         cameras = np.array([dataset.info.cameras[name.split("/")[1]] for name in ids.tolist()])
-        turned = from_matrix(ray_rotations(boxes.astype(float), cameras) @ rotations)
-        found["ray mae"] = np.abs((turned - from_matrix(truth) + 180) % 360 - 180).mean()
+        turned = ray_rotations(boxes.astype(float), cameras) @ rotations
+        found["ray mae"] = np.abs(euler_difference(turned, truth)).mean()
     return {name: round(float(value), 4) for name, value in found.items()}
 
 
-def run_unit(unit: Unit) -> list[dict[str, object]]:
-    """Train and test the methods of a unit; return a row for each."""
+def run_unit(unit: Unit) -> Path:
+    """Train and test the methods of a unit; return the path of their errors, a row for each."""
+    if unit.kept.exists():
+        return unit.kept
     options: dict[str, OptionValue] = {
         "device": unit.device,
         "threads": unit.threads,
@@ -90,23 +100,21 @@ def run_unit(unit: Unit) -> list[dict[str, object]]:
     }
     rows: list[dict[str, object]] = []
     unit.out.mkdir(parents=True, exist_ok=True)
-    log = unit.out / f"{unit.task}-{unit.preset}-{unit.setting}-{unit.seed}.log"
-    with log.open("w") as file, contextlib.redirect_stderr(file):
+    with unit.kept.with_suffix(".log").open("w") as file, contextlib.redirect_stderr(file):
         for method in unit.methods:
-            words = f"python -m benchmark.studies.real_pixels {unit.out}"
-            job = make_job(method, unit.task, unit.data, unit.out, unit.preset, unit.seed, options, words)
+            job = make_job(method, unit.task, unit.data, unit.out, unit.preset, unit.seed, options, unit.command)
             submission = read_submission(run(job))
             size = open_dataset(unit.data / TASKS[unit.task].target).size
             keys = (unit.source, size, unit.preset, unit.task, unit.setting, method, unit.seed)
             device = (submission.about.run or {})["device"]
             errors = score(submission.rotations, unit.data, TASKS[unit.task].target)
             rows.append(dict(zip(_KEYS, keys, strict=True)) | errors | {"device": device})
-    return rows
+    write_text(unit.kept, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    return unit.kept
 
 
-def keep(rows: Sequence[dict[str, object]], path: Path) -> None:
+def keep(table: pd.DataFrame, path: Path) -> None:
     """Write rows into a table; those of the same runs, of before, give way to them."""
-    table = pd.DataFrame(rows)
     if path.exists():
         table = pd.concat([pd.read_csv(path), table]).drop_duplicates(_KEYS, keep="last")
     write_text(path, table.sort_values(_KEYS).to_csv(index=False, lineterminator="\n"))
@@ -129,25 +137,25 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--jobs", type=int, default=cores())
     chosen = parser.parse_args(words)
     if chosen.device == "cpu":
-        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        one_thread_each()
+    command = shlex.join(["python", "-m", "benchmark.studies.real_pixels", *words])
     stills = {"aflw2000": chosen.aflw2000} if chosen.aflw2000 else None
     units = []
     for name, _, folder in (text.partition("=") for text in chosen.source):
-        data = chosen.out / name / "data"
+        folder_of_size = chosen.out / f"{name}-{chosen.size}"
+        data, runs = folder_of_size / "data", folder_of_size / "runs"
         build_datasets(Source(chosen.biwi, Path(folder), stills=stills), data, Options(size=chosen.size), chosen.jobs)
         for seed in chosen.seeds:
             for task in ("da", "pda", "pda-aflw2000") if stills else ("da", "pda"):
                 for setting in chosen.settings:
                     # On da, the poses of both domains are alike, and PADA-like is not meant for it.
-                    methods = tuple(m for m in METHODS if task != "da" or m != "pada-like")
-                    methods += (plan.STRONGEST,) * (setting == "augmented")
-                    runs, threads = chosen.out / name / "runs", 1 if chosen.device == "cpu" else 4
+                    methods = tuple(m for m in METHODS[setting] if task != "da" or m != "pada-like")
+                    threads = 1 if chosen.device == "cpu" else 4
                     units.append(
                         Unit(name, data, runs, task, setting, methods, chosen.preset, seed, chosen.device,
-                             chosen.precision, threads)
+                             chosen.precision, threads, command)
                     )  # fmt: skip
-    for rows in run_tasks(run_unit, units, chosen.jobs, "units"):
-        keep(rows, chosen.results / RUNS)
+    keep(pd.concat(map(pd.read_csv, run_tasks(run_unit, units, chosen.jobs, "units"))), chosen.results / RUNS)
     print(f"errors {chosen.results / RUNS}")
 
 

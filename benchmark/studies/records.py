@@ -81,24 +81,6 @@ class TaskRecords(msgspec.Struct, frozen=True):
     records: list[RunRecord]
 
 
-class SweptRecord(RunRecord, frozen=True, kw_only=True, omit_defaults=True):
-    """A run with an option at another value than its default."""
-
-    option: str
-    value: float
-
-
-class SweepRecords(msgspec.Struct, frozen=True):
-    """All runs of the sweeps, and on what they were made."""
-
-    scale: str
-    preset: str
-    processor: str
-    cores: int
-    torch: str
-    records: list[SweptRecord]
-
-
 def read_record(path: Path, kind: type[Record], expected: str) -> Record:
     """Return a JSON file as a record; raises HeadposeError, which says what was expected, if it is none."""
     try:

@@ -38,7 +38,7 @@ class SourceSettings(NamedTuple):
     target: str
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings as plain values; no augmentation is not told, as before there was any."""
+        """Return the settings as plain values; ``augment`` is left out where there is none, so older runs are known."""
         values = {**self._asdict(), "preset": self.preset._asdict()}
         return {name: value for name, value in values.items() if (name, value) != ("augment", "none")}
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from tabulate import tabulate
 
 from baselines.methods import METHODS
 from benchmark.board import entries as scoreboard
 from benchmark.board import site
-from benchmark.board.markdown import published_table, table
+from benchmark.board.markdown import github, published_table, table
 from benchmark.scoring.entry import Listed
 from benchmark.studies import findings
 from benchmark.studies.demo import TIMES, read_times
@@ -69,7 +68,7 @@ def demo_times() -> str:
     times = read_times(DEMO / TIMES)
     rows = [{"part": part, "seconds": f"{seconds:.0f}"} for part, seconds in times.seconds.items()]
     rows.append({"part": f"all, on {times.cores} CPU cores", "seconds": f"{sum(times.seconds.values()):.0f}"})
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    return github(rows)
 
 
 def real_board() -> str:
@@ -83,7 +82,7 @@ def real_board() -> str:
 def methods() -> str:
     """Return all methods, a row each."""
     rows = [{"method": f"`{method.name}`", "what it does": method.summary} for method in METHODS.values()]
-    return tabulate(rows, headers="keys", tablefmt="github")
+    return github(rows)
 
 
 def aflw2000() -> str:
@@ -97,7 +96,7 @@ def aflw2000() -> str:
         mean, std = (", ".join(f"{value:.2f}" for value in part) for part in np.split(unit.statistics, 2))
         row |= {"mean pitch, yaw, roll (pyr)": mean if known else "", "deviation": std if known else ""}
         rows.append(row)
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    return github(rows)
 
 
 def _bench(name: str, kind: type[Figures]) -> Figures:
@@ -113,7 +112,7 @@ def bench_gpu() -> str:
         for stage in figures.stages:
             rows.append({"store": store} | stage_row(stage))
         about = about_train(figures)
-    return f"{tabulate(rows, headers='keys', tablefmt='github', disable_numparse=True)}\n\n{about}"
+    return f"{github(rows)}\n\n{about}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -137,7 +136,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "real board": real_board,
     "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
-    **{part: partial(describe, FINDINGS) for part, describe in findings.PARTS.items()},
+    **{part: partial(describe, FINDINGS) for part, describe in findings.TABLES.items()},
 }
 
 

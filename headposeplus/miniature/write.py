@@ -35,6 +35,7 @@ _DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
 # The joint about which a head turns, in the head's frame: between neck and shoulders.
 _NECK = np.array([0.0, 84.0, 65.0])
 _SYNHEAD_FOCAL, _SYNHEAD_DISTANCE = 1.9, 800.0
+SYNHEAD_CENTRE = np.array([0.0, 0.0, _SYNHEAD_DISTANCE])  # where the heads of SynHead are in their camera, mm
 _LAMPS = 5  # that the tracks of SynHead share
 VERSION = 2  # of what a seed gives: figures of different versions do not compare
 BIWI, SYNHEAD = "hpdb", "synhead2_release"  # the folders of the two copies
@@ -70,7 +71,7 @@ _PLACES = {
 
 
 class Likeness(NamedTuple):
-    """In what the target is like the source; by default in nothing.
+    """In which ways the target is like the source; by default in none.
 
     Attributes
     ----------
@@ -115,6 +116,12 @@ def _camera(focal: float, centre: tuple[float, float], ratio: float) -> Floats:
     """Return K (3, 3) scaled to a smaller image; a pixel's centre lies at whole numbers."""
     cx, cy = ((c + 0.5) * ratio - 0.5 for c in centre)
     return np.array([[focal * ratio, 0, cx], [0, focal * ratio, cy], [0, 0, 1]])
+
+
+def synhead_camera(size: int) -> Calibration:
+    """Return the camera that the heads of a miniature's SynHead are rendered with, in images of ``size`` pixels."""
+    matrix = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0)
+    return Calibration(matrix, np.zeros(4), np.eye(3), np.zeros(3), size, size)
 
 
 def _rgb_calibration(group: str, scale: Scale) -> Calibration:
@@ -191,11 +198,10 @@ def _biwi_poses(
 ) -> tuple[list[Pose], np.ndarray]:
     """Return the poses of a motion in the RGB camera, and where the neck stands in it."""
     rotations = to_matrix(motion.angles)
-    middle = rng.normal(place.mean, place.deviation)
-    sway = rng.normal(0, 4, (len(rotations), 3))
-    neck = middle + rotations.mean(axis=0) @ _NECK
+    drawn, sway = rng.normal(place.mean, place.deviation), rng.normal(0, 4, (len(rotations), 3))
+    neck = (SYNHEAD_CENTRE if on_axis else drawn) + rotations.mean(axis=0) @ _NECK
     if on_axis:
-        return [Pose(r, np.array([0.0, 0.0, _SYNHEAD_DISTANCE])) for r in rotations], neck
+        return [Pose(r, SYNHEAD_CENTRE) for r in rotations], neck
     return [Pose(r, neck + s - r @ _NECK) for r, s in zip(rotations, sway, strict=True)], neck
 
 
@@ -293,13 +299,12 @@ def _write_head(task: _Head) -> None:
     size, order = task.scale.size, hidden_order(task.seed)
     who = draw_identity(*_identity_seed(task.people, 6, task.head))
     scene = make_scene(head_mesh(who, task.scale.detail, neck=True))
-    camera = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0)
+    camera = synhead_camera(size).matrix
     rng = np.random.default_rng(0)  # without shadows nothing is drawn from it
-    centre = np.array([0.0, 0.0, _SYNHEAD_DISTANCE])
     for track, images in _missing_images(task).items():
         light = _synhead_light(task.people, 6, *task.head.encode(), track.number)
         for path, angle in images:
-            hits = render(scene, to_matrix(angle, order), centre, camera, size, size, light, rng)
+            hits = render(scene, to_matrix(angle, order), SYNHEAD_CENTRE, camera, size, size, light, rng)
             image = np.zeros((size * size, 4), np.uint8)
             image[hits.pixels, :3] = np.clip(np.rint(hits.colour * 255), 1, 255)
             image[hits.pixels, 3] = 255

@@ -116,7 +116,7 @@ def test_the_record_is_of_the_kept_runs(runs, tmp_path, monkeypatch, capsys):
     own = Claim("own", "pda", "good:augmented", "good:paper", share=0.9)
     for name, value in {
         "LOOKS": tuple(LOOKS), "CLAIMS": CLAIMS[:1], "OWN_CLAIMS": (own,), "LATER_CLAIMS": (later,),
-        "LATER": tuple(range(106, 111)),
+        "LATER": tuple(range(106, 111)), "DRAWS": tuple(range(100, 120)),
     }.items():  # fmt: skip
         monkeypatch.setattr(plan, name, value)
     with pytest.raises(HeadposeError, match=r"runs\.csv: expected the runs of benchmark\.studies\.power"):
@@ -136,3 +136,16 @@ def test_the_record_is_of_the_kept_runs(runs, tmp_path, monkeypatch, capsys):
     assert (one.text, one.setting, one.draws, one.decided, one.verdict) == ("later", "augmented", 4, 4, "holds")
     few = runs[runs["draw"] >= 106]
     assert one.mean == pytest.approx(analysis.estimate(claims.differences(few, later, "augmented")).mean, abs=6e-4)
+
+
+def test_a_draw_that_is_missing_would_shift_a_look(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "DRAWS", tuple(range(100, 120)))
+    runs[runs["draw"] != 103].to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(HeadposeError, match=r"runs\.csv: lacks the draws 103, so a look would be at others"):
+        claims.main([str(tmp_path)])
+
+
+def test_a_side_that_is_missing_is_told(runs):
+    lacking = runs[~((runs["draw"] == 104) & (runs["method"] == "good"))]
+    with pytest.raises(HeadposeError, match="good: its two sides are not of the same draws and persons"):
+        claims.differences(lacking, CLAIMS[0], "paper")

@@ -32,7 +32,7 @@ def test_no_share_is_larger_by_all_than_by_group():
 
 def test_how_far_boxes_from_outlines_lie_off(tiny, tiny_copy):
     """Where a copy says another place of a head, the boxes from its outlines lie off it by so much more."""
-    found = {error.head: error for error in diagnosis.box_errors(tiny, 0)}
+    found = {error.head: error for error in diagnosis.outlined_boxes(tiny, 0)}
     assert list(found) == list(synhead.HEADS)
     for error in found.values():  # heads are those of the same meshes, found to a seventh of a box
         assert abs(error.right) < 0.04 and abs(error.down) < 0.15 and error.scale == pytest.approx(1, abs=0.2)
@@ -43,7 +43,7 @@ def test_how_far_boxes_from_outlines_lie_off(tiny, tiny_copy):
     rows[1] = f"f02,31.5,25.5,{scale}"
     rows[2] = f"f03,31.5,31.5,{2 * scale}"
     path.write_text("\n".join([header, *rows]))
-    moved = {error.head: error for error in diagnosis.box_errors(tiny_copy, 0)}
+    moved = {error.head: error for error in diagnosis.outlined_boxes(tiny_copy, 0)}
     side = 250 * scale  # of a box, to a few percent
     assert moved["f01"].right - found["f01"].right == pytest.approx(-10 / side, rel=0.1)
     assert moved["f02"].down - found["f02"].down == pytest.approx(6 / side, rel=0.1)
