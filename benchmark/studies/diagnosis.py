@@ -47,15 +47,8 @@ from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_crops, read_fields
 from headposeplus.datasets.plots import save
 from headposeplus.miniature.poses import SCALES, hidden_order
-from headposeplus.miniature.write import (
-    SYNHEAD,
-    SYNHEAD_CENTRE,
-    VERSION,
-    Likeness,
-    synhead_camera,
-    write_miniature,
-    write_target,
-)
+from headposeplus.miniature.stage import SYNHEAD_CENTRE, Likeness, synhead_camera
+from headposeplus.miniature.write import SYNHEAD, VERSION, write_miniature, write_target
 from headposeplus.raw import synhead
 from headposeplus.raw.biwi import Pose
 from headposeplus.rotations import Floats, euler_difference, from_matrix, to_matrix

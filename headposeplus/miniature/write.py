@@ -22,21 +22,28 @@ from headposeplus.images import PNG
 from headposeplus.miniature.heads import body_mesh, head_mesh
 from headposeplus.miniature.people import draw_identity
 from headposeplus.miniature.poses import SCALES, Motion, Scale, biwi_motion, hidden_order, track_angles
-from headposeplus.miniature.render import Light, Scene, cast, make_scene, render
+from headposeplus.miniature.render import Scene, cast, make_scene, render
 from headposeplus.miniature.scenery import Sensor, room, to_bytes
 from headposeplus.miniature.solids import Mesh
+from headposeplus.miniature.stage import (
+    PLACES,
+    SYNHEAD_CENTRE,
+    SYNHEAD_DISTANCE,
+    SYNHEAD_FOCAL,
+    Likeness,
+    biwi_light,
+    biwi_poses,
+    depth_calibration,
+    rgb_calibration,
+    synhead_camera,
+    synhead_light,
+)
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.raw.source import Source
 from headposeplus.rotations import Floats, from_matrix, to_matrix
 from headposeplus.tasks import run_tasks
 
-_DEPTH_FOCAL, _DEPTH_CENTRE = 575.816, (320.0, 240.0)
-# The joint about which a head turns, in the head's frame: between neck and shoulders.
-_NECK = np.array([0.0, 84.0, 65.0])
-_SYNHEAD_FOCAL, _SYNHEAD_DISTANCE = 1.9, 800.0
-SYNHEAD_CENTRE = np.array([0.0, 0.0, _SYNHEAD_DISTANCE])  # where the heads of SynHead are in their camera, mm
-_LAMPS = 5  # that the tracks of SynHead share
 VERSION = 2  # of what a seed gives: figures of different versions do not compare
 BIWI, SYNHEAD = "hpdb", "synhead2_release"  # the folders of the two copies
 
@@ -56,44 +63,6 @@ class _TrackImages(NamedTuple):
     group: str
 
 
-class _Place(NamedTuple):
-    """Where the heads of a setting are: the mean of a sequence's middle (3,), mm, and how sequences differ (3,)."""
-
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
-
-
-# In the RGB camera, x right, y down, z forward: of the sequences' means in Biwi's annotations, by calibration group.
-_PLACES = {
-    "A": _Place((66.0, 33.7, 870.6), (40.2, 34.5, 43.5)),
-    "B": _Place((11.6, 137.5, 1112.5), (26.1, 63.0, 80.3)),
-}
-
-
-class Likeness(NamedTuple):
-    """In which ways the target is like the source; by default in none.
-
-    Attributes
-    ----------
-    sensor
-        Its camera neither blurs nor colours, and has no noise.
-    body
-        No neck and torso below the head.
-    light
-        Each sequence has one of the source's lamps, and no shadows.
-    placement
-        The heads are on the camera's axis, as far from it as the source's.
-    heads
-        The people are the source's heads.
-    """
-
-    sensor: bool = False
-    body: bool = False
-    light: bool = False
-    placement: bool = False
-    heads: bool = False
-
-
 class _Sequence(NamedTuple):
     out: Path
     scale: Scale
@@ -110,30 +79,6 @@ class _Head(NamedTuple):
     people: int
     head: str
     tracks: list[_Track]
-
-
-def _camera(focal: float, centre: tuple[float, float], ratio: float) -> Floats:
-    """Return K (3, 3) scaled to a smaller image; a pixel's centre lies at whole numbers."""
-    cx, cy = ((c + 0.5) * ratio - 0.5 for c in centre)
-    return np.array([[focal * ratio, 0, cx], [0, focal * ratio, cy], [0, 0, 1]])
-
-
-def synhead_camera(size: int) -> Calibration:
-    """Return the camera that the heads of a miniature's SynHead are rendered with, in images of ``size`` pixels."""
-    matrix = _camera(_SYNHEAD_FOCAL * size, ((size - 1) / 2, (size - 1) / 2), 1.0)
-    return Calibration(matrix, np.zeros(4), np.eye(3), np.zeros(3), size, size)
-
-
-def _rgb_calibration(group: str, scale: Scale) -> Calibration:
-    known = biwi.known_camera(group)
-    focal, centre = float(known.matrix[0, 0]), (float(known.matrix[0, 2]), float(known.matrix[1, 2]))
-    camera = _camera(focal, centre, scale.width / known.width)
-    return known._replace(matrix=camera, width=scale.width, height=scale.height)
-
-
-def _depth_calibration(scale: Scale) -> Calibration:
-    camera = _camera(_DEPTH_FOCAL, _DEPTH_CENTRE, scale.width / biwi.WIDTH)
-    return Calibration(camera, np.zeros(4), np.eye(3), np.zeros(3), scale.width, scale.height)
 
 
 def _calibration_text(calibration: Calibration) -> str:
@@ -171,40 +116,6 @@ def _identity_seed(seed: int, kind: int, name: str) -> tuple[int, bool]:
     return number, name[0].lower() == "f"
 
 
-def _unit(vector: object) -> np.ndarray:
-    array = np.asarray(vector, float)
-    return array / np.linalg.norm(array)
-
-
-def _lamp(rng: np.random.Generator) -> np.ndarray:
-    """Return the direction (3,) towards a lamp, in the camera's frame: above the head, before it or at its side."""
-    return _unit([rng.normal(0, 0.5), -rng.uniform(0.1, 0.8), -rng.uniform(0.7, 1.1)])
-
-
-def _biwi_light(rng: np.random.Generator) -> Light:
-    """Return a sequence's light: a lamp of its own, with shadows."""
-    warm = np.clip(1 + rng.normal(0, 0.04) * np.array([1, 0.2, -1.2]), 0.8, 1.2)
-    return Light(_lamp(rng), rng.uniform(0.72, 0.88) * warm, np.full(3, rng.uniform(0.42, 0.5)), 0.15, 0.5)
-
-
-def _synhead_light(people: int, *track: int) -> Light:
-    """Return the light of a head's track: white, without shadows, from one of a few lamps."""
-    number = int(np.random.default_rng([people, 11, *track]).integers(_LAMPS))
-    return Light(_lamp(np.random.default_rng([people, 10, number])), np.full(3, 0.8), np.full(3, 0.45), 0.0, 0.0)
-
-
-def _biwi_poses(
-    motion: Motion, place: _Place, on_axis: bool, rng: np.random.Generator
-) -> tuple[list[Pose], np.ndarray]:
-    """Return the poses of a motion in the RGB camera, and where the neck stands in it."""
-    rotations = to_matrix(motion.angles)
-    drawn, sway = rng.normal(place.mean, place.deviation), rng.normal(0, 4, (len(rotations), 3))
-    neck = (SYNHEAD_CENTRE if on_axis else drawn) + rotations.mean(axis=0) @ _NECK
-    if on_axis:
-        return [Pose(r, SYNHEAD_CENTRE) for r in rotations], neck
-    return [Pose(r, neck + s - r @ _NECK) for r, s in zip(rotations, sway, strict=True)], neck
-
-
 def _paint(image: np.ndarray, depth: np.ndarray, pixels: np.ndarray, z: np.ndarray, colour: np.ndarray) -> None:
     """Draw what rays met into an image (height, width, 3) and its depth, where it is nearer."""
     nearer = (depth.flat[pixels] == 0) | (z < depth.flat[pixels])
@@ -230,7 +141,7 @@ def _write_sequence(task: _Sequence) -> None:
     masks = task.out / "head_pose_masks" / name
     motion = biwi_motion(row, scale.frames, task.seed)
     stems = [f"frame_{number:05d}" for number in motion.numbers]
-    rgb, depth_camera = _rgb_calibration(group, scale), _depth_calibration(scale)
+    rgb, depth_camera = rgb_calibration(group, scale), depth_calibration(scale)
     write_text(folder / "rgb.cal", _calibration_text(rgb))
     write_text(folder / "depth.cal", _calibration_text(depth_camera))
     like, subject = task.like, str(row["subject"])
@@ -245,8 +156,8 @@ def _write_sequence(task: _Sequence) -> None:
     # Biwi was recorded in two settings, each with one camera in one place.
     rng = np.random.default_rng([task.people, 4, int(name)])
     sensor = Sensor(np.random.default_rng([task.people, 9, ord(group)]), scale.width)
-    light = _synhead_light(task.people, 4, int(name)) if like.light else _biwi_light(rng)
-    poses, neck = _biwi_poses(motion, _PLACES[group], like.placement, rng)
+    light = synhead_light(task.people, 4, int(name)) if like.light else biwi_light(rng)
+    poses, neck = biwi_poses(motion, PLACES[group], like.placement, rng)
     torso = make_scene(body_mesh(who, scale.detail // 2, rng))
     backdrop = room(rng, scale.width, scale.height).reshape(scale.height, scale.width, 3)
     backdrop_depth = np.zeros((scale.height, scale.width), np.float32)
@@ -302,7 +213,7 @@ def _write_head(task: _Head) -> None:
     camera = synhead_camera(size).matrix
     rng = np.random.default_rng(0)  # without shadows nothing is drawn from it
     for track, images in _missing_images(task).items():
-        light = _synhead_light(task.people, 6, *task.head.encode(), track.number)
+        light = synhead_light(task.people, 6, *task.head.encode(), track.number)
         for path, angle in images:
             hits = render(scene, to_matrix(angle, order), SYNHEAD_CENTRE, camera, size, size, light, rng)
             image = np.zeros((size * size, 4), np.uint8)
@@ -352,7 +263,7 @@ def _write_tracks(root: Path, scale: Scale, seed: int, rows: pd.DataFrame, motio
             if number == 0:
                 sequence = scale.sequences[index]
                 name = f"{int(sequence) - 1:02d}"
-                in_depth = _rgb_calibration(str(rows.loc[sequence, "calibration_group"]), scale).rotation.T
+                in_depth = rgb_calibration(str(rows.loc[sequence, "calibration_group"]), scale).rotation.T
                 motion = from_matrix(in_depth @ to_matrix(motions[sequence].smoothed))
             angles = track_angles(number, index, scale.poses[number], motion, order, seed)
             # What is rendered are the numbers that the file holds.
@@ -379,7 +290,7 @@ def source_of(out: Path, seed: int = 0) -> Source:
 
 def _write_head_places(root: Path, scale: Scale) -> None:
     """Write where each head is in its images: all turn about the middle of the image."""
-    middle, pixels = (scale.size - 1) / 2, _SYNHEAD_FOCAL * scale.size / _SYNHEAD_DISTANCE
+    middle, pixels = (scale.size - 1) / 2, SYNHEAD_FOCAL * scale.size / SYNHEAD_DISTANCE
     lines = ["head,x,y,pixels_per_mm", *(f"{head},{middle:g},{middle:g},{pixels:.6g}" for head in synhead.HEADS)]
     write_text(root / synhead.HEAD_PLACES, "\n".join(lines) + "\n")
 

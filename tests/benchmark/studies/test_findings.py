@@ -30,9 +30,9 @@ def test_the_kept_claims_are_those_of_the_kept_runs():
         plain = means[claim.better] - means[claim.worse]
         assert one.mean == pytest.approx(plain.mean(), abs=0.15)
         assert one.low < one.mean < one.high
-        # Student's interval over the draws alone, which takes persons for new ones each time.
-        half = plain.std() / np.sqrt(len(plain)) * 2.2
-        assert one.high - one.low == pytest.approx(2 * half, rel=0.8)
+        # Student's interval over the draws alone takes persons who return for new ones, so it is seldom the wider one.
+        half = plain.std() / np.sqrt(len(plain)) * 2.1
+        assert half < one.high - one.low < 8 * half
 
 
 def test_the_runs_are_those_of_the_plan():

@@ -6,7 +6,7 @@ import pytest
 from headposeplus.errors import HeadposeError
 from headposeplus.files import sha256
 from headposeplus.images import foreground, read_image
-from headposeplus.miniature import poses, write
+from headposeplus.miniature import poses, stage, write
 from headposeplus.miniature.heads import head_mesh
 from headposeplus.miniature.people import draw_identity
 from headposeplus.miniature.solids import vertex_normals
@@ -197,7 +197,7 @@ def test_heads_are_where_biwis_are(annotations):
         centres = np.array([biwi.read_pose_bin(path)[0] for path in sorted(folder.glob("*_pose.bin"))])
         camera = biwi.known_camera(groups[folder.name])
         means[groups[folder.name]].append((centres @ camera.rotation.T + camera.translation).mean(axis=0))
-    for group, place in write._PLACES.items():
+    for group, place in stage.PLACES.items():
         assert np.mean(means[group], axis=0) == pytest.approx(place.mean, abs=0.06)
         assert np.std(means[group], axis=0, ddof=1) == pytest.approx(place.deviation, abs=0.06)
 
@@ -234,7 +234,7 @@ def test_other_people_have_the_same_poses(tmp_path, tiny):
 
 
 def test_a_target_can_be_like_its_source(tmp_path):
-    like = write.Likeness(sensor=True, body=True, light=True, placement=True)
+    like = stage.Likeness(sensor=True, body=True, light=True, placement=True)
     write.write_target(tmp_path, "tiny", 0, 1, 0, like)
     assert not (tmp_path / "synhead2_release").exists()
     for name in ("01", "06"):
@@ -242,4 +242,4 @@ def test_a_target_can_be_like_its_source(tmp_path):
         for _, pose in sequence.poses():
             assert pose.centre == pytest.approx([0, 0, 800], abs=0.01)
     with pytest.raises(HeadposeError, match="holds the miniature"):
-        write.write_target(tmp_path, "tiny", 0, 1, 0, write.Likeness())
+        write.write_target(tmp_path, "tiny", 0, 1, 0, stage.Likeness())
