@@ -71,7 +71,8 @@ def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
     assert record["target"] == {"dataset": "biwi+", "crops": totals["biwi+"], "store": store}
     assert set(record["weights_seconds"]) == {"padaco", "pada-like"}
     assert all(0 < value < np.inf for value in record["weights_seconds"].values())
-    assert "slim in float32, crops of 32 pixels" in text and f"{totals['synhead++']:,} of synhead++ ({store} s" in text
+    assert "slim in float32, crops of 32 pixels" in text and f"{totals['synhead++']:,} of synhead++" in text
+    assert f"synhead++ came from its {store} store, biwi+ from its {store} store" in text
     assert "10 images a domain" in text and "3,000 source labels and 200 predictions" in text
     assert bench_train.describe_train(figures) in text
     assert bench_train.describe_train(figures, "github").startswith("| stage")
