@@ -77,9 +77,3 @@ def holm(p: Sequence[float], level: float) -> list[bool]:
             break
         rejected[index] = True
     return rejected
-
-
-def spent(level: float, looks: Sequence[int]) -> list[float]:
-    """Return what each look may spend of an error level: Pocock's spending function, looks after so many replicates."""
-    shares = np.array(looks) / looks[-1]
-    return np.diff(level * np.log(1 + (np.e - 1) * shares), prepend=0.0).tolist()

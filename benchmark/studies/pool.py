@@ -44,19 +44,27 @@ def make_pool(out: Path, scale: str, poses: int, people: Sequence[int], size: in
         Of the crops.
     jobs
         Processes.
+
+    Raises
+    ------
+    HeadposeError
+        If a member's folder holds another miniature.
     """
     members = []
     for number in people:
         folder = out / f"people-{number}"
+        source = write_miniature(folder / "raw", scale, poses, jobs, people=number)  # refuses another one's folder
         if not (folder / "data" / "synhead++" / INFO).exists():
-            source = write_miniature(folder / "raw", scale, poses, jobs, people=number)
             build_datasets(source, folder / "data", Options(size=size), jobs)
         members.append(folder / "data")
     return members
 
 
 def choose(subjects: Sequence[str], members: int, seed: int) -> dict[str, int]:
-    """Return the number of the member that each of some subjects is taken from."""
+    """Return the number of the member that each of some subjects is taken from.
+
+    Those of the first subjects do not depend on which follow: Biwi's sort before SynHead's heads.
+    """
     return dict(zip(subjects, np.random.default_rng([seed, 20]).integers(members, size=len(subjects)), strict=True))
 
 

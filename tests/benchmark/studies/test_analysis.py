@@ -144,13 +144,14 @@ def test_holm_against_statsmodels():
     assert analysis.holm([], 0.05) == []
 
 
-def test_looks_share_the_error():
-    found = analysis.spent(0.05, plan.LOOKS)
-    assert sum(found) == pytest.approx(0.05) and found == pytest.approx(plan.SPENT, abs=5e-5)
-    assert sum(plan.SPENT) == pytest.approx(0.05)
-    # Pocock's function by its definition, cumulated: all of it at the end, a share at each look before.
-    assert np.cumsum(found)[1] == pytest.approx(0.05 * np.log(1 + (np.e - 1) / 2))
-    assert analysis.spent(0.01, (7,)) == pytest.approx([0.01])
+def test_what_the_looks_spend_is_pococks_function_and_sums_to_the_level():
+    """alpha ln(1 + (e - 1) t) at the share t of the draws, less what was spent before (Lan & DeMets 1983)."""
+    before = 0.0
+    for look, spent in zip(plan.LOOKS, plan.SPENT, strict=True):
+        now = 0.05 * np.log(1 + (np.e - 1) * look / plan.LOOKS[-1])
+        assert spent == pytest.approx(now - before, abs=6e-5)
+        before = now
+    assert sum(plan.SPENT) == pytest.approx(0.05, abs=1e-9)
 
 
 def test_claims_are_of_methods_that_are_run():

@@ -6,7 +6,7 @@ import pytest
 
 from benchmark.studies import pool
 from headposeplus.datasets.dataset import open_dataset, open_shard, read_crops, read_labels
-from headposeplus.errors import DatasetError
+from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.files import sha256
 
 SEEDS = (0, 5)  # of which the first takes the rooms of the first member, the second those of the second
@@ -57,10 +57,13 @@ def test_members_have_the_same_labels_and_other_people(members):
             assert row["image"] != b[key]["image"]
 
 
-def test_a_pool_is_written_once(members, monkeypatch):
-    monkeypatch.setattr(pool, "write_miniature", lambda *_, **__: pytest.fail("it is there"))
+def test_a_pool_is_written_once_and_is_no_other(members):
     out = members[0].parents[1]
+    files = {path: path.stat().st_mtime_ns for path in (out / "people-3").rglob("*.png")}
     assert pool.make_pool(out, "tiny", 0, (3, 4), 32, 1) == members == [out / "people-3/data", out / "people-4/data"]
+    assert files == {path: path.stat().st_mtime_ns for path in (out / "people-3").rglob("*.png")}
+    with pytest.raises(HeadposeError, match="holds the miniature"):
+        pool.make_pool(out, "tiny", 1, (3, 4), 32, 1)
 
 
 def test_a_draw_is_whole(draws, members, hpp):
