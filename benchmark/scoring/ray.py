@@ -15,6 +15,7 @@ from benchmark.scoring import metrics
 from benchmark.scoring.entry import Entry
 from benchmark.scoring.figures import MEASURES, Scores
 from benchmark.scoring.protocols import Reference
+from headposeplus.boxes.geometry import middles
 from headposeplus.datasets.dataset import Dataset, read_fields
 from headposeplus.errors import DatasetError, SubmissionError
 from headposeplus.faults import Fault
@@ -25,9 +26,19 @@ from headposeplus.rotations import Floats, to_ray
 
 def ray_rotations(boxes: Floats, cameras: Floats) -> Floats:
     """Return the rotations S (n, 3, 3) of boxes (n, 4), x, y, width and height in pixels, and K of each (n, 3, 3)."""
-    middles = boxes[:, :2] + (boxes[:, 2:] - 1) / 2  # the last pixel is at x + width - 1
-    pixels = np.column_stack((middles, np.ones(len(boxes))))
+    pixels = np.column_stack((middles(boxes), np.ones(len(boxes))))
     return to_ray(np.asarray(np.linalg.solve(cameras, pixels[:, :, None])[:, :, 0], np.float64))
+
+
+def rays_of(dataset: Dataset, ids: np.ndarray, protocol: str = "") -> Floats:
+    """Return the rotations (n, 3, 3) to the viewing rays of a built Biwi+'s frames (n,).
+
+    Raises
+    ------
+    DatasetError
+        If the dataset does not say its cameras, and they do not follow from the protocol's name.
+    """
+    return ray_rotations(*_boxes_and_cameras(dataset, ids, protocol))
 
 
 def ray_scores(rotations: Floats, reference: Reference) -> Scores:
@@ -43,7 +54,7 @@ def ray_scores(rotations: Floats, reference: Reference) -> Scores:
     """
     labels, protocol = reference.labels, reference.protocol
     assert labels is not None
-    turned = ray_rotations(*_boxes_and_cameras(_dataset_of(reference), labels.ids, protocol.id)) @ rotations
+    turned = rays_of(_dataset_of(reference), labels.ids, protocol.id) @ rotations
     tables = [metrics.frame_errors(of_seed, labels.rotations, protocol.convention).table for of_seed in turned]
     return metrics.named(np.mean(tables, axis=(0, 1)))
 

@@ -28,7 +28,7 @@ from baselines.adversarial import PADACO
 from baselines.method import Look
 from benchmark.board.markdown import github
 from benchmark.loaders.compose import load_target
-from benchmark.scoring.submission import Submission, read_submission
+from benchmark.scoring.submission import read_submission
 from benchmark.studies import plan
 from benchmark.studies.power import read_target
 from benchmark.studies.records import read_record, write_record
@@ -152,8 +152,7 @@ def constant_shares(away: Floats, groups: np.ndarray) -> list[list[float]]:
 
 def _off(head: str, boxes: Floats, rule: Floats) -> BoxError:
     """Return how far boxes (n, 4) lie off those that the rule gives (n, 4)."""
-    middles, right_ones = (some[:, :2] + (some[:, 2:] - 1) / 2 for some in (boxes, rule))
-    right, down = ((middles - right_ones) / rule[:, 2:]).mean(axis=0)
+    right, down = ((geometry.middles(boxes) - geometry.middles(rule)) / rule[:, 2:]).mean(axis=0)
     scale = (boxes[:, 2] / rule[:, 2]).mean()
     return BoxError(head, *(round(float(value), 4) for value in (right, down, scale)))
 
@@ -268,7 +267,9 @@ def diagnose(out: Path, people: int, jobs: int) -> Diagnosed:
         constant=constant_shares(euler_difference(to_matrix(predicted), to_matrix(labels.angles)), labels.sequences),
         built=built_boxes(open_dataset(data / "synhead+")),
         placed=outlined_boxes(out / "raw", plan.POSES),
-        methods={name: step_errors(_angles(kept), labels.angles).mae for name, kept in submissions.items()},
+        methods={
+            name: step_errors(from_matrix(kept.rotations), labels.angles).mae for name, kept in submissions.items()
+        },
         accuracy=float((submissions["dann"].about.run or {})["accuracy_at_lambda"]),
     )
 
@@ -276,10 +277,6 @@ def diagnose(out: Path, people: int, jobs: int) -> Diagnosed:
 def _turned(angles: Floats, data: Path) -> Floats:
     """Return predicted angles (n, 3) of a target, taken as relative to the viewing ray of each box."""
     return from_matrix(read_target(data).rays @ to_matrix(angles))
-
-
-def _angles(submission: Submission) -> Floats:
-    return from_matrix(submission.rotations)
 
 
 def draw_steps(out: Path, picture: Path) -> None:

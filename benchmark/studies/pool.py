@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -90,22 +91,13 @@ def draw_miniature(members: Sequence[Path], seed: int, out: Path) -> Path:
     return out
 
 
-class _Draw(msgspec.Struct, frozen=True):
-    """A draw to write: of which members, by which seed, and where."""
-
-    members: list[Path]
-    seed: int
-    out: Path
-
-
-def _write_draw(draw: _Draw) -> Path:
-    return draw_miniature(draw.members, draw.seed, draw.out)
+def _draw_into(out: Path, members: Sequence[Path], seed: int) -> Path:
+    return draw_miniature(members, seed, out / f"draw-{seed}")
 
 
 def draw_miniatures(members: Sequence[Path], seeds: Sequence[int], out: Path, jobs: int) -> dict[int, Path]:
     """Write some draws side by side, into ``out/draw-SEED``; return their folders by seed."""
-    draws = [_Draw(list(members), seed, out / f"draw-{seed}") for seed in seeds]
-    return dict(zip(seeds, run_tasks(_write_draw, draws, jobs, "draws"), strict=True))
+    return dict(zip(seeds, run_tasks(partial(_draw_into, out, members), seeds, jobs, "draws"), strict=True))
 
 
 def _shards(dataset: Dataset) -> list[Path]:
@@ -118,7 +110,7 @@ def _first_subject(path: Path) -> str:
 
 
 def _place(source: Path, path: Path) -> None:
-    """Let ``path`` be a file that exists: a link where the system has them."""
+    """Let ``path`` be a link to a file that exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     os.symlink(source.resolve(), path)

@@ -11,7 +11,6 @@ ended are kept, so a command that was stopped goes on where it was.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +19,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmark.scoring.ray import ray_rotations
-from benchmark.scoring.submission import read_submission
+from benchmark.scoring.ray import rays_of
 from benchmark.studies import plan
 from benchmark.studies.pool import choose, draw_miniatures, make_pool
+from benchmark.studies.runs import submissions
 from benchmark.training.job import OptionValue, make_job
-from benchmark.training.run import run
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.files import write_text
-from headposeplus.rotations import Floats, from_matrix
+from headposeplus.rotations import Floats, angle_difference, from_matrix
 from headposeplus.tasks import cores, one_thread_each, run_tasks
 
 RUNS = "runs.csv"
@@ -63,13 +61,9 @@ class TargetLabels(NamedTuple):
 def read_target(data: Path) -> TargetLabels:
     """Return the labels of the Biwi+ in a folder of datasets, and the viewing ray of each box."""
     dataset = open_dataset(data / "biwi+")
-    parts = list(read_fields(dataset, "id", "subject", "label/pyr", "box"))
-    ids, subjects, angles, boxes = (
-        np.concatenate([part[name] for part in parts]) for name in ("id", "subject", "label/pyr", "box")
-    )
-    cameras = dataset.info.cameras or {}
-    matrices = np.array([cameras[name.split("/")[1]] for name in ids.tolist()])
-    return TargetLabels(ids, subjects, angles, ray_rotations(boxes.astype(float), matrices))
+    parts = list(read_fields(dataset, "id", "subject", "label/pyr"))
+    ids, subjects, angles = (np.concatenate([part[name] for part in parts]) for name in ("id", "subject", "label/pyr"))
+    return TargetLabels(ids, subjects, angles, rays_of(dataset, ids))
 
 
 def errors_by_person(rotations: Floats, target: TargetLabels) -> pd.DataFrame:
@@ -80,7 +74,7 @@ def errors_by_person(rotations: Floats, target: TargetLabels) -> pd.DataFrame:
     """
     kinds = {"": from_matrix(rotations), "ray ": from_matrix(target.rays @ rotations)}
     away = {
-        f"{kind}{angle}": np.abs((angles[:, i] - target.angles[:, i] + 180) % 360 - 180)
+        f"{kind}{angle}": np.abs(angle_difference(angles, target.angles)[:, i])
         for kind, angles in kinds.items()
         for i, angle in enumerate(plan.ANGLES)
     }
@@ -99,18 +93,18 @@ def run_unit(unit: Unit) -> Path:
     }
     target = read_target(unit.data)
     people = choose(sorted({*target.subjects.tolist()}), len(plan.PEOPLE), unit.draw)
+    words = f"python -m benchmark.studies.power {unit.out.parent}"
+    jobs = [
+        make_job(method, unit.task, unit.data, unit.out, plan.PRESET, unit.draw, options, words)
+        for method in unit.methods
+    ]
     tables = []
-    unit.out.mkdir(parents=True, exist_ok=True)
-    with (unit.out / f"{unit.task}-{unit.setting}-{unit.draw}.log").open("w") as log, contextlib.redirect_stderr(log):
-        for method in unit.methods:
-            words = f"python -m benchmark.studies.power {unit.out.parent}"
-            job = make_job(method, unit.task, unit.data, unit.out, plan.PRESET, unit.draw, options, words)
-            submission = read_submission(run(job))
-            assert submission.ids.tolist() == target.ids.tolist()
-            table = errors_by_person(submission.rotations, target)
-            facts = submission.about.run or {}
-            table = table.assign(method=method, accuracy=facts.get("accuracy_at_lambda"), device=facts["device"])
-            tables.append(table)
+    for method, submission in zip(unit.methods, submissions(jobs, unit.kept.with_suffix(".log")), strict=True):
+        assert submission.ids.tolist() == target.ids.tolist()
+        table = errors_by_person(submission.rotations, target)
+        facts = submission.about.run or {}
+        table = table.assign(method=method, accuracy=facts.get("accuracy_at_lambda"), device=facts["device"])
+        tables.append(table)
     rows = pd.concat(tables).assign(draw=unit.draw, task=unit.task, setting=unit.setting)
     rows["person"] = [f"{people[subject]}-{subject}" for subject in rows["subject"]]
     errors = [f"{kind}{angle}" for kind in ("", "ray ") for angle in plan.ANGLES]

@@ -12,7 +12,6 @@ for each run, beside those of other sizes that are there already.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,15 +21,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmark.scoring.ray import ray_rotations
-from benchmark.scoring.submission import read_submission
+from benchmark.scoring.ray import rays_of
 from benchmark.studies import plan
+from benchmark.studies.runs import submissions
 from benchmark.training.job import OptionValue, make_job
 from benchmark.training.presets import TASKS
-from benchmark.training.run import run
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
-from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.files import write_text
 from headposeplus.raw.source import Source
 from headposeplus.rotations import Floats, euler_difference, geodesic
@@ -73,17 +71,14 @@ def score(rotations: Floats, data: Path, target: str) -> dict[str, float]:
     known, the MAE with the viewing ray.
     """
     dataset = open_dataset(data / target)
-    parts = list(read_fields(dataset, "id", "label/rotation", "box"))
-    ids, truth, boxes = (np.concatenate([part[name] for part in parts]) for name in ("id", "label/rotation", "box"))
+    ids, truth = read_labels(dataset)
     away = euler_difference(rotations, truth)
     errors = np.abs(away).mean(axis=0)
     found = {"mae": errors.mean(), **dict(zip(plan.ANGLES, errors, strict=True))}
     found["geodesic"] = geodesic(rotations, truth).mean()
     found |= {f"mean {angle}": value for angle, value in zip(plan.ANGLES, away.mean(axis=0), strict=True)}
     if dataset.info.cameras:
-        cameras = np.array([dataset.info.cameras[name.split("/")[1]] for name in ids.tolist()])
-        turned = ray_rotations(boxes.astype(float), cameras) @ rotations
-        found["ray mae"] = np.abs(euler_difference(turned, truth)).mean()
+        found["ray mae"] = np.abs(euler_difference(rays_of(dataset, ids) @ rotations, truth)).mean()
     return {name: round(float(value), 4) for name, value in found.items()}
 
 
@@ -98,17 +93,18 @@ def run_unit(unit: Unit) -> Path:
         "augment": plan.SETTINGS[unit.setting],
         "weights": "none",
     }
+    jobs = [
+        make_job(method, unit.task, unit.data, unit.out, unit.preset, unit.seed, options, unit.command)
+        for method in unit.methods
+    ]
+    target = TASKS[unit.task].target
+    size = open_dataset(unit.data / target).size
     rows: list[dict[str, object]] = []
-    unit.out.mkdir(parents=True, exist_ok=True)
-    with unit.kept.with_suffix(".log").open("w") as file, contextlib.redirect_stderr(file):
-        for method in unit.methods:
-            job = make_job(method, unit.task, unit.data, unit.out, unit.preset, unit.seed, options, unit.command)
-            submission = read_submission(run(job))
-            size = open_dataset(unit.data / TASKS[unit.task].target).size
-            keys = (unit.source, size, unit.preset, unit.task, unit.setting, method, unit.seed)
-            device = (submission.about.run or {})["device"]
-            errors = score(submission.rotations, unit.data, TASKS[unit.task].target)
-            rows.append(dict(zip(_KEYS, keys, strict=True)) | errors | {"device": device})
+    for method, submission in zip(unit.methods, submissions(jobs, unit.kept.with_suffix(".log")), strict=True):
+        keys = (unit.source, size, unit.preset, unit.task, unit.setting, method, unit.seed)
+        device = (submission.about.run or {})["device"]
+        errors = score(submission.rotations, unit.data, target)
+        rows.append(dict(zip(_KEYS, keys, strict=True)) | errors | {"device": device})
     write_text(unit.kept, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     return unit.kept
 

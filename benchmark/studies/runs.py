@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
+from benchmark.scoring.submission import Submission, read_submission
 from benchmark.training.job import OptionValue, TrainingJob, make_job
 from benchmark.training.log import lines_in
 from benchmark.training.presets import TASKS, Preset
@@ -95,6 +96,14 @@ def _share_done(job: TrainingJob) -> float:
     """Return which share of a run is done, as far as its log tells."""
     lines = expected_lines(job)
     return min(lines_in(job.folder) / lines, 1.0) if lines else 0.0
+
+
+def submissions(jobs: Sequence[TrainingJob], log: Path) -> Iterator[Submission]:
+    """Run jobs one after the other in this process, and yield what each submits; what they print goes to ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file, redirect_stderr(file):
+        for job in jobs:
+            yield read_submission(run(job))
 
 
 class _Running(NamedTuple):

@@ -121,8 +121,7 @@ def fit(heads: Heads) -> Coefficients:
     rotations = to_ray(centres).swapaxes(1, 2) @ np.stack([pose.rotation for pose in heads.poses])
     scale = np.array(biwi.RGB_MATRIX)[0, 0] / centres[:, 2]
     camera = biwi.known_camera("A")  # both groups have one K
-    middles = heads.boxes[:, :2] + (heads.boxes[:, 2:] - 1) / 2
-    shifts = (middles - camera.project(centres)) / scale[:, None]
+    shifts = (geometry.middles(heads.boxes) - camera.project(centres)) / scale[:, None]
     away = np.log(np.clip(centres[:, 2], *geometry.DISTANCES_MM) / 900)
     back, down, one = rotations[:, :, 2], rotations[:, :, 1], np.ones(len(scale))
     size = _solve(

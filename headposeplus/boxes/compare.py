@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 from tabulate import tabulate
 
+from headposeplus.boxes import geometry
 from headposeplus.boxes.formats import NOT_DETECTED, TRANSFORMED, VERSION
 from headposeplus.boxes.geometry import BoxTable, iou
 from headposeplus.errors import DatasetError
@@ -62,7 +63,7 @@ def compare_boxes(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = N
     first, second = a.boxes[in_a], b.boxes[in_b]
     filled = (a.sources[in_a] == NOT_DETECTED) | (b.sources[in_b] == NOT_DETECTED)
     overlap = iou(first, second)
-    shift = (_middles(second) - _middles(first)) / first[:, 2:3]
+    shift = (geometry.middles(second) - geometry.middles(first)) / first[:, 2:3]
     ratio = second[:, 2] / first[:, 2]
 
     def row(name: str, rows: np.ndarray) -> dict[str, object]:
@@ -102,11 +103,6 @@ def describe_comparison(comparison: pd.DataFrame) -> str:
     return f"{text}\n{note}\nBins are of pyr angles in degrees, RGB camera."
 
 
-def _middles(boxes: Floats) -> Floats:
-    """Return the middles (n, 2): the last pixel of a box is at x + width - 1."""
-    return boxes[:, :2] + (boxes[:, 2:] - 1) / 2
-
-
 def apply_mapping(mapping: BoxMapping, table: BoxTable) -> BoxTable:
     """Return the boxes as the mapping's other convention has them; each source says so."""
     moved = _mapped(table.boxes, mapping.shift, mapping.scale)
@@ -116,7 +112,7 @@ def apply_mapping(mapping: BoxMapping, table: BoxTable) -> BoxTable:
 
 def _mapped(boxes: Floats, shift: Floats, scale: Floats) -> Floats:
     sizes = boxes[:, 2:] * scale
-    middles = _middles(boxes) + shift * boxes[:, 2:]
+    middles = geometry.middles(boxes) + shift * boxes[:, 2:]
     return np.concatenate((middles - (sizes - 1) / 2, sizes), axis=1)
 
 
@@ -137,7 +133,7 @@ def fit_mapping(a: BoxTable, b: BoxTable) -> BoxMapping:
         raise DatasetError(f"the two files have {len(in_a)} frames with boxes in common; a fit needs {_MIN_PAIRS}")
     first, second = a.boxes[in_a], b.boxes[in_b]
     side = first[:, 2:]
-    shifts = (_middles(second) - _middles(first)) / side
+    shifts = (geometry.middles(second) - geometry.middles(first)) / side
     scales = second[:, 2:] / side
 
     def misses(values: Floats) -> Floats:

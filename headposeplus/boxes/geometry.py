@@ -154,6 +154,11 @@ def of_rendered(place: HeadPlace, rotation: Floats, degrees: float, principal: F
     return np.rint(square(middle + scale * shift, scale * side))
 
 
+def middles(boxes: Floats) -> Floats:
+    """Return the middles (n, 2) of boxes (n, 4), whose last pixel is at x + width - 1."""
+    return boxes[:, :2] + (boxes[:, 2:] - 1) / 2
+
+
 def iou(a: Floats, b: Floats) -> Floats:
     """Return the intersection over union (...) of boxes (..., 4)."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)

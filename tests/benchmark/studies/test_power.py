@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from benchmark.scoring.submission import read_submission
-from benchmark.studies import plan, pool, power
+from benchmark.studies import plan, pool, power, runs
 from benchmark.training import presets
 from headposeplus.datasets.dataset import open_dataset, read_crops
 from headposeplus.rotations import to_matrix
@@ -98,7 +98,7 @@ def test_a_unit_keeps_a_row_for_each_person_and_method(small, members, tmp_path,
             assert [row.pitch, row.yaw, row.roll] == pytest.approx(away, abs=2e-3)
 
     # What has ended is not run again.
-    monkeypatch.setattr(power, "run", lambda job: pytest.fail(f"{job.label} was trained again"))
+    monkeypatch.setattr(runs, "run", lambda job: pytest.fail(f"{job.label} was trained again"))
     content = kept.read_bytes()
     assert power.run_unit(unit) == kept and kept.read_bytes() == content
 
@@ -127,7 +127,7 @@ def test_the_study_keeps_the_errors_of_its_draws(small, members, tmp_path, monke
     # Augmentation changes what is learned, and a second look at the same draws changes nothing.
     one = rows[(rows["task"] == "pda") & (rows["method"] == "source-only")]
     assert one[one["setting"] == "paper"]["pitch"].tolist() != one[one["setting"] == "augmented"]["pitch"].tolist()
-    monkeypatch.setattr(power, "run", lambda job: pytest.fail(f"{job.label} was trained again"))
+    monkeypatch.setattr(runs, "run", lambda job: pytest.fail(f"{job.label} was trained again"))
     content = path.read_bytes()
     shutil.rmtree(tmp_path / "results")
     power.main(words)

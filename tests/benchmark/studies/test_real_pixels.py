@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
-from benchmark.studies import plan, real_pixels
+from benchmark.studies import plan, real_pixels, runs
 from benchmark.training import presets
 from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.rotations import to_matrix
@@ -23,13 +23,9 @@ def test_errors_by_hand(built):
 
 def test_errors_go_around_the_circle(built, monkeypatch):
     ids = read_labels(open_dataset(built[0] / "biwi+"))[0]
-    monkeypatch.setattr(real_pixels, "read_fields", lambda *_: [
-        {"id": ids[:1], "label/rotation": to_matrix([[0.0, 0, 179]]), "box": np.array([[10, 10, 50, 50]])}
-    ])  # fmt: skip
+    monkeypatch.setattr(real_pixels, "read_labels", lambda _: (ids[:1], to_matrix([[0.0, 0, 179]])))
     assert real_pixels.score(to_matrix([[0.0, 0, -179]]), built[0], "biwi+")["roll"] == pytest.approx(2, abs=1e-3)
-    monkeypatch.setattr(real_pixels, "read_fields", lambda *_: [
-        {"id": ids[:1], "label/rotation": to_matrix([[0.0, 88, 0]]), "box": np.array([[10, 10, 50, 50]])}
-    ])  # fmt: skip
+    monkeypatch.setattr(real_pixels, "read_labels", lambda _: (ids[:1], to_matrix([[0.0, 88, 0]])))
     found = real_pixels.score(to_matrix([[0.0, 92, 0]]), built[0], "biwi+")
     assert [found[angle] for angle in plan.ANGLES] == pytest.approx([0, 4, 0], abs=1e-3)
 
@@ -43,7 +39,7 @@ def test_runs_are_kept_and_added_to(tiny, tmp_path, monkeypatch):
     real_pixels.main([*words, "--settings", "paper"])
     first = pd.read_csv(tmp_path / real_pixels.RUNS)
     assert first[["task", "method"]].to_numpy().tolist() == [["da", "source-only"], ["pda", "source-only"]]
-    monkeypatch.setattr(real_pixels, "run", None)  # what has ended is not trained again
+    monkeypatch.setattr(runs, "run", None)  # what has ended is not trained again
     real_pixels.main([*words, "--settings", "paper"])
     assert pd.read_csv(tmp_path / real_pixels.RUNS).equals(first)
     monkeypatch.undo()
