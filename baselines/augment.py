@@ -86,8 +86,9 @@ def check(kind: str) -> None:
         raise TrainingError(f"unknown `augment` {kind!r}: expected one of {', '.join(KINDS)}")
 
 
-def change_of(draws: Floats, device: torch.device, most: Strengths = STRENGTHS) -> Change:
+def change_of(draws: Floats, device: torch.device) -> Change:
     """Return the change that numbers (n, :data:`DRAWS`) in [0, 1) stand for, on a device."""
+    most = STRENGTHS
     brightness, contrast, gamma, blur, noise, turn, light, scale = draws[:, :8].T
     around, seed = 2 * draws - 1, np.floor(draws[:, 13] * 2.0**53).astype(np.int64)  # a draw has 53 bits
     columns = (
