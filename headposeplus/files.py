@@ -7,17 +7,49 @@ import hashlib
 import io
 import json
 import os
+import sys
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
+
+# What a write fails with for want of room, and how a user mends it.
+_NO_ROOM = {
+    errno.ENOSPC: ("the disk is full", "make room"),
+    errno.EDQUOT: ("your quota on this disk is used up", "make room"),
+    errno.EFBIG: ("the system's limit for a file's size is reached (ulimit -f)", "raise it"),
+}
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of file systems that keep none
+_MARKER = ".lock-without-system"  # stands for a lock there; its presence is the lock
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Raise what the system refuses while a file is written as HeadposeError, which names the file and the cause.
+
+    What it refuses of another file, such as one that is read meanwhile, comes through as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        other = Path(error.filename) if isinstance(error.filename, str) else path
+        if other.parent != path.parent and other not in path.parents:
+            raise
+        what, mend = _NO_ROOM.get(error.errno or 0, (f"cannot be written: {error.strerror or error}", ""))
+        if mend:
+            mend += " and run the same command again"
+        elif error.errno in _NO_RIGHT:
+            mend = "give yourself the right to write there, or choose another folder"
+        raise HeadposeError(Fault(what, mend, path)) from error
 
 
 @contextmanager
@@ -32,19 +64,13 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
     # The process's number keeps two runs into one folder from writing to one file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+    except BaseException:
         with suppress(OSError):  # a folder that cannot be written to
             temporary.unlink(missing_ok=True)
-        # HDF5 reports a full disk in its own words.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            mend = "make room and run the same command again"
-            raise HeadposeError(Fault("the disk is full", mend, path)) from error
-        raise HeadposeError(Fault(f"cannot be written: {error.strerror or error}", file=path)) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -52,32 +78,63 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
 def locked(folder: Path, wait: bool) -> Iterator[None]:
     """Keep other processes out of a folder while it is written to; wait for them, or raise HeadposeError.
 
-    The lock ends with the process, however that ends.
+    The lock ends with the process, however that ends. Where the file system keeps no locks, a file stands for it, which
+    a process that was killed leaves behind: on the same machine the next one takes it away, elsewhere the user has to.
     """
-    lock = FileLock(folder / ".lock")
-    try:
+    with written(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout as error:
-        raise HeadposeError(Fault("another process is writing here", "wait for it to end", folder)) from error
-    except OSError as error:
-        what = f"nothing can be written here: {error.strerror}"
-        raise HeadposeError(Fault(what, "give yourself the right to write, or another folder", folder)) from error
+        lock = _acquired(folder, wait)
     try:
         yield
     finally:
         lock.release()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def _acquired(folder: Path, wait: bool) -> BaseFileLock:
+    """Return the lock of a folder, held; raises HeadposeError if another process has it and it is not waited for."""
+    lock: BaseFileLock = FileLock(folder / ".lock")
+    try:
+        with warnings.catch_warnings():  # that there are no locks is told where it matters
+            warnings.simplefilter("ignore")
+            lock.acquire(timeout=0)
+        return lock
+    except Timeout:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        lock = SoftFileLock(folder / _MARKER)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return lock
+    mend = "wait for it to end"
+    if isinstance(lock, SoftFileLock):  # the library changes a lock's class, too
+        mend += f", or, if none does, delete {Path(lock.lock_file).name}: this file system keeps no locks"
+    fault = Fault("another process is writing here", mend, folder)
+    if not wait:
+        raise HeadposeError(fault)
+    print(f"waiting: {fault}", file=sys.stderr)
+    lock.acquire()
+    return lock
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all."""
     with whole_or_absent(path) as temporary:
         temporary.write_bytes(data)
 
 
+def escaped(text: str) -> str:
+    """Return a text that can be written: bytes of a file's name that are no UTF-8 stand in it as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write a text file, UTF-8, whole or not at all.
+
+    It is written :func:`escaped`, which JSON reads back.
+    """
+    write_bytes(path, escaped(text).encode())
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -118,10 +175,15 @@ def decoded(data: bytes) -> str:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return stream_sha256(file)
+
+
+def stream_sha256(file: BinaryIO, before: bytes = b"") -> str:
+    """Return the SHA-256, in hexadecimal, of some bytes and the rest of an open file."""
+    digest = hashlib.sha256(before)
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shlex
 import sys
@@ -136,15 +135,25 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HeadposeError as error:
-            rank = os.environ.get("RANK", "0")  # of several processes; it may be the only one that has the error
             text = as_typed(" ".join(str(error).split()), self, ctx.meta[_WORDS])
-            raise click.ClickException(f"process {rank}: " * (rank != "0") + text) from error
+            raise click.ClickException(_of_rank() + text) from error
         except MemoryError as error:
             raise click.ClickException("out of memory; lower --jobs or --batch") from error
         except OSError as error:
-            if isinstance(error, BrokenPipeError) or error.filename is None:
+            if isinstance(error, BrokenPipeError) or not error.strerror:
                 raise
-            raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+            raise click.ClickException(f"{error.filename or 'file'}: {error.strerror}") from error
+
+
+def _of_rank() -> str:
+    """Return who speaks, of several processes that train: it may be the only one that has the error."""
+    from headposeplus.tasks import ranks_here
+
+    try:
+        ranks = ranks_here()
+    except HeadposeError:  # the very thing that is told
+        return ""
+    return "" if ranks.first else f"rank {ranks.rank}: "
 
 
 def typed_command() -> str:

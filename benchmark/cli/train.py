@@ -122,12 +122,13 @@ def benchmark(
       hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
     """
     from benchmark.training.job import find_device, make_job
-    from benchmark.training.ranks import connected, from_environment
+    from benchmark.training.ranks import connected
     from benchmark.training.run import run
+    from headposeplus.tasks import ranks_here
 
     if seeds and seed:
         raise click.UsageError("give --seed or --seeds, not both")
-    ranks, command = from_environment(), typed_command()
+    ranks, command = ranks_here(), typed_command()
     # Connected once for all seeds: the store of torchrun would give the next one the addresses of the last.
     with connected(ranks, find_device(options["device"], ranks)):
         for number in seeds or (seed,):

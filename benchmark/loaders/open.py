@@ -10,7 +10,7 @@ from benchmark.loaders.stream import StreamStore
 from headposeplus.datasets.dataset import Dataset, layout_of
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
-from headposeplus.tasks import cores, processes_here
+from headposeplus.tasks import cores, ranks_here
 
 STORES = ("auto", "device", "host", "stream")
 # What decoded crops may take of the memory that is free: of a GPU's, and of the machine's.
@@ -32,13 +32,13 @@ def open_store(dataset: Dataset, device: torch.device, kind: str = "auto", threa
         raise DatasetError(Fault("the dataset is empty", file=dataset.folder))
     kinds: dict[str, type[Store]] = {"device": DeviceStore, "host": HostStore, "stream": StreamStore}
     store = kinds[choose(dataset, device) if kind == "auto" else kind]
-    return store(layout, device, threads or max(cores() // processes_here(), 1))
+    return store(layout, device, threads or max(cores() // ranks_here().here, 1))
 
 
 def choose(dataset: Dataset, device: torch.device) -> str:
     """Return the kind of store that ``auto`` stands for at present."""
     needed = layout_of(dataset).decoded_bytes
-    fits_memory = needed < RAM_SHARE * free_memory() / processes_here()
+    fits_memory = needed < RAM_SHARE * free_memory() / ranks_here().here
     if fits_memory if device.type == "cpu" else needed < GPU_SHARE * free_device_memory(device):
         return "device"
     return "host" if fits_memory else "stream"

@@ -14,7 +14,7 @@ import torch
 from benchmark.loaders.memory import free_memory
 from benchmark.loaders.stores import AHEAD, AheadStore, Batch, ahead, check_rows, start_decoding, wait_for
 from headposeplus.datasets.dataset import Layout, open_shard, read_offset
-from headposeplus.tasks import processes_here
+from headposeplus.tasks import ranks_here
 
 STREAM_SHARE = 0.2  # of the machine's free memory, for the encoded crops of two windows
 _FIRST_WINDOW = 1 / 16  # of a full window: the first batch waits for all of it
@@ -82,7 +82,7 @@ class StreamStore(AheadStore):
 
     def _draws(self) -> int:
         """Return how many draws a full window may hold."""
-        return max(int(STREAM_SHARE * free_memory() / processes_here() / 2 / self._row_bytes), 1)
+        return max(int(STREAM_SHARE * free_memory() / ranks_here().here / 2 / self._row_bytes), 1)
 
     def _windows(self, plan: Iterable[np.ndarray], stop: threading.Event) -> Generator[_Window, None, None]:
         most = self._draws()

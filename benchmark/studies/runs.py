@@ -28,8 +28,9 @@ from headposeplus.build.work import Options as BuildOptions
 from headposeplus.datasets.info import INFO
 from headposeplus.errors import HeadposeError, TrainingError
 from headposeplus.faults import Fault
+from headposeplus.files import written
 from headposeplus.miniature.write import write_miniature
-from headposeplus.tasks import fork_server, progress
+from headposeplus.tasks import fork_server, progress, ranks_here
 
 MINIATURE_SIZE = 32
 OUTPUT = "output.txt"  # what a run prints, in its folder
@@ -123,8 +124,11 @@ def run_side_by_side(jobs: Sequence[TrainingJob], at_once: int, label: str) -> N
     ------
     TrainingError
         If a run fails; the message says why. The others are stopped, and can go on. Also if a folder holds a run with
-        other settings or data.
+        other settings or data, or ``torchrun`` has started several of these processes.
     """
+    if ranks_here().world > 1:
+        what = "starts the processes that it needs itself"
+        raise TrainingError(Fault(what, "run it without torchrun, or train one network: hpp benchmark", label))
     waiting = [job for job in jobs if not is_finished(job)]
     running: list[_Running] = []
     with progress(len(jobs), label, "run", len(jobs) - len(waiting)) as bar, _stopping_all(running):
@@ -160,10 +164,10 @@ def _run_apart(sender: Connection, job: TrainingJob) -> None:
     """Run a job, and send the fault that ended it, if there is one: what a process of its own does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent, which ends its children
     signal.signal(signal.SIGTERM, _exit)  # half-written files are removed
-    with (job.folder / OUTPUT).open("wb") as output:
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
     try:
+        with written(job.folder / OUTPUT), (job.folder / OUTPUT).open("wb") as output:
+            for stream in (1, 2):
+                os.dup2(output.fileno(), stream)
         run(job)
     except Exception as error:
         fault = _fault_of(error)
@@ -178,8 +182,8 @@ def _fault_of(error: Exception) -> Fault:
         return error.fault
     if isinstance(error, MemoryError):
         return Fault("out of memory", "lower `jobs` or `batch`")
-    if isinstance(error, OSError) and error.filename is not None:
-        return Fault(str(error.strerror), file=str(error.filename))
+    if isinstance(error, OSError) and error.strerror:
+        return Fault(error.strerror, file=str(error.filename or ""))
     traceback.print_exc()
     return Fault(f"{type(error).__name__}: {error}")
 

@@ -22,9 +22,8 @@ from baselines.networks import PoseNetwork
 from benchmark.training import ranks as among
 from benchmark.training.checkpoint import CHECKPOINT, Place, Stateful, save_checkpoint, take_up
 from benchmark.training.log import EpochRecord, Fact, LogWriter, StepRecord
-from benchmark.training.ranks import Ranks
 from headposeplus.errors import TrainingError
-from headposeplus.tasks import progress
+from headposeplus.tasks import Ranks, progress
 
 _REPORT_EVERY = 25  # steps between updates of the progress line; reading a loss waits for the device
 

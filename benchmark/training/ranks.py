@@ -10,62 +10,119 @@ read by all, so the folder of the runs has to be one that all of them see.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+from headposeplus.errors import TrainingError
+from headposeplus.faults import Fault, listed, said
+from headposeplus.tasks import Ranks
 
-
-class Ranks(NamedTuple):
-    """This process among all: its number, how many there are, and its number on this machine."""
-
-    rank: int = 0
-    world: int = 1
-    local: int = 0
-
-    @property
-    def first(self) -> bool:
-        """Whether this process writes the files."""
-        return self.rank == 0
-
-    def share(self, rows: np.ndarray) -> np.ndarray:
-        """Return this rank's part (k,) of a batch's rows (n,)."""
-        return rows[self.rank :: self.world]
-
-
-def from_environment() -> Ranks:
-    """Return the ranks as ``torchrun`` has set them; one process without it."""
-    return Ranks(*(int(os.environ.get(name, default)) for name, default in _VARIABLES))
+_PATIENCE = timedelta(minutes=30)  # with processes that do not come
+_SILENCE = 10.0  # seconds before the others are waited for aloud
+_LOOK = 0.2  # seconds between looks at who has come
 
 
 @contextmanager
-def connected(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Connect the ranks while the block runs; one process needs no connection."""
+def connected(ranks: Ranks, device: torch.device, patience: timedelta = _PATIENCE) -> Iterator[None]:
+    """Connect the ranks while the block runs; one process needs no connection.
+
+    Raises
+    ------
+    TrainingError
+        If not all come in time, or one of them is gone while they train.
+    """
     if ranks.world == 1 or dist.is_initialized():
         yield
         return
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        rank=ranks.rank,
-        world_size=ranks.world,
-        # Whoever waits may wait for another run's first stage; torchrun ends all when one of them dies.
-        timeout=timedelta(days=1),
-        device_id=device if on_gpu else None,
-    )
+    with _told(ranks):
+        store = _meeting_place(ranks, patience)
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=dist.PrefixStore("headposeplus", store),
+            rank=ranks.rank,
+            world_size=ranks.world,
+            # Whoever waits may wait for another run's first stage; torchrun ends all when one of them dies.
+            timeout=timedelta(days=1),
+            device_id=device if on_gpu else None,
+        )
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _told(ranks: Ranks) -> Iterator[None]:
+    """Raise what torch says of lost connections as a TrainingError."""
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        # Gloo has no error of its own.
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        fault = Fault(
+            f"the other processes cannot be reached: {said(error, 160)}",
+            "see what ended them, and run the same command again to go on",
+            f"rank {ranks.rank} of {ranks.world}, {ranks.meeting}",
+        )
+        raise TrainingError(fault) from error
+
+
+def _meeting_place(ranks: Ranks, patience: timedelta) -> dist.Store:
+    """Return the store where the ranks meet, once all are there; say whom one waits for."""
+    keeps = ranks.first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun keeps it
+    if not keeps:
+        # Tried first: torch would say that it cannot connect with a traceback of its own.
+        _wait_until(ranks, lambda: [] if _answers(ranks) else [0], patience, aloud=True)
+    store = dist.TCPStore(
+        ranks.address, ranks.port, ranks.world, keeps, timeout=patience, wait_for_workers=False, multi_tenant=True
+    )
+    store.set(_here(ranks.rank), "")
+
+    def missing() -> list[int]:
+        return [rank for rank in range(ranks.world) if not store.check([_here(rank)])]
+
+    _wait_until(ranks, missing, patience, aloud=ranks.first)
+    return store
+
+
+def _wait_until(ranks: Ranks, missing: Callable[[], list[int]], patience: timedelta, aloud: bool) -> None:
+    """Return once no rank is missing; raises TrainingError if one never comes."""
+    begun = told = time.monotonic()
+    while absent := missing():
+        now = time.monotonic()
+        if now - begun > patience.total_seconds():
+            mend = "start all of them, with one WORLD_SIZE, MASTER_ADDR and MASTER_PORT"
+            raise TrainingError(Fault(f"{listed(absent, 'rank')} of {ranks.world} never came", mend, ranks.meeting))
+        if aloud and now - told > _SILENCE:
+            words = f"rank {ranks.rank} of {ranks.world}: waiting for {listed(absent, 'rank')} at {ranks.meeting}"
+            print(words, file=sys.stderr, flush=True)
+            told = now + 5 * _SILENCE
+        time.sleep(_LOOK)
+
+
+def _answers(ranks: Ranks) -> bool:
+    """Return whether somebody listens where the ranks meet."""
+    try:
+        socket.create_connection((ranks.address, ranks.port), timeout=_SILENCE).close()
+    except OSError:
+        return False
+    return True
+
+
+def _here(rank: int) -> str:
+    return f"here/{rank}"
 
 
 def wait(ranks: Ranks) -> None:

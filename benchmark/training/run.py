@@ -24,7 +24,6 @@ from benchmark.training import ranks as among
 from benchmark.training.checkpoint import save
 from benchmark.training.job import MODEL, PREDICTIONS, RunOptions, TrainingJob, find_device
 from benchmark.training.predictions import leave_predictions
-from benchmark.training.ranks import Ranks
 from benchmark.training.settings import RunSettings, claim, open_data, settings_of_run
 from benchmark.training.stage1 import train_on_source
 from benchmark.training.stage2 import adapt
@@ -32,7 +31,7 @@ from benchmark.training.views import LoadedRun, drawn_images, row_slices, target
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.errors import TrainingError
 from headposeplus.files import locked
-from headposeplus.tasks import cores, processes_here
+from headposeplus.tasks import Ranks, cores, ranks_here
 
 
 def run(job: TrainingJob) -> Path:
@@ -49,7 +48,7 @@ def run(job: TrainingJob) -> Path:
     TrainingError
         If the run's folder belongs to another run, or training cannot start or go on.
     """
-    ranks = among.from_environment()
+    ranks = ranks_here()
     device = find_device(job.options.device, ranks)
     selection.check(job.options.selection)
     augment.check(job.options.augment)
@@ -91,7 +90,7 @@ def _told_limits(method: str, device: torch.device) -> Iterator[None]:
 
 def _set_up_torch(options: RunOptions, device: torch.device) -> None:
     """Let torch compute with the threads and the algorithms that are asked for."""
-    torch.set_num_threads(options.threads or max(cores() // processes_here(), 1))
+    torch.set_num_threads(options.threads or max(cores() // ranks_here().here, 1))
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

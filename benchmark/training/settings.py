@@ -13,12 +13,12 @@ from baselines.method import MethodSettings
 from benchmark.training import ranks as among
 from benchmark.training.job import PREDICTIONS, TrainingJob, find_device
 from benchmark.training.presets import TASKS, Preset
-from benchmark.training.ranks import Ranks
 from headposeplus.datasets.dataset import Dataset, open_dataset
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.faults import Fault, shown
 from headposeplus.files import read_json, write_json
 from headposeplus.raw.targets import BIWI_PLUS
+from headposeplus.tasks import Ranks
 
 RUN = "run.json"
 

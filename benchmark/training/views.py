@@ -14,10 +14,10 @@ from baselines.networks import PoseNetwork
 from benchmark.loaders.compose import Composer, Source, Target
 from benchmark.training.draws import cumulative, draw
 from benchmark.training.job import TrainingJob
-from benchmark.training.ranks import Ranks
 from benchmark.training.settings import RunSettings
 from headposeplus.files import content_hash
 from headposeplus.rotations import Floats
+from headposeplus.tasks import Ranks
 
 
 class LoadedRun(NamedTuple):

@@ -1,41 +1,15 @@
 import errno
+import json
 import os
-import signal
+import subprocess
+import sys
+from contextlib import contextmanager
 
 import pytest
 
-from headposeplus.errors import HeadposeError, RawDataError
-from headposeplus.files import read_json, sha256, whole_or_absent, write_text
-from headposeplus.tasks import run_tasks
-
-
-def square(x):
-    return x * x
-
-
-def fail_at_three(x):
-    if x == 3:
-        raise RawDataError("three.png: damaged")
-    return x
-
-
-def die_at_three(x):
-    if x == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return x
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_results_come_in_order_and_errors_come_through(jobs):
-    assert run_tasks(square, range(7), jobs, "squares") == [x * x for x in range(7)]
-    assert run_tasks(square, [], jobs, "nothing") == []
-    with pytest.raises(RawDataError, match=r"three\.png"):
-        run_tasks(fail_at_three, range(7), jobs, "tasks")
-
-
-def test_a_killed_worker_is_told():
-    with pytest.raises(HeadposeError, match=r"tasks: a worker process was killed.*lower `jobs`"):
-        run_tasks(die_at_three, range(7), 2, "tasks")
+from headposeplus.errors import HeadposeError
+from headposeplus.files import read_json, sha256, whole_or_absent, write_bytes, write_json, write_text
+from tests.circumstances import file_limit, no_locks, small_disk
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -52,8 +26,15 @@ def test_a_file_is_whole_or_absent(tmp_path):
     ("error", "says"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "the disk is full; make room and run"),
-        (OSError("Can't write data (errno = 28, error message = 'No space left on device')"), "the disk is full"),
-        (PermissionError(errno.EACCES, "Permission denied"), "cannot be written: Permission denied"),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            "your quota on this disk is used up; make room and run the same",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "cannot be written: Input/output error"),
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "cannot be written: Permission denied; give yourself the right to write there",
+        ),
     ],
 )
 def test_writing_errors_name_the_file(tmp_path, error, says):
@@ -69,3 +50,73 @@ def test_json_errors_name_the_file_and_what_was_expected(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(HeadposeError, match=r"x\.json: expected a thing, which is JSON"):
         read_json(tmp_path / "x.json", "a thing")
+
+
+def test_a_limit_of_file_size_is_told_and_the_old_file_stays(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(HeadposeError, match=r"a\.txt: the system's limit for a file's size is reached"), file_limit(99):
+        write_bytes(tmp_path / "a.txt", bytes(100))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_full_disk_is_told(tmp_path):
+    with small_disk(tmp_path / "disk", 1 << 16) as disk:
+        with pytest.raises(HeadposeError, match=r"a\.txt: the disk is full; make room and run the same command again"):
+            write_bytes(disk / "a.txt", bytes(1 << 17))
+        assert not list(disk.iterdir())
+
+
+def test_an_error_of_another_file_is_not_one_of_writing(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_or_absent(tmp_path / "out" / "a.txt"):
+        (tmp_path / "in" / "b.txt").read_bytes()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_name_that_is_no_utf_8_costs_no_file(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {"path": name})
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"path": name}
+    write_text(tmp_path / "a.txt", name)
+    assert (tmp_path / "a.txt").read_text("utf-8") == "caf\\udce9"
+
+
+HOLDING = """
+import sys, pathlib
+from headposeplus.files import locked
+with locked(pathlib.Path(sys.argv[1]), wait=sys.argv[2] == "wait"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(folder, environment, mode="refuse"):
+    words = [sys.executable, "-c", HOLDING, str(folder), mode]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, env=environment, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path, number):
+    environment = dict(os.environ) if number is None else no_locks(tmp_path, number)
+    folder = tmp_path / "folder"
+    with holder(folder, environment) as first:
+        assert first.stdout.readline() == "held\n"
+        with holder(folder, environment) as second:
+            assert second.stdout.readline() == ""
+            said = second.stderr.read()
+            assert "another process is writing here; wait for it to end" in said
+            assert ("this file system keeps no locks" in said) == (number is not None)
+        with holder(folder, environment, "wait") as waiting:
+            assert "waiting: " in waiting.stderr.readline()
+            first.kill()
+            first.wait()
+            assert waiting.stdout.readline() == "held\n"
+            waiting.communicate("")
+            assert waiting.returncode == 0
+    with holder(folder, environment) as third:
+        assert third.stdout.readline() == "held\n"

@@ -4,17 +4,21 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from benchmark.scoring.submission import read_submission
 from benchmark.training import ranks
 from benchmark.training import run as train
 from benchmark.training.job import PREDICTIONS
+from headposeplus.errors import TrainingError
+from headposeplus.tasks import Ranks
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -65,15 +69,14 @@ def test_two_processes_draw_the_same_images_and_end_with_equal_weights(trained, 
 
 def test_ranks_share_a_batch():
     rows = np.arange(21)
-    shares = [ranks.Ranks(rank, 4).share(rows) for rank in range(4)]
+    shares = [Ranks(rank, 4).share(rows) for rank in range(4)]
     assert sorted(np.concatenate(shares)) == rows.tolist() and max(map(len, shares)) - min(map(len, shares)) == 1
 
 
 def gloo(rank, port, folder):
     """One of two processes that train a step together; each leaves its weights."""
     torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    here = ranks.Ranks(rank, 2, rank)
+    here = Ranks(rank, 2, rank, 2, "127.0.0.1", port)
     with ranks.connected(here, torch.device("cpu")):
         torch.manual_seed(rank)  # so that they begin apart
         network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
@@ -106,3 +109,67 @@ def test_gradients_and_statistics_are_averages_over_the_ranks(tmp_path):
         expected.append([parameter.grad for parameter in network.parameters()])
     for gradient, of_a, of_b in zip(a[1], *expected, strict=True):
         assert torch.allclose(gradient, (of_a + of_b) / 2, atol=1e-6)
+
+
+def test_a_rank_without_others_is_refused_before_anything_is_trained(hpp, built, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    words = ["--method", "padaco", "--preset", "trial", "--data", built[0], "--out", tmp_path / "runs"]
+    output = hpp("benchmark", *words, expect=1).output
+    assert output.splitlines() == [
+        "Error: environment: RANK is 1, but WORLD_SIZE is not set; unset it to train with one process, or start "
+        "several with torchrun, which sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT"
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_side_by_side_are_not_for_torchrun(hpp, built, tmp_path, monkeypatch):
+    whole = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
+    for name, value in (whole | {"MASTER_PORT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    words = ["--methods", "padaco", "--preset", "trial", "--data", built[0], "--out", tmp_path / "runs"]
+    output = hpp("reproduce", *words, expect=1).output
+    assert "starts the processes that it needs itself; run it without torchrun" in output
+
+
+@pytest.mark.parametrize(("rank", "awaited"), [(0, "ranks 1, 2"), (1, "rank 0")])
+def test_ranks_that_never_come_are_named(rank, awaited, monkeypatch, capfd):
+    monkeypatch.setattr(ranks, "_SILENCE", 0.3)
+    here = Ranks(rank, 3, rank, 3, "127.0.0.1", free_port())
+    with (
+        pytest.raises(TrainingError, match=rf"{awaited} of 3 never came; start all of them"),
+        ranks.connected(here, torch.device("cpu"), timedelta(seconds=1)),
+    ):
+        pass
+    assert f"rank {rank} of 3: waiting for {awaited} at 127.0.0.1:{here.port}" in capfd.readouterr().err
+    assert not dist.is_initialized()
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        here = Ranks(0, 2, 0, 2, "127.0.0.1", listener.getsockname()[1])
+        with (
+            pytest.raises(TrainingError, match=r"rank 0 of 2, 127.*the other processes cannot be reached"),
+            ranks.connected(here, torch.device("cpu"), timedelta(seconds=1)),
+        ):
+            pass
+
+
+def leaving(rank, port):
+    """Two processes of which one leaves; the other says so."""
+    with ranks.connected(Ranks(rank, 2, rank, 2, "127.0.0.1", port), torch.device("cpu")):
+        ranks.wait(Ranks(rank, 2))
+        if rank == 1:
+            os._exit(0)
+        ranks.mean(Ranks(rank, 2), torch.ones(3))
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_gone_is_told_to_the_others():
+    started = torch.multiprocessing.start_processes(
+        leaving, (free_port(),), nprocs=2, join=False, start_method="forkserver"
+    )
+    with pytest.raises(Exception, match="see what ended them, and run the same command again"):
+        while not started.join():
+            pass
