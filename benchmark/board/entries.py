@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,11 +45,10 @@ def add(folder: Path, entry: Entry, predictions: Sequence[Path] = ()) -> Path:
     path = folder / f"{key(entry)}.json"
     kept = folder / PREDICTIONS / path.stem
     for place, file in enumerate(predictions):
-        kept.mkdir(parents=True, exist_ok=True)
         suffix = next((suffix for suffix in reversed(SUFFIXES) if file.name.endswith(suffix)), ".csv")
         if file.resolve().parent != kept.resolve():  # else they are there already
-            shutil.copyfile(file, kept / f"{place:02}{suffix}")
-            shutil.copyfile(about_path(file), kept / f"{place:02}.toml")
+            write_bytes(kept / f"{place:02}{suffix}", file.read_bytes())
+            write_bytes(kept / f"{place:02}.toml", about_path(file).read_bytes())
     write_bytes(path, data)
     return path
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headposeplus.datasets.dataset import Layout, damaged, open_shard, read_offset
+from headposeplus.datasets.dataset import Layout, open_shard, read_offset
+from headposeplus.datasets.hdf5 import unread
 from headposeplus.errors import ImageError
 from headposeplus.images import decode
 from headposeplus.tasks import progress
@@ -40,7 +41,7 @@ def _decode_into(out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) 
             if crop.shape != out.shape[1:]:
                 raise ImageError(f"a crop of {crop.shape[:2]} pixels")
         except ImageError as error:
-            raise damaged(paths[i], ValueError("a crop in it cannot be decoded")) from error
+            raise unread(paths[i], ValueError("a crop in it cannot be decoded")) from error
         out[i] = crop
 
 

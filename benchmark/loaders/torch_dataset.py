@@ -17,17 +17,9 @@ import numpy as np
 import torch
 
 from benchmark.loaders.compose import keyed_random
-from headposeplus.datasets.dataset import (
-    Shard,
-    damaged,
-    layout_of,
-    open_dataset,
-    read_backgrounds,
-    read_fields,
-    shard_file,
-    unpack_mask,
-)
-from headposeplus.errors import DatasetError
+from headposeplus.datasets.dataset import layout_of, open_dataset, read_backgrounds, read_fields, unpack_mask
+from headposeplus.datasets.hdf5 import Shard, opened, unread
+from headposeplus.errors import DatasetError, ImageError
 from headposeplus.faults import Fault
 from headposeplus.images import decode
 from headposeplus.raw.subsets import Subset, find, select
@@ -92,8 +84,8 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         shard, row_in_shard = self._layout.locate(row)
         try:
             sample = self._read(shard, row_in_shard)
-        except (OSError, KeyError) as error:
-            raise damaged(self._layout.paths[shard], error) from error
+        except (OSError, KeyError, ImageError) as error:
+            raise unread(self._layout.paths[shard], error) from error
         if self._backgrounds is not None:
             sample["image"] = torch.where(sample["mask"], sample["image"], self._background(row))
         return sample if self._transform is None else self._transform(sample)
@@ -117,7 +109,7 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
 
     def _read(self, shard: int, row: int) -> Sample:
         if shard not in self._files:
-            self._files[shard] = shard_file(self._layout.paths[shard])
+            self._files[shard] = opened(self._layout.paths[shard])
         file = self._files[shard]
         start, end = file["image/offset"][row : row + 2]
         image = decode(file["image/bytes"][start:end])

@@ -19,7 +19,7 @@ from scipy.special import expit
 from benchmark.scoring.metrics import scores
 from headposeplus.errors import SubmissionError, TrainingError
 from headposeplus.faults import Fault, said
-from headposeplus.files import opened_npz
+from headposeplus.files import opened_npz, whole_or_absent
 from headposeplus.rotations import Floats, geodesic, to_matrix
 
 OFFICIAL = "last"
@@ -119,7 +119,7 @@ def find_epoch(rule: str, epochs: Epochs, truth: Floats, convention: str) -> tup
 
 def write_epochs(path: Path, epochs: Epochs) -> None:
     """Write predictions and criteria of all epochs."""
-    with path.open("wb") as file:
+    with whole_or_absent(path) as temporary, temporary.open("wb") as file:
         arrays = {"angles": epochs.angles.astype(np.float32), "probabilities": epochs.probabilities.astype(np.float32)}
         np.savez_compressed(file, ids=epochs.ids, **arrays, **epochs.criteria)  # type: ignore[arg-type]
 

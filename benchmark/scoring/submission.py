@@ -18,7 +18,7 @@ import tomli_w
 from benchmark.scoring.protocols import ALL_TASKS, Protocol, tomllib
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, remarked, said, shown
-from headposeplus.files import write_text
+from headposeplus.files import escaped, write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.poses.tables import MAX_BYTES, Poses, read
 from headposeplus.raw.ids import first_rows
@@ -71,7 +71,9 @@ class About(msgspec.Struct, frozen=True):
     def to_toml(self) -> str:
         """Return the fields that are not None as TOML."""
         fields = msgspec.structs.asdict(self)
-        return tomli_w.dumps({name: value for name, value in fields.items() if value is not None})
+        # Escaped: a note, such as a path in the command, must not cost the predictions.
+        given = {name: escaped(v) if isinstance(v, str) else v for name, v in fields.items() if v is not None}
+        return tomli_w.dumps(given)
 
 
 class Submission(NamedTuple):

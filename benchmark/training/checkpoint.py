@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault
-from headposeplus.files import whole_or_absent
+from headposeplus.files import write_bytes
 
 CHECKPOINT = "checkpoint.pt"
 _VERSION = 3  # of the checkpoint's shape
@@ -41,8 +42,10 @@ def copy_state(module: nn.Module) -> dict[str, Tensor]:
 
 def save(path: Path, content: object) -> None:
     """Write what ``torch.save`` can; the file is whole or absent."""
-    with whole_or_absent(path) as temporary:
-        torch.save(content, temporary)
+    # In memory first: torch says of a failed write neither the cause nor the file.
+    data = io.BytesIO()
+    torch.save(content, data)
+    write_bytes(path, data.getbuffer())
 
 
 def load(path: Path, device: torch.device) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault
+from headposeplus.files import written
 
 LOG = "log.jsonl"
 
@@ -87,12 +89,16 @@ class LogWriter:
     ------
     TrainingError
         If TensorBoard is wanted and not installed.
+    HeadposeError
+        If the log cannot be written.
     """
 
     def __init__(self, folder: Path, length: int, tensorboard: bool, step: int) -> None:
-        self._file = (folder / LOG).open("ab")
-        self._file.truncate(length)
-        self._file.seek(length)
+        self._path = folder / LOG
+        with written(self._path):
+            self._file = self._path.open("ab")
+            self._file.truncate(length)
+            self._file.seek(length)
         self._board = None
         if tensorboard:
             try:
@@ -105,14 +111,16 @@ class LogWriter:
 
     def write_steps(self, records: Sequence[StepRecord]) -> None:
         """Write the records of some steps."""
-        for record in records:
-            self._write(record.to_json(), record.step, "")
-        self._file.flush()
+        with written(self._path):
+            for record in records:
+                self._write(record.to_json(), record.step, "")
+            self._file.flush()
 
     def write_epoch(self, record: EpochRecord, step: int) -> int:
         """Write the record of an epoch that ended at a step, and return the log's length in bytes."""
-        self._write(record.to_json(), step, "epoch/")
-        self._file.flush()
+        with written(self._path):
+            self._write(record.to_json(), step, "epoch/")
+            self._file.flush()
         return self._file.tell()
 
     def _write(self, values: dict[str, Fact], step: int, board_prefix: str) -> None:
@@ -123,8 +131,9 @@ class LogWriter:
                     self._board.add_scalar(board_prefix + name, value, step)
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
+        """Close the files; what could not be written has been told."""
+        with suppress(OSError):
+            self._file.close()
         if self._board:
             self._board.close()
 

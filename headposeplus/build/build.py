@@ -20,6 +20,7 @@ from headposeplus.boxes.formats import MISPLACED
 from headposeplus.build.plan import Plan, Provenance, checked_options, jobs_of, plans
 from headposeplus.build.work import USUAL, Built, Options, see_to
 from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, open_dataset, read_fields, read_labels
+from headposeplus.datasets.hdf5 import changed
 from headposeplus.datasets.info import INFO, SCHEMA, Info, Parameters, ShardInfo, content_sha256, read_info, write_info
 from headposeplus.datasets.shards import relative, write_backgrounds
 from headposeplus.errors import DatasetError, HeadposeError, ImageError
@@ -118,9 +119,9 @@ def _carry_out(plan: Plan, executor: int | Executor) -> _Made:
     by_path = {job.task.path: built for job, built in zip(longest_first, results, strict=True)}
     for job in jobs:
         path, now = job.task.path, by_path[job.task.path].sha256
-        if job.report is not None and written.get(path.name, now) != now:
-            what = "changed since it was built"
-            raise DatasetError(Fault(what, "delete it and run the same command again", path))
+        before = written.get(path.name, now)
+        if job.report is not None and before != now:
+            raise DatasetError(changed(path, before))
     in_order = {task.path: by_path[task.path] for task in plan.tasks}
     left_out = [*plan.faults, *(fault for built in in_order.values() for fault in built.report.left_out)]
     lines = [relative(fault, plan.tasks[0].raw) for fault in left_out]

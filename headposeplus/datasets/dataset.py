@@ -1,4 +1,4 @@
-"""Reading built datasets: a folder with ``dataset.json`` and HDF5 shards. No other module opens a shard to read it."""
+"""Reading built datasets: a folder with ``dataset.json`` and HDF5 shards."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import h5py
 import numpy as np
 
+from headposeplus.datasets.hdf5 import Shard, opened, unread
 from headposeplus.datasets.info import Info, read_info
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
@@ -19,16 +19,10 @@ from headposeplus.raw.targets import TARGETS
 from headposeplus.rotations import Floats
 
 BACKGROUNDS = "backgrounds.h5"
-Shard: TypeAlias = h5py.File  # open, to be read
 
 
 class MissingShardError(DatasetError):
     """A built dataset lacks one of its shards."""
-
-
-def damaged(path: Path, error: Exception) -> DatasetError:
-    """Return what to raise where a shard cannot be read."""
-    return DatasetError(Fault(f"damaged shard ({error})", "delete it and build again", path))
 
 
 def unpack_mask(bits: np.ndarray, size: int) -> np.ndarray:
@@ -160,11 +154,6 @@ def layout_of(dataset: Dataset) -> Layout:
     return Layout([path for path, _ in shards], starts, sizes.pop(), dataset.rendered)
 
 
-def shard_file(path: Path) -> Shard:
-    """Return an open shard, to be closed; it has no chunk cache, which would read a megabyte for each crop."""
-    return h5py.File(path, "r", rdcc_nbytes=0)
-
-
 @contextmanager
 def open_shard(path: Path) -> Iterator[Shard]:
     """Yield an open shard; whatever cannot be read of it is a DatasetError.
@@ -172,10 +161,10 @@ def open_shard(path: Path) -> Iterator[Shard]:
     It is closed again after each visit, so no process inherits it.
     """
     try:
-        with shard_file(path) as file:
+        with opened(path) as file:
             yield file
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise damaged(path, error) from error
+        raise unread(path, error) from error
 
 
 def read_offset(file: Shard, rows: int) -> np.ndarray:
@@ -250,10 +239,6 @@ def read_backgrounds(dataset: Dataset) -> np.ndarray:
     path, side = dataset.backgrounds, 2 * dataset.size
     if not path.exists():
         return np.zeros((0, side, side, 3), np.uint8)
-    try:
-        with h5py.File(path, "r") as file:
-            data, offset = file["image/bytes"][...], file["image/offset"][...]
-    except (OSError, KeyError) as error:
-        what = f"damaged backgrounds ({error})"
-        raise DatasetError(Fault(what, "delete the file and build again", path)) from error
+    with open_shard(path) as file:
+        data, offset = file["image/bytes"][...], file["image/offset"][...]
     return np.stack([decode(data[start:end]) for start, end in itertools.pairwise(offset)])

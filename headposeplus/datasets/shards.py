@@ -9,21 +9,18 @@ packed foreground, of rendered images only), ``label/rotation`` (n, 3, 3), ``lab
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import msgspec
 import numpy as np
 
+from headposeplus.datasets.hdf5 import Field, NewFile, created, opened, unread
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
-from headposeplus.files import whole_or_absent
 from headposeplus.rotations import Floats, from_matrix
 
 _ABOUT = {
@@ -46,8 +43,6 @@ SUBJECT, LONG_SUBJECT = "S8", "S32"  # how long the name of a subject may be
 CHUNK_ROWS = 256  # rows held in memory before they are written, and of a chunk in the file
 CHUNK_BYTES = 1 << 20  # of a chunk of image bytes
 ROW_BYTES = 300  # about what a row's labels take
-# Kept free on the disk: HDF5 crashes the process, rather than raising, when a write of its own fails.
-_RESERVE = 64 << 20
 
 
 class Origin(NamedTuple):
@@ -115,13 +110,13 @@ def relative(fault: Fault, raw: Path) -> str:
 class ShardWriter:
     """Writes rows into an open shard, a few at a time. The same rows give the same bytes: no times are stored."""
 
-    def __init__(self, file: h5py.File, origin: Origin, subject: str = SUBJECT) -> None:
-        self._file, self._subject = file, subject
+    def __init__(self, new: NewFile, origin: Origin, subject: str = SUBJECT) -> None:
+        self._new, self._file, self._subject = new, new.hdf5, subject
         self._origin = origin
         self._rows: list[Row] = []
         # Open until the file is closed: HDF5 places a dataset's bytes when its last handle goes, and a profiler that
         # holds on to a frame would move that.
-        self._fields: dict[str, h5py.Dataset] = {}
+        self._fields: dict[str, Field] = {}
         self._offset = np.zeros(1, np.int64)
         self.count = 0
 
@@ -158,9 +153,7 @@ class ShardWriter:
         rows = self._rows
         if not rows:
             return
-        needed = _RESERVE + 2 * sum(len(row.image) for row in rows)
-        if shutil.disk_usage(Path(self._file.filename).parent).free < needed:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        self._new.check()
         ends = self._offset[-1] + np.cumsum([len(row.image) for row in rows])
         self._offset = np.concatenate((self._offset, ends))
         self._append("image/bytes", np.concatenate([row.image for row in rows]))
@@ -184,8 +177,8 @@ class ShardWriter:
 @contextmanager
 def write_shard(path: Path, origin: Origin, subject: str = SUBJECT) -> Iterator[ShardWriter]:
     """Yield a writer of a shard, which exists under its name only once it is whole; ``subject`` is a name's type."""
-    with whole_or_absent(path) as temporary, h5py.File(temporary, "w") as file:
-        yield ShardWriter(file, origin, subject)
+    with created(path) as new:
+        yield ShardWriter(new, origin, subject)
 
 
 def shard_name(index: int, count: int) -> str:
@@ -195,9 +188,9 @@ def shard_name(index: int, count: int) -> str:
 
 def write_backgrounds(path: Path, encoded: list[np.ndarray]) -> None:
     """Write encoded images to the file that lies beside SynHead+'s shards."""
-    with whole_or_absent(path) as temporary, h5py.File(temporary, "w") as file:
-        file["image/bytes"] = np.concatenate(encoded)
-        file["image/offset"] = np.concatenate(([0], np.cumsum([len(data) for data in encoded])))
+    with created(path) as new:
+        new.hdf5["image/bytes"] = np.concatenate(encoded)
+        new.hdf5["image/offset"] = np.concatenate(([0], np.cumsum([len(data) for data in encoded])))
 
 
 def read_report(path: Path, origin: Origin) -> ShardReport | None:
@@ -214,12 +207,11 @@ def read_report(path: Path, origin: Origin) -> ShardReport | None:
     if not path.exists():
         return None
     try:
-        with h5py.File(path, "r") as file:
+        with opened(path) as file:
             built_from = Origin(file.attrs["options"], file.attrs["raw"])
             stored = msgspec.json.decode(file.attrs["report"], type=_StoredReport)
     except (OSError, KeyError, ValueError) as error:
-        what, mend = f"damaged shard ({error})", "delete it and run the same command again"
-        raise DatasetError(Fault(what, mend, path)) from error
+        raise unread(path, error) from error
     if built_from.options != origin.options:
         what, mend = "was built with other options", "choose another `out` or delete the folder"
         raise DatasetError(Fault(what, mend, path.parent))

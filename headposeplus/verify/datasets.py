@@ -10,6 +10,7 @@ import numpy as np
 
 from headposeplus.datasets.card import misplaced_boxes
 from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, MissingShardError, open_dataset
+from headposeplus.datasets.hdf5 import BUILD_AGAIN
 from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault
@@ -38,7 +39,7 @@ from headposeplus.verify.report import (
     manifest_used,
     statistics,
 )
-from headposeplus.verify.shards import BUILD_AGAIN, check_hash, check_shard
+from headposeplus.verify.shards import check_hash, check_shard
 
 # Of SynHead++, in degrees, convention pyr, RGB camera.
 PUBLISHED_SYNHEAD_PP = PublishedStatistics(

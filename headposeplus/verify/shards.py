@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from headposeplus.datasets.dataset import Dataset, read_fields
+from headposeplus.datasets.hdf5 import BUILD_AGAIN, changed, unread
 from headposeplus.datasets.info import ShardInfo
 from headposeplus.errors import DatasetError, ImageError
 from headposeplus.faults import Fault
@@ -19,7 +20,6 @@ from headposeplus.verify.report import DEGREES
 
 # Shards hold doubles: orthonormality without unit, and degrees.
 LABEL_ERROR = 1e-6
-BUILD_AGAIN = "delete it and run the build again"
 
 
 class Hashed(NamedTuple):
@@ -43,11 +43,10 @@ def check_hash(path: Path, expected: str) -> Hashed:
     try:
         digest, size = sha256(path), path.stat().st_size
     except OSError as error:
-        return Hashed(0, 0, [Fault(f"cannot be read: {error.strerror}", "run the build again to restore it", path)])
+        return Hashed(0, 0, [unread(path, error).fault])
     if digest == expected:
         return Hashed(size, 1, [])
-    what = "damaged or changed: its SHA-256 is not that in dataset.json"
-    return Hashed(size, 1, [Fault(what, BUILD_AGAIN, path)])
+    return Hashed(size, 1, [changed(path, expected)])
 
 
 def _check_labels(fields: dict[str, np.ndarray], rows: int, path: Path) -> list[Fault]:

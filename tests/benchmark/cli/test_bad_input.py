@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from headposeplus.build.match import visible
-from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.files import sha256
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.raw import biwi, synhead
 from headposeplus.rotations import to_matrix
+from tests.circumstances import file_limit
 
 HEADS = ("f01", "f02", "m01")  # a few are enough, and quicker
 
@@ -201,13 +201,12 @@ def test_damaged_synhead_costs_what_it_belongs_to_alone(raw, build, damage, says
     assert gone and ids == expected - gone
 
 
-def test_a_full_disk_and_then_room(raw, build, tmp_path, monkeypatch):
-    real, room = shards.shutil.disk_usage, iter([1 << 40, 0])
-    monkeypatch.setattr(shards.shutil, "disk_usage", lambda path: real(path)._replace(free=next(room, 0)))
-    output, _ = build("biwi", 1)
-    assert "shard-00001-of-00004.h5: the disk is full; make room and run the same command again" in output
-    assert [path.name for path in (tmp_path / "data/biwi+").iterdir()] == ["shard-00000-of-00004.h5"]
-    monkeypatch.undo()
+def test_a_limit_of_file_size_and_then_room(raw, build, tmp_path):
+    with file_limit(9_000):
+        output, _ = build("biwi", 1)
+    assert re.search(r"shard-0000\d-of-00004\.h5: the system's limit for a file's size is reached", output)
+    assert "raise it and run the same command again" in output
+    assert not list((tmp_path / "data/biwi+").iterdir())
     assert len(build("biwi", 0)[1]) == 48
 
 

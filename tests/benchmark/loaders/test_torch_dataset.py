@@ -127,7 +127,7 @@ def test_a_target_is_read_without_its_labels(built, tmp_path):
             del file["label"]
     sample = HeadPoseDataset(folder, labels=False)[7]
     assert sorted(sample) == ["box", "id", "image", "subject"]
-    with pytest.raises(DatasetError, match=r"shard-00000-of-00004\.h5: damaged shard .*delete it and build again"):
+    with pytest.raises(DatasetError, match=r"shard-00000-of-00004\.h5: damaged .*delete it and run the build again"):
         HeadPoseDataset(folder)[7]
 
 

@@ -147,6 +147,6 @@ def test_damaged_shards_are_told(built, tmp_path):
         export.export_images(open_dataset(folder), tmp_path / "out")
     assert not (tmp_path / "outside.png").exists()
     shard.write_bytes(shard.read_bytes()[:1000])
-    with pytest.raises(DatasetError, match=f"{shard.name}: damaged shard"):
+    with pytest.raises(DatasetError, match=f"{shard.name}: damaged"):
         export.export_npz(open_dataset(folder), tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()

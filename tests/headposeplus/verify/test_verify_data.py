@@ -110,7 +110,7 @@ def test_damaged_and_stray_files_are_each_named(data, tiny):
     changed = "damaged or changed: its SHA-256 is not that in dataset.json; delete it"
     expected = [(path, changed) for path in (flipped, halved, data / "synhead+/backgrounds.h5")]
     expected += [(path, "not named in dataset.json") for path in strays]
-    expected += [(gone, "No such file or directory; run the build again"), (data / "synhead++/dataset.json", "changed")]
+    expected += [(gone, "is missing; build again to restore it"), (data / "synhead++/dataset.json", "changed")]
     tells(report, *expected, *((spoilt, line[-80:]) for line in crops))
     states = {check.name: check.state for check in report.datasets}
     assert states["biwi+"] == "2 faults" and report.statistics.union is None
