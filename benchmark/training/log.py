@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from headposeplus.errors import TrainingError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, unreadable
 from headposeplus.files import written
 
 LOG = "log.jsonl"
@@ -60,7 +60,9 @@ def read_log(path: Path) -> StageLog:
         ends = [line.pop("epoch_end", False) for line in lines]
         steps = [_step_of(line) for line, ended in zip(lines, ends, strict=True) if not ended]
         epochs = [EpochRecord(line.pop("stage"), line.pop("epoch"), line) for line in itertools.compress(lines, ends)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise TrainingError(unreadable(path, error, "the log of a run")) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         wrong = f"expected the log of a run ({type(error).__name__}: {error})"
         raise TrainingError(Fault(wrong, "delete its folder and train again", path)) from error
     return StageLog(steps, epochs)
