@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -23,8 +24,13 @@ JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, *_FULL_COLOUR)
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _BLOCK = 8  # pixels a side of JPEG's blocks
 # How the kinds of images begin and end.
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# A marker of JPEG. 00 stands behind an FF of the compressed pixels, D0 to D7 part these, further FF fill up.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_SCAN = 0xDA  # the marker before compressed pixels
+_LONE = (0x01, 0xD8)  # markers without a segment
+_FIRST = 4096  # bytes of a file, in which a JPEG's pixels begin unless it holds a preview or a profile
 
 # Workers decode one image each; OpenCV's own threads would fight over the same cores.
 cv2.setNumThreads(1)
@@ -34,32 +40,61 @@ class TruncatedImageError(ImageError):
     """An image file ends early."""
 
 
-def _check_ends(path: Path, start: bytes, tail: bytes, size: int) -> None:
-    """Raise ImageError unless a file begins and ends as an image does; some copies are padded with zeros."""
-    if start.startswith(_PNG_START):
-        whole = tail.rstrip(b"\0").endswith(_PNG_END)
-    elif start.startswith(_JPEG_START):
-        whole = tail.rstrip(b"\0").endswith(_JPEG_END)
-    else:
+def _check_kind(path: Path, start: bytes, size: int) -> None:
+    """Raise ImageError unless a file of ``size`` bytes begins as an image does."""
+    if not start.startswith((_PNG_START, _JPEG_START)):
         what = "an empty file" if not size else "something else"
         raise ImageError(Fault(f"expected a PNG or JPEG image, found {what}", RESTORE, path))
-    if not whole:
-        raise TruncatedImageError(Fault(f"truncated image ({size} bytes)", RESTORE, path))
+
+
+def _has_end(data: bytes) -> bool:
+    """Return whether a PNG or JPEG reaches its end, whatever stands behind: zeros, a line's end, a camera's trailer."""
+    return _png_has_end(data) if data.startswith(_PNG_START) else _jpeg_has_end(data)
+
+
+def _png_has_end(data: bytes) -> bool:
+    if data.endswith(_PNG_END):
+        return True
+    at = len(_PNG_START)
+    while data[at + 4 : at + 8].isalpha():  # a chunk: its length, its kind, its content, its checksum
+        if data.startswith(_PNG_END, at):
+            return True
+        at += len(_PNG_END) + int.from_bytes(data[at : at + 4], "big")
+    return False
+
+
+def _jpeg_has_end(data: bytes) -> bool:
+    # Previews inside segments have ends of their own, so segments are passed over; pixels hold no end.
+    at, scanned = len(_JPEG_START), False
+    while marker := _MARKER.search(data, at):
+        at, kind = marker.end(), data[marker.end() - 1]
+        if kind == _JPEG_END[1]:
+            return scanned
+        scanned = scanned or kind == _SCAN
+        if scanned and data.endswith(_JPEG_END):
+            return True
+        at += 0 if kind in _LONE else int.from_bytes(data[at : at + 2], "big")
+    return False
 
 
 def check_whole(path: Path) -> None:
     """Raise ImageError, as :func:`read_image` does, if a file is missing, no image or truncated; decode nothing."""
     try:
         with path.open("rb", buffering=0) as file:
-            start, size = file.read(len(_PNG_START)), file.seek(0, os.SEEK_END)
-            file.seek(max(size - 64, 0))
-            tail = file.read()
-            if len(tail.rstrip(b"\0")) < len(_PNG_END):  # the end lies before a long padding
+            data, size = file.read(_FIRST), file.seek(0, os.SEEK_END)
+            _check_kind(path, data, size)
+            file.seek(max(size - len(_PNG_END), len(data)))
+            if not _has_end(data + file.read()):  # the end lies before a trailer, or the pixels begin late
                 file.seek(0)
-                tail = file.read()
+                data = file.read()
+                _check_end(path, data)
     except OSError as error:
         raise ImageError(unreadable(path, error)) from error
-    _check_ends(path, start, tail, size)
+
+
+def _check_end(path: Path, data: bytes) -> None:
+    if not _has_end(data):
+        raise TruncatedImageError(Fault(f"truncated image ({len(data)} bytes)", RESTORE, path))
 
 
 def read_image(path: Path, bgr: bool = False) -> Image:
@@ -77,7 +112,8 @@ def read_image(path: Path, bgr: bool = False) -> Image:
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(unreadable(path, error)) from error
-    _check_ends(path, data, data, len(data))
+    _check_kind(path, data, len(data))
+    _check_end(path, data)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a header that promises more pixels than OpenCV takes

@@ -39,6 +39,62 @@ def test_truncated_jpeg(tmp_path, picture):
         images.read_image(path)
 
 
+def with_preview(data):
+    """A JPEG that holds a preview, with an end of its own, as cameras write it."""
+    preview = cv2.imencode(".jpg", np.full((16, 16, 3), 90, np.uint8))[1].tobytes()
+    segment = b"Exif\0\0" + preview
+    return data[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + data[2:]
+
+
+def kinds_of_files():
+    """The same picture as PNG and as every kind of JPEG; as noise, so that FF comes among the compressed pixels."""
+    picture = np.random.default_rng(5).integers(0, 256, (40, 56, 3), np.uint8)
+    plain = cv2.imencode(".jpg", picture)[1].tobytes()
+    scan = plain.index(b"\xff\xda")
+    long_segment = b"\xff\xe0" + (60_002).to_bytes(2, "big") + bytes(60_000)
+    assert b"\xff\x00" in plain[scan:]
+    return {
+        "png": cv2.imencode(".png", picture)[1].tobytes(),
+        "jpeg": plain,
+        "preview": with_preview(plain),
+        "large preview": with_preview(plain[:2] + long_segment + plain[2:]),
+        "progressive": cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1))[1].tobytes(),
+        "restarts": cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_RST_INTERVAL, 2))[1].tobytes(),
+        "fill bytes": plain[:scan] + b"\xff\xff" + plain[scan:-2] + b"\xff\xff\xff" + plain[-2:],
+    }
+
+
+FILES = kinds_of_files()
+TRAILERS = {
+    "nothing": b"", "line end": b"\n", "zeros": bytes(5000), "text": b"SEFT\0\0Image_UTC_Data1602\xff\xff",
+    "a second image": FILES["jpeg"], "half an image": FILES["jpeg"][:900], "FF": b"\xff",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trailer", TRAILERS)
+@pytest.mark.parametrize("kind", FILES)
+def test_what_stands_behind_an_images_end_does_no_harm(tmp_path, kind, trailer):
+    path = tmp_path / "a"
+    path.write_bytes(FILES[kind])
+    picture = images.read_image(path)
+    path.write_bytes(FILES[kind] + TRAILERS[trailer])
+    images.check_whole(path)
+    assert (images.read_image(path) == picture).all()
+
+
+@pytest.mark.parametrize("trailer", ["nothing", "line end", "zeros", "text", "FF"])
+@pytest.mark.parametrize("kind", FILES)
+def test_an_image_cut_anywhere_is_truncated(tmp_path, kind, trailer):
+    path, data = tmp_path / "a", FILES[kind]
+    cuts = {*np.linspace(8, len(data) - 1, 40).astype(int).tolist(), len(data) - 1, len(data) - 2}
+    cuts |= {at + 2 for at in range(8, len(data) - 2) if data.startswith(b"\xff\xd9", at)}  # behind the preview's end
+    for cut in cuts:
+        path.write_bytes(data[:cut] + TRAILERS[trailer])
+        for reader in (images.check_whole, images.read_image):
+            with pytest.raises(images.TruncatedImageError, match="truncated image"):
+                reader(path)
+
+
 def test_encoding_round_trip(picture):
     assert (images.decode(images.encode(picture, lossless=True)) == picture).all()
     assert np.abs(images.decode(images.encode(picture, lossless=False)).astype(int) - picture).mean() < 2
