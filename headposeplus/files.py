@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -19,7 +20,70 @@ import numpy as np
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, unreadable
+
+# What systems put into folders beside their users' files, in lower case; names that begin with a dot are more of it.
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
+_LEFTOVER = re.compile(r"\.[^_].*\.\d+\.part")  # as whole_or_absent names it; macOS's own begin with ._
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of what a folder holds, as :func:`listing` does; raises OSError if it cannot be listed."""
+    return sorted(name for name in os.listdir(folder) if not _is_litter(name))
+
+
+def folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, as :func:`listing` does; none if it cannot be listed.
+
+    The system says with a listing what is a folder, so that no file is asked for: raw copies have many.
+    """
+    found = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # a link to itself
+                if not _is_litter(entry.name) and entry.is_dir():
+                    found.append(entry.name)
+    return sorted(found)
+
+
+def listing(folder: Path, *suffixes: str) -> list[Path]:
+    """Return what a folder holds, sorted, without what a system put there, such as macOS's ``._0001.png``.
+
+    With ``suffixes``, such as ``.png``, that is all whose names end in one of them, in capitals too. All that is listed
+    in the project is listed here.
+
+    Raises
+    ------
+    HeadposeError
+        If the folder cannot be listed.
+    """
+    try:
+        return [folder / name for name in names(folder) if not suffixes or name.lower().endswith(suffixes)]
+    except OSError as error:
+        raise HeadposeError(unreadable(folder, error, "a folder")) from error
+
+
+def below(folder: Path, *suffixes: str) -> Iterator[Path]:
+    """Yield the files with one of some suffixes in a folder and in all below it, as :func:`listing` has them.
+
+    Folders that cannot be listed are passed over.
+    """
+    for place, within, files in os.walk(folder):
+        within[:] = sorted(name for name in within if not _is_litter(name))
+        for name in sorted(files):
+            if name.lower().endswith(suffixes) and not _is_litter(name):
+                yield Path(place, name)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what killed runs left half-written in a folder; empty if that cannot be listed."""
+    with suppress(OSError):
+        return [folder / name for name in sorted(os.listdir(folder)) if _LEFTOVER.fullmatch(name)]
+    return []
 
 # What a write fails with for want of room, and how a user mends it.
 _NO_ROOM = {

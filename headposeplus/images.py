@@ -20,6 +20,7 @@ from headposeplus.rotations import Floats, in_plane
 
 Image = np.ndarray
 _FULL_COLOUR = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+SUFFIXES = (".png", ".jpg", ".jpeg")  # of image files, in capitals too
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, *_FULL_COLOUR)
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _BLOCK = 8  # pixels a side of JPEG's blocks

@@ -1,6 +1,7 @@
 """What the house promises; which room may import which is checked by import-linter (``make lint``)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,13 @@ def test_files_and_functions_are_short(path):
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= MOST_LINES
     assert {name: lines for name, lines in bodies(ast.parse(text)) if lines > MOST_IN_A_BODY} == {}
+
+
+def test_folders_are_listed_in_one_place():
+    """So that nothing looks at what a system put beside people's files, and endings in capitals count everywhere."""
+    lists = re.compile(r"\.(?:iterdir|r?glob|scandir|listdir|f?walk)\(|(?:from|import) glob")
+    found = [str(path.relative_to(ROOT)) for path in FILES if lists.search(path.read_text(encoding="utf-8"))]
+    assert found == ["headposeplus/files.py"], "list folders by headposeplus.files.listing or below"
 
 
 def test_every_room_says_what_it_is():

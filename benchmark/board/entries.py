@@ -13,7 +13,7 @@ from benchmark.scoring.entry import Entry, Listed
 from benchmark.scoring.submission import about_path
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, unreadable
-from headposeplus.files import content_hash, write_bytes, write_text
+from headposeplus.files import content_hash, listing, write_bytes, write_text
 
 PREDICTIONS = "predictions"
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".npz")  # of predictions
@@ -80,7 +80,7 @@ def entries(folder: Path) -> list[Listed]:
     if not folder.is_dir():
         mend = f"add entries with hpp scoreboard add ... --scoreboard {folder}"
         raise SubmissionError(Fault("no such folder", mend, folder))
-    board = [Listed(path.stem, read_entry(path)) for path in sorted(folder.glob("*.json"))]
+    board = [Listed(path.stem, read_entry(path)) for path in listing(folder, ".json")]
     return sorted(board, key=lambda listed: (listed.entry.protocol.id, listed.entry.scores.mae))
 
 

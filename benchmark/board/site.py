@@ -29,7 +29,7 @@ from benchmark.scoring.entry import Entry, Listed
 from benchmark.scoring.figures import Group, Interval
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
-from headposeplus.files import write_text
+from headposeplus.files import listing, write_text
 
 INDEX = "index.html"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -321,7 +321,7 @@ def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path
     for listed in board:
         write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry))
     kept = {f"{listed.key}.html" for listed in board}
-    for path in (folder / ENTRIES).glob("*.html"):
+    for path in listing(folder / ENTRIES, ".html") if (folder / ENTRIES).is_dir() else ():
         if path.name not in kept:
             path.unlink()
     write_text(folder / INDEX, board_page(board, published=published))

@@ -19,7 +19,7 @@ from benchmark.scoring.protocols import Protocol
 from benchmark.scoring.score import score
 from headposeplus.errors import DatasetError, HeadposeError, SubmissionError
 from headposeplus.faults import Fault
-from headposeplus.files import sha256
+from headposeplus.files import listing, sha256
 from headposeplus.raw import subsets
 from headposeplus.raw.targets import of_protocol
 
@@ -61,7 +61,7 @@ def verify(folder: Path, labels: Path | LabelsAt | None) -> list[Verified]:
     def truth(target: str | None) -> Labels | None:
         return read_labels(labels, target) if labels is not None else None
 
-    return [_verified(path, folder / PREDICTIONS / path.stem, truth) for path in sorted(folder.glob("*.json"))]
+    return [_verified(path, folder / PREDICTIONS / path.stem, truth) for path in listing(folder, ".json")]
 
 
 def _verified(path: Path, predictions: Path, truth: Callable[[str | None], Labels | None]) -> Verified:
@@ -69,7 +69,7 @@ def _verified(path: Path, predictions: Path, truth: Callable[[str | None], Label
         entry = read_entry(path)
     except SubmissionError as error:
         return Verified(path, [error.fault._replace(file="")], "")
-    files = [file for file in sorted(predictions.glob("*")) if file.name.endswith(SUFFIXES)]
+    files = listing(predictions, *SUFFIXES) if predictions.is_dir() else []
     faults = _false_claims(path, entry)
     if files and tuple(sha256(file) for file in files) != entry.predictions_sha256:
         return Verified(path, [*faults, Fault("the predictions beside it have other hashes than it says")], "")

@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import re
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -21,7 +20,7 @@ from benchmark.scoring import parse
 from benchmark.scoring.labels import Labels
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, said, shown
-from headposeplus.files import content_hash, write_text
+from headposeplus.files import content_hash, listing, write_text
 from headposeplus.raw import manifest, subsets
 from headposeplus.raw.manifest import ids_sha256
 from headposeplus.raw.subsets import Subset
@@ -105,10 +104,9 @@ class Reference(NamedTuple):
 def frozen() -> list[Protocol]:
     """Return the frozen protocols by id: of all of Biwi+, its splits, the miniature, and the datasets of stills."""
     protocols = []
-    for path in (resources.files("benchmark.scoring") / "frozen").iterdir():
-        if path.name.endswith(".toml"):
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-            protocols += [msgspec.convert(fields, Protocol) for fields in content.get("protocol", [content])]
+    for path in listing(Path(__file__).with_name("frozen"), ".toml"):
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        protocols += [msgspec.convert(fields, Protocol) for fields in content.get("protocol", [content])]
     return sorted(protocols, key=lambda protocol: protocol.id)
 
 

@@ -19,7 +19,7 @@ from headposeplus.build.build import build_datasets
 from headposeplus.build.match import match
 from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import layout_of, open_dataset, open_shard, read_fields, read_offset
-from headposeplus.files import write_text
+from headposeplus.files import below, write_text
 from headposeplus.images import JPEG, PNG, decode
 from headposeplus.miniature.write import source_of, write_miniature
 from headposeplus.raw import render_order, synhead
@@ -164,7 +164,7 @@ def _build_once(folder: Path, raw: Path, order: str, jobs: int, seed: int) -> _R
             bare=sum(bare) / jobs,
             peak=built.peak_bytes / 2**20,
             crops=sum(dataset.info.rows for dataset in built.datasets if dataset.name != "synhead++"),
-            stored=sum(path.stat().st_size for path in data.rglob("*.h5")),
+            stored=sum(path.stat().st_size for path in below(data, ".h5")),
         )
 
 

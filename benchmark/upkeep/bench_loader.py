@@ -28,6 +28,7 @@ from benchmark.upkeep.machine import Machine, machine, wait_for
 from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset, read_backgrounds, read_crops
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
+from headposeplus.files import listing
 from headposeplus.tasks import cores
 
 FILES = 2000  # images that the plain loader reads
@@ -89,7 +90,7 @@ class PlainDataset(torch.utils.data.Dataset[Tensor]):
     """
 
     def __init__(self, folder: Path, backgrounds: np.ndarray) -> None:
-        self._paths = sorted(folder.glob("*.jpg"))
+        self._paths = listing(folder, ".jpg")
         self._backgrounds = [Image.fromarray(background) for background in backgrounds]
         self._transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGE_MEAN, IMAGE_STD)])
 

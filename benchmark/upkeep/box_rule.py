@@ -23,7 +23,7 @@ from headposeplus.boxes.files import read_boxes
 from headposeplus.boxes.geometry import iou, projected
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
-from headposeplus.files import sha256, write_json
+from headposeplus.files import below, sha256, write_json
 from headposeplus.images import square
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.biwi import Pose
@@ -84,7 +84,7 @@ def read_heads(boxes_file: Path, annotations: Path) -> Heads:
     rows = dict(zip(published.ids.tolist(), published.boxes, strict=True))
     cameras = {group: biwi.known_camera(group) for group in set(groups.values())}
     who, poses, boxes = [], [], []
-    for path in sorted(annotations.glob("*/frame_*_pose.bin")):
+    for path in below(annotations, "_pose.bin"):
         name, sequence = parse_frame(f"{path.parent.name}/{path.name}"), path.parent.name
         if name not in rows:
             continue

@@ -22,13 +22,13 @@ from headposeplus.build.work import USUAL, Built, Options, see_to
 from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, open_dataset, read_fields, read_labels
 from headposeplus.datasets.hdf5 import changed
 from headposeplus.datasets.info import INFO, SCHEMA, Info, Parameters, ShardInfo, content_sha256, read_info, write_info
-from headposeplus.datasets.shards import relative, write_backgrounds
+from headposeplus.datasets.shards import relative, write_backgrounds, written_shards
 from headposeplus.errors import DatasetError, HeadposeError, ImageError
 from headposeplus.faults import Fault
-from headposeplus.files import locked, sha256
+from headposeplus.files import leftovers, locked, sha256
 from headposeplus.images import crop, crop_matrix, encode, read_image
 from headposeplus.raw.render_order import OrderReport
-from headposeplus.raw.source import Source, checked_source
+from headposeplus.raw.source import Source, checked_source, roots
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import from_matrix
 from headposeplus.tasks import run_tasks, workers
@@ -37,7 +37,8 @@ from headposeplus.tasks import run_tasks, workers
 class Summary(NamedTuple):
     """What a build made: the datasets, lines on what a reader should know, and the raw files left out.
 
-    ``order`` is the report of the inferred rendering order, ``peak_bytes`` the most memory that a process held.
+    ``order`` is the report of the inferred rendering order, ``peak_bytes`` the most memory that a process held, and
+    ``roots`` are the folders of the raw copies, by name.
     """
 
     datasets: list[Dataset]
@@ -45,6 +46,7 @@ class Summary(NamedTuple):
     left_out: list[Fault]
     order: OrderReport | None
     peak_bytes: int
+    roots: dict[str, Path]
 
 
 class _Made(NamedTuple):
@@ -82,16 +84,16 @@ def build_datasets(
     source, options = checked_source(source, absolute=bool(dask)), checked_options(options)
     if dask:
         out = out.resolve()
-    summary = Summary([], [], [], None, 0)
+    summary = Summary([], [], [], None, 0, roots(source))
     with locked(out, wait=False), workers(jobs, dask) as executor:
         for plan in plans(source, out, options, executor):
             dataset, notes, left_out, peak = _carry_out(plan, executor)
-            summary = Summary(
-                [*summary.datasets, dataset],
-                [*summary.notes, *notes],
-                [*summary.left_out, *left_out],
-                plan.order or summary.order,
-                max(peak, summary.peak_bytes),
+            summary = summary._replace(
+                datasets=[*summary.datasets, dataset],
+                notes=[*summary.notes, *notes],
+                left_out=[*summary.left_out, *left_out],
+                order=plan.order or summary.order,
+                peak_bytes=max(peak, summary.peak_bytes),
             )
             if plan.folder.name == "synbiwi+":
                 summary.datasets.append(_describe_union(out))
@@ -141,7 +143,7 @@ def _describe(
     folder: Path, parameters: Parameters, provenance: Provenance, left_out: list[str], built: dict[Path, Built]
 ) -> Dataset:
     """Write ``dataset.json`` beside the finished shards and remove what older or killed builds left."""
-    for path in {*folder.glob("shard-*.h5"), *folder.glob(".shard-*.part")} - built.keys():
+    for path in {*written_shards(folder), *leftovers(folder)} - built.keys():
         path.unlink()
     reports = [shard.report for shard in built.values()]
     boxes: Counter[str] = Counter()

@@ -12,7 +12,7 @@ from headposeplus.build.plan import Plan, checked_options, jobs_of, plans
 from headposeplus.build.work import USUAL, Job, Options, Task, see_to
 from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import open_shard, read_offset
-from headposeplus.raw.source import Source, checked_source
+from headposeplus.raw.source import Source, checked_source, found_at, roots
 from headposeplus.raw.targets import TARGETS
 from headposeplus.tasks import workers
 
@@ -86,7 +86,7 @@ def estimate_build(
     """
     source, options = checked_source(source), checked_options(options)
     estimates: list[Estimate] = []
-    notes: list[str] = []
+    notes = found_at(roots(source))
     with workers(jobs) as executor:
         for plan in plans(source, out, options, executor, trial=True):
             estimates.append(_estimate(plan, jobs))

@@ -152,7 +152,7 @@ def _built_targets(out: Path) -> Targets:
 
 def refuse_other_options(plan: Plan) -> None:
     """Raise DatasetError if the dataset's folder holds shards that were built with other options."""
-    for path in sorted(plan.folder.glob("shard-*.h5"))[:1]:
+    for path in shards.written_shards(plan.folder)[:1]:
         shards.read_report(path, plan.tasks[0].origin)
 
 

@@ -14,6 +14,7 @@ from headposeplus.datasets.card import misplaced_boxes
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.datasets.info import Info
 from headposeplus.raw import render_order
+from headposeplus.raw.source import found_at
 from headposeplus.raw.targets import STILLS
 
 _LISTED = 20  # damaged files that are printed; dataset.json holds all
@@ -60,6 +61,7 @@ def _remarks(info: Info) -> list[str]:
 def describe(summary: Summary, out: Path) -> str:
     """Return the summary of a build as text."""
     lines = [_table(summary.datasets), "Angles in degrees: convention pyr, RGB camera.", ""]
+    lines += found_at(summary.roots)
     if summary.order:
         lines += [render_order.describe(summary.order), f"recorded in {out / 'synhead+' / ORDER_REPORT}", ""]
     for dataset in summary.datasets:

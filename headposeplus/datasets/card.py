@@ -15,6 +15,7 @@ from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.files import write_text
 from headposeplus.raw import biwi, manifest
+from headposeplus.raw.meshes import mesh_file, read_mesh
 from headposeplus.raw.targets import BIWI_PLUS, STILLS, TARGETS, join_task
 from headposeplus.rotations import ANGLES, Floats, euler_difference, geodesic, in_plane
 
@@ -193,12 +194,12 @@ def mesh_frames(root: Path, seed: int = 0) -> tuple[list[plots.MeshFrame], str]:
     """
     rng = np.random.default_rng(seed)
     names, groups = biwi.sequences(root), manifest.calibration_groups(manifest.read())
-    having = [name for name in names if (root / f"{name}.obj").is_file()]
+    having = [name for name in names if mesh_file(root, name).is_file()]
     chosen = [having[i] for i in np.unique(np.linspace(0, len(having) - 1, _MESHES).astype(int))] if having else []
     frames, faults = [], []
     for name in chosen:
         try:
-            vertices, triangles = biwi.read_mesh(root / f"{name}.obj")
+            vertices, triangles = read_mesh(mesh_file(root, name))
             sequence = biwi.open_sequence(root, name, groups.get(name, ""))
             if not sequence.frames:
                 continue

@@ -21,6 +21,7 @@ import numpy as np
 from headposeplus.datasets.hdf5 import Field, NewFile, created, opened, unread
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
+from headposeplus.files import listing
 from headposeplus.rotations import Floats, from_matrix
 
 _ABOUT = {
@@ -184,6 +185,11 @@ def write_shard(path: Path, origin: Origin, subject: str = SUBJECT) -> Iterator[
 def shard_name(index: int, count: int) -> str:
     """Return a shard's file name, such as ``shard-00000-of-00024.h5``."""
     return f"shard-{index:05d}-of-{count:05d}.h5"
+
+
+def written_shards(folder: Path) -> list[Path]:
+    """Return the shards in a dataset's folder, sorted, whoever wrote them; none if there is no such folder."""
+    return [path for path in listing(folder, ".h5") if path.name.startswith("shard-")] if folder.is_dir() else []
 
 
 def write_backgrounds(path: Path, encoded: list[np.ndarray]) -> None:

@@ -6,7 +6,6 @@ theirs that are needed, in any folders: a file is known by its name and the fold
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +14,10 @@ import numpy as np
 
 from headposeplus.errors import HeadposeError, ImageError
 from headposeplus.faults import Fault, unreadable
-from headposeplus.files import content_hash
+from headposeplus.files import below, content_hash
 from headposeplus.images import Image, read_image
+from headposeplus.raw.folders import spelled
+from headposeplus.raw.meshes import finite, position
 from headposeplus.rotations import Floats
 
 _COPY = "copy it anew from makehumancommunity/makehuman or makehumancommunity/makehuman-assets"
@@ -31,7 +32,7 @@ class AssetError(HeadposeError):
 
 
 class Assets(NamedTuple):
-    """A folder of assets, looked through once: the paths of each file's name, the shallowest first."""
+    """A folder of assets, looked through once: the paths of each file's name in lower case, the shallowest first."""
 
     root: Path
     files: dict[str, list[Path]]
@@ -95,11 +96,8 @@ def open_assets(root: Path) -> Assets:
     if not root.is_dir():
         raise AssetError(Fault(f"no such folder; expected {_EXPECTED}", "clone both into one folder", root))
     files: dict[str, list[Path]] = {}
-    for folder, below, names in os.walk(root):
-        below[:] = sorted(name for name in below if name != ".git")
-        for name in names:
-            if name.endswith(_SUFFIXES):
-                files.setdefault(name, []).append(Path(folder, name))
+    for path in below(root, *_SUFFIXES):
+        files.setdefault(path.name.lower(), []).append(path)
     for paths in files.values():
         paths.sort(key=lambda path: (len(path.parts), str(path)))
     if "base.obj" not in files:
@@ -116,9 +114,9 @@ def find(assets: Assets, *tails: str) -> Path:
         If there is none.
     """
     for tail in tails:
-        parts = Path(tail).parts
+        parts = Path(tail.lower()).parts
         for path in assets.files.get(parts[-1], ()):
-            if path.parts[-len(parts) :] == parts:
+            if Path(str(path).lower()).parts[-len(parts) :] == parts:
                 return path
     raise AssetError(Fault(f"the asset {tails[0]} is missing", _COPY, assets.root))
 
@@ -147,12 +145,10 @@ def _damaged(path: Path, line: int, expected: str, words: list[str]) -> AssetErr
     return AssetError(Fault(f"expected {expected}; found {found!r}", _COPY, path, rows=(line,)))
 
 
-def _numbers(words: list[str], count: int) -> list[float]:
-    """Return the first ``count`` words as finite numbers; raises ValueError if they are none."""
-    numbers = [float(word) for word in words[:count]]
-    if len(numbers) < count or not np.isfinite(numbers).all():
-        raise ValueError
-    return numbers
+def _corner(word: str, vertices: int, coordinates: int) -> list[int]:
+    """Return which vertex and which place in the texture a corner of a face names, from 1; 0 for no such place."""
+    vertex, place = (word + "/").split("/")[:2]
+    return [position(vertex, vertices) + 1, position(place, coordinates) + 1 if place else 0]
 
 
 def read_mesh(path: Path) -> Mesh:
@@ -168,16 +164,14 @@ def read_mesh(path: Path) -> Mesh:
         kind, rest = words[0], words[1:]
         try:
             if kind == "v":
-                vertices.append(_numbers(rest, 3))
+                vertices.append(finite(rest, 3))
             elif kind == "vt":
-                coordinates.append(_numbers(rest, 2))
+                coordinates.append(finite(rest, 2))
             elif kind == "g":
                 group = rest[0] if rest else ""
             elif kind == "f":
-                corners = [[int(number or 0) for number in (word + "/").split("/")[:2]] for word in rest]
-                if len(corners) not in (3, 4) or not all(
-                    0 < v <= len(vertices) and 0 <= t <= len(coordinates) for v, t in corners
-                ):
+                corners = [_corner(word, len(vertices), len(coordinates)) for word in rest]
+                if len(corners) not in (3, 4):
                     raise ValueError
                 faces.append(corners + [[0, 0]] * (4 - len(corners)))
                 groups.append(group)
@@ -235,7 +229,7 @@ def read_fitting(path: Path, vertices: int) -> Fitting:
         try:
             if words[0][1:] == "_scale" and words[0][0] in scales:
                 first, second, distance = int(words[1]), int(words[2]), float(words[3])
-                if not (0 <= first < vertices and 0 <= second < vertices and distance > 0):
+                if not (0 <= first < vertices and 0 <= second < vertices and 0 < distance < np.inf):
                     raise ValueError
                 scales[words[0][0]] = first, second, distance
             elif words[0] == "verts":
@@ -270,7 +264,7 @@ def fitted(fitting: Fitting, base: Floats) -> Floats:
 
 def read_part(mesh: Path, fitting: Path, vertices: int) -> tuple[Mesh, Fitting]:
     """Return a mesh that hangs on the base mesh of ``vertices`` vertices, and how; raises AssetError if they differ."""
-    read, hung = read_mesh(mesh), read_fitting(fitting, vertices)
+    read, hung = read_mesh(spelled(mesh)), read_fitting(fitting, vertices)
     if len(read.vertices) != len(hung.vertices):
         what = f"ties {len(hung.vertices):,} vertices, but {mesh.name} has {len(read.vertices):,}"
         raise AssetError(Fault(what, _COPY, fitting))
@@ -285,7 +279,7 @@ def texture_of(fitting: Path) -> str:
     AssetError
         If there is no material, or it names no texture.
     """
-    path = fitting.with_suffix(".mhmat")
+    path = spelled(fitting.with_suffix(".mhmat"))
     for _, words in _lines(path):
         if words[0] == "diffuseTexture" and len(words) > 1:
             return Path(words[1]).name

@@ -29,7 +29,7 @@ _SMOOTH = 3.0  # frames: the deviation of the window that smooths Biwi's poses
 _LIMITS = {
     "BIWI": [80, 82, 50], "breitenstein": [60, 115, 35], "kinect": [35, 45, 30], "softkinetic": [70, 75, 75],
 }  # fmt: skip
-_POSE_FILE = re.compile(r"frame_(\d{5})_pose\.(bin|txt)")
+_POSE_FILE = re.compile(r"frame_(\d{5})_pose\.(bin|txt)", re.IGNORECASE)
 _ANNOTATIONS = "folders 01 to 24 with frame_00003_pose.bin or frame_00003_pose.txt and so on"
 _ROWS = "a row a pose: pitch,yaw,roll in degrees"
 
@@ -103,6 +103,30 @@ def _smoothed(numbers: np.ndarray, angles: Floats) -> Floats:
     return smooth
 
 
+def _root_of(folder: Path, names: list[str]) -> Path | None:
+    """Return the folder above a sequence's poses."""
+    is_sequence = re.fullmatch(r"\d\d", folder.name) and any(map(_POSE_FILE.fullmatch, names))
+    return folder.parent if is_sequence else None
+
+
+def _pose_files(root: Path) -> dict[str, dict[int, Path]]:
+    """Return the poses of each sequence by number."""
+    sequences: dict[str, dict[int, Path]] = {}
+    for place in listing(root):
+        if re.fullmatch(r"\d\d", place.name) and place.is_dir():
+            # A text holds more digits than the annotations: it comes later.
+            files = {int(path.name[6:11]): path for path in listing(place) if _POSE_FILE.fullmatch(path.name)}
+            sequences |= {place.name: files} if files else {}
+    return sequences
+
+
+def _count(root: Path) -> dict[str, int]:
+    sequences = _pose_files(root)
+    files = [path for numbers in sequences.values() for path in numbers.values()]
+    texts = sum(path.suffix.lower() == ".txt" for path in files)
+    return {"sequences": len(sequences), "poses": len(files), "of these as text": texts}
+
+
 def biwi_tracks(folder: Path, poses: int | None, order: EulerOrder) -> list[Track]:
     """Return the tracks that follow the sequences of a raw Biwi, or of its annotations alone, smoothed.
 
@@ -115,17 +139,11 @@ def biwi_tracks(folder: Path, poses: int | None, order: EulerOrder) -> list[Trac
         If the folder holds no poses of Biwi, or one is damaged.
     """
 
-    def is_sequence(name: str, paths: list[Path]) -> bool:
-        return bool(re.fullmatch(r"\d\d", name)) and any(_POSE_FILE.fullmatch(path.name) for path in paths)
-
-    root = find(folder, "raw Biwi or its annotations", _ANNOTATIONS, is_sequence, levels=3)
+    root = find(folder, "raw Biwi or its annotations", _ANNOTATIONS, _root_of, _count, levels=3)
     sequences = {}
-    for place in listing(root):
-        if place.is_dir() and is_sequence(place.name, found := listing(place)):
-            # A text holds more digits than the annotations: it comes later.
-            files = {int(path.name[6:11]): path for path in found if _POSE_FILE.fullmatch(path.name)}
-            rotations = np.stack([biwi.read_pose(files[number]).rotation for number in sorted(files)])
-            sequences[place.name] = _smoothed(np.array(sorted(files)), from_matrix(rotations))
+    for name, files in _pose_files(root).items():
+        rotations = np.stack([biwi.read_pose(files[number]).rotation for number in sorted(files)])
+        sequences[name] = _smoothed(np.array(sorted(files)), from_matrix(rotations))
     sizes = [len(angles) for angles in sequences.values()]
     counts = _shares(sum(sizes) if poses is None else poses, sizes)
     return [
@@ -167,7 +185,7 @@ def given_tracks(path: Path, poses: int | None, order: EulerOrder) -> list[Track
     RawDataError
         If a row has not three numbers, or there is no CSV; the message says which line.
     """
-    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    files = listing(path, ".csv") if path.is_dir() else [path]
     if not files:
         raise RawDataError(Fault(f"holds no .csv; expected {_ROWS}", "give a CSV, or a folder of them", path))
     given = [_read_rows(file) for file in files]

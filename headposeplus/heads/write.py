@@ -18,7 +18,7 @@ import pandas as pd
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError, ImageError
 from headposeplus.faults import Fault
-from headposeplus.files import bytes_sha256, read_json, write_bytes, write_json, write_text
+from headposeplus.files import bytes_sha256, listing, read_json, write_bytes, write_json, write_text
 from headposeplus.heads import assets as files
 from headposeplus.heads.kernels import check_compiler
 from headposeplus.heads.model import Head, build_head, read_base
@@ -26,7 +26,7 @@ from headposeplus.heads.people import Person, draw_person
 from headposeplus.heads.shade import render
 from headposeplus.heads.stage import draw_stage
 from headposeplus.heads.tracks import Track, plan_tracks
-from headposeplus.images import PNG, check_whole, read_image
+from headposeplus.images import PNG, SUFFIXES, check_whole, read_image
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.miniature.scenery import room
 from headposeplus.raw import manifest, synhead
@@ -163,7 +163,7 @@ def _plan(assets: files.Assets, options: Options) -> _Plan:
 
 def _pictures(folder: Path, size: int) -> list[Path]:
     """Return the pictures of a folder, none smaller than an image of a head: public loaders cut such out of them."""
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in synhead.IMAGE_SUFFIXES)
+    found = listing(folder, *SUFFIXES)
     if not found:
         raise HeadposeError(Fault("no pictures; expected .png or .jpg", "give a folder of backgrounds", folder))
     for path in found:
@@ -176,14 +176,15 @@ def _pictures(folder: Path, size: int) -> list[Path]:
 
 def _check_assets(paths: list[Path]) -> None:
     """Read all assets once, before anything is written; raises AssetError if one is damaged."""
-    (base,) = (path for path in paths if path.name == "base.obj")
+    (base,) = (path for path in paths if path.name.lower() == "base.obj")
     vertices = len(read_base(base).mesh.vertices)
     for path in paths:
-        if path.suffix == ".target":
+        ending = path.suffix.lower()
+        if ending == ".target":
             files.read_target(path, vertices)
-        elif path.suffix == ".mhclo":
+        elif ending == ".mhclo":
             files.read_part(path.with_suffix(".obj"), path, vertices)
-        elif path.suffix == ".png":
+        elif ending == ".png":
             files.read_texture(path)
 
 
@@ -228,7 +229,7 @@ def _missing(out: Path, head: str, tracks: list[Track]) -> list[tuple[Track, lis
     missing = []
     for track in tracks:
         folder, count = out / FOLDER / track.group / head / track.name, len(track.angles)
-        present = {path.name for path in folder.glob("*.png") if _is_whole(path)}
+        present = {path.name for path in listing(folder, ".png") if _is_whole(path)} if folder.is_dir() else set()
         rows = [row for row in range(count) if synhead.image_name(row, count) not in present]
         missing += [(track, rows)] if rows else []
     return missing
@@ -275,7 +276,7 @@ def _check_note(out: Path, note: dict[str, object]) -> None:
             ]
             what = f"holds heads rendered with other settings: {', '.join(words)}"
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or listing(out)):
         raise HeadposeError(Fault("not empty and holds no rendered heads", "choose another folder", out))
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
-from headposeplus.files import read_json, write_bytes, write_json, write_text
+from headposeplus.files import listing, read_json, write_bytes, write_json, write_text
 from headposeplus.images import PNG
 from headposeplus.miniature.heads import body_mesh, head_mesh
 from headposeplus.miniature.people import draw_identity
@@ -198,7 +198,7 @@ def _missing_images(task: _Head) -> dict[_TrackImages, list[tuple[Path, Floats]]
     missing = {}
     for number, track in enumerate(task.tracks):
         folder = task.out / SYNHEAD / track.group / task.head / track.name
-        present = {path.name for path in folder.glob("*.png")}
+        present = {path.name for path in listing(folder, ".png")} if folder.is_dir() else set()
         names = [synhead.image_name(index, len(track.angles)) for index in range(len(track.angles))]
         absent = [(folder / name, row) for name, row in zip(names, track.angles, strict=True) if name not in present]
         if absent:
@@ -244,7 +244,7 @@ def _start(out: Path, about: dict[str, object]) -> None:
         if held != about:
             what = f"holds the miniature {held}, not {about}"
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or listing(out)):
         raise HeadposeError(Fault("not empty and not a miniature", "choose another folder", out))
     write_json(note, about)
 

@@ -20,11 +20,11 @@ from headposeplus.errors import ImageError, RawDataError
 from headposeplus.faults import RESTORE, Fault, unreadable
 from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.images import Image, read_image
-from headposeplus.raw.folders import find, listing
+from headposeplus.raw.folders import by_name, find, listing, spelled
 from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
-_FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpg|pose\.txt)")
+_FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpe?g|pose\.txt)", re.IGNORECASE)
 # Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
 ROTATION_TOLERANCE = 1e-3
 NEAREST_MM = 200.0  # a head nearer to the camera than this is a damaged pose
@@ -87,21 +87,32 @@ def known_camera(group: str) -> Calibration:
     return Calibration(np.array(RGB_MATRIX), np.zeros(4), rotation, translation, WIDTH, HEIGHT)
 
 
-def _is_sequence(name: str, files: list[Path]) -> bool:
-    return bool(re.fullmatch(r"\d\d", name)) and any(_FRAME_FILE.fullmatch(path.name) for path in files)
+def _root_of(folder: Path, names: list[str]) -> Path | None:
+    """Return the folder above a sequence."""
+    is_sequence = re.fullmatch(r"\d\d", folder.name) and any(map(_FRAME_FILE.fullmatch, names))
+    return folder.parent if is_sequence else None
+
+
+def _count(root: Path) -> dict[str, int]:
+    names = [path.name for path in listing(root) if re.fullmatch(r"\d\d", path.name) and os.path.isdir(path)]
+    frames = [len(list_frames(root, name)[0]) for name in names]
+    return {"sequences": len(names), "frames": sum(frames)}
 
 
 def find_root(folder: Path) -> Path:
     """Return the folder that holds the sequences: ``folder`` itself or one up to three levels below it.
 
-    Mirrors name it ``hpdb``, ``faces_0`` or nothing in particular, so it is found by what it holds.
+    Mirrors name it ``hpdb``, ``faces_0`` or nothing in particular, so it is found by what it holds. Of several copies
+    it is that with the most sequences, then the most frames.
 
     Raises
     ------
     RawDataError
         If there is no such folder, or ``folder`` itself cannot be listed.
+    TwoCopiesError
+        If two copies are the fullest.
     """
-    return find(folder, "raw Biwi", LAYOUT, _is_sequence, levels=3)
+    return find(folder, "raw Biwi", LAYOUT, _root_of, _count, levels=3)
 
 
 def sequences(root: Path) -> list[str]:
@@ -138,15 +149,16 @@ def list_frames(root: Path, sequence: str) -> tuple[list[Frame], list[Fault]]:
         if not match:
             continue
         number = int(match[1])
-        if match[2] == "pose.txt":
+        if match[2].lower() == "pose.txt":
             poses[number] = path
-        elif path.suffix == ".png" or number not in images:
+        elif path.suffix.lower() == ".png" or number not in images:
             images[number] = path
+    if images.keys() - poses.keys():
+        annotations = by_name(annotation(root, sequence, 0).parent)
+        beside = {number: annotations.get(annotation(root, sequence, number).name) for number in images}
+        poses = {number: path for number, path in beside.items() if path} | poses
     frames, faults = [], []
     for number in sorted(images.keys() | poses.keys()):
-        beside = annotation(root, sequence, number)
-        if number in images and number not in poses and os.path.exists(beside):
-            poses[number] = beside
         if number in images and number in poses:
             frames.append(Frame(sequence, number, images[number], poses[number]))
         elif number in images:
@@ -193,7 +205,7 @@ def read_pose(path: Path) -> Pose:
     RawDataError
         If the file is missing, short, not finite, or its matrix is no rotation.
     """
-    if path.suffix == ".bin":
+    if path.suffix.lower() == ".bin":
         centre, angles = read_pose_bin(path)
         return Pose(to_matrix(angles, "biwi"), centre)
     rows = _numbers(path, 4, 3, "three rows of a rotation and the head's centre")
@@ -216,7 +228,7 @@ def read_pose_bin(path: Path) -> tuple[Floats, Floats]:
 
 def read_depth_camera(root: Path, sequence: str) -> Calibration:
     """Return the depth camera of a sequence; raises RawDataError if its ``depth.cal`` is missing or damaged."""
-    return _read_calibration(root / sequence / "depth.cal")
+    return _read_calibration(spelled(root / sequence / "depth.cal"))
 
 
 def _read_calibration(path: Path) -> Calibration:
@@ -226,13 +238,16 @@ def _read_calibration(path: Path) -> Calibration:
     lengths = [len(row) for row in rows]
     if lengths != [3, 3, 3, 4, 3, 3, 3, 3, 2]:
         raise RawDataError(Fault(f"expected {expected}, found rows of {lengths} numbers", RESTORE, path))
-    rotation = _checked_rotation(np.stack(rows[4:7]), path)
-    return Calibration(np.stack(rows[:3]), rows[3], rotation, rows[7], int(rows[8][0]), int(rows[8][1]))
+    matrix, rotation = np.stack(rows[:3]), _checked_rotation(np.stack(rows[4:7]), path)
+    width, height = rows[8]
+    if min(matrix[0, 0], matrix[1, 1]) <= 0 or (matrix[2] != [0, 0, 1]).any() or min(width, height) < 1:
+        raise RawDataError(Fault(f"expected {expected}, found another K or size than a camera has", RESTORE, path))
+    return Calibration(matrix, rows[3], rotation, rows[7], int(width), int(height))
 
 
 def _read_camera(root: Path, sequence: str, group: str) -> Calibration:
     """Return a sequence's RGB camera; raises RawDataError if its file is damaged, or another sequence's."""
-    path = root / sequence / "rgb.cal"
+    path = spelled(root / sequence / "rgb.cal")
     camera = _read_calibration(path)
     known = CALIBRATION_ROTATIONS.get(group)
     if known is not None and geodesic(camera.rotation, np.array(known)) > CALIBRATION_TOLERANCE:
@@ -335,7 +350,7 @@ def open_sequence(root: Path, name: str, group: str) -> Sequence:
 def fingerprint(root: Path, name: str) -> str:
     """Return a hash that changes when a sequence's frames or its calibration do."""
     files = [path for frame in list_frames(root, name)[0] for path in (frame.image, frame.pose)]
-    calibration = root / name / "rgb.cal"
+    calibration = spelled(root / name / "rgb.cal")
     return content_hash([files_hash(files), sha256(calibration) if calibration.is_file() else ""])
 
 
@@ -423,23 +438,3 @@ def encode_depth(depth: np.ndarray) -> bytes:
 def read_mask(path: Path) -> np.ndarray:
     """Return a head mask (height, width), bool, of the optional ``head_pose_masks``."""
     return read_image(path).max(axis=-1) > 127
-
-
-def read_mesh(path: Path) -> tuple[Floats, np.ndarray]:
-    """Return vertices (n, 3), millimetres in the head's frame, and triangles (m, 3) of a subject's ``.obj``."""
-    vertices, faces = [], []
-    try:
-        with path.open(encoding="ascii") as file:
-            for line in file:
-                kind, *words = line.split() or [""]
-                if kind == "v":
-                    vertices.append([float(word) for word in words[:3]])
-                elif kind == "f":
-                    faces.append([int(word.split("/")[0]) - 1 for word in words])
-    except OSError as error:
-        raise RawDataError(unreadable(path, error)) from error
-    except ValueError as error:
-        raise RawDataError(Fault(f"expected a triangle mesh in the OBJ format: {error}", RESTORE, path)) from error
-    if not faces or any(len(face) != 3 for face in faces) or max(map(max, faces)) >= len(vertices):
-        raise RawDataError(Fault("expected a triangle mesh in the OBJ format", file=path))
-    return np.array(vertices), np.array(faces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,17 @@ def checked_source(source: Source, absolute: bool = False) -> Source:
         synhead=synhead.find_root(_path(source.synhead, absolute)) if source.synhead else None,
         stills={name: STILLS[name].find_root(_path(path, absolute)) for name, path in (source.stills or {}).items()},
     )
+
+
+def roots(source: Source) -> dict[str, Path]:
+    """Return the folders of a source's raw copies, by the dataset's name."""
+    copies = {"biwi": source.biwi, "synhead": source.synhead, **(source.stills or {})}
+    return {name: folder for name, folder in copies.items() if folder}
+
+
+def found_at(roots: Mapping[str, Path | str]) -> list[str]:
+    """Return lines that say where raw copies were found."""
+    return [f"raw {name} found at {root}" for name, root in roots.items()]
 
 
 def _path(folder: Path, absolute: bool) -> Path:

@@ -5,7 +5,6 @@ A :class:`StillSet` says all that is one dataset's own; :mod:`headposeplus.raw.t
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +94,11 @@ class StillSet(NamedTuple):
         """What a raw copy looks like, in words."""
         return f"files such as {self.stem.format(2)}{self.image} and {self.stem.format(2)}{self.label}"
 
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        """Of its files, in lower case; JPEG has two."""
+        return (self.image, self.label, *([".jpeg"] if self.image == ".jpg" else []))
+
     def id(self, number: int) -> str:
         """Return a photograph's id, such as ``aflw2000/image00002``."""
         return f"{self.name}/{self.stem.format(number)}"
@@ -102,35 +106,41 @@ class StillSet(NamedTuple):
     def number(self, text: str) -> int | None:
         """Return the number of a photograph from its id, name or file, with any folders; None if it is none."""
         before, digits, after = re.split(r"\{:0(\d+)d\}", self.stem)
-        endings = f"(?:{re.escape(self.image)}|{re.escape(self.label)})"
+        endings = "|".join(map(re.escape, self._endings))
         stem = rf"{re.escape(before)}(\d{{{digits}}}){re.escape(after)}"
-        match = re.fullmatch(rf"(?:.*[/\\])?{stem}{endings}?", text, re.ASCII)
+        match = re.fullmatch(rf"(?:.*[/\\])?{stem}(?i:{endings})?", text, re.ASCII)
         return int(match[1]) if match else None
 
-    def _holds(self, files: list[Path]) -> bool:
-        return any(path.suffix in (self.image, self.label) and self.number(path.name) is not None for path in files)
+    def _root_of(self, folder: Path, names: list[str]) -> Path | None:
+        """Return a folder that holds photographs or their labels."""
+        holds = any(name.lower().endswith(self._endings) and self.number(name) is not None for name in names)
+        return folder if holds else None
+
+    def _count(self, root: Path) -> dict[str, int]:
+        return {"photographs with their labels": len(self.list_stills(root)[0])}
 
     def find_root(self, folder: Path) -> Path:
         """Return the folder that holds the photographs: ``folder`` itself or one up to four levels below it.
+
+        Of several copies it is that with the most photographs.
 
         Raises
         ------
         RawDataError
             If there is no such folder, or ``folder`` itself cannot be listed.
+        TwoCopiesError
+            If two copies are the fullest.
         """
-        if os.path.isdir(folder) and self._holds(listing(folder)):
-            return folder
-        place = find(folder, f"raw {self.title}", self.layout, lambda name, files: self._holds(files), _LEVELS)
-        return next(path for path in listing(place) if os.path.isdir(path) and self._holds(listing(path)))
+        return find(folder, f"raw {self.title}", self.layout, self._root_of, self._count, _LEVELS)
 
     def list_stills(self, root: Path) -> tuple[list[Still], list[Fault]]:
         """Return the photographs by number, and the fault of each that lacks its image or its label."""
         images: dict[int, Path] = {}
         labels: dict[int, Path] = {}
-        for path in listing(root):
+        for path in listing(root, *self._endings):
             number = self.number(path.name)
-            if number is not None and path.suffix in (self.image, self.label):
-                (images if path.suffix == self.image else labels)[number] = path
+            if number is not None:
+                (labels if path.suffix.lower() == self.label else images)[number] = path
         stills, faults = [], []
         for number in sorted(images.keys() | labels.keys()):
             stem = self.stem.format(number)

@@ -18,15 +18,14 @@ import numpy as np
 
 from headposeplus.errors import ImageError, RawDataError
 from headposeplus.faults import RESTORE, Fault, unreadable
-from headposeplus.files import content_hash, files_hash, sha256
-from headposeplus.images import foreground, read_image
-from headposeplus.raw.folders import find, listing
+from headposeplus.files import content_hash, files_hash, folders, sha256
+from headposeplus.images import SUFFIXES, foreground, read_image
+from headposeplus.raw.folders import find, listing, spelled
 from headposeplus.rotations import Floats
 
 GROUPS = ("BIWI", "breitenstein", "kinect", "softkinetic")
 _ALIASES = {"softkinect": "softkinetic"}
 HEADS = (*(f"f{i:02d}" for i in range(1, 6)), *(f"m{i:02d}" for i in range(1, 6)))
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 HEAD_PLACES = "head_places.csv"
 LAYOUT = "a folder background and groups such as BIWI, with BIWI/00.csv and BIWI/f01/00/*.png"
 
@@ -53,32 +52,44 @@ def image_name(index: int, count: int) -> str:
     return f"{index:0{max(2, len(str(count - 1)))}d}.png"
 
 
-def _is_group(name: str, files: list[Path]) -> bool:
-    return _ALIASES.get(name, name) in GROUPS and any(path.suffix == ".csv" for path in files)
+def _root_of(folder: Path, names: list[str]) -> Path | None:
+    """Return the folder above a group."""
+    is_group = _ALIASES.get(folder.name, folder.name) in GROUPS
+    return folder.parent if is_group and any(name.lower().endswith(".csv") for name in names) else None
+
+
+def _count(root: Path) -> dict[str, int]:
+    present = tracks(root)
+    places = [track.images_folder(head) for track in present for head in _heads(root)]
+    images = sum(len(listing(place, *SUFFIXES)) for place in places if place.is_dir())
+    return {"tracks": len(present), "images": images}
 
 
 def find_root(folder: Path) -> Path:
     """Return the folder that holds the groups: ``folder`` or one below it (copies bury it under ``media/``).
 
+    Of several copies it is that with the most tracks, then the most images.
+
     Raises
     ------
     RawDataError
         If there is no such folder, or ``folder`` itself cannot be listed.
+    TwoCopiesError
+        If two copies are the fullest.
     """
-    # Image folders are many and deep; none holds the root.
-    return find(folder, "raw SynHead", LAYOUT, _is_group, levels=5, skip=HEADS)
+    return find(folder, "raw SynHead", LAYOUT, _root_of, _count, levels=5)
 
 
 def groups(root: Path) -> dict[str, Path]:
     """Return the folders of the groups present, by the group's name; raises RawDataError if ``root`` is unreadable."""
-    folders = {_ALIASES.get(path.name, path.name): path for path in listing(root) if os.path.isdir(path)}
-    return {group: folders[group] for group in GROUPS if group in folders}
+    present = {_ALIASES.get(path.name, path.name): path for path in listing(root) if os.path.isdir(path)}
+    return {group: present[group] for group in GROUPS if group in present}
 
 
 def group_tracks(group: str, folder: Path) -> list[Track]:
     """Return the tracks of a group, by number; raises RawDataError if its folder cannot be listed."""
-    files = [path for path in listing(folder) if path.suffix == ".csv" and path.stem.isdigit()]
-    return sorted((Track(group, path.stem, path) for path in files), key=lambda track: int(track.name))
+    files = {path.stem: path for path in listing(folder, ".csv") if path.stem.isdigit()}
+    return sorted((Track(group, name, path) for name, path in files.items()), key=lambda track: int(track.name))
 
 
 def tracks(root: Path) -> list[Track]:
@@ -94,11 +105,15 @@ def heads(root: Path) -> list[str]:
     RawDataError
         If there is none, or ``root`` is unreadable.
     """
-    folders = [path for folder in groups(root).values() for path in folder.glob("[fm][0-9][0-9]")]
-    present = sorted({path.name for path in folders if os.path.isdir(path)})
+    present = _heads(root)
     if not present:
         raise RawDataError(Fault(f"no folders of heads ({HEADS[0]} to {HEADS[-1]}) in any group", file=root))
     return present
+
+
+def _heads(root: Path) -> list[str]:
+    names = {name for folder in groups(root).values() for name in folders(folder)}
+    return sorted(name for name in names if re.fullmatch(r"[fm]\d\d", name))
 
 
 def read_angles(track: Track) -> Floats:
@@ -135,7 +150,7 @@ def read_angles(track: Track) -> Floats:
 def image_number(path: Path) -> int | None:
     """Return the number at the end of an image's name; None if it is no image or has none."""
     digits = re.search(r"(\d+)$", path.stem)
-    return int(digits[1]) if digits and path.suffix.lower() in IMAGE_SUFFIXES else None
+    return int(digits[1]) if digits and path.suffix.lower() in SUFFIXES else None
 
 
 def list_images(track: Track, head: str, rows: int) -> list[Path]:
@@ -193,7 +208,7 @@ def read_head_places(root: Path) -> dict[str, HeadPlace] | None:
     RawDataError
         If a row is none of these, or a head has two; the message says which.
     """
-    path = root / HEAD_PLACES
+    path = spelled(root / HEAD_PLACES)
     if not path.exists():
         return None
     expected, mend = "a line head,x,y,pixels_per_mm and a row a head", "mend it, or delete it to have the heads found"
@@ -277,7 +292,7 @@ def look_through(root: Path) -> Copy:
     """
     present = heads(root)
     angles: dict[Track, Floats] = {}
-    folders, names, faults = {}, {}, []
+    hashes_of, names, faults = {}, {}, []
     for track in tracks(root):
         try:
             angles[track] = read_angles(track)
@@ -292,21 +307,21 @@ def look_through(root: Path) -> Copy:
             except RawDataError as error:
                 faults.append(error.fault)
                 continue
-            folders[track, head] = files_hash(images)
+            hashes_of[track, head] = files_hash(images)
             names[track, head] = [path.name for path in images]
-    usable = list(dict.fromkeys(track for track, _ in folders))
+    usable = list(dict.fromkeys(track for track, _ in hashes_of))
     if not usable:
         why = f"; the first fault: {faults[0]}" if faults else ""
         raise RawDataError(Fault(f"no track with images; expected {LAYOUT}{why}", file=root))
-    used = [head for head in present if any((track, head) in folders for track in usable)]
+    used = [head for head in present if any((track, head) in hashes_of for track in usable)]
     hashes = {track: sha256(track.csv) for track in usable}
-    return Copy(root, usable, used, angles, hashes, folders, names, faults)
+    return Copy(root, usable, used, angles, hashes, hashes_of, names, faults)
 
 
 def backgrounds(root: Path) -> list[Path]:
     """Return the background images, sorted by name; empty if the copy has none."""
     folder = root / "background"
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if os.path.isdir(folder) else []
+    return listing(folder, *SUFFIXES) if os.path.isdir(folder) else []
 
 
 def check_head(path: Path, inside: np.ndarray) -> None:

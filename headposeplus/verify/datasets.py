@@ -14,9 +14,8 @@ from headposeplus.datasets.hdf5 import BUILD_AGAIN
 from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault
-from headposeplus.files import read_json
+from headposeplus.files import leftovers, listing, read_json
 from headposeplus.raw import manifest
-from headposeplus.raw.folders import listing
 from headposeplus.raw.ids import frame_id
 from headposeplus.raw.manifest import ListedSequence
 from headposeplus.raw.targets import STILLS
@@ -115,8 +114,8 @@ def _check_description(dataset: Dataset) -> list[Fault]:
     named = {shard.file for shard in info.shards}
     if info.backgrounds_sha256:
         named.add(BACKGROUNDS)
-    for path in listing(folder):
-        if path.suffix in (".h5", ".part") and path.name not in named:
+    for path in (*listing(folder, ".h5"), *leftovers(folder)):
+        if path.name not in named:
             faults.append(Fault("not named in dataset.json, so of another or a stopped build", "delete it", path))
     return faults
 

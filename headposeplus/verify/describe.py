@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from headposeplus.raw.manifest import TESTED
+from headposeplus.raw.source import found_at
 from headposeplus.raw.targets import STILLS
 from headposeplus.verify.report import (
     COUNTS,
@@ -68,7 +69,7 @@ def describe(report: RawReport | DataReport) -> str:
 def describe_raw(report: RawReport) -> str:
     """Return a report of :func:`headposeplus.verify.raw.verify_raw` as text: a table, faults and verdicts."""
     lines = [_units(report), ""]
-    lines += [f"raw {name} found at {root}" for name, root in report.roots.items()]
+    lines += found_at(report.roots)
     how = "every file was decoded" if report.deep else "of images, the beginning and end were read; --deep decodes"
     lines.append(f"manifest {report.manifest.file}, SHA-256 {report.manifest.sha256[:12]}; {how}")
     if sequences := [unit for unit in report.units if isinstance(unit, SequenceCheck)]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,9 @@ from headposeplus.errors import RawDataError
 from headposeplus.faults import Fault
 from headposeplus.images import check_whole, read_image
 from headposeplus.raw import biwi, manifest
+from headposeplus.raw.folders import by_name, present
 from headposeplus.raw.manifest import ListedSequence
+from headposeplus.raw.meshes import mesh_file, read_mesh
 from headposeplus.rotations import geodesic
 from headposeplus.verify.reading import RESTORE_THEM, TRUNCATED, image_fault, mended, read, state_of
 from headposeplus.verify.report import LabelCheck, OptionalFiles, SequenceCheck, compare_labels
@@ -130,18 +131,19 @@ def _check_labels(
 
 def _check_optional(root: Path, name: str, frames: list[biwi.Frame], deep: bool) -> tuple[OptionalFiles, list[Fault]]:
     """Count a sequence's optional files; a deep check also reads them."""
+    wanted = [frame.number for frame in frames]
     files: dict[str, tuple[Callable[[Path], object], list[Path]]] = {
-        "depth": (biwi.read_depth, [root / name / f"frame_{frame.number:05d}_depth.bin" for frame in frames]),
-        "masks": (biwi.read_mask, [biwi.head_mask(root, name, frame.number) for frame in frames]),
+        "depth": (biwi.read_depth, [root / name / f"frame_{number:05d}_depth.bin" for number in wanted]),
+        "masks": (biwi.read_mask, [biwi.head_mask(root, name, number) for number in wanted]),
         "depth_cal": (lambda path: biwi.read_depth_camera(root, name), [root / name / "depth.cal"]),
-        "meshes": (biwi.read_mesh, [root / f"{name}.obj"]),
-        "annotations": (biwi.read_pose, [biwi.annotation(root, name, frame.number) for frame in frames]),
+        "meshes": (read_mesh, [mesh_file(root, name)]),
+        "annotations": (biwi.read_pose, [biwi.annotation(root, name, number) for number in wanted]),
     }
     counts, faults = {}, []
     for kind, (reader, paths) in files.items():
-        present = [path for path in paths if os.path.exists(path)]
-        counts[kind] = len(present)
-        contents = [read(reader, path) for path in (present if deep else ())]
+        there = present(paths)
+        counts[kind] = len(there)
+        contents = [read(reader, path) for path in (there if deep else ())]
         faults += [content for content in contents if isinstance(content, Fault)]
     return OptionalFiles(**counts), faults
 
@@ -155,9 +157,10 @@ def _compare_annotations(
 ) -> tuple[OptionalFiles, list[Fault]]:
     """Compare each ``pose.bin`` with the frame's pose in the same camera; add how many, and how much they differ."""
     faults, differences = [], {}
+    annotations = by_name(biwi.annotation(root, name, 0).parent)
     for number, pose in poses.items():
-        path = biwi.annotation(root, name, number)
-        if not os.path.exists(path):
+        path = annotations.get(biwi.annotation(root, name, number).name)
+        if path is None:
             continue
         annotated = read(read_pose, path)
         if isinstance(annotated, Fault):

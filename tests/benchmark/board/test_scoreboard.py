@@ -130,6 +130,15 @@ def test_verify_scores_again(board, built, tmp_path, hpp):
     assert "no such folder" in hpp("scoreboard", "verify", tmp_path / "none", expect=1).output
 
 
+def test_what_a_system_put_beside_entries_is_no_entry(board, built, hpp):
+    for path in [path for path in board.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
+    (board / "predictions" / sorted(board.glob("[!.]*.json"))[0].stem / "desktop.ini").write_text("[x]")
+    (board / "desktop.ini").write_text("[x]")
+    assert "2 entries, 0 wrong, 2 scored again" in hpp("scoreboard", "verify", board, "--data", built[0]).output
+    hpp("scoreboard", "build", board)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

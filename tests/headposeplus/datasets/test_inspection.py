@@ -139,4 +139,6 @@ def test_meshes_that_are_absent_or_damaged(tiny_copy):
     (root / "06.obj").write_text("v 1 2\n")
     frames, remark = inspection.mesh_frames(root)
     assert [frame.id.split("/")[1] for frame in frames] == ["01", "15"]
-    assert remark.startswith(f" (1 of 4 sequences have none; 1 left out, the first: {root / '06.obj'}: expected a tri")
+    assert remark.startswith(
+        f" (1 of 4 sequences have none; 1 left out, the first: {root / '06.obj'}, line 1: expected a tri"
+    )

@@ -36,6 +36,10 @@ def test_triangles_and_quadrilaterals_mix(tmp_path):
         (mesh_text([[0, 1, 2, 3], [0, 1]]), "a face of 3 or 4 corners among 5 vertices"),
         (mesh_text([[0, 1, 2, 3, 4]]), "a face of 3 or 4 corners"),
         (mesh_text([[0, 1, 2, 3]]).replace("f 1/1", "f 9/1"), "found 'f 9/1"),
+        (mesh_text([[0, 1, 2, 3]]).replace("f 1/1", "f 0/1"), "found 'f 0/1"),
+        (mesh_text([[0, 1, 2, 3]]).replace("f 1/1", "f -6/1"), "found 'f -6/1"),
+        (mesh_text([[0, 1, 2, 3]]).replace("f 1/1", "f 1/-9"), "found 'f 1/-9"),
+        (mesh_text([[0, 1, 2, 3]]).replace("v 1.000000", "v nan", 1), "three numbers"),
         (mesh_text([[0, 1, 2, 3]]).replace("f 1/1", "f one/1"), "a face of 3 or 4 corners"),
         (mesh_text([[0, 1, 2, 3]]).replace("v 1.000000", "v x", 1), "three numbers"),
         (mesh_text([[0, 1, 2, 3]]).replace("v 1.000000 0.000000 0.000000", "v 1 0", 1), "three numbers"),
@@ -49,6 +53,20 @@ def test_a_damaged_mesh_is_told(tmp_path, text, words):
     with pytest.raises(AssetError, match=re.escape(words)) as caught:
         assets.read_mesh(path)
     assert str(path) in str(caught.value)
+
+
+def test_numbers_below_zero_count_from_the_last(tmp_path):
+    path = tmp_path / "a.obj"
+    path.write_text(mesh_text([[0, 1, 2, 3], [1, 4, 2]]))
+    mesh = assets.read_mesh(path)
+
+    def from_the_last(match):
+        return f"f {int(match[1]) - 1 - 5}/{int(match[2]) - 1 - 7}"
+
+    text, count = re.subn(r"^f (\d)/(\d)", from_the_last, path.read_text(), flags=re.MULTILINE)
+    path.write_text(text)
+    again = assets.read_mesh(path)
+    assert count == 2 and (again.corners == mesh.corners).all() and (again.uv == mesh.uv).all()
 
 
 def test_a_target_is_an_addition(tmp_path):

@@ -11,6 +11,7 @@ from headposeplus.miniature.heads import head_mesh
 from headposeplus.miniature.people import draw_identity
 from headposeplus.miniature.solids import vertex_normals
 from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.raw.meshes import read_mesh
 from headposeplus.rotations import ALL_ORDERS, from_matrix, geodesic, to_matrix
 
 
@@ -161,8 +162,8 @@ def test_raw_files_have_the_real_layout(tiny, real):
     for mine, other in pairs:
         # But for the digits, byte for byte: blank lines are empty, rows end in a space.
         assert re.sub(rb"[-\d.e]+", b"0", mine.read_bytes()) == re.sub(rb"[-\d.e]+", b"0", other.read_bytes())
-    vertices, faces = biwi.read_mesh(tiny / "hpdb/01.obj")
-    real_vertices, _ = biwi.read_mesh(real / "hpdb/01.obj")
+    vertices, faces = read_mesh(tiny / "hpdb/01.obj")
+    real_vertices, _ = read_mesh(real / "hpdb/01.obj")
     assert 5000 < len(vertices) < 9000 and len(faces) > 10000
     assert np.abs(vertices.min(0) - real_vertices.min(0)).max() < 45  # the same origin, millimetres and axes
 

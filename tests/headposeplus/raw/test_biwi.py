@@ -1,5 +1,5 @@
+import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,12 +7,13 @@ import pytest
 from headposeplus.boxes import geometry
 from headposeplus.errors import RawDataError
 from headposeplus.raw import biwi, manifest
+from headposeplus.raw.meshes import read_mesh
 from headposeplus.rotations import from_matrix, geodesic, to_matrix
 
 
 @pytest.mark.real
 def test_real_frame_has_the_golden_values(real):
-    frames, faults = biwi.list_frames(biwi.find_root(real), "01")
+    frames, faults = biwi.list_frames(biwi.find_root(real / "hpdb"), "01")
     assert [frame.id for frame in frames] == ["biwi/01/00003"] and not faults
     pose = biwi.read_pose(frames[0].pose)
     camera = biwi._read_calibration(real / "hpdb/01/rgb.cal")
@@ -28,7 +29,7 @@ def test_real_depth_and_mesh_meet_in_the_depth_camera(real):
     depth = biwi.read_depth(real / "hpdb/01/frame_00003_depth.bin")
     pose = biwi.read_pose(real / "hpdb/01/frame_00003_pose.txt")
     camera = biwi._read_calibration(real / "hpdb/01/depth.cal")
-    vertices, _ = biwi.read_mesh(real / "hpdb/01.obj")
+    vertices, _ = read_mesh(real / "hpdb/01.obj")
     assert depth.shape == (480, 640) and 500 < depth[depth > 0].min() < depth.max() < 2000
     points = vertices @ pose.rotation.T + pose.centre
     face = points[vertices[:, 2] < 0]  # the front of the mesh, which the camera sees
@@ -159,6 +160,24 @@ def test_faulty_calibration_and_folders(tiny_copy, tmp_path):
         biwi.sequences(tiny_copy / "hpdb")
 
 
+@pytest.mark.parametrize(
+    ("line", "text", "says"),
+    [
+        (0, "nan 0 40", "not finite"), (0, "inf 0 40", "not finite"), (0, "0 0 40", "another K or size"),
+        (1, "0 -517 30", "another K or size"), (2, "0 0 0", "another K or size"),
+        (10, "nan 0 0", "not finite"), (12, "640 -480", "another K or size"), (12, "inf 480", "not finite"),
+    ],
+)  # fmt: skip
+def test_a_calibration_of_no_camera(tiny_copy, line, text, says):
+    path = tiny_copy / "hpdb/01/rgb.cal"
+    lines = path.read_text().splitlines()
+    lines[line] = text
+    path.write_text("\n".join(lines))
+    with pytest.raises(RawDataError, match=says) as raised:
+        biwi.open_sequence(tiny_copy / "hpdb", "01", "A")
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
 def test_calibration_groups_differ(tiny):
     a, b = (biwi._read_calibration(tiny / f"hpdb/{name}/rgb.cal") for name in ("01", "06"))
     assert (a.width, a.height) == (160, 120)
@@ -170,14 +189,14 @@ def refuse(monkeypatch):
     """Let folders refuse to be listed, for root as well."""
 
     def refuse(*folders):
-        real = Path.iterdir
+        real = os.listdir
 
-        def iterdir(path):
+        def listdir(path):
             if path in folders:
                 raise PermissionError(13, "Permission denied")
             return real(path)
 
-        monkeypatch.setattr(Path, "iterdir", iterdir)
+        monkeypatch.setattr(os, "listdir", listdir)
 
     return refuse
 

@@ -1,4 +1,4 @@
-from pathlib import Path
+import os
 
 import numpy as np
 import pytest
@@ -139,14 +139,14 @@ def test_foreground_of_rgba_and_of_rgb_on_black_agree(tiny):
 
 
 def test_folders_that_cannot_be_listed(tiny, tmp_path, monkeypatch):
-    real, refused = Path.iterdir, set()
+    real, refused = os.listdir, set()
 
-    def iterdir(path):
+    def listdir(path):
         if path in refused:
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "listdir", listdir)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").symlink_to(tiny)
     root = tmp_path / "b/synhead2_release"

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -361,8 +362,8 @@ def test_folders_and_files_without_permission(tiny, monkeypatch):
 
         return call
 
-    for name in ("iterdir", "open"):
-        monkeypatch.setattr(Path, name, refuse(getattr(Path, name)))
+    for place, name in ((os, "listdir"), (Path, "open")):
+        monkeypatch.setattr(place, name, refuse(getattr(place, name)))
     report = check(tiny)
     assert {fault.file for fault in report.faults} == refused and len(report.faults) == len(refused)
     assert {fault.mend for fault in report.faults} == {"give yourself the right to read it"}
@@ -375,7 +376,7 @@ def test_folders_and_files_without_permission(tiny, monkeypatch):
 
 @pytest.mark.real
 def test_the_real_frame(real):
-    report = verify_raw.verify_raw(real, None, deep=True)
+    report = verify_raw.verify_raw(real / "hpdb", None, deep=True)
     assert "15,677 of 15,678 frames missing; 24 faults" in describe_raw(report)
     assert str(report.faults[0]).startswith(f"{real / 'hpdb/01'}: 498 of 499 frames missing: 4-501;")
     assert not report.warnings
