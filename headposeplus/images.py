@@ -31,6 +31,7 @@ _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _SCAN = 0xDA  # the marker before compressed pixels
 _LONE = (0x01, 0xD8)  # markers without a segment
+_JPEG_NOISE = 3  # up to this bright, of 255, is what JPEG makes of the black around a head
 _FIRST = 4096  # bytes of a file, in which a JPEG's pixels begin unless it holds a preview or a profile
 
 # Workers decode one image each; OpenCV's own threads would fight over the same cores.
@@ -130,6 +131,33 @@ def read_image(path: Path, bgr: bool = False) -> Image:
     return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
+def is_jpeg(path: Path) -> bool:
+    """Return whether a file begins as a JPEG does; raises ImageError if it cannot be read."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(len(_JPEG_START)) == _JPEG_START
+    except OSError as error:
+        raise ImageError(unreadable(path, error)) from error
+
+
+def read_rendered(path: Path, bgr: bool = False) -> Image:
+    """Return the image of a rendered head, as :func:`read_image` does; one in JPEG with where the head is as alpha.
+
+    JPEG spreads a head by up to two of its blocks into the black around it. So the head is what is brighter than that
+    noise, but for specks and for threads of one or two pixels.
+    """
+    image = read_image(path, bgr)
+    if image.shape[2] == 4 or not is_jpeg(path):
+        return image
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if bgr else cv2.COLOR_RGB2GRAY)
+    inside = _before_black(cv2.threshold(grey, _JPEG_NOISE, 255, cv2.THRESH_BINARY)[1])
+    inside = cv2.morphologyEx(inside, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, parts, figures, _ = cv2.connectedComponentsWithStats(inside, connectivity=4)
+    areas = figures[1:, cv2.CC_STAT_AREA]
+    alpha = (parts == 1 + areas.argmax()).view(np.uint8) * np.uint8(255) if len(areas) else inside
+    return np.dstack((image, alpha))
+
+
 def encode(image: Image, lossless: bool, bgr: bool = False) -> np.ndarray:
     """Return the bytes (n,), uint8, of an RGB image as PNG, or as JPEG of quality 95 with full colour.
 
@@ -159,7 +187,11 @@ def foreground(image: Image) -> np.ndarray:
         if alpha.min() < 255:
             return alpha
     red, green, blue = cv2.split(image)[:3]
-    lit = cv2.threshold(cv2.bitwise_or(cv2.bitwise_or(red, green), blue), 0, 255, cv2.THRESH_BINARY)[1]
+    return _before_black(cv2.threshold(cv2.bitwise_or(cv2.bitwise_or(red, green), blue), 0, 255, cv2.THRESH_BINARY)[1])
+
+
+def _before_black(lit: np.ndarray) -> np.ndarray:
+    """Return all but the black that touches the border (height, width), 255 or 0, of what is lit, 255 or 0."""
     lit = cv2.copyMakeBorder(lit, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     cv2.floodFill(lit, None, (0, 0), (1,))
     return (lit[1:-1, 1:-1] != 1).view(np.uint8) * np.uint8(255)

@@ -258,8 +258,8 @@ def _plan_stills(stills: StillSet, root: Path, out: Path, options: Options, tabl
     return Plan(folder, parameters, tasks, notes=tuple(notes))
 
 
-def _absent_images(copy: synhead.Copy) -> tuple[str, ...]:
-    """Return a line for each track without images, and for each head that lacks some track's."""
+def _remarks(copy: synhead.Copy) -> tuple[str, ...]:
+    """Return a line for each track without images, for each head that lacks some track's, and for images in JPEG."""
     notes = []
     for track in synhead.tracks(copy.root):
         if track in copy.angles and track not in copy.tracks:
@@ -271,6 +271,9 @@ def _absent_images(copy: synhead.Copy) -> tuple[str, ...]:
             notes.append(
                 f"SynHead: {head} has no usable images of {len(lacking)} of {len(copy.tracks)} tracks ({some})"
             )
+    names = [name for of_folder in copy.names.values() for name in of_folder]
+    if lossy := sum(not name.lower().endswith(".png") for name in names):
+        notes.append(str(synhead.lossy_fault(lossy, len(names), copy.root)))
     return tuple(notes)
 
 
@@ -303,7 +306,7 @@ def _plan_synhead(copy: synhead.Copy, out: Path, options: Options, order: Render
         parameters,
         tasks,
         Provenance(render_order_from=order.origin),
-        _absent_images(copy),
+        _remarks(copy),
         tuple(copy.faults),
         synhead.backgrounds(copy.root),
         order.report,

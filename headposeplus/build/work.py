@@ -25,7 +25,7 @@ from headposeplus.datasets.shards import ShardReport, Turned
 from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.faults import Fault, remarked
 from headposeplus.files import sha256
-from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_image
+from headposeplus.images import crop, crop_foreground, crop_matrix, encode, read_rendered
 from headposeplus.raw import biwi, synhead
 from headposeplus.raw.stills import Still
 from headposeplus.raw.synhead import HeadPlace, check_head
@@ -212,7 +212,7 @@ def _synthetic_crop(
     path: Path, rotation: Floats, turn: float, place: HeadPlace, options: Options
 ) -> tuple[np.ndarray, np.ndarray, Floats]:
     """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
-    image = read_image(path, bgr=True)
+    image = read_rendered(path, bgr=True)
     height, width = image.shape[:2]
     principal = np.array([(width - 1) / 2, (height - 1) / 2])
     box = geometry.of_rendered(place, rotation, turn, principal)

@@ -24,7 +24,7 @@ from tabulate import tabulate
 
 from headposeplus.errors import ImageError, OrderError, RawDataError
 from headposeplus.faults import Fault, said
-from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_image, square
+from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_rendered, square
 from headposeplus.raw import biwi, synhead
 from headposeplus.raw.biwi import Rotations
 from headposeplus.rotations import ALL_ORDERS, ANGLES, EulerOrder, Floats, euler_order, from_matrix, geodesic, to_matrix
@@ -148,7 +148,7 @@ def _moves(angles: Floats, pairs: np.ndarray, order: EulerOrder) -> Floats:
 
 def _patch(path: Path) -> np.ndarray:
     """Return the detail (SIZE, SIZE), free of shading, inside the largest circle of the head's outline."""
-    image = read_image(path)
+    image = read_rendered(path)
     middle, radius = inscribed_circle(foreground(image) > 127)
     if radius < 4:
         raise ImageError(Fault("expected a head before a transparent or black background, found none", file=path))

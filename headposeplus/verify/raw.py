@@ -106,7 +106,10 @@ def _verify_synhead(root: Path, listed: list[ListedTrack], deep: bool, jobs: int
         poses=sum(poses),
         backgrounds=backgrounds,
     )
-    return _Part(root, units, totals, [] if backgrounds else [none], faults)
+    warnings = [] if backgrounds else [none]
+    if lossy := sum(check.lossy for check in units):
+        warnings.append(synhead.lossy_fault(lossy, sum(check.present + check.extra for check in units), root))
+    return _Part(root, units, totals, warnings, faults)
 
 
 def _verify_boxes(path: Path, root: Path, manifest_file: Path | None, jobs: int) -> list[Fault]:

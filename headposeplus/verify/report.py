@@ -146,6 +146,7 @@ class TrackCheck(msgspec.Struct, frozen=True, kw_only=True):
     """A SynHead track beside the manifest: its poses, counts of images over all heads, and the state in words.
 
     ``poses`` is None where the angles cannot be read, ``expected`` where nothing says how many images there should be.
+    ``lossy`` counts the images that are JPEG.
     """
 
     dataset: str = "synhead"
@@ -159,6 +160,7 @@ class TrackCheck(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int
     truncated: int
     duplicates: int
+    lossy: int
     heads: dict[str, HeadCheck]
     state: str = ""
 

@@ -11,7 +11,7 @@ import msgspec
 
 from headposeplus.errors import RawDataError
 from headposeplus.faults import RESTORE, Fault
-from headposeplus.images import check_whole
+from headposeplus.images import check_whole, is_jpeg
 from headposeplus.raw import manifest, synhead
 from headposeplus.raw.folders import listing
 from headposeplus.raw.manifest import ListedTrack
@@ -88,6 +88,8 @@ def _check_head(
         if fault:
             faults.append(fault)
             counts["truncated" if fault.kind == TRUNCATED else "unreadable"] += 1
+        elif is_jpeg(first):
+            counts["lossy"] += 1
         counts["duplicates"] += len(others)
         what = f"image {number} has a second file, {first.name}"
         faults += [Fault(what, "delete the one that is wrong", path) for path in others]
@@ -129,6 +131,7 @@ def check_track(task: TrackTask, deep: bool) -> tuple[TrackCheck, list[Fault]]:
         unreadable=counts["unreadable"],
         truncated=counts["truncated"],
         duplicates=counts["duplicates"],
+        lossy=counts["lossy"],
     )
     remarks = {
         "no readable angles": rows is None,
