@@ -60,8 +60,7 @@ def _remarks(info: Info) -> list[str]:
 
 def describe(summary: Summary, out: Path) -> str:
     """Return the summary of a build as text."""
-    lines = [_table(summary.datasets), "Angles in degrees: convention pyr, RGB camera.", ""]
-    lines += found_at(summary.roots)
+    lines = [_table(summary.datasets), "Angles in degrees: convention pyr, RGB camera.", *found_at(summary.roots), ""]
     if summary.order:
         lines += [render_order.describe(summary.order), f"recorded in {out / 'synhead+' / ORDER_REPORT}", ""]
     for dataset in summary.datasets:
