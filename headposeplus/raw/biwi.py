@@ -27,7 +27,7 @@ from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonorm
 _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpe?g|pose\.txt)", re.IGNORECASE)
 # Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
 ROTATION_TOLERANCE = 1e-3
-NEAREST_MM = 200.0  # a head nearer to the camera than this is a damaged pose
+NEAREST_MM, FARTHEST_MM = 200.0, 10_000.0  # a head nearer to the camera, or farther, is a damaged pose
 # What ``rgb.cal`` holds in the database's two groups of sequences (the manifest's ``calibration_group``): A as in the
 # files. Of B no file is public: its rotation is what its published labels imply, its translation was fitted to the
 # published boxes (millimetres, the last one weakly); the camera is one.
@@ -303,11 +303,11 @@ class Sequence(NamedTuple):
         Raises
         ------
         RawDataError
-            If the file is damaged, or the head is too near to the camera to be one.
+            If the file is damaged, or the head is too near to the camera to be one, or too far.
         """
         pose = to_rgb_camera(read_pose(path), self.camera)
-        if pose.centre[2] < NEAREST_MM:
-            raise RawDataError(Fault(f"the head is {pose.centre[2]:.0f} mm before the camera", RESTORE, path))
+        if not NEAREST_MM <= pose.centre[2] <= FARTHEST_MM:
+            raise RawDataError(Fault(f"the head is {pose.centre[2]:.6g} mm before the camera", RESTORE, path))
         return pose
 
     def poses(self) -> Iterator[tuple[Frame, Pose | Fault]]:

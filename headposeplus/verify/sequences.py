@@ -63,7 +63,7 @@ def check_sequence(
         truncated=sum(fault.kind == TRUNCATED for fault in image_faults.values()),
         missing_frames=manifest.to_ranges(missing),
         extra_frames=manifest.to_ranges(extra),
-        stand_ins=manifest.to_ranges(frame.number for frame in frames if frame.pose.suffix == ".bin"),
+        stand_ins=manifest.to_ranges(frame.number for frame in frames if frame.pose.suffix.lower() == ".bin"),
         labels=labels,
         optional=optional,
     )

@@ -1,5 +1,6 @@
 """What the commands say of damaged input: the file, the way to mend it, the exit status, and nothing else is lost."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -147,14 +148,14 @@ def test_a_file_that_may_not_be_read(raw, build, monkeypatch, method, kind):
 
 
 def test_a_folder_that_may_not_be_read(raw, build, monkeypatch):
-    real = Path.iterdir
+    real = os.listdir
 
-    def refuse(self):
-        if self == raw / "hpdb/03":
-            raise PermissionError(13, "Permission denied", str(self))
-        return real(self)
+    def refuse(folder):
+        if folder == raw / "hpdb/03":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     output, _ = build("biwi", 1)
     assert only_line(output, raw / "hpdb/03").endswith("expected a folder; give yourself the right to read it")
 

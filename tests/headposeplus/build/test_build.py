@@ -332,11 +332,12 @@ def test_neighbours(tiny, built, tmp_path):
         rebuild(tiny, tmp_path / "other", options=OPTIONS._replace(neighbours=5000))
 
 
-def test_a_head_at_the_camera_is_a_damaged_pose(tiny_copy, tmp_path):
-    pose = sorted((tiny_copy / "hpdb/01").glob("*_pose.txt"))[0]
-    pose.write_text("\n".join(pose.read_text().splitlines()[:4]) + "\n0 0 0\n")
+def test_a_head_at_the_camera_or_beyond_the_room_is_a_damaged_pose(tiny_copy, tmp_path):
+    poses = sorted((tiny_copy / "hpdb/01").glob("*_pose.txt"))
+    for pose, centre in zip(poses, ("0 0 0", "0 0 1e30"), strict=False):
+        pose.write_text("\n".join(pose.read_text().splitlines()[:4]) + f"\n{centre}\n")
     summary = rebuild(tiny_copy, tmp_path / "data")
-    assert len(summary.left_out) == 1 and "mm before the camera" in summary.left_out[0].what
+    assert len(summary.left_out) == 2 and all("mm before the camera" in fault.what for fault in summary.left_out)
 
 
 def test_boxes_of_other_frames(tiny, tmp_path):
