@@ -37,6 +37,30 @@ def test_folders_are_listed_in_one_place():
     assert found == ["headposeplus/files.py"], "list folders by headposeplus.files.listing or below"
 
 
+def called(tree):
+    """The names of the functions that are called anywhere in a tree."""
+    functions = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {function.id if isinstance(function, ast.Name) else getattr(function, "attr", "") for function in functions}
+
+
+def test_every_picture_is_drawn_with_the_settings_of_the_house():
+    """A user's fonts, sizes and styles are taken up at each step of a drawing, so all of it is under ours."""
+    drawing = 0
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert "pyplot" not in {
+            word for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in node.names for word in f"{getattr(node, 'module', '')}.{name.name}".split(".")
+        }, path  # fmt: skip
+        if "Figure" not in called(tree):
+            continue
+        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            if called(function) & {"save", "_svg"}:
+                drawing += 1
+                assert any("own_settings" in called(decorator) for decorator in function.decorator_list), function.name
+    assert drawing > 15
+
+
 def test_every_room_says_what_it_is():
     for folder in {path.parent for path in FILES}:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))), folder

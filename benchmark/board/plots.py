@@ -11,7 +11,6 @@ import io
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
@@ -24,6 +23,7 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from benchmark.scoring.figures import Bin, Cell, Group
+from headposeplus.drawing import own_settings
 from headposeplus.rotations import Floats
 
 # Colours that stand in the figure for what the page's style sheet calls by these names.
@@ -38,8 +38,6 @@ _NAME = 14  # characters of a name
 _WIDE = 5.6  # of a plot, in units of 72 pixels
 # A service shows the same pages again and again, and a plot takes a tenth of a second.
 _kept = lru_cache(maxsize=512)
-# matplotlib keeps its settings for the whole process, and a service draws in several threads.
-_LOCK = Lock()
 
 
 class Points(NamedTuple):
@@ -71,7 +69,7 @@ def _svg(figure: Figure, name: str, label: str, names: Sequence[str] = ()) -> st
     """
     buffer = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name}
-    with _LOCK, matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -101,6 +99,7 @@ def _svg(figure: Figure, name: str, label: str, names: Sequence[str] = ()) -> st
 
 
 @_kept
+@own_settings()
 def error_by_angle(bins: tuple[Bin, ...], angle: str, top: float) -> str:
     """Return a plot of the error against a true angle, with the number of frames below it.
 
@@ -139,6 +138,7 @@ def error_by_angle(bins: tuple[Bin, ...], angle: str, top: float) -> str:
 
 
 @_kept
+@own_settings()
 def cumulative(mae: tuple[float, ...], geodesic: tuple[float, ...]) -> str:
     """Return a plot of the share of frames below an error, of the errors (101,) at 0, 1, ..., 100 % of the frames."""
     figure = _figure(_WIDE, 3.9)
@@ -201,6 +201,7 @@ def _space(yaw: Floats, pitch: Floats) -> tuple[Figure, Axes, Axes]:
 
 
 @_kept
+@own_settings()
 def label_space(cells: tuple[Cell, ...]) -> str:
     """Return a plot of the label space, yaw and pitch, whose cells are coloured by their error."""
     yaw, pitch = np.array([[cell.yaw, cell.pitch] for cell in cells], np.float64).T
@@ -226,6 +227,7 @@ def label_space(cells: tuple[Cell, ...]) -> str:
     return _svg(figure, "label-space", label)
 
 
+@own_settings()
 def scatter(frames: Points) -> tuple[str, int]:
     """Return a plot of frames in the label space, coloured by error, and how many of them it shows.
 
@@ -257,6 +259,7 @@ def scatter(frames: Points) -> tuple[str, int]:
 
 
 @_kept
+@own_settings()
 def bars(groups: tuple[Group, ...], what: str, mean: float) -> str:
     """Return a plot of the error of each ``subject`` or ``sequence``, largest first, with a line at the mean.
 

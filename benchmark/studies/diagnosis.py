@@ -45,7 +45,7 @@ from headposeplus.build.heads import balls_of
 from headposeplus.build.match import visible
 from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_crops, read_fields
-from headposeplus.datasets.plots import save
+from headposeplus.drawing import own_settings, save
 from headposeplus.miniature.poses import SCALES, hidden_order
 from headposeplus.miniature.stage import SYNHEAD_CENTRE, Likeness, synhead_camera
 from headposeplus.miniature.write import SYNHEAD, VERSION, write_miniature, write_target
@@ -279,6 +279,7 @@ def _turned(angles: Floats, data: Path) -> Floats:
     return from_matrix(read_target(data).rays @ to_matrix(angles))
 
 
+@own_settings()
 def draw_steps(out: Path, picture: Path) -> None:
     """Draw the same frames of each step's target side by side, a row a step, PNG."""
     rows = []

@@ -10,7 +10,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from headposeplus.datasets.plots import SOURCE_COLOUR, TARGET_COLOUR, save
+from headposeplus.datasets.plots import SOURCE_COLOUR, TARGET_COLOUR
+from headposeplus.drawing import own_settings, save
 from headposeplus.rotations import Floats
 
 _POINTS = 1_500  # of each kind in a panel
@@ -39,6 +40,7 @@ def _bare(axes: Axes) -> None:
     axes.grid(alpha=0.25)
 
 
+@own_settings()
 def drawn_label_spaces(source: Floats, drawn: list[Drawn], path: Path, seed: int) -> None:
     """Draw a panel a method: source labels (n, 3), those that it draws, and its predictions on the target.
 
@@ -71,6 +73,7 @@ def drawn_label_spaces(source: Floats, drawn: list[Drawn], path: Path, seed: int
     save(figure, path)
 
 
+@own_settings()
 def curves(panels: list[tuple[str, list[Curve]]], path: Path) -> None:
     """Draw panels of curves, the mean over seeds of each method, with its range where they are few; x is the epoch."""
     figure = Figure(figsize=(5.2 * len(panels), 4.4), dpi=110, layout="constrained")
@@ -103,6 +106,7 @@ class Interval(NamedTuple):
     high: float
 
 
+@own_settings()
 def intervals(panels: list[tuple[str, list[Interval]]], label: str, path: Path) -> None:
     """Draw panels of means with their intervals, a row each, and a line at 0."""
     most = max(len(rows) for _, rows in panels)
@@ -120,6 +124,7 @@ def intervals(panels: list[tuple[str, list[Interval]]], label: str, path: Path) 
     save(figure, path)
 
 
+@own_settings()
 def dots(panels: list[tuple[str, list[str], dict[str, list[float]]]], label: str, path: Path) -> None:
     """Draw panels of values, a row a name and a colour a kind; NaN is left out."""
     most = max(len(names) for _, names, _ in panels)

@@ -14,7 +14,7 @@ from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders.compose import Composer, load_source
 from benchmark.upkeep.walk import ROOT
 from headposeplus.datasets.dataset import open_dataset
-from headposeplus.datasets.plots import save
+from headposeplus.drawing import own_settings, save
 from headposeplus.images import Image
 
 PICTURE = ROOT / "docs" / "pictures" / "augment.png"
@@ -40,6 +40,7 @@ def _gathered(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Te
     return crops, masks
 
 
+@own_settings()
 def draw(shown: dict[str, list[Image]], path: Path) -> None:
     """Draw crops (s, s, 3) as a grid, a row for each augmentation, PNG."""
     columns, rows, left = len(next(iter(shown.values()))), len(shown), 0.3  # inches for the names

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grimp
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 from tabulate import tabulate
+
+from headposeplus.drawing import own_settings, save
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "pictures" / "architecture.png"
@@ -119,6 +121,7 @@ def _arrange(level: dict[str, int], routes: list[list[str]]) -> dict[str, tuple[
     return {place: (x[place], height[place] * _FLOOR) for place in height}
 
 
+@own_settings()
 def draw(path: Path = PICTURE) -> None:
     """Draw the house into a PNG file."""
     rooms, every = read_house()
@@ -129,7 +132,7 @@ def draw(path: Path = PICTURE) -> None:
     right = max(right + _WIDTH / 2, *(x for x, _ in places.values())) + 0.15
     left = min(left - _WIDTH / 2, *(x for x, _ in places.values())) - 0.15
     top = max(y for _, y in places.values()) + _HEIGHT / 2 + 0.15
-    figure = plt.figure(figsize=(right - left, top + _HEIGHT / 2 + 0.15))
+    figure = Figure(figsize=(right - left, top + _HEIGHT / 2 + 0.15), dpi=110)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(left, right)
     axes.set_ylim(-_HEIGHT / 2 - 0.15, top)
@@ -139,8 +142,7 @@ def draw(path: Path = PICTURE) -> None:
     for name, room in rooms.items():
         _draw_room(axes, room, *places[name])
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, facecolor="white")
-    plt.close(figure)
+    save(figure, path)
 
 
 def _arrow(points: list[tuple[float, float]]) -> FancyArrowPatch:

@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from headposeplus.boxes.geometry import projected
 from headposeplus.datasets.dataset import Dataset, layout_of, read_crops, read_labels
 from headposeplus.datasets.info import Residuals
-from headposeplus.files import whole_or_absent
+from headposeplus.drawing import own_settings, save
 from headposeplus.images import Image, crop, crop_matrix
 from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.raw.render_order import OrderReport
@@ -63,6 +62,7 @@ def _sample(dataset: Dataset, count: int, rng: np.random.Generator) -> list[Imag
     return tiles
 
 
+@own_settings()
 def sample_crops(datasets: list[Dataset], path: Path, seed: int = 0, columns: int = 10, rows: int = 2) -> None:
     """Draw a contact sheet, PNG: some rows of random crops of each dataset, with the axes of their pose."""
     rng = np.random.default_rng(seed)
@@ -78,6 +78,7 @@ def sample_crops(datasets: list[Dataset], path: Path, seed: int = 0, columns: in
     save(figure, path)
 
 
+@own_settings()
 def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
     """Draw yaw against pitch and against roll, PNG: for each title, source rotations (n, 3, 3) and target ones.
 
@@ -102,6 +103,7 @@ def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
     save(figure, path)
 
 
+@own_settings()
 def histograms(labels: dict[str, Floats], path: Path) -> None:
     """Draw how often each angle occurs in each dataset, by name its rotations (n, 3, 3), PNG."""
     figure = Figure(figsize=(12, 3.6), dpi=100, layout="constrained")
@@ -120,6 +122,7 @@ def histograms(labels: dict[str, Floats], path: Path) -> None:
     save(figure, path)
 
 
+@own_settings()
 def residuals(curves: dict[str, Floats], report: Residuals, path: Path) -> None:
     """Draw what remains between SynBiwi+ and the Biwi poses, PNG.
 
@@ -186,6 +189,7 @@ def draw_mesh(frame: MeshFrame) -> Image:
     return np.where(covered[..., None] > 0, (0.5 * frame.image + 0.5 * layer).astype(np.uint8), frame.image)
 
 
+@own_settings()
 def mesh_overlays(frames: list[MeshFrame], path: Path) -> None:
     """Draw frames with and without their head's mesh, about the head, PNG."""
     figure = Figure(figsize=(1.9 * len(frames), 4.3), dpi=100, layout="constrained")
@@ -200,6 +204,7 @@ def mesh_overlays(frames: list[MeshFrame], path: Path) -> None:
     save(figure, path)
 
 
+@own_settings()
 def rendering_orders(report: OrderReport, path: Path) -> None:
     """Draw the error of every candidate of SynHead's rendering order, PNG, the best at the top."""
     figure = Figure(figsize=(8, 9), dpi=100, layout="constrained")
@@ -217,10 +222,3 @@ def rendering_orders(report: OrderReport, path: Path) -> None:
     axes.set_xlim(0, max(errors) * 1.08)
     axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    FigureCanvasAgg(figure)
-    with whole_or_absent(path) as temporary:
-        figure.savefig(temporary, format="png")
