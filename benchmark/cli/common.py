@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import re
 import shlex
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.cli.start import make_ready
 from headposeplus.errors import HeadposeError, SubmissionError
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def stills_of(options: Mapping[str, Any]) -> dict[str, Path]:
     return {name: options[name] for name in RAW_STILLS if options.get(name) is not None}
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _WORDS = "headposeplus.words"  # of the command line, in the context
 _PARAMETER = re.compile(r"`(\w+)`")
 
@@ -120,6 +123,11 @@ def tell(text: object) -> None:
 class Commands(click.Group):
     """Shows what a user can mend as one line, without a traceback; ``--seeds`` takes several values."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line, wherever it was started."""
+        make_ready()
+        return super().main(*arguments, **options)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let ``--seeds 0 1 2`` stand for ``--seeds 0 --seeds 1 --seeds 2``."""
         spread: list[str] = []
@@ -140,6 +148,8 @@ class Commands(click.Group):
         except MemoryError as error:
             raise click.ClickException("out of memory; lower --jobs or --batch") from error
         except OSError as error:
+            if error.errno in _NO_ROOM and error.filename is None:  # of an open file, or of what is printed
+                raise click.ClickException(f"{error.strerror}; make room, or write elsewhere") from error
             if isinstance(error, BrokenPipeError) or not error.strerror:
                 raise
             raise click.ClickException(f"{error.filename or 'file'}: {error.strerror}") from error

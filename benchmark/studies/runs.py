@@ -102,7 +102,7 @@ def _share_done(job: TrainingJob) -> float:
 def submissions(jobs: Sequence[TrainingJob], log: Path) -> Iterator[Submission]:
     """Run jobs one after the other in this process, and yield what each submits; what they print goes to ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file, redirect_stderr(file):
+    with log.open("w", encoding="utf-8", errors="backslashreplace") as file, redirect_stderr(file):
         for job in jobs:
             yield read_submission(run(job))
 

@@ -192,7 +192,8 @@ def _numbers(path: Path, rows: int, columns: int | None, expected: str) -> list[
 def _checked_rotation(matrix: Floats, path: Path) -> Floats:
     error = float(orthonormality_error(matrix))
     if error > ROTATION_TOLERANCE:
-        why = "its determinant is not positive" if np.isinf(error) else f"R Rᵀ is off the identity by {error:.2g}"
+        off = f"R times its transpose is off the identity by {error:.2g}"
+        why = "its determinant is not positive" if np.isinf(error) else off
         raise RawDataError(Fault(f"its matrix is not a rotation: {why}", RESTORE, path))
     return nearest_rotation(matrix)
 

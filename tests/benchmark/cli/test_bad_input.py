@@ -78,7 +78,11 @@ def cut(path):
         ("image", cut, "truncated image .* restore it from the raw archive"),
         ("image", lambda path: path.write_bytes(b""), "expected a PNG or JPEG image, found an empty file"),
         ("pose", write(""), "expected three rows of a rotation and the head's centre, found nothing"),
-        ("pose", write("1 0 0\n0 1.2 0\n0 0 1\n\n0 0 900\n"), "not a rotation: R Rᵀ is off .* restore it"),
+        (
+            "pose",
+            write("1 0 0\n0 1.2 0\n0 0 1\n\n0 0 900\n"),
+            "R times its transpose is off .* restore it",
+        ),
         ("pose", write("1 0 0\n0 -1 0\n0 0 1\n\n0 0 900\n"), "its determinant is not positive; restore it"),
         ("pose", write("1 0 0\n0 1 0\n0 0 1\n\n0 0 nan\n"), "expected three rows of a rotation"),
     ],

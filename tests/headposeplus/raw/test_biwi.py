@@ -133,7 +133,7 @@ GOOD_POSE = "1 0 0 \n0 1 0 \n0 0 1 \n\n1 2 900 \n"
         ("1 0 0\n0 1 0\n", "found 2 rows"),
         (GOOD_POSE.replace("900", "nan"), "found numbers that are not finite"),
         (GOOD_POSE.replace("900", "far"), "could not convert"),
-        (GOOD_POSE.replace("0 1 0", "0 2 0"), "not a rotation: R Rᵀ is off the identity"),
+        (GOOD_POSE.replace("0 1 0", "0 2 0"), "not a rotation: R times its transpose is off the identity"),
         (GOOD_POSE.replace("0 1 0", "0 -1 0"), "determinant is not positive"),
     ],
 )
