@@ -6,12 +6,15 @@ with batch normalisation and a leaky rectifier between them (Kuhnke & Ostermann,
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from baselines import pretrained
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault, said
 
@@ -95,28 +98,30 @@ def _slim() -> tuple[nn.Module, int]:
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 128
 
 
-def _resnet18(weights: str) -> tuple[nn.Module, int]:
+def _resnet18(weights: str, tell: Callable[[str], None] | None) -> tuple[nn.Module, int]:
     import torchvision  # takes seconds, and the slim network does without
 
     network = torchvision.models.resnet18(weights=None)
-    if weights != "none":
-        _load_imagenet(network, weights)
     width = network.fc.in_features
     network.fc = nn.Identity()
+    if weights == "imagenet":
+        pretrained.fill(network, _imagenet(), "delete it, and it is downloaded again")
+    elif weights != "none":
+        taken = pretrained.fill(network, Path(weights))
+        if tell:
+            tell(taken)
     return network, width
 
 
-def _load_imagenet(network: nn.Module, weights: str) -> None:
-    """Load torchvision's weights of ResNet18 from a file, or from torchvision's cache (filled if online)."""
+def _imagenet() -> Path:
+    """Return where torchvision's cache has the ImageNet weights of ResNet18; they are downloaded if need be."""
     import torchvision
 
     official = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
-    path = (
-        Path(torch.hub.get_dir()) / "checkpoints" / Path(official.url).name if weights == "imagenet" else Path(weights)
-    )
-    if weights == "imagenet" and not path.exists():
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(official.url).name
+    if not path.exists():
         try:
-            official.get_state_dict(progress=True, check_hash=True)
+            official.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
         except (OSError, RuntimeError) as error:
             raise TrainingError(
                 Fault(
@@ -125,15 +130,10 @@ def _load_imagenet(network: nn.Module, weights: str) -> None:
                     path,
                 )
             ) from error
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch has no error of its own: a damaged or other file raises many kinds
-        raise TrainingError(
-            Fault(f"expected the weights of torchvision's ResNet18: {said(error, 300)}", file=path)
-        ) from error
+    return path
 
 
-def make_network(backbone: str, weights: str = "none") -> PoseNetwork:
+def make_network(backbone: str, weights: str = "none", tell: Callable[[str], None] | None = None) -> PoseNetwork:
     """Return an untrained network.
 
     Parameters
@@ -141,7 +141,9 @@ def make_network(backbone: str, weights: str = "none") -> PoseNetwork:
     backbone
         One of :data:`BACKBONES`.
     weights
-        For ``resnet18``: ``imagenet``, ``none``, or the path of a file of torchvision's ResNet18 weights.
+        For ``resnet18``: ``imagenet``, ``none``, or the path of a file that holds the weights of one.
+    tell
+        What is called with a line that says what of such a file was taken, and what was left out.
 
     Raises
     ------
@@ -153,5 +155,5 @@ def make_network(backbone: str, weights: str = "none") -> PoseNetwork:
             raise TrainingError("the slim network has no ImageNet weights; use `weights` none")
         return PoseNetwork(*_slim())
     if backbone == "resnet18":
-        return PoseNetwork(*_resnet18(weights))
+        return PoseNetwork(*_resnet18(weights, tell))
     raise TrainingError(f"unknown network {backbone!r}: expected one of {', '.join(BACKBONES)}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from headposeplus.errors import TrainingError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, unreadable
 from headposeplus.files import write_bytes
 
 CHECKPOINT = "checkpoint.pt"
@@ -49,9 +49,11 @@ def save(path: Path, content: object) -> None:
 
 
 def load(path: Path, device: torch.device) -> Any:
-    """Return what :func:`save` wrote; raises TrainingError if the file is damaged."""
+    """Return what :func:`save` wrote; raises TrainingError if the file is damaged or may not be read."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise TrainingError(unreadable(path, error)) from error
     except Exception as error:  # torch.load has no error of its own: a damaged file raises many kinds
         fault = Fault("damaged checkpoint", "delete it to train this stage again", path)
         raise TrainingError(fault) from error

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -124,14 +125,15 @@ def _load(
     """Return a job with its network, its data, and the rows that it trains on."""
     preset, options = job.preset, job.options
     torch.manual_seed(job.seed)
-    network = make_network(preset.backbone, job.weights).to(memory_format=torch.channels_last).to(device)
+    network = make_network(preset.backbone, job.weights, partial(_say, ranks))
+    network = network.to(memory_format=torch.channels_last).to(device)
     network.low_precision = job.is_half(device)
     if options.compiled:
         network.compile()
     source = load_source(source_set, device, options.store, options.threads)
     target = load_target(target_set, device, options.store, options.threads)
-    if not len(source.backgrounds) and ranks.first:
-        print(f"{job.data}: SynHead came without backgrounds; plain colours stand behind the heads", file=sys.stderr)
+    if not len(source.backgrounds):
+        _say(ranks, f"{job.data}: SynHead came without backgrounds; plain colours stand behind the heads")
     network.angle_mean.copy_(torch.from_numpy(source.angles.mean(axis=0)))
     network.angle_std.copy_(torch.from_numpy(source.angles.std(axis=0)))
     order = np.random.default_rng([job.seed, 0]).permutation(len(source.angles))
@@ -147,6 +149,12 @@ def _load(
         training=order[held:],
         held_out=order[:held],
     )
+
+
+def _say(ranks: Ranks, text: str) -> None:
+    """Print a line on standard error, once among the ranks."""
+    if ranks.first:
+        print(text, file=sys.stderr)
 
 
 def _train(run: LoadedRun, source: str) -> None:

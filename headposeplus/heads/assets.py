@@ -14,7 +14,7 @@ import numpy as np
 
 from headposeplus.errors import HeadposeError, ImageError
 from headposeplus.faults import Fault, unreadable
-from headposeplus.files import below, content_hash
+from headposeplus.files import LFS_POINTER, below, content_hash
 from headposeplus.images import Image, read_image
 from headposeplus.raw.folders import spelled
 from headposeplus.raw.meshes import finite, position
@@ -24,7 +24,6 @@ _COPY = "copy it anew from makehumancommunity/makehuman or makehumancommunity/ma
 _EXPECTED = "copies of makehumancommunity/makehuman and makehumancommunity/makehuman-assets"
 _SUFFIXES = (".obj", ".target", ".mhclo", ".mhmat", ".png")
 _FARTHEST = 10.0  # decimetres that a target moves a vertex at most
-_POINTER = "version https://git-lfs"
 
 
 class AssetError(HeadposeError):
@@ -132,7 +131,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise AssetError(unreadable(path, error)) from error
-    if text.startswith(_POINTER):
+    if text.startswith(LFS_POINTER.decode()):
         raise AssetError(Fault("only a pointer of Git LFS", "fetch the file itself: git lfs pull", path))
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split()
@@ -291,7 +290,7 @@ def read_texture(path: Path) -> Image:
     try:
         image = read_image(path)
     except ImageError as error:
-        if path.exists() and path.stat().st_size < 1024 and path.read_bytes().startswith(_POINTER.encode()):
+        if path.exists() and path.stat().st_size < 1024 and path.read_bytes().startswith(LFS_POINTER):
             raise AssetError(Fault("only a pointer of Git LFS", "fetch the file itself: git lfs pull", path)) from error
         raise AssetError(error.fault._replace(mend=_COPY)) from error
     if image.shape[2] == 3:
