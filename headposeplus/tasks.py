@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import platform
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, shown
+from headposeplus.groups import core_quota
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+LINE_EVERY = 30.0  # seconds between the lines that a log gets of what takes long
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+def cores(root: Path = Path("/")) -> int:
+    """Return the number of cores that this process may use: those it is bound to, or as many as it has time on.
+
+    ``root`` is where ``/proc`` and ``/sys`` lie.
+    """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(math.ceil(min(bound, core_quota(root))), 1)
 
 
 def one_thread_each() -> None:
@@ -49,18 +58,76 @@ def fork_server(preloaded: list[str]) -> Any:
     return context
 
 
-def progress(total: int, label: str, unit: str, done: int = 0, shown: bool = True) -> tqdm[NoReturn]:
-    """Return a progress bar on standard error; where that is no terminal, a line now and then."""
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=label,
-        unit=unit,
-        mininterval=interval,
-        dynamic_ncols=True,
-        disable=not (total and shown),
-    )
+class _Lines:
+    """Progress for a log, with what this package uses of tqdm: a line now and then, and one at the end."""
+
+    def __init__(self, total: int, label: str, unit: str, done: int) -> None:
+        self.n: float = done
+        self._total, self._label, self._unit, self._postfix = total, label, unit, ""
+        self._first, self._began = done, time.monotonic()
+        self._shown = self._began
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def update(self, n: float = 1) -> None:
+        """Add to what is done; write a line if the last one is old."""
+        self.n += n
+        now = time.monotonic()
+        if now - self._shown >= LINE_EVERY and self.n < self._total:
+            self._shown = now
+            done = self.n - self._first
+            left = f", {_duration((now - self._began) * (self._total - self.n) / done)} left" if done > 0 else ""
+            self._write(f", {100 * self.n / self._total:.0f} %{left}{self._postfix}")
+
+    def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> None:
+        """Set what stands at the end of the lines to come, as names and values."""
+        self.set_postfix_str(", ".join(f"{name}={value}" for name, value in values.items()))
+
+    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
+        """Set what stands at the end of the lines to come."""
+        self._postfix = f", {text}" if text else ""
+
+    def close(self) -> None:
+        """Write the last line."""
+        self._write(f" in {_duration(time.monotonic() - self._began)}")
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # a log on a full disk ends no work
+            place = f"{self._label}: {round(self.n, 1):,} of {self._total:,} {self._unit}s"
+            print(f"{place}{text}", file=sys.stderr, flush=True)
+
+
+Bar: TypeAlias = "tqdm[NoReturn] | _Lines"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words, to its two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 else "")
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _can_be_written_over() -> bool:
+    """Return whether standard error is a terminal with lines that are seen and can be written over."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0 and os.environ.get("TERM") != "dumb"
+    except (OSError, ValueError, AttributeError):  # a file, a pipe, a notebook's stream
+        return False
+
+
+def progress(total: int, label: str, unit: str, done: int = 0, shown: bool = True) -> Bar:
+    """Return a progress bar on standard error; where that is no terminal, lines for a log."""
+    off = sys.stderr is None or not (total and shown)
+    if not (off or _can_be_written_over()):
+        return _Lines(total, label, unit, done)
+    return tqdm(total=total, initial=done, desc=label, unit=unit, mininterval=0.2, dynamic_ncols=True, disable=off)
 
 
 @contextmanager
@@ -130,7 +197,7 @@ def run_tasks(
 
 
 def _run_in(
-    executor: Executor, function: Callable[[Task], Result], tasks: list[Task], label: str, bar: tqdm[NoReturn]
+    executor: Executor, function: Callable[[Task], Result], tasks: list[Task], label: str, bar: Bar
 ) -> list[Result]:
     futures: list[Future[Result]] = [executor.submit(function, task) for task in tasks]
     try:

@@ -6,22 +6,20 @@ from pathlib import Path
 
 import torch
 
+from headposeplus import groups
 
-def free_memory() -> int:
-    """Return the bytes of memory that can still be taken, as far as Linux tells; 4 GiB elsewhere."""
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that can still be taken, as far as Linux tells; 4 GiB elsewhere.
+
+    A container or a batch job may be allowed less than the machine has. ``root`` is where ``/proc`` and ``/sys`` lie.
+    """
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return 4 << 30
-    try:  # a container may be allowed less; files that it has read make way
-        group = Path("/sys/fs/cgroup")
-        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        taken = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
-        free = min(free, int((group / "memory.max").read_text()) - taken)
-    except (OSError, ValueError, KeyError):
-        pass
-    return free
+    return max(int(min(free, groups.free_memory(root))), 0)
 
 
 def free_device_memory(device: torch.device) -> int:

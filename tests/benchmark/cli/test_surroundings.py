@@ -92,6 +92,7 @@ def test_no_encoding_of_the_output_ends_a_command(tiny, tmp_path, encoding):
     name = "caf? ?" if encoding == "ascii" else r"caf\udce9 \udce4"
     assert f"report {tmp_path}/{mark} {name}/found.json" in text
     assert (folder / "found.json").exists()
+    assert b"\r" not in done.stderr and b"raw Biwi: 4 of 4 parts in " in done.stderr  # progress, as a log gets it
 
 
 def test_a_build_whose_output_is_redirected_ends_well(tiny, tmp_path):

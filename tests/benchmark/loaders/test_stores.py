@@ -217,13 +217,37 @@ def test_free_memory_is_that_of_the_machine_or_its_container():
     assert 1 << 20 < free_memory() < total
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {"memory.max": "1000", "memory.current": "600", "memory.stat": "anon 1\ninactive_file 50"}, 450),
+        ("0::/\n", {"memory.max": "1000", "memory.current": "2000", "memory.stat": "inactive_file 0"}, 0),
+        ("0::/\n", {"memory.max": "max", "memory.current": "2000", "memory.stat": "inactive_file 0"}, 8_000 << 10),
+        ("0::/slurm/job_1\n", {"slurm/memory.max": "9000", "slurm/memory.current": "1000",
+                               "slurm/memory.stat": "inactive_file 10"}, 8_010),
+        ("4:memory:/job\n0::/\n",
+         {"memory/job/memory.limit_in_bytes": "9000", "memory/job/memory.usage_in_bytes": "4000",
+          "memory/job/memory.stat": "total_inactive_file 500"}, 5_500),
+    ],
+)  # fmt: skip
+def test_free_memory_is_what_a_control_group_leaves(tmp_path, groups, files, expected):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert free_memory(tmp_path) == expected
+
+
 def test_a_long_decode_shows_how_far_it_is(built, monkeypatch, capfd):
     dataset = open_dataset(built[0] / "biwi+")
     open_store(dataset, CPU)
     assert "decode" not in capfd.readouterr().err
     monkeypatch.setattr(stores, "PROGRESS_FROM", 48)
     open_store(dataset, CPU)
-    assert "48/48" in capfd.readouterr().err
+    assert "decode: 48 of 48 crops in " in capfd.readouterr().err
 
 
 def test_datasets_that_cannot_be_opened(built, tmp_path):
