@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -80,6 +81,23 @@ def said(error: object, most: int = 80) -> str:
 def _quoted(text: str) -> str:
     """Return a stranger's text without backticks, which set off the names of parameters."""
     return text.replace("`", "'")
+
+
+def shell_line(*words: object) -> str:
+    """Return a command as one line that a shell takes: words with spaces, quotes and the like are quoted."""
+    return " ".join(_quoted_word(str(word)) for word in words)
+
+
+def _quoted_word(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    # A line's end, or bytes that are no text: by their numbers, as bash, zsh and ksh read them.
+    try:
+        data = word.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # the name of no file
+        data = word.encode(errors="replace")
+    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in r"\'" else rf"\x{byte:02x}" for byte in data)
+    return f"$'{''.join(plain)}'"
 
 
 def listed(rows: Iterable[object], unit: str = "line") -> str:

@@ -12,7 +12,7 @@ from benchmark.scoring import entry as entry_file
 from benchmark.scoring.entry import Entry, Listed
 from benchmark.scoring.submission import about_path
 from headposeplus.errors import SubmissionError
-from headposeplus.faults import Fault, unreadable
+from headposeplus.faults import Fault, shell_line, unreadable
 from headposeplus.files import content_hash, listing, write_bytes, write_text
 
 PREDICTIONS = "predictions"
@@ -78,7 +78,7 @@ def entries(folder: Path) -> list[Listed]:
         If the folder is missing, or a file in it is not an entry.
     """
     if not folder.is_dir():
-        mend = f"add entries with hpp scoreboard add ... --scoreboard {folder}"
+        mend = f"add entries: {shell_line('hpp', 'scoreboard', 'add', 'PREDICTIONS', '--scoreboard', folder)}"
         raise SubmissionError(Fault("no such folder", mend, folder))
     board = [Listed(path.stem, read_entry(path)) for path in listing(folder, ".json")]
     return sorted(board, key=lambda listed: (listed.entry.protocol.id, listed.entry.scores.mae))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import re
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import click
 
 from benchmark.cli.start import make_ready
 from headposeplus.errors import HeadposeError, SubmissionError
+from headposeplus.faults import shell_line
 
 if TYPE_CHECKING:
     from benchmark.scoring.entry import Entry
@@ -143,7 +143,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except HeadposeError as error:
-            text = as_typed(" ".join(str(error).split()), self, ctx.meta[_WORDS])
+            text = as_typed(" ".join(map(str.strip, str(error).splitlines())), self, ctx.meta[_WORDS])
             raise click.ClickException(_of_rank() + text) from error
         except MemoryError as error:
             raise click.ClickException("out of memory; lower --jobs or --batch") from error
@@ -168,7 +168,7 @@ def _of_rank() -> str:
 
 def typed_command() -> str:
     """Return the command line as it was typed."""
-    return shlex.join(["hpp", *sys.argv[1:]])
+    return shell_line("hpp", *sys.argv[1:])
 
 
 CONVENTION = click.option(

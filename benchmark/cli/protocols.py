@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmark.cli.common import FILE, MANIFEST, SUBSET, truth_options
+from headposeplus.faults import shell_line
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
@@ -38,9 +39,9 @@ def template(protocol: str, truth: LabelsAt | None, subset: str | None, manifest
     about, frames = scoring.write_template(protocol, truth, out, subset, manifest)
     click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
     click.echo(f"what the predictions are, to fill in: {about}")
-    own = f" --protocol {protocol}" if Path(protocol).is_file() else ""
-    few = f" --subset {subset}" if subset else ""
-    click.echo(f"then: hpp check {out}{own}{few}")
+    own = ["--protocol", protocol] if Path(protocol).is_file() else []
+    few = ["--subset", subset] if subset else []
+    click.echo(f"then: {shell_line('hpp', 'check', out, *own, *few)}")
 
 
 @click.group(invoke_without_command=True)

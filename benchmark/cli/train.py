@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from benchmark.cli.common import FOLDER, JOBS, RAW_STILLS, SEED, SEEDS, typed_command
+from headposeplus.faults import shell_line
 
 TASK = click.option(
     "--task",
@@ -128,13 +129,14 @@ def benchmark(
 
     if seeds and seed:
         raise click.UsageError("give --seed or --seeds, not both")
-    ranks, command = ranks_here(), typed_command()
+    ranks, typed = ranks_here(), typed_command()
     # Connected once for all seeds: the store of torchrun would give the next one the addresses of the last.
     with connected(ranks, find_device(options["device"], ranks)):
         for number in seeds or (seed,):
-            predictions = run(make_job(method, task, data, out, preset, number, options, command))
+            predictions = run(make_job(method, task, data, out, preset, number, options, typed))
             if ranks.first:
-                click.echo(f"predictions {predictions}\nscore them: hpp score {predictions} --data {data}")
+                click.echo(f"predictions {predictions}")
+                click.echo(f"score them: {shell_line('hpp', 'score', predictions, '--data', data)}")
 
 
 @click.command()

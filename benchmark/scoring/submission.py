@@ -147,7 +147,9 @@ def read_about(data: bytes) -> tuple[About, list[Fault]]:
         if isinstance(value, str) and not value.strip():
             faults.append(about_fault(key, "missing" if key not in content else "empty", _expected(key)))
     for key, value in content.items():
-        text = " ".join(value.split()) if isinstance(value, str) else value
+        text = value
+        if isinstance(value, str):  # of a command, the spaces may be those of a path
+            text = " ".join(value.splitlines() if key == "command" else value.split())
         fault = _field_fault(key, value)
         if fault is not None:
             faults.append(fault)

@@ -19,6 +19,7 @@ from benchmark.service.database import QUEUED, RUNNING, SCORED
 from benchmark.service.privacy import publishable
 from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings
 from benchmark.service.verdict import ToldFault
+from headposeplus.faults import shell_line
 
 _KEPT = 200  # pages of entries that are not drawn again
 
@@ -63,7 +64,8 @@ def _submit_page(
         daily=settings.daily,
         max_mib=settings.max_bytes / (1 << 20),
         max_about_kib=MAX_ABOUT >> 10,
-        address=str(request.base_url),
+        address=shell_line(f"{request.base_url}api/submissions"),
+        answer=shell_line(f"{request.base_url}api/submissions/ID?wait=60"),
     )
     return _page(text, status, headers)
 

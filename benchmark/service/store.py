@@ -29,7 +29,7 @@ from benchmark.service.database import (
     writing,
 )
 from benchmark.service.verdict import Verdict, read_verdict, write_verdict
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, shell_line
 
 
 class DailyLimitError(Exception):
@@ -96,7 +96,7 @@ def add_token(engine: Engine, name: str) -> str:
             values = {"name": name, "token_sha256": text_sha256(token), "created": timestamp(now())}
             connection.execute(SUBMITTERS.insert().values(values))
         elif row.revoked is None:
-            mend = f"revoke it first: hpp serve token revoke {name!r}"
+            mend = f"revoke it first: {shell_line('hpp', 'serve', 'token', 'revoke', name)}"
             raise ServiceError(Fault(f"{name!r} has a token already", mend))
         else:
             fresh = {"token_sha256": text_sha256(token), "revoked": None}

@@ -25,6 +25,7 @@ from benchmark.studies.pool import choose, draw_miniatures, make_pool
 from benchmark.studies.runs import submissions
 from benchmark.training.job import OptionValue, make_job
 from headposeplus.datasets.dataset import open_dataset, read_fields
+from headposeplus.faults import shell_line
 from headposeplus.files import write_text
 from headposeplus.rotations import Floats, angle_difference, from_matrix
 from headposeplus.tasks import cores, one_thread_each, run_tasks
@@ -93,7 +94,7 @@ def run_unit(unit: Unit) -> Path:
     }
     target = read_target(unit.data)
     people = choose(sorted({*target.subjects.tolist()}), len(plan.PEOPLE), unit.draw)
-    words = f"python -m benchmark.studies.power {unit.out.parent}"
+    words = shell_line("python", "-m", "benchmark.studies.power", unit.out.parent)
     jobs = [
         make_job(method, unit.task, unit.data, unit.out, plan.PRESET, unit.draw, options, words)
         for method in unit.methods

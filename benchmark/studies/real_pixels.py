@@ -12,7 +12,6 @@ for each run, beside those of other sizes that are there already.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from benchmark.training.presets import TASKS
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import open_dataset, read_labels
+from headposeplus.faults import shell_line
 from headposeplus.files import write_text
 from headposeplus.raw.source import Source
 from headposeplus.rotations import Floats, euler_difference, geodesic
@@ -134,7 +134,7 @@ def main(words: Sequence[str]) -> None:
     chosen = parser.parse_args(words)
     if chosen.device == "cpu":
         one_thread_each()
-    command = shlex.join(["python", "-m", "benchmark.studies.real_pixels", *words])
+    typed = shell_line("python", "-m", "benchmark.studies.real_pixels", *words)
     stills = {"aflw2000": chosen.aflw2000} if chosen.aflw2000 else None
     units = []
     for name, _, folder in (text.partition("=") for text in chosen.source):
@@ -149,7 +149,7 @@ def main(words: Sequence[str]) -> None:
                     threads = 1 if chosen.device == "cpu" else 4
                     units.append(
                         Unit(name, data, runs, task, setting, methods, chosen.preset, seed, chosen.device,
-                             chosen.precision, threads, command)
+                             chosen.precision, threads, typed)
                     )  # fmt: skip
     keep(pd.concat(map(pd.read_csv, run_tasks(run_unit, units, chosen.jobs, "units"))), chosen.results / RUNS)
     print(f"errors {chosen.results / RUNS}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -27,7 +26,7 @@ from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options as BuildOptions
 from headposeplus.datasets.info import INFO
 from headposeplus.errors import HeadposeError, TrainingError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, shell_line
 from headposeplus.files import written
 from headposeplus.miniature.write import write_miniature
 from headposeplus.tasks import fork_server, progress, ranks_here
@@ -81,7 +80,7 @@ def plan(
         for seed, folder in data.items():
             words = ["hpp", "benchmark", "--method", method, "--task", task, "--data", str(folder), "--out", str(runs)]
             words += ["--preset", preset.name, "--seed", str(seed), *_words(options)]
-            jobs.append(make_job(method, task, folder, runs, preset, seed, options, shlex.join(words)))
+            jobs.append(make_job(method, task, folder, runs, preset, seed, options, shell_line(*words)))
     return jobs
 
 
@@ -171,7 +170,7 @@ def _run_apart(sender: Connection, job: TrainingJob) -> None:
         run(job)
     except Exception as error:
         fault = _fault_of(error)
-        print(f"Error: {' '.join(str(fault).split())}", file=sys.stderr)
+        print(f"Error: {' '.join(map(str.strip, str(fault).splitlines()))}", file=sys.stderr)
         sender.send(fault)
         sys.exit(1)
 

@@ -1,7 +1,12 @@
+import os
+import shlex
+import shutil
+import subprocess
+
 import pytest
 
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault, remarked, said, shown
+from headposeplus.faults import Fault, remarked, said, shell_line, shown
 from headposeplus.files import locked
 
 
@@ -27,3 +32,17 @@ def test_a_lock_that_cannot_be_written_names_its_folder(tmp_path):
         locked(tmp_path / "file" / "below", wait=False),
     ):
         pass
+
+
+ODD = ["plain", "", "two  spaces", "it's", 'a "b"', "$HOME `id` $(id) !x", "a*?[b]", "semi;colon & more | <x>",
+       "back\\slash", "naïve ✓", "new\nline\ttab", os.fsdecode(b"caf\xe9'\\ \xff1"), "#x", "~", "a=b"]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_command_is_one_line_that_a_shell_takes():
+    line = shell_line("printf", r"%s\0", *ODD)
+    assert line.isprintable() and shell_line("hpp", "score", "a/b.csv") == "hpp score a/b.csv"
+    done = subprocess.run(["bash", "-c", line], stdout=subprocess.PIPE, check=True)
+    assert [os.fsdecode(word) for word in done.stdout.split(b"\0")[:-1]] == ODD
+    assert shlex.split(shell_line("hpp", *ODD[:10])) == ["hpp", *ODD[:10]]
+    shell_line("\ud800").encode()  # half of a pair names no file, and ends no command either

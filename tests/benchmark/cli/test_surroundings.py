@@ -1,6 +1,9 @@
 """Commands as a shell runs them, where notebooks, settings, encodings and pipes are not as they are at home."""
 
+import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +120,24 @@ def test_a_full_disk_under_the_output_is_one_line():
     assert (done.returncode, done.stderr.decode()) == (
         1, "Error: No space left on device; make room, or write elsewhere\n"
     )  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_the_next_command_can_be_pasted_wherever_the_files_lie(built, tmp_path):
+    data, runs = tmp_path / "my  data", tmp_path / f"it's {ODD}"
+    data.symlink_to(built[0])
+    words = ["benchmark", "--method", "source-only", "--data", data, "--out", runs, "--preset", "trial"]
+    done = run(*words, "--device", "cpu", "--threads", "1")
+    assert done.returncode == 0, done.stderr.decode()
+    line = done.stdout.decode().splitlines()[-1].removeprefix("score them: ")
+    shell = f'hpp() {{ {shlex.quote(sys.executable)} -m benchmark "$@"; }}; {line}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    scored = subprocess.run(["bash", "-c", shell], env=environment, capture_output=True, check=False)
+    assert scored.returncode == 0 and b"MAE" in scored.stdout, scored.stderr.decode()
+    typed = next(runs.rglob("score.json"))
+    command = json.loads(typed.read_text(encoding="utf-8"))["command"]
+    assert command.startswith("hpp benchmark --method source-only --data ") and "my  data" in command
+    # What is written down does the same: here, nothing, since the run has ended.
+    shell = f'hpp() {{ {shlex.quote(sys.executable)} -m benchmark "$@"; }}; {command}'
+    again = subprocess.run(["bash", "-c", shell], env=environment, capture_output=True, check=False)
+    assert again.returncode == 0 and again.stdout == done.stdout
