@@ -18,7 +18,7 @@ import tomli_w
 from benchmark.scoring.protocols import ALL_TASKS, Protocol, tomllib
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, remarked, said, shown
-from headposeplus.files import escaped, write_text
+from headposeplus.files import write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.poses.tables import MAX_BYTES, Poses, read
 from headposeplus.raw.ids import first_rows
@@ -69,11 +69,22 @@ class About(msgspec.Struct, frozen=True):
     run: dict[str, Any] | None = None
 
     def to_toml(self) -> str:
-        """Return the fields that are not None as TOML."""
-        fields = msgspec.structs.asdict(self)
-        # Escaped: a note, such as a path in the command, must not cost the predictions.
-        given = {name: escaped(v) if isinstance(v, str) else v for name, v in fields.items() if v is not None}
-        return tomli_w.dumps(given)
+        """Return the fields that are not None as TOML which :func:`read_about` takes, whatever the names of files."""
+        fields = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return tomli_w.dumps(
+            fields | {name: _plain(fields[name], most) for name, most in TEXTS.items() if name in fields}
+        )
+
+
+def _plain(text: str, most: int) -> str:
+    """Return a text of ``most`` characters at most, all of which can be seen; hidden ones are written as numbers."""
+    seen = "".join(ascii(letter)[1:-1] if _is_hidden(letter) else letter for letter in text)
+    return seen if len(seen) <= most else f"{seen[: most - 3]}..."
+
+
+def _is_hidden(letter: str) -> bool:
+    # A line break is fine: texts are shown on one line.
+    return unicodedata.category(letter) in _HIDDEN and letter not in "\n\t"
 
 
 class Submission(NamedTuple):
@@ -212,8 +223,7 @@ def _text_fault(key: str, value: object) -> Fault | None:
         what, mend = f"{shown(value)} is no text", _expected(key)
     elif len(value) > TEXTS[key]:
         what, mend = f"{len(value):,} characters", _expected(key)
-    # A line break is fine: texts are shown on one line.
-    elif any(unicodedata.category(character) in _HIDDEN for character in value if character not in "\n\t"):
+    elif any(map(_is_hidden, value)):
         what, mend = f"hidden characters in {value[:40]!a}", "write letters, digits and signs that can be seen"
     elif value and known is not None and value not in known:
         near = f"did you mean {value.lower()}? " if value.lower() in known else ""

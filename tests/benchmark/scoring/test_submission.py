@@ -142,6 +142,14 @@ def test_a_description_is_written_as_it_is_read():
     assert submission.read_about(about.to_toml().encode()) == (about, [])
 
 
+def test_the_names_of_files_spoil_no_toml():
+    odd = "/caf\udce9/\u202e\x1b[31m/a  b\\c.pth"  # Latin-1, right to left, a terminal's colour
+    about = submission.About(**ABOUT, initial_weights=odd, command=f"hpp {odd} {'x' * 4000}")
+    read, faults = submission.read_about(about.to_toml().encode())
+    assert faults == [] and read.initial_weights == r"/caf\udce9/\u202e\x1b[31m/a b\c.pth"
+    assert read.command.startswith(r"hpp /caf\udce9/\u202e\x1b[31m/a  b\c.pth xx") and read.command.endswith("xx...")
+
+
 # Faults: all at once, each with its rows and a way to mend it
 
 
