@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -12,7 +13,9 @@ def make_ready() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A notebook has streams of its own, and a program without a console has none.
         if isinstance(stream, io.TextIOWrapper):
-            # What the encoding lacks, or a file's name that is no text, is written as its number.
-            stream.reconfigure(errors="backslashreplace")
+            # Click takes ASCII for a mistake and writes UTF-8, with question marks for a file's name that is no text.
+            encoding = "utf-8" if codecs.lookup(stream.encoding).name == "ascii" else None
+            # What the encoding lacks is written as its number.
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
     # Matplotlib refuses to be imported where it does not have the backend; the processes to come inherit this one.
     os.environ["MPLBACKEND"] = "agg"

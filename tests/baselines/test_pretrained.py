@@ -12,7 +12,9 @@ import torch
 import torchvision
 
 from baselines import networks, pretrained
+from benchmark.training.job import make_job
 from benchmark.training.presets import PRESETS
+from benchmark.training.run import load_run
 from headposeplus.errors import TrainingError
 
 torch.manual_seed(0)
@@ -185,9 +187,18 @@ def test_the_kept_imagenet_weights_are_checked_as_well(tmp_path, monkeypatch):
 
 
 def test_the_command_says_it_in_one_line_before_it_trains(built, tmp_path, hpp, monkeypatch):
-    monkeypatch.setitem(PRESETS, "miniature", PRESETS["miniature"]._replace(backbone="resnet18"))
+    monkeypatch.setitem(PRESETS, "trial", PRESETS["trial"]._replace(backbone="resnet18"))
     torch.save({"model": Harmful()}, tmp_path / "w.pth")
-    words = ("benchmark", "--method", "source-only", "--data", built[0], "--preset", "miniature", "--device", "cpu")
+    words = ("benchmark", "--method", "source-only", "--data", built[0], "--preset", "trial", "--device", "cpu")
     output = hpp(*words, "--weights", tmp_path / "w.pth", "--out", tmp_path / "runs", expect=1).output
     lines = [line for line in output.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1 and f"{tmp_path / 'w.pth'}: holds objects" in lines[0] and "Traceback" not in output
+
+
+def test_a_run_says_what_was_taken(built, tmp_path, capsys):
+    torch.save({"state_dict": under("module.")}, tmp_path / "w.pth")
+    options = {"device": "cpu", "threads": 1, "weights": str(tmp_path / "w.pth")}
+    preset = PRESETS["trial"]._replace(backbone="resnet18")
+    run = load_run(make_job("source-only", "pda", built[0], tmp_path, preset, 0, options, "hpp"))
+    assert torch.equal(run.network.features.conv1.weight, STATE["conv1.weight"])
+    assert f"{tmp_path / 'w.pth'}: the features of ResNet18 are taken; left out: fc;" in capsys.readouterr().err
