@@ -22,6 +22,7 @@ _ALONE = "in the program that made it, save the weights alone: torch.save(networ
 _FIRST = "conv1.weight"  # by which a ResNet is found among the tensors of a file
 _OWN = re.compile(r"(conv1|bn1|layer\d+)\.")  # the names of a ResNet's features
 _UNNEEDED = "num_batches_tracked"  # old files have none
+_DEPTH = 8  # of mappings in mappings
 _HEADER = 100 << 20  # bytes that the header of a safetensors file may have
 _TYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
@@ -49,17 +50,15 @@ def fill(features: nn.Module, path: Path, mend: str = _AGAIN) -> str:
     _check_names(found, wanted, path)
     taken = {name: tensor for name, tensor in found.items() if name in wanted}
     for name, tensor in taken.items():
-        if tensor.shape != wanted[name].shape:
-            here, there = (" x ".join(map(str, shape)) for shape in (tensor.shape, wanted[name].shape))
-            raise TrainingError(Fault(f"{name} is {here}; that of a ResNet18 is {there}", file=path))
-        if not (tensor.is_floating_point() or name.endswith(_UNNEEDED)):
-            raise TrainingError(Fault(f"expected floating-point numbers, found {tensor.dtype} in {name}", file=path))
+        what = _difference(name, tensor, wanted[name])
+        if what:
+            raise TrainingError(Fault(what, file=path))
     features.load_state_dict(taken, strict=False)
     for name, tensor in features.state_dict().items():
         if not tensor.isfinite().all() or (name.endswith("running_var") and (tensor < 0).any()):
             what = f"expected finite numbers, and variances that are not negative, found others in {name}"
             raise TrainingError(Fault(what, "give weights of a training that went well", path))
-    rest = dict.fromkeys(_part(name, prefix) for name in tensors if name.removeprefix(prefix) not in taken)
+    rest = dict.fromkeys(_seen(_part(name, prefix)) for name in tensors if name.removeprefix(prefix) not in taken)
     left_out = f"; left out: {', '.join(list(rest)[:8])}{', ...' if len(rest) > 8 else ''}" if rest else ""
     return f"{path}: the features of ResNet18 are taken{left_out}; the pose regressor begins anew"
 
@@ -87,7 +86,7 @@ def _read(path: Path, mend: str) -> object:
         # Torch's own words advise to let the file run its code.
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         if found:
-            what = f"holds objects, {found[1]} among them, and to read those is to run code"
+            what = f"holds objects, {found[1][:80]} among them, and to read those is to run code"
             raise TrainingError(Fault(what, _ALONE, path)) from error
         if "TorchScript" in str(error):
             raise TrainingError(Fault("holds a program, TorchScript, not weights alone", _ALONE, path)) from error
@@ -118,23 +117,30 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _flat(content: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors in mappings in mappings, with their names joined by dots."""
+def _flat(content: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in mappings in mappings, some deep, with their names joined by dots."""
     if isinstance(content, Tensor):
         yield name, content
-    elif isinstance(content, Mapping):
+    elif isinstance(content, Mapping) and depth < _DEPTH:  # a mapping may hold itself
         for key, value in content.items():
-            yield from _flat(value, f"{name}.{key}" if name else str(key))
+            yield from _flat(value, f"{name}.{key}" if name else str(key), depth + 1)
+
+
+def _seen(name: str) -> str:
+    """Return a stranger's name as it can be shown."""
+    return name if name.isprintable() and len(name) <= 60 else shown(name)
 
 
 def _prefix(tensors: Mapping[str, Tensor], path: Path) -> str:
     """Return what stands before the names of the one ResNet among tensors: empty, or ending in a dot."""
     starts = [name.removesuffix(_FIRST) for name in tensors if name.endswith(_FIRST)]
     found = [start for start in starts if start[-1:] in ("", ".") and f"{start}layer1.0.{_FIRST}" in tensors]
+    # A checkpoint may hold one network by two names.
+    found = list({id(tensors[start + _FIRST]): start for start in reversed(found)}.values())[::-1]
     if len(found) == 1:
         return found[0]
     if found:
-        names = listed([start.rstrip(".") or "the file itself" for start in found], "place")
+        names = listed([_seen(start.rstrip(".")) or "the file itself" for start in found], "place")
         raise TrainingError(Fault(f"holds {len(found)} networks ({names})", "save one of them alone", path))
     held = f"found such as {shown(next(iter(tensors)))}" if tensors else "found no tensors"
     raise TrainingError(Fault(f"expected the weights of a ResNet18 by torchvision's names, {held}", file=path))
@@ -146,8 +152,20 @@ def _check_names(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path
     lacking = [name for name in wanted if name not in found and not name.endswith(_UNNEEDED)]
     for names, word in ((more, "has"), (lacking, "lacks")):
         if names:
-            what = f"not the weights of a ResNet18: it {word} {listed(names, 'tensor')}"
+            what = f"not the weights of a ResNet18: it {word} {listed(map(_seen, names), 'tensor')}"
             raise TrainingError(Fault(what, "give those of one, by torchvision's names", path))
+
+
+def _difference(name: str, tensor: Tensor, wanted: Tensor) -> str:
+    """Return in words why a tensor cannot stand for another one; empty if it can."""
+    if tensor.shape != wanted.shape:
+        here, there = (" x ".join(map(str, shape)) for shape in (tensor.shape, wanted.shape))
+        return f"{name} is {here}; that of a ResNet18 is {there}"
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return f"expected plain numbers, found a sparse or an empty tensor in {name}"
+    if not (tensor.is_floating_point() or name.endswith(_UNNEEDED)):
+        return f"expected floating-point numbers, found {tensor.dtype} in {name}"
+    return ""
 
 
 def _part(name: str, prefix: str) -> str:

@@ -78,6 +78,14 @@ def test_the_features_of_a_resnet18_are_taken_however_they_were_saved(tmp_path, 
         assert torch.allclose(loaded[name], tensor, atol=1e-2 if kind == "bfloat16" else 1e-3), name
 
 
+def test_one_network_by_many_names_is_one(tmp_path):
+    content = {"model": STATE}
+    content["again"] = content
+    torch.save(content, tmp_path / "w.pth")
+    network, _ = load(tmp_path / "w.pth")
+    assert torch.equal(network.features.conv1.weight, STATE["conv1.weight"])
+
+
 def test_a_run_of_this_toolkit_is_taken(tmp_path):
     torch.save({"network": NETWORK.state_dict()}, tmp_path / "model.pt")
     told = []
@@ -152,12 +160,16 @@ REFUSED = {
                        "it lacks tensors layer4.1.bn1.weight, "),
     "another network": (saved({"stem.0.weight": torch.zeros(3)}), "names, found such as 'stem.0.weight'"),
     "no tensors": (saved([1, 2]), "found no tensors"),
-    "two networks": (saved({"model": SMALL, "ema": SMALL}), "holds 2 networks (places model, ema); save one of them"),
+    "two networks": (saved({"model": SMALL, "ema": copy.deepcopy(SMALL)}),
+                     "holds 2 networks (places model, ema); save one of them"),
     "small images": (saved(with_one("conv1.weight", torch.zeros(64, 3, 3, 3))),
                      "conv1.weight is 64 x 3 x 3 x 3; that of a ResNet18 is 64 x 3 x 7 x 7"),
     "NaN": (saved(with_one("bn1.bias", torch.full((64,), float("nan")))), "found others in bn1.bias"),
     "too large": (saved(with_one("bn1.bias", torch.full((64,), 1e300, dtype=torch.double))), "others in bn1.bias"),
     "a negative variance": (saved(with_one("bn1.running_var", -torch.ones(64))), "found others in bn1.running_var"),
+    "sparse": (saved(with_one("bn1.bias", torch.zeros(64).to_sparse())), "a sparse or an empty tensor in bn1.bias"),
+    "without numbers": (saved(with_one("bn1.bias", torch.zeros(64, device="meta"))), "an empty tensor in bn1.bias"),
+    "odd names": (saved({"layer1.\x1b[31m\n": torch.zeros(1), **SMALL}), r"it has tensor 'layer1.\x1b[31m\n'; give"),
     "whole numbers": (saved(with_one("bn1.bias", torch.zeros(64, dtype=torch.int8))), "found torch.int8 in bn1.bias"),
 }  # fmt: skip
 
