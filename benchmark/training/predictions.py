@@ -32,7 +32,8 @@ def commit() -> str:
         return ""
     words = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+        # Its complaint may quote a path in any encoding.
+        return subprocess.run(words, capture_output=True, text=True, errors="replace", check=False).stdout.strip()
     except OSError:  # there is no git
         return ""
 

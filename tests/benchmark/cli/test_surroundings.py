@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.training.predictions import commit
+
 ROOT = Path(__file__).resolve().parents[3]
 ODD = os.fsdecode(b"caf\xe9 \xe4")  # a folder's name in Latin-1, which is no UTF-8
 # What a matplotlibrc can do to a picture, and more: TeX is not even here.
@@ -137,3 +139,12 @@ def test_the_next_command_can_be_pasted_wherever_the_files_lie(built, tmp_path):
     shell = f"hpp() {{ printf '%s\\0' \"$@\"; }}; {entry['command']}"
     typed = subprocess.run(["bash", "-c", shell], stdout=subprocess.PIPE, check=True).stdout.split(b"\0")[:-1]
     assert [os.fsdecode(word) for word in typed] == [str(word) for word in words]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+def test_what_git_complains_of_ends_no_run(tmp_path, monkeypatch):
+    git = tmp_path / "git"
+    git.write_bytes(b"#!/bin/sh\nprintf 'fatal: dubious ownership of caf\\351' >&2\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit() == ""
