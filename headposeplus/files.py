@@ -85,6 +85,7 @@ def leftovers(folder: Path) -> list[Path]:
         return [folder / name for name in sorted(os.listdir(folder)) if _LEFTOVER.fullmatch(name)]
     return []
 
+
 LFS_POINTER = b"version https://git-lfs"  # how a file begins in whose place Git has left a pointer
 # What a write fails with for want of room, and how a user mends it.
 _NO_ROOM = {
