@@ -22,9 +22,19 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, unreadable
 
+LFS_POINTER = b"version https://git-lfs"  # how a file begins in whose place Git has left a pointer
 # What systems put into folders beside their users' files, in lower case; names that begin with a dot are more of it.
 _LITTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 _LEFTOVER = re.compile(r"\.[^_].*\.\d+\.part")  # as whole_or_absent names it; macOS's own begin with ._
+# What a write fails with for want of room, and how a user mends it.
+_NO_ROOM = {
+    errno.ENOSPC: ("the disk is full", "make room"),
+    errno.EDQUOT: ("your quota on this disk is used up", "make room"),
+    errno.EFBIG: ("the system's limit for a file's size is reached (ulimit -f)", "raise it"),
+}
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of file systems that keep none
+_MARKER = ".lock-without-system"  # stands for a lock there; its presence is the lock
 
 
 def _is_litter(name: str) -> bool:
@@ -84,18 +94,6 @@ def leftovers(folder: Path) -> list[Path]:
     with suppress(OSError):
         return [folder / name for name in sorted(os.listdir(folder)) if _LEFTOVER.fullmatch(name)]
     return []
-
-
-LFS_POINTER = b"version https://git-lfs"  # how a file begins in whose place Git has left a pointer
-# What a write fails with for want of room, and how a user mends it.
-_NO_ROOM = {
-    errno.ENOSPC: ("the disk is full", "make room"),
-    errno.EDQUOT: ("your quota on this disk is used up", "make room"),
-    errno.EFBIG: ("the system's limit for a file's size is reached (ulimit -f)", "raise it"),
-}
-_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of file systems that keep none
-_MARKER = ".lock-without-system"  # stands for a lock there; its presence is the lock
 
 
 @contextmanager

@@ -54,7 +54,11 @@ def load(path: Path, device: torch.device) -> Any:
         return torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise TrainingError(unreadable(path, error)) from error
+    except (MemoryError, torch.cuda.OutOfMemoryError):
+        raise
     except Exception as error:  # torch.load has no error of its own: a damaged file raises many kinds
+        if "DefaultCPUAllocator" in str(error):  # nor has torch one for a lack of memory
+            raise
         fault = Fault("damaged checkpoint", "delete it to train this stage again", path)
         raise TrainingError(fault) from error
 
