@@ -97,7 +97,8 @@ class _Lines:
 
     def _write(self, text: str) -> None:
         with suppress(OSError):  # a log on a full disk ends no work
-            place = f"{self._label}: {round(self.n, 1):,} of {self._total:,} {self._unit}s"
+            done = f"{self.n:,.1f}".removesuffix(".0")  # of runs, parts count, too
+            place = f"{self._label}: {done} of {self._total:,} {self._unit}s"
             print(f"{place}{text}", file=sys.stderr, flush=True)
 
 
