@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.scoring.orders import renumbered
 from benchmark.scoring.protocols import Reference
 from benchmark.scoring.submission import About, about_fault, read_about, repeated
 from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, find_suspicions
 from headposeplus.faults import Fault, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.poses.tables import Poses, read
-from headposeplus.raw.targets import BIWI_PLUS, of_protocol, split_task
+from headposeplus.raw.targets import BIWI_PLUS, of_protocol, parse_frame, split_task
 from headposeplus.rotations import Floats, geodesic
 
 _RADIANS = (0.008, 0.04)  # the spread of angles in radians as a share of the labels' in degrees; exactly 0.0175
@@ -92,6 +93,14 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
     known = set(wanted)
     faults = []
     missing = [name for name in wanted if name not in position]
+    extra = np.array([name not in known and name not in reference.beyond for name in poses.ids.tolist()])
+    if missing and extra.any():
+        names = [parse_frame(name) or name for name in poses.ids.tolist()]
+        why, mend = renumbered(names, [*wanted, *reference.beyond])
+        if why:
+            first = shown(poses.ids[int(extra.argmax())])
+            what = f"{int(extra.sum()):,} ids are not in the test set, the first {first}: {why}"
+            return None, [poses.fault(extra, what, mend)]
     if len(missing) == len(wanted):
         mend = f"give each frame its id, such as {wanted[0]} (hpp submission template writes them all)"
         return None, [Fault(f"no id is one of the test set's, the first {shown(poses.ids[0])}", mend)]
@@ -103,7 +112,6 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
         if figures and not reference.protocol.subset:
             mend += "; to score only those of a subset, name it with `subset` (hpp subsets lists them)"
         faults.append(Fault(what, mend))
-    extra = np.array([name not in known and name not in reference.beyond for name in poses.ids.tolist()])
     if extra.any():
         what = f"{int(extra.sum()):,} ids are not in the test set, the first {shown(poses.ids[int(extra.argmax())])}"
         faults.append(poses.fault(extra, what, f"take these rows out; an id reads {wanted[0]}"))

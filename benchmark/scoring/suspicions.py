@@ -1,4 +1,4 @@
-"""Suspicions about predictions: readings of them that fit the labels much better."""
+"""Suspicions about predictions: readings of them, and orders, that fit the labels much better."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmark.scoring.labels import Labels
 from benchmark.scoring.metrics import scores
+from benchmark.scoring.orders import find_order
 from benchmark.scoring.submission import About
 from headposeplus.faults import Fault
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, QUATERNION_COLUMNS
@@ -39,7 +40,7 @@ class _Reading(NamedTuple):
 def find_suspicions(
     poses: Poses, places: np.ndarray, about: About, labels: Labels, convention: str, figures: bool
 ) -> list[Fault]:
-    """Return the reading of the poses that fits the labels much better, if there is one.
+    """Return the reading, or the order, of the poses that fits the labels much better, if there is one.
 
     ``places`` (m,) are the rows of the labels' frames. With ``figures``, the error that the mended file would have in
     ``convention`` is told.
@@ -59,10 +60,11 @@ def find_suspicions(
     # No mend is proposed that would still leave more than one pose for all frames would.
     constant = geodesic(truth, Rotation.from_matrix(truth).mean().as_matrix()).mean()
     gain, least = (_CAMERA_GAIN, _CAMERA_LEAST) if best is not None and best.kind == CAMERA else (_GAIN, _LEAST)
-    if best is None or error > gain * present.mean() or error > present.mean() - least or error > constant:
-        return []
     better = [errors[sequences == name].mean() < present[sequences == name].mean() for name in np.unique(sequences)]
-    if np.mean(better) < _AGREE:
+    most = min(gain * present.mean(), present.mean() - least, constant)
+    if best is None or error > most or np.mean(better) < _AGREE:
+        best = _ordered(poses.rotations[places], places, labels, constant)
+    if best is None:
         return []
     what = best.what
     if figures:
@@ -70,6 +72,14 @@ def find_suspicions(
         then = scores(best.rotations(np.arange(len(places))), labels.rotations, convention).mae
         what += f": read so, the MAE would be {then:.2f} degrees instead of {now:.2f}"
     return [Fault(what, best.mend, kind=best.kind)]
+
+
+def _ordered(rotations: Floats, places: np.ndarray, labels: Labels, constant: float) -> _Reading | None:
+    """Return the order of poses (m, 3, 3), which stand at some rows (m,) of a file, that fits the labels far better."""
+    order = find_order(rotations, places, labels)
+    if order is None or geodesic(rotations[order.rows], labels.rotations).mean() > constant:
+        return None
+    return _Reading(rotations[order.rows].__getitem__, order.what, order.mend)
 
 
 def _readings(poses: Poses, places: np.ndarray, about: About, labels: Labels) -> Iterator[_Reading]:
