@@ -227,6 +227,13 @@ def opened_npz(data: bytes) -> Iterator[Any]:
         raise ValueError(str(error)) from error
 
 
+def beside(path: Path, ending: str) -> Path:
+    """Return the file of a name with another ending, such as ``.toml``, in capitals if that is there alone."""
+    small = path.with_suffix(ending)
+    capitals = path.with_suffix(ending.upper())
+    return capitals if capitals.is_file() and not small.exists() else small
+
+
 def decoded(data: bytes) -> str:
     """Return a text in UTF-8, Latin-1 or, if its first bytes say so, UTF-16; raises UnicodeDecodeError if it is not."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):

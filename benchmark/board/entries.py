@@ -10,13 +10,14 @@ from benchmark.board import site
 from benchmark.board.markdown import PAGE, page
 from benchmark.scoring import entry as entry_file
 from benchmark.scoring.entry import Entry, Listed
-from benchmark.scoring.submission import about_path
+from benchmark.scoring.submission import read_files
+from headposeplus import archives
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, shell_line, unreadable
 from headposeplus.files import content_hash, listing, write_bytes, write_text
 
 PREDICTIONS = "predictions"
-SUFFIXES = (".csv", ".csv.gz", ".parquet", ".npz")  # of predictions
+SUFFIXES = (*(ending for ending in archives.TABLES if ending != ".txt"), ".zip")  # of predictions
 
 
 def key(entry: Entry) -> str:
@@ -45,10 +46,10 @@ def add(folder: Path, entry: Entry, predictions: Sequence[Path] = ()) -> Path:
     path = folder / f"{key(entry)}.json"
     kept = folder / PREDICTIONS / path.stem
     for place, file in enumerate(predictions):
-        suffix = next((suffix for suffix in reversed(SUFFIXES) if file.name.endswith(suffix)), ".csv")
+        suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), ".csv")
         if file.resolve().parent != kept.resolve():  # else they are there already
-            write_bytes(kept / f"{place:02}{suffix}", file.read_bytes())
-            write_bytes(kept / f"{place:02}.toml", about_path(file).read_bytes())
+            for ending, content in zip((suffix, ".toml"), read_files(file), strict=True):
+                write_bytes(kept / f"{place:02}{ending}", content)
     write_bytes(path, data)
     return path
 

@@ -292,8 +292,8 @@ def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
 def convert(source: Path, target: Path, manifest: Path | None, **options: Any) -> None:
     """Turn the poses of the table SOURCE from one convention and camera into another, and write the CSV TARGET.
 
-    SOURCE is a CSV, Parquet or npz with the columns pitch, yaw and roll in degrees (or a rotation: r11 to r33, or qx,
-    qy, qz, qw), and, where the camera changes, id. All else in a CSV stays as it is.
+    SOURCE is a CSV, Parquet, Feather, npz, or a zip of one, with the columns pitch, yaw and roll in degrees (or a
+    rotation: r11 to r33, or qx, qy, qz, qw), and, where the camera changes, id. All else in a CSV stays as it is.
 
     \b
     Example:

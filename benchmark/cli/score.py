@@ -54,7 +54,7 @@ def score(
     manifest: Path | None,
     **options: Any,
 ) -> None:
-    """Score PREDICTIONS: CSV, Parquet or npz, with a TOML of the same name beside it.
+    """Score PREDICTIONS: CSV, Parquet, Feather, npz, or a zip of one, with a TOML of the same name beside it.
 
     Several files are the seeds of one method and make one entry. All frames of the test set are scored, or, with
     --subset, those of the subset, which the entry then names. With --selection, those predictions of a run of hpp

@@ -14,7 +14,7 @@ import numpy as np
 
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, remarked, said, shown, unreadable
-from headposeplus.files import opened_npz
+from headposeplus.files import beside, opened_npz
 from headposeplus.poses import tables
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.raw import biwi, manifest
@@ -124,15 +124,15 @@ def _said_in(path: Path, scalars: dict[str, object]) -> Said:
     if "calibrated" in scalars:  # the published files: False are poses in the depth camera
         camera = "rgb" if bool(scalars["calibrated"]) else "depth"
     mine = Said(str(scalars.get("convention", "")), camera)
-    beside = path.with_suffix(".toml")
-    if not beside.is_file():
+    toml = beside(path, ".toml")
+    if not toml.is_file():
         return _checked(path, mine)
     try:
-        content = tomllib.loads(beside.read_text(encoding="utf-8-sig"))
+        content = tomllib.loads(toml.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         what = f"not TOML ({said(error)})"
-        raise DatasetError(Fault(what, 'write convention = "pyr" and camera = "rgb", or remove it', beside)) from error
-    theirs = _checked(beside, Said(*(str(content.get(name, "")) for name in Said._fields)))
+        raise DatasetError(Fault(what, 'write convention = "pyr" and camera = "rgb", or remove it', toml)) from error
+    theirs = _checked(toml, Said(*(str(content.get(name, "")) for name in Said._fields)))
     return agreed(path, theirs, _checked(path, mine))
 
 

@@ -292,7 +292,7 @@ def write_template(
         ids = ids[subsets.select(subsets.find(subset, manifest_file), ids)]
     if ids is None:
         raise SubmissionError(Fault("only its test set knows its frames", "give `data` or `labels`", protocol))
-    if out.suffix != ".csv":
+    if out.suffix.lower() != ".csv":
         raise SubmissionError(Fault("a template is a CSV", "choose an `out` that ends in .csv", out))
     toml = about_path(out)
     for path in (out, toml):

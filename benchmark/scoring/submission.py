@@ -16,13 +16,16 @@ import pandas as pd
 import tomli_w
 
 from benchmark.scoring.protocols import ALL_TASKS, Protocol, tomllib
-from headposeplus.errors import SubmissionError
+from headposeplus import archives
+from headposeplus.errors import HeadposeError, SubmissionError
 from headposeplus.faults import Fault, remarked, said, shown
-from headposeplus.files import write_text
+from headposeplus.files import beside, write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
+from headposeplus.poses.containers import KINDS
 from headposeplus.poses.tables import MAX_BYTES, Poses, read
 from headposeplus.raw.ids import first_rows
 from headposeplus.rotations import CONVENTIONS, Floats
+from headposeplus.sheets import STRANGERS
 
 REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selection", "uses_target_images")
 # The most characters of each text. What else is worth keeping goes into the table [run], which nothing reads.
@@ -35,6 +38,7 @@ SWITCHES = ("uses_target_images", "constant_output")
 FIELDS = (*TEXTS, *SWITCHES, "seed", "run")
 ABOUT = "TOML"  # the file of a fault in the description of predictions, which may have come without a path
 MAX_ABOUT = 16 << 10  # bytes of a TOML
+_WANTED = f"predictions: {KINDS}"
 _MAX_DOTS = 50  # in a line: dotted keys cost a parser their square
 _LINK = re.compile(r"https?://[^\s<>\"'\\]+")
 _HIDDEN = {"Cc", "Cf", "Co", "Cs"}  # control characters, and those that reverse the writing
@@ -104,9 +108,20 @@ def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: About)
 
 
 def about_path(predictions: Path) -> Path:
-    """Return the path of the TOML beside predictions: ``a.toml`` for ``a.csv``, ``a.csv.gz`` or ``a.npz``."""
-    name = predictions.with_suffix("") if predictions.suffix == ".gz" else predictions
-    return name.with_suffix(".toml")
+    """Return the path of the TOML beside predictions: ``a.toml`` for ``a.csv``, ``a.csv.gz``, ``a.npz`` or ``a.zip``.
+
+    Where there is none beside a zip, but one in it, that is ``a.zip/NAME``.
+    """
+    packed = predictions.suffix.lower() in (".gz", ".zip")
+    plain = predictions.with_suffix("")
+    path = beside(plain if packed and plain.suffix.lower() in archives.TABLES else predictions, ".toml")
+    if predictions.suffix.lower() != ".zip" or path.exists():
+        return path
+    try:
+        inside = archives.read_one_table(_read(predictions, MAX_BYTES, _WANTED), STRANGERS).about_name
+    except HeadposeError:  # reading the predictions tells what is wrong
+        inside = ""
+    return predictions / inside if inside else path
 
 
 def template(protocol: Protocol, ids: np.ndarray) -> tuple[str, str]:
@@ -243,21 +258,23 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
     SubmissionError
         If a file is missing, or larger than what is read.
     """
-    contents = []
-    for file, limit, what in (
-        (path, MAX_BYTES, "predictions: CSV, Parquet or npz"),
-        (about_path(path), MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}"),
-    ):
-        try:
-            with file.open("rb") as opened:
-                data = opened.read(limit + 1)
-        except OSError as error:
-            hint = "; hpp submission template writes both files" if isinstance(error, FileNotFoundError) else ""
-            raise SubmissionError(Fault(f"expected {what}: {error.strerror}{hint}", file=file)) from error
-        if len(data) > limit:
-            raise SubmissionError(Fault(f"more than {limit:,} bytes", "keep only the fields of the template", file))
-        contents.append(data)
-    return contents[0], contents[1]
+    data, about = _read(path, MAX_BYTES, _WANTED), about_path(path)
+    if about.parent == path:
+        return data, archives.read_one_table(data, STRANGERS, MAX_ABOUT).about
+    return data, _read(about, MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}")
+
+
+def _read(file: Path, limit: int, what: str) -> bytes:
+    """Return the bytes of a file; raises SubmissionError if it is missing or larger than the limit."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(limit + 1)
+    except OSError as error:
+        hint = "; hpp submission template writes both files" if isinstance(error, FileNotFoundError) else ""
+        raise SubmissionError(Fault(f"expected {what}: {error.strerror}{hint}", file=file)) from error
+    if len(data) > limit:
+        raise SubmissionError(Fault(f"more than {limit:,} bytes", "keep only the fields of the template", file))
+    return data
 
 
 def read_submission(path: Path) -> Submission:

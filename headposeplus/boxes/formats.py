@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -10,10 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headposeplus import archives, sheets
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, said, shown, unreadable
-from headposeplus.files import decoded, opened_npz
+from headposeplus.faults import Fault, fault_in, said, shown, unreadable
+from headposeplus.files import opened_npz
+from headposeplus.raw.ids import id_column
 from headposeplus.rotations import Floats
+from headposeplus.sheets import OWN, Sheet, read_numbers
 
 VERSION = 1
 FIRST_LINE = f"# headposeplus boxes {VERSION}"
@@ -25,7 +27,9 @@ _CORNERS = (
     ("left", "top", "right", "bottom"),
     ("tl_x", "tl_y", "br_x", "br_y"),
 )
-_NAMES = ("id", "image", "images", "file")  # of the column that names the frame
+# In OPAL's files a # stands before the header, and three angles below its last name.
+_OPAL = re.compile(r"\A\s*#;image;tl_x;tl_y;br_x;br_y;pose;*(?=\n)", re.IGNORECASE)
+_OPAL_NAMES = "image;tl_x;tl_y;br_x;br_y;angle1;angle2;angle3"
 # Where a box may come from. A detector that finds no face leaves the projection's box, and so does a build where a
 # given box cannot be (:mod:`headposeplus.boxes.placement`); both say so.
 IMPORTED, CORRECTED = "imported", "corrected"
@@ -34,6 +38,8 @@ TRANSFORMED = "+transform"
 _SOURCE = re.compile(r"[\w+-]{1,24}")
 _CHECKED = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
 _EXPECTED = 'a CSV of id, x, y, width and height, Biwi_plus.npz, or JSON such as {"01/frame_00003": [x1, y1, x2, y2]}'
+
+_MEND = f"expected {_EXPECTED}"
 
 
 class Rows(NamedTuple):
@@ -66,31 +72,22 @@ class Rows(NamedTuple):
         return Fault(what, mend, path, rows=tuple(self.numbers[rows].tolist()), unit=self.unit)
 
 
-class _Line(NamedTuple):
-    """A line of a table: its number, and its cells by the names of their columns."""
-
-    number: int
-    cells: dict[str, str]
-
-
 def read_rows(path: Path) -> Rows:
     """Return the rows of a file of boxes; raises DatasetError if it is none."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(unreadable(path, error, _EXPECTED)) from error
-    if data[:2] == b"PK" or path.suffix == ".npz":
-        return _read_npz(path, data)
-    none = DatasetError(Fault("no file of boxes", f"expected {_EXPECTED}", path))
     try:
-        text = decoded(data)
-    except UnicodeDecodeError as error:
-        raise none from error
-    if not text.strip():
-        raise DatasetError(Fault("an empty file", f"expected {_EXPECTED}", path))
-    if "\0" in text[:4096]:
-        raise none
-    return _read_json(path, text) if text.lstrip()[:1] in ("{", "[") else _read_table(path, text)
+        data = archives.table_in(data, OWN)
+        if archives.is_zip(data) or path.suffix.lower() == ".npz":
+            return _read_npz(path, data)
+        text = sheets.read_text(data, _MEND)
+        if sheets.is_json(text):
+            return _read_json(path, text)
+        return _read_table(path, sheets.read_sheet(_OPAL.sub(_OPAL_NAMES, text), _MEND, short_rows=True))
+    except DatasetError as error:
+        raise DatasetError(error.fault._replace(file=path)) from error
 
 
 def _plain(names: list[str], boxes: Floats, corners: bool) -> Rows:
@@ -146,86 +143,56 @@ def _read_json(path: Path, text: str) -> Rows:
     return _plain(list(content), np.array(list(content.values()), np.float64), corners=True)
 
 
-def _read_table(path: Path, text: str) -> Rows:
-    """Return the boxes of a CSV, its cells parted by comma, semicolon or tab."""
-    lines, names = _lines(path, text)
-    frame = next((name for name in _NAMES if name in names), "")
+def _read_table(path: Path, sheet: Sheet) -> Rows:
+    """Return the boxes of a CSV."""
+    names, lines = sheet.names, sheet.lines
+
+    def wrong(rows: np.ndarray, what: str, mend: str = "") -> DatasetError:
+        return DatasetError(fault_in(lines[rows], what, mend)._replace(file=path))
+
+    for remark in sheet.remarks:
+        if remark != FIRST_LINE:
+            raise DatasetError(Fault(f"begins with {shown(remark)}", f"expected {FIRST_LINE!r}, or no such line", path))
+    frame, columns = id_column(names), _columns(path, names)
+    for fault in sheet.faults:
+        raise DatasetError(fault._replace(file=path))
+    if not len(lines):
+        raise DatasetError(Fault("holds no box", _MEND, path))
+    of_frames = [cell.strip() for cell in sheet.columns[frame]]
+    unnamed = np.array([not name for name in of_frames])
+    if unnamed.any():
+        raise wrong(unnamed, "the box has no id", "give each its frame")
+    boxes = np.column_stack([read_numbers(sheet.columns[name], sheet.decimal) for name in columns])
+    missing = np.isnan(boxes)
+    if missing.any():
+        row = int(missing.any(axis=1).argmax())
+        name = columns[int(missing[row].argmax())]
+        text = sheet.columns[name][row].strip()
+        what = f"expected a number for {name}, found {shown(text) if text else 'nothing'}"
+        raise wrong(np.array([row]), what, "write pixels, with a point for the decimals")
+    sources = [cell.strip() for cell in sheet.columns.get("source", [IMPORTED] * len(lines))]
+    odd = np.array([not _SOURCE.fullmatch(source) for source in sources])
+    if odd.any():
+        what = f"the source {sources[int(odd.argmax())][:40]!r} is not a word of letters, digits, + and -"
+        raise wrong(np.array([int(odd.argmax())]), what, "name it otherwise")
+    flags = [cell.strip().lower() for cell in sheet.columns.get("checked", [""] * len(lines))]
+    unknown = np.array([flag not in _CHECKED for flag in flags])
+    if unknown.any():
+        what = f"expected yes or no for checked, found {shown(flags[int(unknown.argmax())])}"
+        raise wrong(np.array([int(unknown.argmax())]), what)
+    rows = _plain(of_frames, boxes, columns != COLUMNS[1:])
+    checked = np.array([_CHECKED[flag] for flag in flags])
+    return rows._replace(sources=np.array(sources), checked=checked, numbers=lines, unit="line")
+
+
+def _columns(path: Path, names: list[str]) -> tuple[str, ...]:
+    """Return the columns that a box stands in; raises DatasetError if there are none, or two sets of them."""
     corners = next((columns for columns in _CORNERS if set(columns) <= set(names)), ())
-    columns = corners or COLUMNS[1:]
     if corners and set(COLUMNS[1:]) <= set(names):
         what = f"has both {', '.join(COLUMNS[1:])} and {', '.join(corners)}"
         raise DatasetError(Fault(what, "keep one of them", path))
-    lacking = [*([] if frame else ["id"]), *(name for name in columns if name not in names)]
+    columns = corners or COLUMNS[1:]
+    lacking = [*([] if id_column(names) else ["id"]), *(name for name in columns if name not in names)]
     if lacking:
-        raise DatasetError(Fault(f"the boxes lack the columns {', '.join(lacking)}", f"expected {_EXPECTED}", path))
-    if not lines:
-        raise DatasetError(Fault("holds no box", f"expected {_EXPECTED}", path))
-    unnamed = [line.number for line in lines if not line.cells.get(frame)]
-    if unnamed:
-        raise DatasetError(Fault("the box has no id", "give each its frame", path, rows=tuple(unnamed)))
-    boxes = np.array([[_number(path, line, name) for name in columns] for line in lines])
-    rows = _plain([line.cells[frame] for line in lines], boxes, bool(corners))
-    sources = [line.cells.get("source", "") if "source" in names else IMPORTED for line in lines]
-    wrong = [(line, source) for line, source in zip(lines, sources, strict=True) if not _SOURCE.fullmatch(source)]
-    if wrong:
-        what = f"the source {wrong[0][1][:40]!r} is not a word of letters, digits, + and -"
-        raise DatasetError(Fault(what, "name it otherwise", path, rows=(wrong[0][0].number,)))
-    checked = np.array([_flag(path, line) for line in lines])
-    numbers = np.array([line.number for line in lines])
-    return rows._replace(sources=np.array(sources), checked=checked, numbers=numbers, unit="line")
-
-
-def _lines(path: Path, text: str) -> tuple[list[_Line], list[str]]:
-    """Return the lines of a table that hold anything, and the names of its columns."""
-    written = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    start = next((place for place, line in enumerate(written) if line.strip()), 0)
-    if re.match(r"#\s*\w", written[start]):  # a remark; OPAL's header begins with # and a semicolon
-        if written[start].strip() != FIRST_LINE:
-            what = f"begins with {shown(written[start].strip())}"
-            raise DatasetError(Fault(what, f"expected {FIRST_LINE!r}, or no such line", path))
-        start += 1
-    header = written[start] if start < len(written) else ""
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader((line[:4096] for line in written[start:]), delimiter=delimiter, skipinitialspace=True)
-    lines: list[_Line] = []
-    names: list[str] = []
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if not any(cells):
-                continue
-            if not names:
-                # In OPAL's files a # stands before the header, and three angles below its last name.
-                names = [cell.lower() for cell in cells[cells[0] == "#" :]]
-                spare = 2 if cells[0] == "#" else 0
-                continue
-            if len(cells) > len(names) + spare:
-                what = f"{len(cells)} cells, where the header has {len(names)}"
-                raise DatasetError(Fault(what, "give every row a cell a column", path, rows=(start + reader.line_num,)))
-            lines.append(_Line(start + reader.line_num, dict(zip(names, cells, strict=False))))
-    except csv.Error as error:
-        what = f"not a CSV file ({said(error)})"
-        raise DatasetError(Fault(what, f"expected {_EXPECTED}", path, rows=(start + reader.line_num,))) from error
-    return lines, names
-
-
-def _number(path: Path, line: _Line, name: str) -> float:
-    """Return the number in a cell; raises DatasetError where there is none."""
-    text = line.cells.get(name, "")
-    try:
-        number = float("nan" if "_" in text else text)
-    except ValueError:
-        number = float("nan")
-    if np.isnan(number):
-        what = f"expected a number for {name}, found {shown(text) if text else 'nothing'}"
-        raise DatasetError(Fault(what, "write pixels, with a point for the decimals", path, rows=(line.number,)))
-    return number
-
-
-def _flag(path: Path, line: _Line) -> bool:
-    """Return whether a box is checked; raises DatasetError where its cell says neither yes nor no."""
-    word = line.cells.get("checked", "").lower()
-    if word not in _CHECKED:
-        what = f"expected yes or no for checked, found {shown(word)}"
-        raise DatasetError(Fault(what, file=path, rows=(line.number,)))
-    return _CHECKED[word]
+        raise DatasetError(Fault(f"the boxes lack the columns {', '.join(lacking)}", _MEND, path))
+    return columns

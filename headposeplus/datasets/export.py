@@ -105,7 +105,7 @@ def export_csv(dataset: Dataset, path: Path, subset: Subset | None = None) -> in
     DatasetError
         If the dataset is empty or damaged, or lacks a frame of the subset.
     """
-    if path.suffix == ".toml":
+    if path.suffix.lower() == ".toml":
         what = "expected a name for a CSV"
         raise DatasetError(Fault(what, "the TOML beside it takes the ending .toml", path))
     rows = _chosen(dataset, subset)
@@ -180,10 +180,11 @@ def export(folder: Path, out: Path, subset: str | None = None, manifest_file: Pa
         If there is no dataset, the subset does not fit it, or the ending is another one.
     """
     writers = {".npz": export_npz, ".csv": export_csv, "": export_images}
-    if out.suffix not in writers:
+    ending = out.suffix.lower()
+    if ending not in writers:
         what = "expected a file that ends in .npz or .csv, or a folder's name for the images"
         raise DatasetError(Fault(what, file=out))
     chosen = find(subset, manifest_file) if subset else None
-    count = writers[out.suffix](open_dataset(folder), out, chosen)
+    count = writers[ending](open_dataset(folder), out, chosen)
     of = f" of {chosen.name} ({chosen.sha256[:8]})" if chosen else ""
     return f"{count:,} rows{of} in {out}"

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from headposeplus.errors import HeadposeError, RawDataError
-from headposeplus.faults import Fault
+from headposeplus.errors import DatasetError, HeadposeError, RawDataError
+from headposeplus.faults import Fault, shown, unreadable
 from headposeplus.raw import biwi, synhead
 from headposeplus.raw.folders import find, listing
-from headposeplus.rotations import EulerOrder, Floats, convert, from_matrix
+from headposeplus.rotations import ANGLES, EulerOrder, Floats, convert, from_matrix
+from headposeplus.sheets import read_numbers, read_rows, read_text
 
 POSES = 51_096  # of SynHead
 COUNTS = {"BIWI": 24, "breitenstein": 26, "kinect": 5, "softkinetic": 15}  # tracks of each of its groups
@@ -155,26 +156,23 @@ def biwi_tracks(folder: Path, poses: int | None, order: EulerOrder) -> list[Trac
 
 def _read_rows(path: Path) -> Floats:
     """Return the angles (n, 3) of a user's track; a first line that names the columns may be there."""
-    mend = "write such a file"
+    mend = f"expected {_ROWS}"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RawDataError(Fault(f"cannot be read as text; expected {_ROWS}", mend, path)) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        cells = [cell.strip() for cell in line.split(",")]
-        if not line.strip() or (number == 1 and [cell.lower() for cell in cells] == ["pitch", "yaw", "roll"]):
-            continue
-        try:
-            row = [float(cell) for cell in cells]
-        except ValueError:
-            row = []
-        if len(row) != 3 or not (np.abs(row) <= 360).all():
-            raise RawDataError(Fault(f"expected {_ROWS}; found {line[:60]!r}", mend, path, rows=(number,)))
-        rows.append(row)
+        rows = read_rows(read_text(path.read_bytes(), mend), mend)
+    except OSError as error:
+        raise RawDataError(unreadable(path, error, _ROWS)) from error
+    except DatasetError as error:
+        raise RawDataError(error.fault._replace(file=path)) from error
+    if rows and [cell.strip().lower() for cell in rows[0].cells] == list(ANGLES):
+        del rows[0]
+    angles = [read_numbers(row.cells, ",") for row in rows]
+    for row, numbers in zip(rows, angles, strict=True):
+        if len(numbers) != 3 or not (np.abs(numbers) <= 360).all():
+            what = f"expected {_ROWS}; found {shown(row.text)}"
+            raise RawDataError(Fault(what, "write such a file", path, rows=(row.line,)))
     if not rows:
-        raise RawDataError(Fault(f"empty; expected {_ROWS}", mend, path))
-    return np.array(rows)
+        raise RawDataError(Fault("holds no row", mend, path))
+    return np.array(angles)
 
 
 def given_tracks(path: Path, poses: int | None, order: EulerOrder) -> list[Track]:

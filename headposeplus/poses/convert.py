@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault, unreadable
 from headposeplus.files import write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, forms_of, texts
-from headposeplus.poses.containers import OWN, Columns, CsvText
+from headposeplus.poses.containers import KINDS, Columns
 from headposeplus.poses.tables import Poses, read
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.ids import parse_frame
 from headposeplus.rotations import Floats, euler_order, nearest_rotation
+from headposeplus.sheets import OWN, Sheet
 
 # A quote counts where a cell begins with it; the last one need not be closed.
 _CELL = {part: re.compile(rf' *"(?:[^"]|"")*(?:"[^{part}]*|\Z)|[^{part}]*') for part in ",;\t"}
@@ -36,7 +38,7 @@ def _read(path: Path, convention: str) -> Poses:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DatasetError(unreadable(path, error, "a table of poses: CSV, Parquet or npz")) from error
+        raise DatasetError(unreadable(path, error, f"a table of poses: {KINDS}")) from error
     poses = read(data, convention, OWN, needs_ids=False)
     _stop(path, poses.faults)
     return poses
@@ -85,7 +87,7 @@ def convert_file(
 
     ``source`` is any file that :func:`headposeplus.poses.tables.read` reads. Every form of rotation that it holds is
     written anew, in its columns; a file without pitch, yaw and roll gets them as its last columns. All other cells of
-    a CSV stay as they are, byte for byte; of Parquet and npz, ``id`` and ``subject`` are kept. Angles come back as
+    a CSV stay as they are, byte for byte; of other files, ``id`` and ``subject`` are kept. Angles come back as
     :func:`headposeplus.rotations.from_matrix` gives them, with the middle one in [-90, 90]. Between the cameras,
     ``R_rgb = R_cal R`` with the rotation of the sequence's ``rgb.cal`` in ``biwi_folder``, else that of its group in
     the manifest.
@@ -122,8 +124,8 @@ def _written(table: Columns, rotations: Floats, convention: str) -> str:
     columns: dict[str, list[str]] = {}
     for form in [*forms_of(table.columns), ANGLE_COLUMNS]:
         columns |= dict(zip(form, map(list, zip(*texts(rotations, form, convention), strict=True)), strict=True))
-    if table.text is not None:
-        return _rewritten(table, table.text, columns)
+    if table.sheet is not None:
+        return _rewritten(table, table.sheet, columns)
     kept = {name: list(map(str, cells)) for name, cells in table.columns.items() if name not in columns}
     return _csv({name: columns.get(name) or kept[name] for name in dict.fromkeys([*table.columns, *columns])})
 
@@ -134,20 +136,22 @@ def _csv(columns: dict[str, list[str]]) -> str:
     return out.getvalue()
 
 
-def _rewritten(table: Columns, text: CsvText, columns: dict[str, list[str]]) -> str:
+def _rewritten(table: Columns, sheet: Sheet, columns: dict[str, list[str]]) -> str:
     """Return a CSV as it is written, but for some columns."""
     commas = table.decimal == "," and any(
         "," in str(cell) for form in forms_of(table.columns) for name in form for cell in table.columns[name]
     )
-    added = [name for name in columns if name not in text.names]
-    names = [*text.names, *added]
+    added = [name for name in columns if name not in sheet.names]
+    names = [*sheet.names, *added]
     places = [names.index(name) for name in columns]
-    lines = [text.delimiter.join([text.header, *added])]
-    for line, numbers in zip(text.rows, zip(*columns.values(), strict=True), strict=True):
-        cells = [*_cells(line, text.delimiter), *[""] * len(added)]
+    *before, header = sheet.head
+    part, width = sheet.delimiter, len(sheet.names)
+    lines = [*before, part.join([*islice(_cells(header, part), width), *added])]
+    for line, numbers in zip(sheet.text, zip(*columns.values(), strict=True), strict=True):
+        cells = [*islice(_cells(line, part), width), *[""] * len(added)]
         for place, number in zip(places, numbers, strict=True):
             cells[place] = number.replace(".", ",") if commas else number
-        lines.append(text.delimiter.join(cells))
+        lines.append(part.join(cells))
     return "\n".join([*lines, ""])
 
 

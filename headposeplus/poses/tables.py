@@ -1,4 +1,4 @@
-"""Tables of poses from strangers: CSV (plain or gzip), Parquet and npz, read within limits and without trust.
+"""Tables of poses from strangers: CSV, Parquet, Feather and npz, packed or not, read within limits and without trust.
 
 Nothing here raises on bad content: what is wrong comes back as a list of faults, each with its rows and a way to mend
 it.
@@ -6,18 +6,17 @@ it.
 
 from __future__ import annotations
 
-import math
-from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from headposeplus.faults import Fault, fault_in, shown
-from headposeplus.poses.columns import ANGLE_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE, forms_of
-from headposeplus.poses.containers import HEADER, NOTHING, STRANGERS, Cells, Columns, Limits, read_columns
+from headposeplus.poses.columns import ANGLE_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE, Cells, forms_of
+from headposeplus.poses.containers import HEADER, NOTHING, Columns, read_columns
 from headposeplus.raw import targets
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
+from headposeplus.sheets import STRANGERS, Limits, read_numbers
 
 MAX_BYTES = STRANGERS.bytes
 MAX_ANGLE = 100_000  # degrees; what is larger is no angle, and would lose its digits when wrapped
@@ -63,7 +62,7 @@ class Poses(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The kind of file: ``CSV``, ``Parquet`` or ``npz``."""
+        """The kind of file: ``CSV``, ``Parquet``, ``Feather`` or ``npz``."""
         return self.table.kind
 
     def fault(self, rows: np.ndarray, what: str, mend: str) -> Fault:
@@ -74,10 +73,10 @@ class Poses(NamedTuple):
 def read(data: bytes, convention: str, limits: Limits = STRANGERS, needs_ids: bool = True) -> Poses:
     """Return the poses in the bytes of a file; angles are read in ``convention``.
 
-    The kind of file is told by its first bytes, whatever its name. A CSV may be UTF-8, UTF-16 or Latin-1, with or
-    without a byte order mark, its cells parted by comma, semicolon or tab, its columns in any order and case. An npz
-    holds ``id`` (or ``images``) and the columns as arrays, or ``rotation`` (n, 3, 3), ``quaternion`` (n, 4), or
-    ``pyr`` or ``ypr`` (n, 3) as in the published ``Biwi_plus.npz``.
+    The kind of file is told by its first bytes, whatever its name; a zip may hold one such file. A CSV may be as
+    :mod:`headposeplus.sheets` reads it, its columns in any order and case. The frames are named by ``id``, or another
+    of :data:`headposeplus.raw.ids.ID_COLUMNS`. An npz holds the columns as arrays, or ``rotation`` (n, 3, 3),
+    ``quaternion`` (n, 4), or ``pyr`` or ``ypr`` (n, 3) as in the published ``Biwi_plus.npz``.
     """
     table = read_columns(data, convention, limits)
     if isinstance(table, Fault):
@@ -102,20 +101,7 @@ def _numbers(cells: Cells, decimal: str) -> Floats:
     """Return cells (n,) as numbers (n,); what is none becomes NaN."""
     if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
         return cells.astype(np.float64)
-    texts = [str(cell).strip() for cell in cells]
-    if decimal == ",":
-        texts = [text if "." in text else text.replace(",", ".", 1) for text in texts]
-    if not any("_" in text for text in texts):
-        with suppress(ValueError):
-            return np.array(texts, dtype="U").astype(np.float64)
-    return np.array([_number(text) for text in texts], np.float64)
-
-
-def _number(text: str) -> float:
-    try:
-        return math.nan if "_" in text else float(text)
-    except ValueError:
-        return math.nan
+    return read_numbers(cells, decimal)
 
 
 def _poses(table: Columns, convention: str, limits: Limits) -> Poses:

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault
+from headposeplus.errors import DatasetError, HeadposeError
+from headposeplus.faults import Fault, fault_in, shown, unreadable
 from headposeplus.rotations import Floats
+from headposeplus.sheets import Sheet, read_numbers, read_sheet, read_text
 
 FILE_NAME = "data_manifest.csv"
 COLUMNS = (
@@ -19,8 +21,9 @@ COLUMNS = (
     "frame_list_sha256", "calibration_group",
     "mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll", "source",
 )  # fmt: skip
-_TEXTS = ["dataset", "unit", "group", "subject", "frame_numbers", "frame_list_sha256", "calibration_group", "source"]
 LABEL_STATISTICS = ("mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll")
+_FIGURES = ("frames", "first_frame", "last_frame", *LABEL_STATISTICS)
+_MEND = "expected the manifest, a CSV such as data_manifest.csv"
 
 
 def default_path() -> Path:
@@ -84,24 +87,43 @@ def read(path: Path | None = None) -> pd.DataFrame:
     """
     path = path or default_path()
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXTS, str))
-    except (OSError, ValueError) as error:
-        raise HeadposeError(Fault(f"expected the manifest, a CSV file: {error}", file=path)) from error
-    lacking = [column for column in COLUMNS if column not in table]
+        sheet = read_sheet(read_text(path.read_bytes(), _MEND), _MEND, short_rows=True)
+    except OSError as error:
+        raise HeadposeError(unreadable(path, error, "the manifest, a CSV file")) from error
+    except DatasetError as error:
+        raise HeadposeError(error.fault._replace(file=path)) from error
+    lacking = [column for column in COLUMNS if column not in sheet.names]
     if lacking:
-        raise HeadposeError(Fault(f"the manifest lacks the columns {', '.join(lacking)}", file=path))
-    biwi = table["dataset"] == "biwi"
-    if pd.to_numeric(table["frames"].where(biwi, 0), errors="coerce").isna().any():
-        raise HeadposeError(Fault("expected a number of frames for every Biwi sequence", file=path))
-    if table["frame_numbers"].where(biwi, "").isna().any():
-        raise HeadposeError(
-            Fault("expected the frame numbers of every Biwi sequence, such as 3-674 683-740", file=path)
-        )
-    table[_TEXTS] = table[_TEXTS].fillna("").astype(str)
-    for unit, frames, numbers in zip(table["unit"], table["frames"], table["frame_numbers"], strict=True):
-        if numbers and _count(numbers) != frames:
-            raise HeadposeError(Fault(f"{unit}: expected {frames} frame numbers such as 3-674 683-740", file=path))
-    return table[list(COLUMNS)]
+        what = f"the manifest lacks the columns {', '.join(lacking)}"
+        raise HeadposeError(Fault(what, _MEND, path, rows=(sheet.header,)))
+    for fault in sheet.faults:
+        raise HeadposeError(fault._replace(file=path))
+    table = pd.DataFrame({name: [cell.strip() for cell in sheet.columns[name]] for name in COLUMNS}, dtype=str)
+    _read_figures(path, table, sheet)
+    table["unit"] = table["unit"].where(~table["unit"].str.fullmatch("[0-9]"), "0" + table["unit"])
+    for line, dataset, unit, frames, numbers in zip(
+        sheet.lines.tolist(), table["dataset"], table["unit"], table["frames"], table["frame_numbers"], strict=True
+    ):
+        if dataset == "biwi" and not (numbers and frames >= 0):
+            what, column = f"no number of frames, or none of their numbers, of Biwi sequence {shown(unit)}", "frames"
+        elif numbers and _count(numbers) != frames:
+            what, column = f"{unit}: frames is {frames:g}, frame_numbers {shown(numbers)}", "frame_numbers"
+        else:
+            continue
+        mend = "write how many frames there are, and their numbers, such as 3-674 683-740"
+        raise HeadposeError(Fault(what, mend, path, column, (line,)))
+    return table
+
+
+def _read_figures(path: Path, table: pd.DataFrame, sheet: Sheet) -> None:
+    """Make numbers of the columns of figures, NaN where a cell is empty; raise HeadposeError where one is none."""
+    for name in _FIGURES:
+        numbers = read_numbers(table[name].tolist(), sheet.decimal)
+        wrong = np.isnan(numbers) & (table[name] != "").to_numpy()
+        if wrong.any():
+            what = f"{shown(table[name][int(wrong.argmax())])} is no number"
+            raise HeadposeError(fault_in(sheet.lines[wrong], what, "write a number")._replace(file=path, field=name))
+        table[name] = numbers
 
 
 def _count(ranges: str) -> int:

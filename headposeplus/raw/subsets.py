@@ -29,12 +29,14 @@ from typing import NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+from headposeplus import archives
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown, unreadable
 from headposeplus.files import opened_npz, write_text
 from headposeplus.raw import manifest
-from headposeplus.raw.ids import frame_id
+from headposeplus.raw.ids import frame_id, id_column
 from headposeplus.raw.targets import FORMS, listed_ids, parse_frame
+from headposeplus.sheets import OWN, is_json, read_rows, read_text
 
 FILE = Path(__file__).with_name("subsets.csv")
 FRAME_LISTS = Path(__file__).with_name("frame_lists.csv")
@@ -76,6 +78,7 @@ _LISTS = {
 _SEX = "Every sequence of the subjects whom the database names {letter}01 and so on."
 _SEQUENCE = re.compile(r"biwi/sequence-(0[1-9]|1\d|2[0-4])")
 _EXPECTED = "a text file with a Biwi frame a line, an npz with images, or JSON"
+_MEND = f"expected {_EXPECTED}"
 _LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
 
@@ -204,7 +207,8 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
 
     A file holds a frame a line: ``biwi/01/00003``, or ``01/frame_00003_rgb.png`` with any folders before it, or a
     photograph such as ``aflw2000/image00002`` or ``image00002.jpg``. Blank lines and those that begin with # do not
-    count. A CSV with a column ``id`` or with the frame in its first cell, an npz with ``images``, and JSON whose keys
+    count. A CSV with a column ``id`` (or another of :data:`headposeplus.raw.ids.ID_COLUMNS`) or with the frame in its
+    first cell, an npz with ``images``, and JSON whose keys
     are frames will do as well. ``manifest_file`` lists the frames that there are; None means those of the real
     datasets, under which the hash of a named subset is that of ``subsets.csv``.
 
@@ -241,46 +245,51 @@ def _cells(path: Path) -> list[tuple[int, str]]:
         raise DatasetError(Fault("no such subset, and no such file", mend, path)) from error
     except OSError as error:
         raise DatasetError(unreadable(path, error, _EXPECTED)) from error
-    if data[:2] == b"PK":
-        return list(enumerate(_arrays_ids(path, data), 1))
     try:
-        text = data.decode("utf-8-sig")
-        if text.lstrip()[:1] in ("{", "["):
-            return list(enumerate(map(str, json.loads(text)), 1))
-    except (ValueError, RecursionError) as error:  # of which a UnicodeDecodeError is one
+        data = archives.table_in(data, OWN)
+        if archives.is_zip(data):
+            return list(enumerate(_arrays_ids(path, data), 1))
+        text = read_text(data, _MEND) if data.strip() else ""
+        return list(enumerate(_json_ids(path, text), 1)) if is_json(text) else _lines_ids(text)
+    except DatasetError as error:
+        raise DatasetError(error.fault._replace(file=path)) from error
+
+
+def _json_ids(path: Path, text: str) -> list[str]:
+    """Return the frames that are the keys, or the texts, of JSON."""
+    try:
+        return list(map(str, json.loads(text)))
+    except (ValueError, RecursionError) as error:
         raise DatasetError(Fault(f"expected {_EXPECTED}: {said(error)}", file=path)) from error
-    return _lines_ids(text)
 
 
 def _arrays_ids(path: Path, data: bytes) -> list[str]:
-    """Return the frames of an npz file's array ``images`` or ``id``."""
+    """Return the frames of an npz file's array ``images``, ``id`` or another that may name them."""
     try:
         with opened_npz(data) as file:
-            texts = next((file[name] for name in ("images", "id") if name in file), None)
+            texts = file[id_column(file.files)] if id_column(file.files) else None
     except ValueError as error:
         raise DatasetError(Fault(f"expected {_EXPECTED}: {said(error)}", file=path)) from error
     if texts is None or texts.dtype.kind != "U" or texts.ndim != 1:
-        raise DatasetError(Fault("no array images of n texts", f"expected {_EXPECTED}", path))
+        raise DatasetError(Fault("no array images of n texts", _MEND, path))
     return [str(text) for text in texts]
 
 
 def _lines_ids(text: str) -> list[tuple[int, str]]:
-    """Return the number of each line that counts, and its frame: the line, its first cell, or that below ``id``."""
-    cells_of_lines = []
+    """Return the number of each line that counts, and its frame: the line, its first cell, or that of its column."""
+    found = []
     column = None
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        delimiter = max(",;\t", key=line.count)
-        cells = [cell.strip() for cell in next(csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True))]
+    for row in read_rows(text, _MEND):
+        cells = [cell.strip() for cell in row.cells]
         if column is None:
-            column = cells.index("id") if "id" in cells else -1
+            names = [cell.lower() for cell in cells]
+            column = names.index(id_column(names)) if id_column(names) else -1
             if column >= 0:
                 continue
         whole = column < 0 and (len(cells) == 1 or parse_frame(cells[0]) is None)
-        cell = line.strip() if whole else cells[max(column, 0)] if column < len(cells) else ""
-        cells_of_lines.append((number, cell))
-    return cells_of_lines
+        cell = row.text.strip(' "') if whole else cells[max(column, 0)] if column < len(cells) else ""
+        found.append((row.line, cell))
+    return found
 
 
 def _from_file(path: Path, listed: dict[str, list[str]]) -> Subset:

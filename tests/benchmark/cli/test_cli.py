@@ -84,7 +84,7 @@ def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
         (["benchmark", "--method", "none", "--data", "{tmp}", "--out", "{tmp}/r"], "unknown method 'none'"),
         (
             ["score", "{tmp}/none.csv", "--data", "{tmp}/empty"],
-            "{tmp}/none.csv: expected predictions: CSV, Parquet or npz",
+            "{tmp}/none.csv: expected predictions: CSV, Parquet, Feather, npz, or a zip of one",
         ),
         (["scoreboard", "build", "{tmp}/none"], "{tmp}/none: no such folder"),
         (["score", "{tmp}/none.csv"], "give the labels: either --data FOLDER of built datasets, or --labels"),

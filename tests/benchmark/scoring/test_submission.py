@@ -186,9 +186,9 @@ def test_all_faults_are_listed_at_once(truth, reference):
         (b"biwi/01/00003,1,2,3\n", "line 1: no column id, but 'biwi/01/00003', '1'"),
         (b"id,pitch,yaw\na,1,2\n", "line 1: no complete pose among the columns 'id', 'pitch', 'yaw'"),
         (b"id,pitch,yaw,roll,yaw\na,1,2,3,4\n", "the column 'yaw' comes twice; keep one"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0", "not a CSV, a Parquet or an npz file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "no text, and no other file that is read; write the header id,pitch"),
         (b"\x1f\x8b\x08\0damaged", "a damaged gzip file"),
-        (b"PK\x03\x04damaged", "a damaged npz file; save plain arrays"),
+        (b"PK\x03\x04damaged", "a damaged npz or zip file (it has no end); write it again"),
         (b"PAR1damagedPAR1", "a damaged Parquet file"),
         (b"\xff\xfeodd", "not UTF-16, as its first bytes say"),
         (gzip.compress(gzip.compress(b"id,pitch,yaw,roll\na,1,2,3\n")), "an archive in an archive"),
@@ -402,7 +402,7 @@ def test_bombs_are_refused_before_they_unpack(reference):
     assert "id.npy is shorter than its header says" in said(file.getvalue(), reference)[0][0]
     assert "pickled objects" in said(saved(id=np.array([{}], dtype=object)), reference)[0][0]
     many = saved(**{f"a{i}": np.zeros(1) for i in range(40)})
-    assert "an npz file of more than 32 arrays" in said(many, reference)[0][0]
+    assert "an npz or zip file of more than 32 files" in said(many, reference)[0][0]
     rows = pd.DataFrame({"id": ["a"] * 200_001, "pitch": 0.0, "yaw": 0.0, "roll": 0.0})
     assert "more than 200,000 rows" in said(parquet(rows), reference)[0][0]
     assert "200,001 rows" in said(rows.to_csv(index=False).encode(), reference)[0][0]
@@ -488,7 +488,7 @@ def array_bytes(header):
         (zipped(id__npy=array_bytes(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }")), "a damaged npz"),
         (zipped(id__npy=array_bytes(b"{'descr': '|V8', 'fortran_order': False, 'shape': (0,), }")), "a damaged npz"),
         (zipped(id__npy=b"", ID__npy=b""), "the column 'id' comes twice"),
-        (zipped(**{f"x{i}": b"" for i in range(70_000)}), "an npz file of more than 32 arrays"),
+        (zipped(**{f"x{i}": b"" for i in range(70_000)}), "an npz or zip file of more than 32 files"),
         (saved(id=["a"], r11=[7.0], rotation=np.eye(3)[None]), "the column 'r11' comes twice"),
     ],
     ids=["header", "negative", "void", "twice", "many", "both"],

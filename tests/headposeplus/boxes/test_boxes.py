@@ -89,7 +89,7 @@ def test_a_plain_csv_is_read(tmp_path, start):
         ("[[1, 2, 3, 4]]", "a JSON list; expected {"),
         ('{"01/frame_00003": [1, 2, 3]}', "[1, 2, 3]' for '01/frame_00003'; expected {"),
         ('{"01/frame_00003": ', "not JSON (Expecting value"),
-        ("\0\1\2", "no file of boxes; expected a CSV"),
+        ("\0\1\2", "no text, and no other file that is read; expected a CSV"),
         (FIVE + ",1,2,3,4\n", "line 3: the box has no id"),
         (SEVEN + ",1,2,3,4,imported,no\n", "line 4: the box has no id"),
         (FIVE + "biwi/01/00004,1,2,wide,4\n", "line 3: expected a number for width, found 'wide'"),
@@ -129,7 +129,7 @@ def test_faulty_npz_and_missing_files_are_told(tmp_path):
             read_boxes(path)
     np.savez(path, images=names, bbox=boxes)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(DatasetError, match=r"boxes\.npz: a damaged npz file \(.*\); expected the arrays"):
+    with pytest.raises(DatasetError, match=r"boxes\.npz: a damaged npz or zip file \(.*\); write it"):
         read_boxes(path)
     for name in ("no.npz", "no.csv"):
         with pytest.raises(DatasetError, match=rf"{name}: cannot be read: No such file or directory; expected a CSV"):

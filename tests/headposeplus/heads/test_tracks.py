@@ -55,8 +55,8 @@ def test_given_poses_are_those_rendered(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "t.csv: empty; expected a row a pose: pitch,yaw,roll in degrees"),
-        ("pitch,yaw,roll\n", "empty"),
+        ("", "t.csv: an empty file; expected a row a pose: pitch,yaw,roll in degrees"),
+        ("pitch,yaw,roll\n", "t.csv: holds no row"),
         ("1,2,3\n4,5\n", "t.csv, line 2: expected a row a pose: pitch,yaw,roll in degrees; found '4,5'"),
         ("1,2,3\nfive,5,6\n", "line 2"),
         ("1,2,nan\n", "line 1"),
@@ -68,14 +68,14 @@ def test_a_garbled_csv_is_told(tmp_path, text, words):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(RawDataError) as caught:
         tracks.given_tracks(tmp_path / "t.csv", None, ORDER)
-    assert words in str(caught.value) and "write such a file" in str(caught.value)
+    assert words in str(caught.value) and "a row a pose: pitch,yaw,roll in degrees" in str(caught.value)
 
 
 def test_what_is_no_csv_is_told(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RawDataError, match="cannot be read as text"):
+    with pytest.raises(RawDataError, match=r"t\.csv: not UTF-16, as its first bytes say \(.*\); save it as UTF-8"):
         tracks.given_tracks(tmp_path / "t.csv", None, ORDER)
-    with pytest.raises(RawDataError, match="cannot be read as text"):
+    with pytest.raises(RawDataError, match=r"absent\.csv: cannot be read: No such file .*; expected a row a pose"):
         tracks.given_tracks(tmp_path / "absent.csv", None, ORDER)
     (tmp_path / "none").mkdir()
     with pytest.raises(RawDataError, match=r"holds no \.csv"):

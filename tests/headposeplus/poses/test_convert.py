@@ -8,8 +8,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from headposeplus import rotations as rot
+from headposeplus import sheets
 from headposeplus.errors import HeadposeError
-from headposeplus.poses import containers, convert, tables
+from headposeplus.poses import convert, tables
 from headposeplus.poses.columns import MATRIX_COLUMNS, QUATERNION_COLUMNS
 from headposeplus.raw import biwi
 
@@ -170,7 +171,7 @@ def test_faulty_files(tmp_path, change, arguments, says):
         (b"pitch,yaw,roll\n", "no row; give a row a frame"),
         (b"pitch,yaw,roll\n1,2,3\n\n1,2\n", "line 4: 2 cells, where the header has 3; give every row a cell a column"),
         (b"\xff\xfe", "no cell that is not empty"),
-        (b"PK\x03\x04damaged", "a damaged npz file"),
+        (b"PK\x03\x04damaged", "a damaged npz or zip file"),
     ],
 )
 def test_files_that_are_no_tables(tmp_path, text, says):
@@ -240,7 +241,7 @@ def test_a_table_of_ones_own_may_be_large(tmp_path):
     header = ",".join([*rot.ANGLES, *(f"note{i}" for i in range(70))])
     line = ",".join(["1", "2", "3", *["x" * 99] * 70])
     (tmp_path / "a.csv").write_text(f"{header}\n{line}\n")
-    assert tables.read((tmp_path / "a.csv").read_bytes(), "pyr", needs_ids=False).faults and min(containers.OWN) > 1e15
+    assert tables.read((tmp_path / "a.csv").read_bytes(), "pyr", needs_ids=False).faults and min(sheets.OWN) > 1e15
     convert.convert_file(tmp_path / "a.csv", tmp_path / "b.csv", "pyr", "biwi", "rgb", "rgb")
     assert (tmp_path / "b.csv").read_text() == f"{header}\n{line}\n".replace("1,2,3", "1.000000,-2.000000,-3.000000")
 
