@@ -126,7 +126,9 @@ def _counts(name: str) -> bool:
     parts = PurePosixPath(name).parts
     if name.endswith("/") or not parts or "__MACOSX" in parts:
         return False
-    return not any(part.startswith(".") for part in parts) and not parts[-1].lower().startswith("readme")
+    return not any(part.startswith(".") and part.strip(".") for part in parts) and not parts[-1].lower().startswith(
+        "readme"
+    )
 
 
 def _ending(entry: zipfile.ZipInfo) -> str:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,15 @@ def valid(truth):
     frame = pd.DataFrame(angles, columns=["pitch", "yaw", "roll"]).assign(id=truth.ids)
     matrices = pd.DataFrame(rotations.reshape(-1, 9), columns=[f"r{i}{j}" for i in (1, 2, 3) for j in (1, 2, 3)])
     csv = frame.to_csv(index=False).encode()
-    parquet, npz = io.BytesIO(), io.BytesIO()
+    parquet, feather, npz, zipped = (io.BytesIO() for _ in range(4))
     frame.to_parquet(parquet, index=False)
+    frame.to_feather(feather)
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("predictions.csv", csv)
     np.savez(npz, id=truth.ids, rotation=rotations)
     return [
         csv, csv, matrices.assign(id=truth.ids).to_csv(index=False).encode(), csv.replace(b",", b";"),
-        gzip.compress(csv), parquet.getvalue(), npz.getvalue(),
+        gzip.compress(csv), parquet.getvalue(), feather.getvalue(), npz.getvalue(), zipped.getvalue(),
     ]  # fmt: skip
 
 

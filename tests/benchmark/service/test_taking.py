@@ -1,6 +1,8 @@
 """Who may send to the service, what, and how much."""
 
 import concurrent.futures
+import io
+import zipfile
 
 import pytest
 
@@ -90,6 +92,29 @@ def test_what_is_no_submission_is_refused_in_one_line(lite, request_of, status, 
         assert "\n" not in refused.json()["detail"]
         with closing_engine(lite) as engine:
             assert sum(store.counts(engine).values()) == 0
+
+
+def zipped(*entries):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def test_a_zip_is_taken_and_a_bomb_is_a_fault(lite):
+    token = new_token(lite)
+    with serving(lite) as client:
+        plain = outcome(client, send(client, token))["entry"]["scores"]
+        entries = [("sent/predictions.csv", predictions()), ("__MACOSX/sent/._predictions.csv", b"\0\5")]
+        found = outcome(client, send(client, token, files(zipped(*entries))))
+        assert found["status"] == "scored" and found["entry"]["scores"] == plain
+        bomb = zipped(("predictions.csv", bytes(65 << 20)))
+        found = outcome(client, send(client, token, files(bomb)))
+        assert len(bomb) < 100_000 and found["status"] == "faulty"
+        assert [fault["what"] for fault in found["faults"]] == ["more than 64 MiB unpacked"]
+    with serving(lite, max_bytes=1000) as client:
+        assert "at most 1,000 are taken" in send(client, token, files(zipped(*entries))).json()["detail"]
 
 
 def test_the_description_may_be_text(lite):
