@@ -124,11 +124,9 @@ def table_in(data: bytes, limits: Limits) -> bytes:
 def _counts(name: str) -> bool:
     """Return whether a file in a zip may be the table or its TOML."""
     parts = PurePosixPath(name).parts
-    if name.endswith("/") or not parts or "__MACOSX" in parts:
+    if name.endswith("/") or not parts or "__MACOSX" in parts or parts[-1].lower().startswith("readme"):
         return False
-    return not any(part.startswith(".") and part.strip(".") for part in parts) and not parts[-1].lower().startswith(
-        "readme"
-    )
+    return not any(part.startswith(".") and part.strip(".") for part in parts)  # .. leads out of the zip, and nowhere
 
 
 def _ending(entry: zipfile.ZipInfo) -> str:

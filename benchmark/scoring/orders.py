@@ -12,6 +12,7 @@ from benchmark.scoring.labels import Labels
 from headposeplus.rotations import Floats, geodesic
 
 _NUMBERS = re.compile(r"([0-9]+)")
+_DIGITS = 20  # of the longest number that names are sorted by
 _FARTHEST = 10  # rows, or frames, that a shift is looked for
 _GAIN, _LEAST = 0.8, 0.5  # the right order has at most this share of the error, and this many degrees less
 # A shift by a row changes little, but alike in every sequence; in a few sequences it may do so by chance.
@@ -32,9 +33,9 @@ class Order(NamedTuple):
     least: float = _LEAST
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> str:
     """Return what sorts names by the numbers in them: ``frame_2`` before ``frame_10``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(name)]
+    return _NUMBERS.sub(lambda number: number[0].zfill(_DIGITS), name)
 
 
 def find_order(rotations: Floats, rows: np.ndarray, labels: Labels) -> Order | None:
@@ -111,10 +112,12 @@ def _shifts(parts: list[np.ndarray], count: int) -> Iterator[Order]:
 def _sorted_as_text(ids: list[str], sequences: list[str]) -> Iterator[np.ndarray]:
     """Yield the rows (m,) of ids sorted as names whose numbers have no zeros before them would be."""
     plain = [re.sub(r"(?<![0-9])0+(?=[0-9])", "", name) for name in ids]
-    whole = [natural(name) for name in sequences]
+    padded = {name: natural(name) for name in set(sequences)}
+    whole = [padded[name] for name in sequences]
     for ending in ("", "_"):  # frame_1.png comes before frame_10.png, frame_1_rgb.png does not
         texts = [name + ending for name in plain]
-        yield np.array(sorted(range(len(ids)), key=lambda row: (whole[row], texts[row])))
+        by_sequence = list(zip(whole, texts, strict=True))
+        yield np.array(sorted(range(len(ids)), key=by_sequence.__getitem__))
         yield np.array(sorted(range(len(ids)), key=texts.__getitem__))
 
 

@@ -139,7 +139,7 @@ def read(path: Path) -> Protocol:
     """Return the protocol in a TOML file; raises SubmissionError, which names the field that is wrong."""
     wrong = "not a protocol"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise SubmissionError(Fault(f"{wrong}: {said(error)}", _NEW, path)) from error
     return parse.from_plain(content, Protocol, wrong, _NEW, path)

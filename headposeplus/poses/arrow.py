@@ -15,6 +15,7 @@ from headposeplus import sheets
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown
 from headposeplus.poses.columns import READ, Cells, check_names
+from headposeplus.raw.ids import ID_COLUMNS, id_column
 from headposeplus.sheets import Limits
 
 _STARTS = {b"PAR1": "Parquet", b"ARROW1": "Feather"}
@@ -70,22 +71,31 @@ def _check_size(size: int, limits: Limits) -> None:
 
 def _wanted(schema: Any, limits: Limits) -> dict[str, bool]:
     """Return the columns that are read, and whether each holds texts."""
-    from pyarrow import types
-
     if len(schema) > limits.columns:
         mend = f"keep the id and the pose, {limits.columns} columns at most"
         raise DatasetError(Fault(f"{len(schema):,} columns", mend))
-    fields = [field for field in schema if field.name.strip().lower() in READ]
-    check_names([field.name.strip().lower() for field in fields])
-    texts = {}
-    for field in fields:
-        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-        texts[field.name] = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-        numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-        if not (texts[field.name] or numbers):
-            what = f"the column {shown(field.name)} holds {str(kind)[:40]}"
+    kinds = {name: _holds(field.type) for name, field in zip(schema.names, schema, strict=True)}
+    names = {name: name.strip().lower() for name in schema.names}
+    # A column image may hold images.
+    naming = id_column([names[name] for name, kind in kinds.items() if kind]) or id_column(names.values())
+    wanted = [name for name in schema.names if names[name] in READ - {*ID_COLUMNS} | {naming}]
+    check_names([names[name] for name in wanted])
+    for name in wanted:
+        if not kinds[name]:
+            what = f"the column {shown(name)} holds {str(schema.field(name).type)[:40]}"
             raise DatasetError(Fault(what, "write numbers, and texts as ids"))
-    return texts
+    return {name: kinds[name] == "texts" for name in wanted}
+
+
+def _holds(kind: Any) -> str:
+    """Return whether values of a type are ``texts`` or ``numbers``; empty if neither."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return "texts"
+    numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    return "numbers" if numbers else ""
 
 
 def _columns(batches: Iterable[Any], names: dict[str, bool], limits: Limits) -> dict[str, Cells]:

@@ -155,14 +155,15 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
 
 def _read_arrays(data: bytes, limits: Limits) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file that poses may stand in."""
-    wanted = {"rotation", "quaternion", *_PUBLISHED, *READ}
+    wanted = {"rotation", "quaternion", *_PUBLISHED, *READ - {*ID_COLUMNS}}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archives.list_zip(data, limits)
             named = [(entry.filename.removesuffix(".npy").strip().lower(), entry) for entry in entries]
             names = ", ".join(shown(name) for name, _ in named[:8])
-            named = [(name, entry) for name, entry in named if name in wanted]
-            if not id_column([name for name, _ in named]):
+            naming = id_column([name for name, _ in named])
+            named = [(name, entry) for name, entry in named if name in wanted | {naming}]
+            if not naming:
                 raise DatasetError(Fault(f"no array id or images, but {names or 'none'}", "add the ids, (n,) texts"))
             check_names([name for name, _ in named])
             return {name: _read_array(archive, entry) for name, entry in named}
@@ -176,8 +177,8 @@ def _read_arrays(data: bytes, limits: Limits) -> dict[str, np.ndarray]:
 
 def _read_npz(data: bytes, convention: str, limits: Limits) -> Columns:
     arrays = _read_arrays(data, limits)
-    ids = arrays[id_column(arrays)]
-    arrays = {"id": ids, **{name: array for name, array in arrays.items() if name not in ID_COLUMNS}}
+    ids = arrays.pop(id_column(arrays))
+    arrays = {"id": ids, **arrays}
     columns: dict[str, Cells] = {}
     rows = len(ids) if ids.ndim else 0
     if rows > limits.rows:

@@ -75,6 +75,10 @@ def forms():
     yield "a zip of gzip", zipped(("mine.csv.gz", gzip.compress(CSV.encode())))
     yield "a zip of Parquet", zipped(("mine.parquet", parquet(columns(IDS))))
     yield "a zip of npz", zipped(("mine.npz", saved(id=IDS, pyr=ANGLES)))
+    pixels = pa.array([{"bytes": b"a", "path": "b"}] * 60)
+    yield "Parquet with images", parquet({"image": pixels, **columns(IDS)})
+    yield "Parquet with images and files", parquet({**columns(pixels), "file": IDS})
+    yield "npz with images", saved(images=IDS, pyr=ANGLES, image=np.zeros((60, 2, 2, 3)))
     yield "npz of paths", saved(image_path=[f"01/frame_{name[8:]}.png" for name in IDS], pyr=ANGLES)
     yield "names that say the convention", CSV.replace("pitch,yaw,roll", "pyr_pitch,pyr_yaw,pyr_roll").encode()
 
