@@ -135,7 +135,7 @@ def check(
     counts = f"{count(checked.faults, 'fault')}, {count(checked.suspicions, 'suspicion')}"
     click.echo(f"{counts}; {against}{f' ({known})' if known else ''}")
     if truth is None:
-        click.echo("columns, signs and conventions were not tried: they need --data or --labels")
+        click.echo("columns, signs, conventions and orders were not tried: they need --data or --labels")
     if json_file:
         write_json(json_file, scoring.check_record(checked, reference))
     if checked.faults:

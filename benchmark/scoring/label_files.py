@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headposeplus import archives
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, remarked, said, shown, unreadable
 from headposeplus.files import beside, opened_npz
@@ -20,6 +21,7 @@ from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import CONVENTIONS, Floats, from_matrix, to_matrix
+from headposeplus.sheets import STRANGERS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,11 +82,13 @@ def read_label_file(at: LabelsAt) -> LabelTable:
     """
     path = at.path
     try:
-        data = path.read_bytes()
+        data = archives.table_in(path.read_bytes(), STRANGERS)
+    except DatasetError as error:
+        raise DatasetError(error.fault._replace(file=path)) from error
     except OSError as error:
         expected = "a folder of built datasets, Biwi_plus.npz, or a CSV with id, pitch, yaw, roll"
         raise DatasetError(unreadable(path, error, expected)) from error
-    scalars, arrays = _scalars(path, data) if data[:2] == b"PK" else ({}, set())
+    scalars, arrays = _scalars(path, data) if archives.is_zip(data) else ({}, set())
     told = agreed(path, _checked(path, Said(at.convention, at.camera)), _said_in(path, scalars))
     named = [name for name in ("pyr", "ypr") if name in arrays]  # the array's name says it
     if named and told.convention not in ("", *named):

@@ -104,8 +104,8 @@ def _shifts(parts: list[np.ndarray], count: int) -> Iterator[Order]:
         for part in parts:
             places[part] = part[np.clip(np.arange(len(part)) + distance, 0, len(part) - 1)]
         size, way = f"{abs(distance)} row{'s' * (abs(distance) > 1)}", "after" if distance > 0 else "before"
-        what = f"poses look shifted by {size}: each frame fits that of {size} {way} it in its sequence"
-        mend = f"{_MEND}: it stands {size} {way} it"
+        what = f"poses look shifted by {size}: each frame fits the pose {size} {way} it in its sequence"
+        mend = f"{_MEND}, which stands {size} {way} it"
         yield Order(places, what, mend, gain, _SHIFT_LEAST)
 
 

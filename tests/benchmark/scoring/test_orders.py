@@ -84,8 +84,8 @@ def test_poses_of_other_rows_are_told(truth, error, by):
     size, way = f"{abs(by)} row{'s' * (abs(by) > 1)}", "before" if by > 0 else "after"
     faults, suspicions = told(truth, truth.ids, shifted(truth, predicted(truth, error), by))
     assert faults == [] and suspicions == [
-        f"poses look shifted by {size}: each frame fits that of {size} {way} it in its sequence; give each row the "
-        f"pose of the image that its id names: it stands {size} {way} it"
+        f"poses look shifted by {size}: each frame fits the pose {size} {way} it in its sequence; give each row the "
+        f"pose of the image that its id names, which stands {size} {way} it"
     ]
 
 
@@ -235,4 +235,6 @@ def test_real_networks_are_not_suspected_until_their_rows_are_shifted(real, real
     rotations, rows = rot.to_matrix(angles, "ypr"), np.arange(len(tested.ids))
     assert orders.find_order(rotations, rows, tested) is None
     found = orders.find_order(np.roll(rotations, 1, axis=0), rows, tested)
-    assert found is not None and found.what.startswith("poses look shifted by 1 row: each frame fits that of 1 row aft")
+    assert found is not None and found.what.startswith(
+        "poses look shifted by 1 row: each frame fits the pose 1 row aft"
+    )

@@ -187,6 +187,8 @@ def test_a_protocol_of_ones_own(tmp_path, hpp):
     found = protocols.find(str(file))
     assert (found.id, found.frames, found.test_set) == ("lab/faces@1", 30, "Faces of the lab")
     assert found.label_std == pytest.approx(angles.std(axis=0), abs=1e-3)
+    file.write_text("\ufeff" + text.replace("\n", "\r\n"), encoding="utf-8", newline="")  # as Notepad writes it
+    assert protocols.find(str(file)) == found
     scored = protocols.reference(found, labels.read_labels(truth))
     assert sorted(set(scored.labels.subjects)) == ["lab/0", "lab/1", "lab/2"]
     assert "there is such a file" in hpp(*words, expect=1).output
