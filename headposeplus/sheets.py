@@ -257,6 +257,7 @@ def read_sheet(text: str, expected: str, limits: Limits = OWN, short_rows: bool 
             _check_length(line, delimiter, place + 1, limits)
     header, *body = _parsed(lines[start:], delimiter, start, expected) or [Row([], 0, "")]
     names = [name.strip().strip("'\"").strip().lower() for name in header.cells]
+    names[:1] = [name.lstrip("# ") for name in names[:1]]  # numpy.savetxt writes a header so
     if not any(names):
         raise DatasetError(Fault("no cell that is not empty", expected))
     while not names[-1]:

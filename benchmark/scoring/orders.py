@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from benchmark.scoring.labels import Labels
 from headposeplus.rotations import Floats, geodesic
@@ -20,7 +21,9 @@ _SHIFT_GAIN, _SHIFT_LEAST, _SEQUENCES, _FEW_GAIN = 0.97, 0.1, 4, 0.9
 _AGREE = 0.75  # share of the sequences in which it is better
 # Blocks are as many as to be sequences, and long enough to be told from each other.
 _BLOCKS, _BLOCK, _BLOCKS_GAIN = 100, 20, 0.7
-_MEND = "give each row the pose of the image that its id names"
+# Fewer frames may be as far from their poses as from others' by chance.
+_FRAMES, _DRAWS, _NO_WORSE = 200, 8, 0.04
+MEND = "give each row the pose of the image that its id names"
 
 
 class Order(NamedTuple):
@@ -28,7 +31,7 @@ class Order(NamedTuple):
 
     rows: np.ndarray
     what: str
-    mend: str = _MEND
+    mend: str = MEND
     gain: float = _GAIN
     least: float = _LEAST
 
@@ -58,6 +61,18 @@ def find_order(rotations: Floats, rows: np.ndarray, labels: Labels) -> Order | N
         if fits and error < least - 0.01:
             best, least = order, error
     return best
+
+
+def look_shuffled(rotations: Floats, truth: Floats) -> bool:
+    """Return whether poses (m, 3, 3) are spread as the labels (m, 3, 3) are, and owe nothing to their own frames."""
+    if len(truth) < _FRAMES:
+        return False
+    middle, right_middle = (Rotation.from_matrix(both).mean().as_matrix() for both in (rotations, truth))
+    spread, right_spread = geodesic(rotations, middle).mean(), geodesic(truth, right_middle).mean()
+    like_labels = spread >= right_spread / 2 and geodesic(middle, right_middle) <= right_spread
+    rng = np.random.default_rng(0)
+    in_any_order = np.mean([geodesic(rng.permutation(rotations), truth).mean() for _ in range(_DRAWS)])
+    return bool(like_labels and abs(geodesic(rotations, truth).mean() / in_any_order - 1) <= _NO_WORSE)
 
 
 def _orders(rotations: Floats, rows: np.ndarray, labels: Labels) -> Iterator[Order]:
@@ -105,7 +120,7 @@ def _shifts(parts: list[np.ndarray], count: int) -> Iterator[Order]:
             places[part] = part[np.clip(np.arange(len(part)) + distance, 0, len(part) - 1)]
         size, way = f"{abs(distance)} row{'s' * (abs(distance) > 1)}", "after" if distance > 0 else "before"
         what = f"poses look shifted by {size}: each frame fits the pose {size} {way} it in its sequence"
-        mend = f"{_MEND}, which stands {size} {way} it"
+        mend = f"{MEND}, which stands {size} {way} it"
         yield Order(places, what, mend, gain, _SHIFT_LEAST)
 
 

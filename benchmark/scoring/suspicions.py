@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmark.scoring.labels import Labels
 from benchmark.scoring.metrics import scores
-from benchmark.scoring.orders import find_order
+from benchmark.scoring.orders import MEND, find_order, look_shuffled
 from benchmark.scoring.submission import About
 from headposeplus.faults import Fault
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, QUATERNION_COLUMNS
@@ -65,7 +65,9 @@ def find_suspicions(
     if best is None or error > most or np.mean(better) < _AGREE:
         best = _ordered(poses.rotations[places], places, labels, constant)
     if best is None:
-        return []
+        shuffled = look_shuffled(poses.rotations[places], labels.rotations)
+        what = "poses fit their frames no better than in any order, as if they had been shuffled"
+        return [Fault(what, f"{MEND}; a loader with shuffle=True gives others")] if shuffled else []
     what = best.what
     if figures:
         now = scores(poses.rotations[places], labels.rotations, convention).mae

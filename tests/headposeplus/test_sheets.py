@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import zipfile
 
 import numpy as np
@@ -77,6 +78,7 @@ DISGUISES = {
     "sep=; in UTF-16": lambda text: ("sep=;\r\n" + with_semicolons(text).replace("\n", "\r\n")).encode("utf-16"),
     "a minus": lambda text: text.replace(",-", ",\u2212").encode(),
     "gzip": lambda text: gzip.compress(text.encode()),
+    "numpy.savetxt": lambda text: re.sub(r"^(id,|pitch,yaw,roll$)", r"# \1", text, count=1, flags=re.M).encode(),
 }
 
 
@@ -250,6 +252,14 @@ def test_the_real_manifest_is_as_pandas_reads_it():
             assert np.array_equal(mine[name], theirs[name], equal_nan=True), name
         else:
             assert mine[name].tolist() == theirs[name].fillna("").astype(str).tolist(), name
+
+
+@pytest.mark.parametrize(
+    "text", ["#\n", "#,\n1,2\n", '"#"', "# \n\n", "'", '""', ",", "sep=;", "sep=;\n;;", "# a\n# b\n"]
+)
+def test_what_has_no_header_is_told(text):
+    (fault,) = tables.read(text.encode(), "pyr").faults
+    assert str(fault).startswith("no cell that is not empty; write the header id,pitch,yaw,roll")
 
 
 def test_what_parts_the_cells():

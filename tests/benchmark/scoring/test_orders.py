@@ -14,6 +14,10 @@ ABOUT = {
     "selection": "last epoch", "uses_target_images": True, "task": "cross",
 }  # fmt: skip
 ANGLES = ["pitch", "yaw", "roll"]
+SHUFFLED = (
+    "poses fit their frames no better than in any order, as if they had been shuffled; give each row the pose of the "
+    "image that its id names; a loader with shuffle=True gives others"
+)
 
 
 def walk(count, step, rng, still=0.95):
@@ -135,6 +139,13 @@ def test_rows_in_the_order_of_the_disk_with_poses_in_that_of_the_names_are_told(
     assert told(truth, truth.ids[order], angles[order]) == ([], [])
 
 
+def test_shuffled_poses_are_told(truth):
+    for seed, error in enumerate((1.0, 6.0)):
+        angles = np.random.default_rng(seed).permutation(predicted(truth, error))
+        faults, suspicions = told(truth, truth.ids, angles, figures=True)
+        assert faults == [] and suspicions == [SHUFFLED]
+
+
 @pytest.mark.parametrize("memory", [0.0, 0.8, 0.98])
 @pytest.mark.parametrize("error", [0.5, 3.0, 10.0, 25.0])
 def test_right_predictions_are_not_suspected(truth, error, memory):
@@ -149,14 +160,17 @@ def test_sequences_that_hardly_move_are_not_suspected():
         assert found_in(still, predicted(still, error, seed)) is None
 
 
-def test_what_owes_nothing_to_the_images_is_not_suspected(truth):
+def test_what_owes_nothing_to_the_images_is_of_no_order(truth):
     rng = np.random.default_rng(5)
+    count, of_sequences = len(truth.ids), np.unique(truth.sequences, return_counts=True)[1]
     for angles in (
-        rng.normal(0, 20, (len(truth.ids), 3)),
-        rng.normal(0, 0.5, (len(truth.ids), 3)),
-        np.cumsum(rng.normal(0, 1, (len(truth.ids), 3)), axis=0) % 40 - 20,
-        np.repeat(rng.normal(0, 9, (8, 3)), np.unique(truth.sequences, return_counts=True)[1], axis=0),
+        rng.normal(0, 20, (count, 3)),
+        np.cumsum(rng.normal(0, 1, (count, 3)), axis=0) % 40 - 20,
+        np.repeat(rng.normal(0, 9, (8, 3)), of_sequences, axis=0),
     ):
+        faults, suspicions = told(truth, truth.ids, angles)
+        assert faults == [] and set(suspicions) <= {SHUFFLED}
+    for angles in (rng.normal(0, 0.5, (count, 3)), np.repeat(rng.normal(0, 1, (8, 3)), of_sequences, axis=0)):
         assert told(truth, truth.ids, angles) == ([], [])
     many = made(count=60, frames=-2)  # of one frame, of four, and so on
     assert found_in(many, rng.normal(0, 15, (len(many.ids), 3))) is None

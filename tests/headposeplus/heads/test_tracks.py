@@ -43,7 +43,7 @@ def test_given_poses_are_those_rendered(tmp_path):
     rng = np.random.default_rng(0)
     poses = rng.uniform(-50, 50, (6, 3))
     (tmp_path / "b.csv").write_text("Pitch, yaw, roll\n" + "".join("{},{},{}\n".format(*row) for row in poses) + "\n")
-    (tmp_path / "a.csv").write_text("1,2,3\n")
+    (tmp_path / "a.CSV").write_text("1,2,3\n")
     first, second = tracks.plan_tracks(None, ORDER, 0, given=tmp_path)
     assert (first.group, first.name, second.name) == ("softkinetic", "00", "01")
     assert geodesic(to_matrix(first.angles, ORDER), to_matrix([[1, 2, 3]])).max() < 1e-5
