@@ -9,12 +9,16 @@ import platform
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
@@ -28,6 +32,8 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 LINE_EVERY = 30.0  # seconds between the lines that a log gets of what takes long
+# Of a worker: that it was told to leave, and that it is doing a task.
+_leaving, _working = threading.Event(), threading.Event()
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -162,21 +168,57 @@ def workers(jobs: int, dask: str | None = None) -> Iterator[int | Executor]:
     else:
         # Fresh processes: a fork would copy the locks of threads that other libraries have started.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_quietly) as executor:
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker) as executor:
             yield executor
 
 
-def _leave_quietly() -> None:
-    """Let Ctrl+C, which reaches every process, end a worker without a traceback; what it was writing is cleared."""
-    signal.signal(signal.SIGINT, lambda number, frame: sys.exit(128 + number))
+def _begin_worker() -> None:
+    """Let Ctrl+C, which reaches every process, end a task without a traceback; what it was writing is cleared."""
+    signal.signal(signal.SIGINT, _leave)
+    end_with_parent()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    _leaving.set()
+    if _working.is_set():  # a worker that left between two tasks would break the pool, which then may wait for ever
+        sys.exit(128 + number)
+
+
+def _do(function: Callable[[Task], Result], task: Task) -> Result:
+    """Return ``function`` of a task in a worker; one that was told to leave begins no other that the pool has ready."""
+    _working.set()
+    try:
+        if _leaving.is_set():
+            sys.exit(128 + signal.SIGINT)
+        return function(task)
+    finally:
+        _working.clear()
+
+
+def end_with_parent() -> None:
+    """Let this process end with the one that started it, however that ends: else it would wait for ever, or go on."""
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Iterable[Task], executor: int | Executor, label: str
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    executor: int | Executor,
+    label: str,
+    unit: str = "part",
+    sizes: Sequence[int] | None = None,
+    done: int = 0,
 ) -> list[Result]:
     """Return ``function`` of each task, in order, with a progress bar.
 
-    ``executor`` is what :func:`workers` yields, or a number of processes for these tasks alone.
+    ``executor`` is what :func:`workers` yields, or a number of processes for these tasks alone. The bar counts units,
+    ``sizes`` of each task, or one, beside those that were ``done`` before.
 
     Raises
     ------
@@ -186,25 +228,33 @@ def run_tasks(
     tasks = list(tasks)
     if isinstance(executor, int) and min(executor, len(tasks)) > 1:
         with workers(min(executor, len(tasks))) as processes:
-            return run_tasks(function, tasks, processes, label)
-    with progress(len(tasks), label, "part") as bar:
+            return run_tasks(function, tasks, processes, label, unit, sizes, done)
+    sizes = [1] * len(tasks) if sizes is None else sizes
+    with progress(done + sum(sizes), label, unit, done) as bar:
         if isinstance(executor, int):
             results = []
-            for task in tasks:
+            for task, size in zip(tasks, sizes, strict=True):
                 results.append(function(task))
-                bar.update()
+                bar.update(size)
             return results
-        return _run_in(executor, function, tasks, label, bar)
+        return _run_in(executor, function, tasks, label, sizes, bar)
 
 
 def _run_in(
-    executor: Executor, function: Callable[[Task], Result], tasks: list[Task], label: str, bar: Bar
+    executor: Executor,
+    function: Callable[[Task], Result],
+    tasks: list[Task],
+    label: str,
+    sizes: Sequence[int],
+    bar: Bar,
 ) -> list[Result]:
-    futures: list[Future[Result]] = [executor.submit(function, task) for task in tasks]
+    call = partial(_do, function) if isinstance(executor, ProcessPoolExecutor) else function
+    futures: list[Future[Result]] = [executor.submit(call, task) for task in tasks]
+    size_of = dict(zip(futures, sizes, strict=True))
     try:
         for future in as_completed(futures):
             future.result()
-            bar.update()
+            bar.update(size_of[future])
     except BaseException as error:
         for future in futures:
             future.cancel()

@@ -29,7 +29,7 @@ from headposeplus.errors import HeadposeError, TrainingError
 from headposeplus.faults import Fault, shell_line
 from headposeplus.files import written
 from headposeplus.miniature.write import write_miniature
-from headposeplus.tasks import fork_server, progress, ranks_here
+from headposeplus.tasks import end_with_parent, fork_server, progress, ranks_here
 
 MINIATURE_SIZE = 32
 OUTPUT = "output.txt"  # what a run prints, in its folder
@@ -163,6 +163,7 @@ def _run_apart(sender: Connection, job: TrainingJob) -> None:
     """Run a job, and send the fault that ended it, if there is one: what a process of its own does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent, which ends its children
     signal.signal(signal.SIGTERM, _exit)  # half-written files are removed
+    end_with_parent()
     try:
         with written(job.folder / OUTPUT), (job.folder / OUTPUT).open("wb") as output:
             for stream in (1, 2):

@@ -67,16 +67,21 @@ def write_boxes(path: Path, table: BoxTable) -> None:
     DatasetError
         If the file holds boxes that were checked by hand and are not among these: they would be lost.
     """
-    checked = _checked_by_hand(path) - set(table.ids[table.checked].tolist())
-    if checked:
-        what = f"holds {len(checked):,} boxes checked by hand, {min(checked)} the first, which would be lost"
-        raise DatasetError(Fault(what, "choose another `out`, or delete it", path))
+    check_none_lost(path, set(table.ids[table.checked].tolist()))
     order = np.argsort(table.ids, kind="stable")
     frame = pd.DataFrame(np.rint(table.boxes[order]).astype(np.int64), columns=list(COLUMNS[1:]))
     frame.insert(0, "id", table.ids[order])
     frame["source"] = table.sources[order]
     frame["checked"] = np.where(table.checked[order], "yes", "no")
     write_text(path, f"{FIRST_LINE}\n{frame.to_csv(index=False, lineterminator=chr(10))}")
+
+
+def check_none_lost(path: Path, again: set[str]) -> None:
+    """Raise DatasetError if a file holds boxes that were checked by hand, of other frames than ``again``, by id."""
+    checked = _checked_by_hand(path) - again
+    if checked:
+        what = f"holds {len(checked):,} boxes checked by hand, {min(checked)} the first, which would be lost"
+        raise DatasetError(Fault(what, "choose another `out`, or delete it", path))
 
 
 def _checked_by_hand(path: Path) -> set[str]:

@@ -2,6 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +95,44 @@ def test_variables_that_make_no_sense_are_told_in_one_line(launched, line, says)
     with pytest.raises(HeadposeError) as raised:
         ranks_here()
     assert says in str(raised.value) and "start several with torchrun" in str(raised.value)
+
+
+SLEEPERS = """
+import signal, time
+from headposeplus.tasks import run_tasks
+if __name__ == "__main__":
+    # Python ignores it where the shell that runs the tests in the background does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run_tasks(time.sleep, [300] * 6, 2, "sleep")
+"""
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux' list of children")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_the_process_that_started_them(number):
+    process = subprocess.Popen([sys.executable, "-c", SLEEPERS], stderr=subprocess.DEVNULL, start_new_session=True)
+    workers, end = [], time.monotonic() + 60
+    while len(workers) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    time.sleep(1)  # they begin to sleep
+    try:
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        assert process.wait(30) != 0
+        while any(map(alive, workers)) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert len(workers) == 2 and not any(map(alive, workers))
+    finally:
+        for pid in filter(alive, [process.pid, *map(int, workers)]):
+            os.kill(pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from benchmark.upkeep import box_rule
-from headposeplus.boxes import geometry, sources
+from headposeplus.boxes import detection, geometry
 from headposeplus.boxes.compare import (
     BoxMapping,
     apply_mapping,
@@ -17,10 +17,11 @@ from headposeplus.boxes.compare import (
     read_mapping,
     write_mapping,
 )
+from headposeplus.boxes.detection import MIN_AGREEMENT, detect_faces
 from headposeplus.boxes.files import correct_boxes, read_boxes, write_boxes
 from headposeplus.boxes.formats import NOT_DETECTED
 from headposeplus.boxes.geometry import BoxTable, iou, make_boxes
-from headposeplus.boxes.sources import MIN_AGREEMENT, detect_faces, project_heads
+from headposeplus.boxes.sources import project_heads
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.images import read_image
 from headposeplus.raw import biwi
@@ -427,7 +428,7 @@ def test_every_frame_has_a_box_and_detections_agree_with_the_projection(tiny):
 
 def detecting(monkeypatch, faces):
     """Replace dlib by a detector that finds these faces, relative to the true middle, in every image."""
-    monkeypatch.setattr(sources, "_load_detector", lambda detection: faces)
+    monkeypatch.setattr(detection, "_load_detector", lambda wanted: faces)
 
 
 def test_of_several_faces_the_one_that_agrees_counts(real, tiny, monkeypatch):
