@@ -60,8 +60,9 @@ class Section(NamedTuple):
     note: str = ""
 
 
-def _entry_link(key: str, live: bool) -> str:
-    return f"{'/' if live else ''}{ENTRIES}/{quote(key, safe='')}{'' if live else '.html'}"
+def _entry_link(key: str, root: str | None) -> str:
+    path = f"{ENTRIES}/{quote(key, safe='')}"
+    return f"{path}.html" if root is None else f"{root}/{path}"
 
 
 def level(entry: Entry) -> str:
@@ -69,10 +70,10 @@ def level(entry: Entry) -> str:
     return f"{100 * entry.bootstrap.level:g} %"
 
 
-def _entry_row(key: str, entry: Entry, live: bool) -> Row:
+def _entry_row(key: str, entry: Entry, root: str | None) -> Row:
     return Row(
         name=short(entry.name) or "unnamed",
-        href=_entry_link(key, live),
+        href=_entry_link(key, root),
         published=False,
         values={name: getattr(entry.scores, name) for name in SCORES},
         deviation=entry.deviation.mae if entry.deviation else None,
@@ -204,8 +205,11 @@ def _published_section(results: list[Published]) -> Section:
     )
 
 
-def sections(board: Iterable[Listed], live: bool, published: bool) -> list[Section]:
-    """Return a section a protocol, then one for each kind of published rows that belongs to none of them."""
+def sections(board: Iterable[Listed], root: str | None, published: bool) -> list[Section]:
+    """Return a section a protocol, then one for each kind of published rows that belongs to none of them.
+
+    ``root`` is the path below which a service shows them; None in files.
+    """
     groups: dict[tuple[str, str], list[Listed]] = {}
     for listed in board:
         # Two that say the same id but not the same protocol never share a table.
@@ -218,7 +222,7 @@ def sections(board: Iterable[Listed], live: bool, published: bool) -> list[Secti
     for name, digest in order:
         mine = groups[name, digest]
         protocol = mine[0].entry.protocol
-        rows = [_entry_row(listed.key, listed.entry, live) for listed in mine]
+        rows = [_entry_row(listed.key, listed.entry, root) for listed in mine]
         rows += [_published_row(row, protocol.frames) for row in left if row.belongs_to(protocol)]
         left = [row for row in left if not row.belongs_to(protocol)]
         unique = sum(other == name for other, _ in order) == 1

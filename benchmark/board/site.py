@@ -97,8 +97,8 @@ def _page_file(name: str) -> str:
 def render(template: str, script: str = "", **values: Any) -> str:
     """Return a page: a template of ``pages/`` with the style sheet and, if it is named, one script of that folder.
 
-    The page's policy lets this script run and nothing else, and loads nothing from outside. ``live`` among the values
-    tells the template that a service shows it.
+    The page's policy lets this script run and nothing else, and loads nothing from outside. ``root`` among the values
+    tells the template that a service shows it, and below which path: empty, or such as ``/heads``.
     """
     code = _page_file(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -109,7 +109,7 @@ def render(template: str, script: str = "", **values: Any) -> str:
             style=Markup(_page_file("style.css")),
             script=Markup(code),
             script_source=f"'sha256-{digest}'" if code else "'none'",
-            **{"live": False, **values},
+            **{"root": None, **values},
         )
     )
     # JSON may hold what no file of text can: lone surrogates and control characters.
@@ -117,19 +117,19 @@ def render(template: str, script: str = "", **values: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def board_page(board: Sequence[Listed], live: bool = False, published: bool = True) -> str:
+def board_page(board: Sequence[Listed], root: str | None = None, published: bool = True) -> str:
     """Return the board as one HTML page that needs nothing else, works from a file and can be read without a script.
 
-    An entry's key is its page's address: ``entries/KEY.html``, or ``/entries/KEY`` with ``live``, where a service shows
-    the page. Published rows stand in the section of the protocol that they were scored by, else in sections of their
-    own.
+    An entry's key is its page's address: ``entries/KEY.html``, or ``ROOT/entries/KEY`` where a service shows the page
+    below the path ``root``. Published rows stand in the section of the protocol that they were scored by, else in
+    sections of their own.
     """
-    parts = sections(board, live, published)
+    parts = sections(board, root, published)
     rows = [row for section in parts for row in section.rows]
     return render(
         "board.html",
         "table.js",
-        live=live,
+        root=root,
         sections=parts,
         total=len(rows),
         scored=sum(not row.published for row in rows),
@@ -271,16 +271,16 @@ def _tables(entry: Entry) -> dict[str, object]:
     }
 
 
-def entry_page(entry: Entry, closeup: Closeup | None = None, live: bool = False) -> str:
+def entry_page(entry: Entry, closeup: Closeup | None = None, root: str | None = None) -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
 
-    With ``closeup`` it is a report that stands alone.
+    With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`.
     """
     badges = protocols.badges(entry.protocol)
     return render(
         "entry.html",
         "table.js",
-        live=live,
+        root=root,
         report=closeup is not None,
         name=short(entry.name) or "unnamed",
         authors=short(entry.authors, 600),

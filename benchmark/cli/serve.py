@@ -51,6 +51,13 @@ def _check_installed() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option(
+    "--behind-proxy",
+    metavar="ADDRESS[,ADDRESS]",
+    default="",
+    help="Addresses or networks of proxies, whose X-Forwarded-For says for whom they ask; nobody else's is read.",
+)
+@click.option("--root-path", metavar="PATH", default="", help="Below which browsers see the service, such as /heads.")
+@click.option(
     "--daily",
     type=click.IntRange(1),
     default=5,
@@ -78,19 +85,23 @@ def serve(
     database: str,
     host: str,
     port: int,
+    behind_proxy: str,
+    root_path: str,
     daily: int,
     per_minute: int,
     max_mib: int,
 ) -> None:
     """Score predictions that are sent by HTTP against labels that stay here, with a live board.
 
-    Submitters need a token: hpp serve token add NAME. Put a server with TLS in front where others can listen.
+    Submitters need a token: hpp serve token add NAME. Put a server with TLS in front where others can listen, and name
+    its address with --behind-proxy.
 
     \b
     Examples:
       hpp serve token add "Lab A"
       hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz
       hpp serve --protocol challenge.toml --labels secret.csv --database postgresql://hpp@localhost/hpp
+      hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz --behind-proxy 127.0.0.1 --root-path /heads
     """
     if ctx.invoked_subcommand is not None:
         typed = [
@@ -109,12 +120,13 @@ def serve(
     from benchmark.scoring import protocols
     from benchmark.scoring.labels import read_labels
     from benchmark.service import app
-    from benchmark.service.settings import ServiceSettings
+    from benchmark.service.settings import ServiceSettings, proxies_of, root_of
     from headposeplus.raw.targets import of_protocol
 
+    root, proxies = root_of(root_path), proxies_of(behind_proxy) if behind_proxy else ()
     served = tuple(protocols.find(name) for name in dict.fromkeys(names))
     truth = read_labels(labels_at(data, labels, convention, camera), of_protocol(served[0].id))
-    settings = ServiceSettings(database, served, truth, daily, per_minute, max_mib << 20)
+    settings = ServiceSettings(database, served, truth, daily, per_minute, max_mib << 20, root=root, proxies=proxies)
     app.run(settings, host, port)
 
 

@@ -7,9 +7,8 @@ No answer tells of a single frame: see :func:`benchmark.service.privacy.publisha
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
-from typing import TYPE_CHECKING
 
 import numpy as np
 import uvicorn
@@ -27,7 +26,7 @@ from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
 from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database
-from benchmark.service.door import Door, RateLimit
+from benchmark.service.door import Door, Proxied, RateLimit
 from benchmark.service.log import event, log_to_stderr
 from benchmark.service.pages import add_pages, error_response, no_database_response
 from benchmark.service.privacy import publishable
@@ -36,9 +35,6 @@ from benchmark.service.submissions import add_submissions
 from benchmark.service.worker import Assess, Worker
 from headposeplus import __version__
 from headposeplus.faults import Fault
-
-if TYPE_CHECKING:
-    from benchmark.scoring.protocols import Protocol
 
 _AROUND = 64 << 10  # bytes of a form beside its two files
 _PLAIN = {404: "there is nothing at this address", 405: "this address does not answer this method"}
@@ -72,11 +68,12 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     app = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings = settings
     _handle_errors(app)
-    add_pages(app, engine, any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols))
+    add_pages(app, engine, settings.root, any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols))
     add_submissions(app, engine, settings, worker)
-    _add_api(app, engine, settings.protocols, ids)
+    _add_api(app, engine, settings, ids)
     longest = settings.max_bytes + MAX_ABOUT + _AROUND
-    app.add_middleware(Door, engine=engine, rate=RateLimit(settings.per_minute), longest=longest)
+    app.add_middleware(Door, engine=engine, rate=RateLimit(settings.per_minute), longest=longest, root=settings.root)
+    app.add_middleware(Proxied, proxies=settings.proxies)
     return app
 
 
@@ -97,11 +94,18 @@ def run(settings: ServiceSettings, host: str, port: int) -> None:
         raise ServiceError(Fault(what, "choose another `port` or `host`")) from error
     log_to_stderr()
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, timeout_graceful_shutdown=5
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # those of 127.0.0.1 would be believed; Proxied asks who may say so
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
     )
     with closing(listening):
         shown_host = f"[{host}]" if ":" in host else host
-        event("listening", url=f"http://{shown_host}:{listening.getsockname()[1]}/", version=__version__)
+        url = f"http://{shown_host}:{listening.getsockname()[1]}{settings.root}/"
+        event("listening", url=url, version=__version__)
         with suppress(KeyboardInterrupt):  # it has shut down then
             uvicorn.Server(config).run(sockets=[listening])
 
@@ -125,8 +129,8 @@ def _handle_errors(app: FastAPI) -> None:
         return no_database_response(request)
 
 
-def _add_api(app: FastAPI, engine: Engine, served: Sequence[Protocol], ids: Mapping[str, np.ndarray]) -> None:
-    protocols = {protocol.id: protocol for protocol in served}
+def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mapping[str, np.ndarray]) -> None:
+    protocols = {protocol.id: protocol for protocol in settings.protocols}
 
     @app.get("/api/entries")
     def entries() -> Response:
@@ -137,7 +141,8 @@ def _add_api(app: FastAPI, engine: Engine, served: Sequence[Protocol], ids: Mapp
     @app.get("/api/protocols")
     def list_protocols() -> Response:
         listed = [
-            protocol_as_plain(protocol) | {"template": f"/api/template/{name}"} for name, protocol in protocols.items()
+            protocol_as_plain(protocol) | {"template": f"{settings.root}/api/template/{name}"}
+            for name, protocol in protocols.items()
         ]
         return JSONResponse({"protocols": listed})
 

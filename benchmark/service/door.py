@@ -8,13 +8,16 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from benchmark.service import store
 from benchmark.service.log import event, place, short_id
@@ -67,6 +70,8 @@ def _address(scope: Scope) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return str(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped  # all of IPv4 is one such network
     return str(ipaddress.ip_network(f"{address}/64", strict=False)) if address.version == 6 else str(address)
 
 
@@ -105,25 +110,63 @@ class _Body:
             self.ended = True
 
 
-def _with_headers(headers: Iterable[tuple[bytes, bytes]], name: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer with those that it lacks: of security, and the request's id."""
-    headers = list(headers)
+def _below(path: str, root: str) -> str:
+    """Return the path of a request with the root that a proxy may have taken off."""
+    return path if f"{path}/".startswith(f"{root}/") else root + path
+
+
+def _with_headers(headers: Iterable[tuple[bytes, bytes]], request: Request, name: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer with those that it lacks: of security, and the request's id.
+
+    An address of the service is told as a path alone: behind a proxy it may not know its host.
+    """
+    here = f"{request.url.scheme}://{request.url.netloc}/".encode()
+    headers = [
+        (key, b"/" + value[len(here) :].lstrip(b"/") if (key, value[: len(here)]) == (b"location", here) else value)
+        for key, value in headers
+    ]
     present = {key.lower() for key, _ in headers}
     extra = {key.lower().encode(): value.encode() for key, value in (_HEADERS | {"X-Request-Id": name}).items()}
     return headers + [(key, value) for key, value in extra.items() if key not in present]
 
 
+class Proxied:
+    """Takes who asks, and by which scheme, from the headers of trusted proxies; from nobody else's.
+
+    The right-most address of ``X-Forwarded-For`` that is no trusted proxy's is the visitor's: what stands to its left
+    is what the visitor sent.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
+        self._headers = ProxyHeadersMiddleware(cast("Any", app), list(proxies))
+        self._told = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        host = (scope.get("client") or ("unknown",))[0]
+        if not self._told and host not in self._headers.trusted_hosts and _is_forwarded(scope):
+            self._told = True  # once: anybody may send the header
+            detail = "X-Forwarded-For is not believed: --behind-proxy does not name this address"
+            event("forwarded", address=host, detail=detail)
+        await self._headers(cast("Any", scope), cast("Any", receive), cast("Any", send))
+
+
+def _is_forwarded(scope: Scope) -> bool:
+    return any(name == b"x-forwarded-for" for name, _ in scope.get("headers", ()))
+
+
 class Door:
     """Gives each request an id, security headers, a place in the rate limit and a line in the log."""
 
-    def __init__(self, app: ASGIApp, engine: Engine, rate: RateLimit, longest: int) -> None:
-        self._app, self._engine, self._rate, self._longest = app, engine, rate, longest
+    def __init__(self, app: ASGIApp, engine: Engine, rate: RateLimit, longest: int, root: str) -> None:
+        self._app, self._engine, self._rate, self._longest, self._root = app, engine, rate, longest, root
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["path"], scope["root_path"] = _below(scope["path"], self._root), self._root
         began, status = time.monotonic(), 500
         name = secrets.token_hex(8)
         body = _Body(receive, self._longest)
@@ -138,7 +181,7 @@ class Door:
                 if request.method == "POST" and not body.ended and not waits:
                     await body.drain()
                 status, started = message["status"], True
-                message["headers"] = _with_headers(message.get("headers", []), name)
+                message["headers"] = _with_headers(message.get("headers", []), request, name)
             await send(message)
 
         try:
@@ -155,8 +198,10 @@ class Door:
 
     async def _refused(self, request: Request) -> Response | None:
         """Return the answer to a request that may not pass, else None; find out who makes it."""
-        if request.url.path == "/healthz":
+        if request.url.path == f"{self._root}/healthz":
             return None
+        if request.url.path == self._root:
+            return RedirectResponse(f"{self._root}/", 307)
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         try:
             if kind.lower() == "bearer" and token.strip():
@@ -191,5 +236,4 @@ def _log_request(request: Request, name: str, status: int, seconds: float) -> No
 
 def _logged_path(path: str) -> str:
     """Return a path for the log, without the id that lets one read a submission."""
-    match = re.fullmatch(r"((?:/api)?/submissions/)([^/]+)", path)
-    return f"{match[1]}{short_id(match[2])}" if match else path[:200]
+    return re.sub(r"(/submissions/)([^/]+)", lambda match: match[1] + short_id(match[2]), path)[:200]

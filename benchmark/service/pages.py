@@ -58,7 +58,7 @@ def _submit_page(
     settings: ServiceSettings = request.app.state.settings
     text = site.render(
         "submit.html",
-        live=True,
+        root=settings.root,
         problem=problem,
         protocols=settings.protocols,
         daily=settings.daily,
@@ -70,11 +70,11 @@ def _submit_page(
     return _page(text, status, headers)
 
 
-def _submission_page(submission: ShownSubmission) -> Response:
+def _submission_page(submission: ShownSubmission, root: str) -> Response:
     entry = submission.entry
     text = site.render(
         "submission.html",
-        live=True,
+        root=root,
         submission=submission,
         waiting=submission.status in (QUEUED, RUNNING),
         entry=entry,
@@ -88,10 +88,11 @@ def error_response(request: Request, status: int, detail: str, headers: Mapping[
     """Return an error as one line: of JSON, or on a page where a browser asks."""
     if not wants_page(request):
         return JSONResponse({"detail": detail}, status, dict(headers or {}))
-    if request.url.path == SUBMIT:
+    root = request.app.state.settings.root
+    if request.url.path == root + SUBMIT:
         return _submit_page(request, detail, status, headers)
     text = site.render(
-        "submission.html", live=True, submission=None, entry=None, waiting=False, problem=detail, status=status
+        "submission.html", root=root, submission=None, entry=None, waiting=False, problem=detail, status=status
     )
     return _page(text, status, headers)
 
@@ -121,15 +122,18 @@ class _KeptPages:
             return text
 
 
-def add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
-    """Add the pages for people; with ``biwi`` the board has the published rows on Biwi+ as well."""
+def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
+    """Add the pages for people; with ``biwi`` the board has the published rows on Biwi+ as well.
+
+    ``root`` is the path below which browsers see them.
+    """
     boards, pages = _KeptPages(1), _KeptPages(_KEPT)
 
     @app.get("/")
     def board_page() -> Response:
         def draw() -> str:
             board = [Listed(key, publishable(entry)) for key, entry in store.board(engine)]
-            return site.board_page(board, live=True, published=biwi)
+            return site.board_page(board, root, biwi)
 
         return _page(boards.find("", store.board_state(engine), draw))
 
@@ -139,7 +143,7 @@ def add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
         if published is None:
             raise HTTPException(404, "there is no published entry with this key")
         finished, entry = published
-        return _page(pages.find(key, finished, lambda: site.entry_page(publishable(entry), live=True)))
+        return _page(pages.find(key, finished, lambda: site.entry_page(publishable(entry), root=root)))
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:
@@ -147,11 +151,11 @@ def add_pages(app: FastAPI, engine: Engine, biwi: bool) -> None:
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:
-        return _submission_page(show_submission(engine, name))
+        return _submission_page(show_submission(engine, name, root), root)
 
 
-def show_submission(engine: Engine, name: str) -> ShownSubmission:
-    """Return a submission without what must stay here; raises a 404 if there is none of this id."""
+def show_submission(engine: Engine, name: str, root: str) -> ShownSubmission:
+    """Return a submission without what must stay here, its addresses below ``root``; raises a 404 if there is none."""
     submission = store.find_submission(engine, name)
     if submission is None:
         raise HTTPException(404, "there is no submission with this id")
@@ -163,8 +167,8 @@ def show_submission(engine: Engine, name: str) -> ShownSubmission:
         received=submission.received,
         finished=submission.finished,
         publish=submission.publish,
-        url=f"/submissions/{submission.id}",
-        entry_url=f"/entries/{submission.key}" if on_board else None,
+        url=f"{root}/submissions/{submission.id}",
+        entry_url=f"{root}/entries/{submission.key}" if on_board else None,
         faults=verdict.faults,
         suspicions=verdict.suspicions,
         entry=None if verdict.entry is None else publishable(verdict.entry),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import TYPE_CHECKING, NamedTuple
+
+from headposeplus.errors import HeadposeError
+from headposeplus.faults import Fault, shown
 
 if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
@@ -10,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_ABOUT = 64 << 10  # bytes of a description
 SUBMIT = "/api/submissions"  # where submissions are sent
+_OWN = ("api", "entries", "healthz", "submissions", "submit")  # at the beginning of addresses
 
 
 class ServiceSettings(NamedTuple):
@@ -17,7 +23,8 @@ class ServiceSettings(NamedTuple):
 
     All ``protocols`` are on the same ``labels``. ``daily`` submissions a submitter may have scored on a UTC day;
     ``per_minute`` requests a submitter, or without a token an address, may make; ``max_bytes`` of predictions may be
-    sent; ``seconds`` a scoring may take.
+    sent; ``seconds`` a scoring may take. Browsers see the service below the path ``root``, and ``proxies`` are the
+    addresses and networks that say for whom they ask.
     """
 
     database: str
@@ -27,3 +34,45 @@ class ServiceSettings(NamedTuple):
     per_minute: int = 30
     max_bytes: int = 16 << 20
     seconds: float = 60.0
+    root: str = ""
+    proxies: tuple[str, ...] = ()
+
+
+def proxies_of(text: str) -> tuple[str, ...]:
+    """Return the addresses and networks of a list with commas.
+
+    Raises
+    ------
+    HeadposeError
+        If one is neither, or is of everybody: then anybody could say who asks.
+    """
+    found = []
+    for word in text.split(","):
+        try:
+            network = ipaddress.ip_network(word.strip())
+        except ValueError as error:
+            what = f"{shown(word.strip())} is no address and no network ({error})"
+            raise HeadposeError(Fault(what, "give `behind_proxy` such as 10.0.0.5, 10.1.0.0/24 or fd00::5")) from error
+        if not network.prefixlen:
+            what = f"{network} is everybody, who could then give any address as theirs"
+            raise HeadposeError(Fault(what, "name the proxies alone with `behind_proxy`"))
+        found.append(str(network.network_address) if network.num_addresses == 1 else str(network))
+    return tuple(found)
+
+
+def root_of(text: str) -> str:
+    """Return a path below which browsers see the service, without a slash at its end; empty if it is the whole site.
+
+    Raises
+    ------
+    HeadposeError
+        If it is no path, or one at which the service itself has something.
+    """
+    root = text.rstrip("/")
+    if root and not re.fullmatch(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", root):
+        what = f"{shown(text)} is no path of letters, digits, dots, hyphens and underscores"
+        raise HeadposeError(Fault(what, "give `root_path` such as /heads"))
+    if root.split("/")[1:2] and root.split("/")[1] in _OWN:
+        what = f"the service itself has something below /{root.split('/')[1]}"
+        raise HeadposeError(Fault(what, "give another `root_path`, such as /heads"))
+    return root

@@ -112,16 +112,18 @@ def add_submissions(app: FastAPI, engine: Engine, settings: ServiceSettings, wor
         name = await anyio.to_thread.run_sync(write, limiter=storing)
         worker.tell()
         event("queued", submission=short_id(name), submitter=submitter)
-        url = f"/submissions/{name}"
+        url = f"{settings.root}/submissions/{name}"
         if wants_page(request):
             return RedirectResponse(url, 303)
-        return JSONResponse({"id": name, "status": QUEUED, "url": url}, 202, {"Location": f"/api{url}"})
+        return JSONResponse(
+            {"id": name, "status": QUEUED, "url": url}, 202, {"Location": f"{settings.root}{SUBMIT}/{name}"}
+        )
 
     @app.get(f"{SUBMIT}/{{name}}")
     async def submission(name: str, wait: float = Query(0.0, ge=0, le=_LONGEST_WAIT)) -> Response:
         end, pause = time.monotonic() + wait, 0.1
         while True:
-            state = await run_in_threadpool(show_submission, engine, name)
+            state = await run_in_threadpool(show_submission, engine, name, settings.root)
             left = end - time.monotonic()
             if left <= 0 or state.status in (SCORED, FAULTY):
                 return JSONResponse(msgspec.to_builtins(state), headers={"Cache-Control": "no-store"})

@@ -197,7 +197,7 @@ def test_rows_are_in_the_page_best_first():
         assert (f"{low:.2f} to {high:.2f}" in shown) == (e.intervals is not None)
     links = {attributes.get("href") for tag, attributes in page.elements if tag == "a"}
     assert {f"entries/{listed.key}.html" for listed in board} <= links
-    live = Page(site.board_page(board, live=True))
+    live = Page(site.board_page(board, root=""))
     links = {attributes.get("href") for tag, attributes in live.elements if tag == "a"}
     assert {f"/entries/{listed.key}" for listed in board} <= links and not any(
         str(link).endswith(".html") for link in links
@@ -310,7 +310,7 @@ def test_an_entry_page_has_all_that_the_entry_says():
     assert [number for number in numbers if f"{number:.2f}" not in shown] == []
     assert "73.1 %" in shown and "98.2 %" in shown
     assert ("a", {"href": one.link, "rel": "noopener noreferrer nofollow ugc"}) in Page(text).elements
-    assert "../index.html" in text and "../index.html" not in page_of(listed, live=True)
+    assert "../index.html" in text and "../index.html" not in page_of(listed, root="")
 
 
 def test_what_an_entry_lacks_is_left_out():
@@ -408,7 +408,7 @@ def hostile_entry(text, seed=9):
 @pytest.mark.parametrize("text", [HOSTILE, FORMULA, "javascript:alert(1)", "x" * 100_000, "\u202edlrow"])
 def test_hostile_texts_stay_texts(text):
     one = hostile_entry(text)
-    for page in (site.board_page([one]), page_of(one), page_of(one, pictures(), live=True)):
+    for page in (site.board_page([one]), page_of(one), page_of(one, pictures(), root="")):
         page.encode()
         elements = Page(page).elements
         assert sum(tag == "script" for tag, _ in elements) == 1

@@ -2,7 +2,10 @@
 
 import json
 import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
@@ -15,7 +18,8 @@ from fastapi.testclient import TestClient
 from msgspec.structs import replace
 
 from benchmark.scoring import protocols
-from benchmark.scoring.labels import from_arrays
+from benchmark.scoring.label_files import LabelsAt
+from benchmark.scoring.labels import from_arrays, read_labels
 from benchmark.service import store
 from benchmark.service.app import create_app
 from benchmark.service.database import open_database
@@ -168,3 +172,46 @@ def rows_of(database):
             table: [tuple(row) for row in connection.execute(sa.text(f"SELECT * FROM {table} ORDER BY 1"))]
             for table in ("hpp_schema", "hpp_submitters", "hpp_submissions")
         }
+
+
+class Server:
+    """``hpp serve`` in a process of its own, on a free port."""
+
+    def __init__(self, database, folder, *options):
+        self.log = folder / f"log-{time.monotonic_ns()}.jsonl"
+        arguments = ["--database", database, "--port", "0", "--daily", "1000", "--per-minute", "100000", *options]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "benchmark", "serve", *map(str, arguments)], stderr=log, stdout=log
+            )
+        deadline = time.monotonic() + 60
+        while not (match := re.search(r'"url": "(http:[^"]+)/"', self.log.read_text())):
+            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+        self.url = match[1]
+
+    def lines(self):
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+
+@contextmanager
+def servers(folder):
+    """Start servers of the labels and the protocol; those that still run at the end are killed."""
+    started = []
+    labels, protocol = folder / "labels.csv", folder / "protocol.toml"
+    labels.write_bytes(predictions(0))
+    made = protocols.write(protocol, PROTOCOL.id, "pda", read_labels(LabelsAt(labels, "pyr", "rgb")), PROTOCOL.title)
+    assert made.id == PROTOCOL.id
+
+    def run(database, *options):
+        started.append(Server(database, folder, "--protocol", protocol, "--labels", labels, *options))
+        return started[-1]
+
+    yield run
+    for server in started:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)

@@ -49,3 +49,12 @@ def database(request, tmp_path):
 @pytest.fixture
 def lite(tmp_path):
     return f"sqlite:///{tmp_path / 'serve.db'}"
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start servers, and end those that still run."""
+    from tests.benchmark.service.cases import servers
+
+    with servers(tmp_path) as run:
+        yield run

@@ -32,6 +32,9 @@ def test_tokens_are_shown_once_and_kept_as_a_hash(database, tmp_path, hpp):
         assert "expected a name" in hpp("serve", "token", "add", name, "--database", database, expect=1).output
 
 
+SERVED = ["--protocol", "biwi+/pda@1", "--labels", "{labels}"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
@@ -41,6 +44,15 @@ def test_tokens_are_shown_once_and_kept_as_a_hash(database, tmp_path, hpp):
         (["--protocol", "biwi+/pda@1", "--labels", "{labels}"], 1, "not the test set of biwi+/pda@1"),
         (["--protocol", "biwi+/pda@1", "--labels", "{tmp}/none.csv"], 1, "none.csv: cannot be read: No such file"),
         (["--protocol", "biwi+/pda@1", "token", "list"], 2, "put --protocol after token"),
+        ([*SERVED, "--behind-proxy", "proxy.lab"], 1, "'proxy.lab' is no address and no network"),
+        ([*SERVED, "--behind-proxy", "10.0.0.5/8"], 1, "(10.0.0.5/8 has host bits set); give --behind-proxy such as"),
+        ([*SERVED, "--behind-proxy", "10.0.0.5,"], 1, "'' is no address and no network"),
+        ([*SERVED, "--behind-proxy", "::1,0.0.0.0/0"], 1, "0.0.0.0/0 is everybody, who could then give any address"),
+        ([*SERVED, "--root-path", "heads"], 1, "'heads' is no path of letters, digits, dots, hyphens"),
+        ([*SERVED, "--root-path", "/a/../b"], 1, "give --root-path such as /heads"),
+        ([*SERVED, "--root-path", "//evil"], 1, "'//evil' is no path"),
+        ([*SERVED, "--root-path", '/"x'], 1, "is no path"),
+        ([*SERVED, "--root-path", "/api/heads"], 1, "the service itself has something below /api; give another --root"),
         (["token", "list", "--database", "mysql://a:secret@b/c"], 1, "names 'mysql'; expected sqlite:///FILE"),
         (["token", "list", "--database", "sqlite://"], 1, "names no file"),
         (["token", "list", "--database", "no url: secret"], 1, "is not the URL of a database"),

@@ -1,12 +1,9 @@
 """The service as a server of its own, which is killed and loaded."""
 
 import concurrent.futures
-import json
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import closing
 
@@ -14,13 +11,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from benchmark.scoring import protocols
-from benchmark.scoring.label_files import LabelsAt
-from benchmark.scoring.labels import read_labels
 from benchmark.service import store
 from tests.benchmark.service.cases import (
     HOSTILE,
-    PROTOCOL,
     about,
     bearer,
     closing_engine,
@@ -31,49 +24,6 @@ from tests.benchmark.service.cases import (
     send,
     upload,
 )
-
-
-class Server:
-    """``hpp serve`` in a process of its own, on a free port."""
-
-    def __init__(self, database, folder, *options):
-        self.log = folder / f"log-{time.monotonic_ns()}.jsonl"
-        arguments = ["--database", database, "--port", "0", "--daily", "1000", "--per-minute", "100000", *options]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmark", "serve", *map(str, arguments)], stderr=log, stdout=log
-            )
-        deadline = time.monotonic() + 60
-        while not (match := re.search(r'"url": "(http:[^"]+)/"', self.log.read_text())):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
-        self.url = match[1]
-
-    def lines(self):
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def stop(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        return self.process.wait(30)
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start servers, and end those that still run."""
-    servers = []
-    labels, protocol = tmp_path / "labels.csv", tmp_path / "protocol.toml"
-    labels.write_bytes(predictions(0))
-    made = protocols.write(protocol, PROTOCOL.id, "pda", read_labels(LabelsAt(labels, "pyr", "rgb")), PROTOCOL.title)
-    assert made.id == PROTOCOL.id
-
-    def run(database, *options):
-        servers.append(Server(database, tmp_path, "--protocol", protocol, "--labels", labels, *options))
-        return servers[-1]
-
-    yield run
-    for server in servers:
-        if server.process.poll() is None:
-            server.stop(signal.SIGKILL)
 
 
 def send_at_once(url, token, numbers):

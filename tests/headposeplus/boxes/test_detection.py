@@ -18,9 +18,12 @@ from headposeplus.raw import biwi
 pytest.importorskip("dlib")
 FRAMES = 48  # of the tiny Biwi
 # Python ignores SIGINT where the shell that runs the tests in the background does.
-HPP = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import benchmark.cli.main as m; m.main()"
-)
+HPP = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from benchmark.cli.main import main
+main()
+"""
 
 
 def words(raw, out, *more):
