@@ -211,7 +211,9 @@ def servers(folder):
         started.append(Server(database, folder, "--protocol", protocol, "--labels", labels, *options))
         return started[-1]
 
-    yield run
-    for server in started:
-        if server.process.poll() is None:
-            server.stop(signal.SIGKILL)
+    try:
+        yield run
+    finally:
+        for server in started:
+            if server.process.poll() is None:
+                server.stop(signal.SIGKILL)

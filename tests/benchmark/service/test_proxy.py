@@ -79,11 +79,14 @@ def own(folder, server, strip):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        proxy.daemon_threads = True
         thread = threading.Thread(target=proxy.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{proxy.server_port}"
-        proxy.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
 
 
 def snippet(language, server):
@@ -158,15 +161,15 @@ def proxy(request):
 
 @pytest.fixture(scope="module")
 def begin(tmp_path_factory):
-    """Start the service below /heads once for each limit; return it, and a token."""
+    """Start the service below /heads once for each limit and trusted proxy; return it, and a token."""
     folder = tmp_path_factory.mktemp("serve")
     with servers(folder) as start:
 
         @cache
-        def run(limit):
-            database = f"sqlite:///{folder / f'{limit}.db'}"
-            token, words = new_token(database), ("--root-path", "/heads", "--behind-proxy", f"127.0.0.1,{PROXY}")
-            return start(database, "--per-minute", limit, *words), token
+        def run(limit, trusted):
+            database = f"sqlite:///{folder / f'{limit}-{trusted}.db'}"
+            words = ("--root-path", "/heads", "--behind-proxy", trusted, "--per-minute", limit)
+            return start(database, *words), new_token(database)
 
         yield run
 
@@ -181,7 +184,7 @@ def visitor(url, address=None):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
 def test_each_visitor_has_a_limit_of_their_own(proxy, begin, tmp_path):
-    server, _ = begin(2)
+    server, _ = begin(2, "127.0.0.1" if proxy is caddy else PROXY)  # Caddy cannot choose from where it asks
     network = f"127.{1 + [own, nginx, caddy].index(proxy)}.1"  # each proxy has its own visitors
     address = server.url.removesuffix("/heads")
     with proxy(tmp_path, address, strip=False) as url:
@@ -190,10 +193,11 @@ def test_each_visitor_has_a_limit_of_their_own(proxy, begin, tmp_path):
                 # What a visitor says of where they are counts for nothing.
                 said = [{"X-Forwarded-For": f"9.9.{number}.{i}"} for i in range(3)]
                 assert [client.get(f"/heads{JSON}", headers=one).status_code for one in said] == [200, 200, 429]
-    # Nobody but the proxies says who asks: here is one who would pass as others.
-    with visitor(address, f"{network}.77") as client:
-        said = [{"X-Forwarded-For": f"{network}.{90 + i}"} for i in range(3)]
-        assert [client.get(f"/heads{JSON}", headers=one).status_code for one in said] == [200, 200, 429]
+    # Nobody but the proxy says who asks, not even on its machine: here are some who would pass as others.
+    for peer in (f"{network}.77", "127.0.0.1") if proxy is own else (f"{network}.77",):
+        with visitor(address, peer) as client:
+            said = [{"X-Forwarded-For": f"{network}.{90 + i}"} for i in range(3)]
+            assert [client.get(f"/heads{JSON}", headers=one).status_code for one in said] == [200, 200, 429]
     (told,) = [line for line in server.lines() if line["event"] == "forwarded"]
     assert told["address"].endswith(".1.77") and "--behind-proxy does not name" in told["detail"]
 
@@ -206,7 +210,7 @@ def linked(text):
 
 @pytest.mark.parametrize("strip", [False, True])
 def test_all_addresses_are_below_the_path(proxy, strip, begin, tmp_path):
-    server, token = begin(1000)
+    server, token = begin(1000, f"127.0.0.1,{PROXY}")
     assert server.url.endswith("/heads")
     with proxy(tmp_path, server.url.removesuffix("/heads"), strip) as url, visitor(url) as client:
         # A person's upload, larger than what a proxy takes by itself, and a program's.
