@@ -1,1 +1,1 @@
-"""Face boxes: their geometry, files, sources, comparison and review."""
+"""Face boxes: their geometry, files, sources, detection, comparison and review."""
