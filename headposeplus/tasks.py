@@ -10,28 +10,24 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn, TypeAlias, TypeVar
-
-import numpy as np
-from tqdm import tqdm
+from typing import Any, TypeVar
 
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault, shown
+from headposeplus.faults import Fault
 from headposeplus.groups import core_quota
+from headposeplus.progress import Bar, progress
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-LINE_EVERY = 30.0  # seconds between the lines that a log gets of what takes long
 # Of a worker: that it was told to leave, and that it is doing a task.
 _leaving, _working = threading.Event(), threading.Event()
 
@@ -62,79 +58,6 @@ def fork_server(preloaded: list[str]) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preloaded)
     return context
-
-
-class _Lines:
-    """Progress for a log, with what this package uses of tqdm: a line now and then, and one at the end."""
-
-    def __init__(self, total: int, label: str, unit: str, done: int) -> None:
-        self.n: float = done
-        self._total, self._label, self._unit, self._postfix = total, label, unit, ""
-        self._first, self._began = done, time.monotonic()
-        self._shown = self._began
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def update(self, n: float = 1) -> None:
-        """Add to what is done; write a line if the last one is old."""
-        self.n += n
-        now = time.monotonic()
-        if now - self._shown >= LINE_EVERY and self.n < self._total:
-            self._shown = now
-            done = self.n - self._first
-            left = f", {_duration((now - self._began) * (self._total - self.n) / done)} left" if done > 0 else ""
-            self._write(f", {100 * self.n / self._total:.0f} %{left}{self._postfix}")
-
-    def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> None:
-        """Set what stands at the end of the lines to come, as names and values."""
-        self.set_postfix_str(", ".join(f"{name}={value}" for name, value in values.items()))
-
-    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
-        """Set what stands at the end of the lines to come."""
-        self._postfix = f", {text}" if text else ""
-
-    def close(self) -> None:
-        """Write the last line."""
-        self._write(f" in {_duration(time.monotonic() - self._began)}")
-
-    def _write(self, text: str) -> None:
-        with suppress(OSError):  # a log on a full disk ends no work
-            done = f"{self.n:,.1f}".removesuffix(".0")  # of runs, parts count, too
-            place = f"{self._label}: {done} of {self._total:,} {self._unit}s"
-            print(f"{place}{text}", file=sys.stderr, flush=True)
-
-
-Bar: TypeAlias = "tqdm[NoReturn] | _Lines"
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words, to its two largest units."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 else "")
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _can_be_written_over() -> bool:
-    """Return whether standard error is a terminal with lines that are seen and can be written over."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns > 0 and os.environ.get("TERM") != "dumb"
-    except (OSError, ValueError, AttributeError):  # a file, a pipe, a notebook's stream
-        return False
-
-
-def progress(total: int, label: str, unit: str, done: int = 0, shown: bool = True) -> Bar:
-    """Return a progress bar on standard error; where that is no terminal, lines for a log."""
-    off = sys.stderr is None or not (total and shown)
-    if not (off or _can_be_written_over()):
-        return _Lines(total, label, unit, done)
-    return tqdm(total=total, initial=done, desc=label, unit=unit, mininterval=0.2, dynamic_ncols=True, disable=off)
 
 
 @contextmanager
@@ -275,81 +198,3 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-class Ranks(NamedTuple):
-    """This process among those that train one network: its number, and how many there are.
-
-    Attributes
-    ----------
-    rank, world
-        Its number, from 0, and how many there are.
-    local, here
-        Its number on this machine, and how many there are here, which share its memory and its cores.
-    address, port
-        Where they meet; empty and 0 where there is one.
-    """
-
-    rank: int = 0
-    world: int = 1
-    local: int = 0
-    here: int = 1
-    address: str = ""
-    port: int = 0
-
-    @property
-    def first(self) -> bool:
-        """Whether this process writes the files."""
-        return self.rank == 0
-
-    @property
-    def meeting(self) -> str:
-        """Where they meet, in words."""
-        return f"{self.address}:{self.port}"
-
-    def share(self, rows: np.ndarray) -> np.ndarray:
-        """Return this rank's part (k,) of a batch's rows (n,)."""
-        return rows[self.rank :: self.world]
-
-
-_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
-_LAUNCHER = ", ".join((*_NUMBERS[:4], "MASTER_ADDR", _NUMBERS[4]))
-
-
-def ranks_here() -> Ranks:
-    """Return the ranks as ``torchrun`` has set them in the environment; one process without it.
-
-    Raises
-    ------
-    HeadposeError
-        If the variables contradict each other, or only some of them are set.
-    """
-    numbers: dict[str, int] = {}
-    for name in _NUMBERS:
-        if (text := os.environ.get(name)) is not None:
-            if not (text.isascii() and text.isdecimal()):
-                raise _odd_launch(f"{name} is {shown(text)}, expected a number")
-            numbers[name] = int(text)
-    ranks = Ranks(
-        numbers.get("RANK", 0),
-        numbers.get("WORLD_SIZE", 1),
-        numbers.get("LOCAL_RANK", 0),
-        numbers.get("LOCAL_WORLD_SIZE", 1),
-    )
-    if ranks.rank >= ranks.world:
-        size = f"WORLD_SIZE is {ranks.world}" if "WORLD_SIZE" in numbers else "WORLD_SIZE is not set"
-        raise _odd_launch(f"RANK is {ranks.rank}, but {size}")
-    if not ranks.local < ranks.here <= ranks.world:
-        local = f"LOCAL_RANK {ranks.local}, LOCAL_WORLD_SIZE {ranks.here}, WORLD_SIZE {ranks.world}"
-        raise _odd_launch(f"{local} contradict each other")
-    if ranks.world == 1:
-        return ranks
-    missing = [name for name in (*_NUMBERS, "MASTER_ADDR") if not os.environ.get(name)]
-    if missing:
-        raise _odd_launch(f"WORLD_SIZE is {ranks.world}, but {' and '.join(missing)} not set")
-    return ranks._replace(address=os.environ["MASTER_ADDR"], port=numbers["MASTER_PORT"])
-
-
-def _odd_launch(what: str) -> HeadposeError:
-    mend = f"unset it to train with one process, or start several with torchrun, which sets {_LAUNCHER}"
-    return HeadposeError(Fault(what, mend, "environment"))

@@ -157,7 +157,7 @@ class Commands(click.Group):
 
 def _of_rank() -> str:
     """Return who speaks, of several processes that train: it may be the only one that has the error."""
-    from headposeplus.tasks import ranks_here
+    from benchmark.loaders.launch import ranks_here
 
     try:
         ranks = ranks_here()

@@ -122,10 +122,10 @@ def benchmark(
       hpp benchmark --method padaco --task pda --data DATA --out RUNS
       hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
     """
+    from benchmark.loaders.launch import ranks_here
     from benchmark.training.job import find_device, make_job
     from benchmark.training.ranks import connected
     from benchmark.training.run import run
-    from headposeplus.tasks import ranks_here
 
     if seeds and seed:
         raise click.UsageError("give --seed or --seeds, not both")

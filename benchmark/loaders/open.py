@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from benchmark.loaders.launch import ranks_here
 from benchmark.loaders.memory import free_device_memory, free_memory
 from benchmark.loaders.stores import DeviceStore, HostStore, Store
 from benchmark.loaders.stream import StreamStore
 from headposeplus.datasets.dataset import Dataset, layout_of
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
-from headposeplus.tasks import cores, ranks_here
+from headposeplus.tasks import cores
 
 STORES = ("auto", "device", "host", "stream")
 # What decoded crops may take of the memory that is free: of a GPU's, and of the machine's.

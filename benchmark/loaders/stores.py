@@ -22,7 +22,7 @@ from headposeplus.datasets.dataset import Layout, open_shard, read_offset
 from headposeplus.datasets.hdf5 import unread
 from headposeplus.errors import ImageError
 from headposeplus.images import decode
-from headposeplus.tasks import progress
+from headposeplus.progress import progress
 
 PROGRESS_FROM = 5000  # crops; fewer are decoded before a progress bar is worth reading
 AHEAD = 3  # batches made ready before they are asked for

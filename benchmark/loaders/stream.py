@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmark.loaders.launch import ranks_here
 from benchmark.loaders.memory import free_memory
 from benchmark.loaders.stores import AHEAD, AheadStore, Batch, ahead, check_rows, start_decoding, wait_for
 from headposeplus.datasets.dataset import Layout, open_shard, read_offset
-from headposeplus.tasks import ranks_here
 
 STREAM_SHARE = 0.2  # of the machine's free memory, for the encoded crops of two windows
 _FIRST_WINDOW = 1 / 16  # of a full window: the first batch waits for all of it

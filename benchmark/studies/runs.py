@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
+from benchmark.loaders.launch import ranks_here
 from benchmark.scoring.submission import Submission, read_submission
 from benchmark.training.job import OptionValue, TrainingJob, make_job
 from benchmark.training.log import lines_in
@@ -29,7 +30,8 @@ from headposeplus.errors import HeadposeError, TrainingError
 from headposeplus.faults import Fault, shell_line
 from headposeplus.files import written
 from headposeplus.miniature.write import write_miniature
-from headposeplus.tasks import end_with_parent, fork_server, progress, ranks_here
+from headposeplus.progress import progress
+from headposeplus.tasks import end_with_parent, fork_server
 
 MINIATURE_SIZE = 32
 OUTPUT = "output.txt"  # what a run prints, in its folder

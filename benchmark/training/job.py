@@ -12,10 +12,10 @@ import torch
 
 from baselines.method import Method, MethodSettings
 from baselines.methods import find_method
+from benchmark.loaders.launch import Ranks
 from benchmark.scoring import selection
 from benchmark.training.presets import Preset, find_preset
 from headposeplus.errors import TrainingError
-from headposeplus.tasks import Ranks
 
 MODEL, PREDICTIONS = "model.pt", "predictions.csv"
 PRECISIONS = {"auto": None, "float32": False, "bfloat16": True}

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from baselines.method import DomainBatch, Method, Parts
 from baselines.methods import lambda_at, rate_at
 from baselines.networks import PoseNetwork
+from benchmark.loaders.launch import Ranks
 from benchmark.training import ranks as among
 from benchmark.training.checkpoint import CHECKPOINT, Place, Stateful, save_checkpoint, take_up
 from benchmark.training.log import EpochRecord, Fact, LogWriter, StepRecord
 from headposeplus.errors import TrainingError
-from headposeplus.tasks import Ranks, progress
+from headposeplus.progress import progress
 
 _REPORT_EVERY = 25  # steps between updates of the progress line; reading a loss waits for the device
 

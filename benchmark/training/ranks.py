@@ -21,9 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from benchmark.loaders.launch import Ranks
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault, listed, said
-from headposeplus.tasks import Ranks
 
 _PATIENCE = timedelta(minutes=30)  # with processes that do not come
 _SILENCE = 10.0  # seconds before the others are waited for aloud

@@ -20,6 +20,7 @@ from baselines import augment
 from baselines.networks import make_network
 from baselines.weights import uniform
 from benchmark.loaders.compose import Composer, load_source, load_target
+from benchmark.loaders.launch import Ranks, ranks_here
 from benchmark.scoring import selection
 from benchmark.training import ranks as among
 from benchmark.training.checkpoint import save
@@ -32,7 +33,7 @@ from benchmark.training.views import LoadedRun, drawn_images, row_slices, target
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.errors import TrainingError
 from headposeplus.files import locked
-from headposeplus.tasks import Ranks, cores, ranks_here
+from headposeplus.tasks import cores
 
 
 def run(job: TrainingJob) -> Path:

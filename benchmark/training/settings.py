@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from baselines.method import MethodSettings
+from benchmark.loaders.launch import Ranks
 from benchmark.training import ranks as among
 from benchmark.training.job import PREDICTIONS, TrainingJob, find_device
 from benchmark.training.presets import TASKS, Preset
@@ -18,7 +19,6 @@ from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.faults import Fault, shown
 from headposeplus.files import read_json, write_json
 from headposeplus.raw.targets import BIWI_PLUS
-from headposeplus.tasks import Ranks
 
 RUN = "run.json"
 

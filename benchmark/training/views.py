@@ -12,12 +12,12 @@ from torch import Tensor
 from baselines.method import Look, Seen
 from baselines.networks import PoseNetwork
 from benchmark.loaders.compose import Composer, Source, Target
+from benchmark.loaders.launch import Ranks
 from benchmark.training.draws import cumulative, draw
 from benchmark.training.job import TrainingJob
 from benchmark.training.settings import RunSettings
 from headposeplus.files import content_hash
 from headposeplus.rotations import Floats
-from headposeplus.tasks import Ranks
 
 
 class LoadedRun(NamedTuple):

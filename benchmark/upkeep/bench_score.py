@@ -21,10 +21,11 @@ from benchmark.scoring.evaluation import RESAMPLES, measure
 from benchmark.scoring.labels import Labels, from_arrays
 from headposeplus import __version__
 from headposeplus.poses.columns import ANGLE_COLUMNS
+from headposeplus.progress import progress
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import ANGLES, from_matrix, to_matrix
-from headposeplus.tasks import processor, progress
+from headposeplus.tasks import processor
 
 MOST = 1.0  # seconds that a score should take after start-up
 _NOISE = 6.0  # degrees

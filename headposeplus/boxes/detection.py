@@ -23,9 +23,10 @@ from headposeplus.boxes.geometry import RULE, iou
 from headposeplus.boxes.sources import NO_BOXES, FrameBoxes, boxes_of, joined
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault
-from headposeplus.files import content_hash, files_hash, locked, sha256
+from headposeplus.files import content_hash, files_hash, listing, locked, sha256
 from headposeplus.images import Image, read_image
 from headposeplus.raw import biwi, manifest
+from headposeplus.raw.folders import spelled
 from headposeplus.rotations import Floats
 from headposeplus.tasks import run_tasks
 
@@ -110,7 +111,7 @@ def detect_faces(
             found.append(FrameBoxes(NO_BOXES, [error.fault]))
             continue
         found.append(FrameBoxes(NO_BOXES, sequence.faults))
-        found += _parts(sequence, detection, parts, sha256(root / name / "rgb.cal"))
+        found += _parts(sequence, detection, parts, sha256(spelled(root / name / "rgb.cal")))
     found = [_kept(part) or part if isinstance(part, _Part) else part for part in found]
     missing = [part for part in found if isinstance(part, _Part)]
     sizes = [len(part.sequence.frames) for part in missing]
@@ -147,7 +148,7 @@ def write_detected(
             write_boxes(out, found.table)
             whole = not found.faults
         finally:
-            if whole or not any(parts.glob("*.csv")):
+            if whole or not listing(parts, ".csv"):
                 shutil.rmtree(parts)
         return Detected(found, parts if parts.exists() else None)
 

@@ -21,11 +21,11 @@ from headposeplus.faults import Fault, shown
 from headposeplus.files import whole_or_absent, write_bytes, write_text
 from headposeplus.images import PNG
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS
+from headposeplus.progress import progress
 from headposeplus.raw import manifest
 from headposeplus.raw.subsets import Subset, find, select
 from headposeplus.raw.targets import file_of
 from headposeplus.rotations import from_matrix
-from headposeplus.tasks import progress
 
 BOX_COLUMNS = ["x", "y", "width", "height"]
 # Fields that only some datasets have, and their columns.

@@ -15,12 +15,12 @@ from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import leftovers, listing, read_json
+from headposeplus.progress import progress
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import frame_id
 from headposeplus.raw.manifest import ListedSequence
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import Floats
-from headposeplus.tasks import progress
 from headposeplus.verify.report import (
     DEGREES,
     LABEL_TOLERANCE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headposeplus import tasks
+from headposeplus import progress, tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {
@@ -61,12 +61,12 @@ def test_cores_are_those_that_a_process_is_bound_to():
 def clock(monkeypatch):
     """A clock that goes on by what is added to it."""
     seconds = [0.0]
-    monkeypatch.setattr(tasks.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: seconds[0])
     return seconds
 
 
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(clock, capsys):
-    with tasks.progress(24_000, "build", "crop") as bar:
+    with progress.progress(24_000, "build", "crop") as bar:
         for _ in range(24):
             clock[0] += 15
             bar.update(1000)
@@ -80,7 +80,7 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(clock, capsys):
 
 
 def test_what_was_done_before_counts_for_no_time(clock, capsys):
-    with tasks.progress(100, "stage 1", "step", done=50) as bar:
+    with progress.progress(100, "stage 1", "step", done=50) as bar:
         clock[0] += 7200
         bar.update(10)
     assert capsys.readouterr().err.splitlines() == [
@@ -107,9 +107,9 @@ def test_a_terminal_gets_a_bar_if_it_can_show_one(columns, kind, bar):
 
 
 def test_nothing_to_do_is_no_line(capsys):
-    with tasks.progress(0, "decode", "crop") as bar:
+    with progress.progress(0, "decode", "crop") as bar:
         bar.update(0)
-    with tasks.progress(5, "stage 1", "step", shown=False) as bar:
+    with progress.progress(5, "stage 1", "step", shown=False) as bar:
         bar.update(5)
     assert capsys.readouterr().err == ""
 

@@ -13,12 +13,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from benchmark.loaders.launch import Ranks
 from benchmark.scoring.submission import read_submission
 from benchmark.training import ranks
 from benchmark.training import run as train
 from benchmark.training.job import PREDICTIONS
 from headposeplus.errors import TrainingError
-from headposeplus.tasks import Ranks
 
 ROOT = Path(__file__).resolve().parents[3]
 
