@@ -77,6 +77,6 @@ def test_a_calibration_of_another_sequence_is_told(name, inputs, hpp, tmp_path):
 
 
 def test_poses_in_the_depth_camera_need_no_calibration(inputs, hpp):
-    before = hpp("render-order", "--synhead", inputs["SYNHEAD"]).output
-    after = hpp("render-order", "--synhead", inputs["SYNHEAD"], "--biwi", inputs["BIWI"]).output
+    before = hpp("render-order", "--synhead", inputs["SYNHEAD"]).stdout
+    after = hpp("render-order", "--synhead", inputs["SYNHEAD"], "--biwi", inputs["BIWI"]).stdout
     assert before.splitlines()[0] == after.splitlines()[0]
