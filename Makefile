@@ -10,7 +10,7 @@ FINDINGS ?= findings
 PAGES := README.md $(wildcard docs/*.md)
 COG := $(BIN)/python -m cogapp --verbosity=1 -P -p "from benchmark.upkeep.readme import show"
 
-.PHONY: demo keep-demo test lint lock readme walk bench fuzz findings clean
+.PHONY: demo keep-demo test lint lock readme walk bench fuzz soak findings clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
 	@echo "make findings  train what docs/findings.md rests on (hours), and keep the records in results/findings"
 	@echo "make fuzz      ten thousand mutations of valid submissions, each a score or a list of faults"
+	@echo "make soak      kill commands at random moments, fill disks, and keep the record in results/soak.json"
 	@echo "make lock      resolve the dependencies again into requirements.lock"
 
 $(BIN)/uv:
@@ -71,6 +72,9 @@ bench: $(VENV)/.ready
 
 fuzz: $(VENV)/.ready
 	HPP_FUZZ=10000 $(BIN)/pytest tests/benchmark/scoring/test_fuzz.py -q -s
+
+soak: $(VENV)/.ready
+	$(BIN)/python -m benchmark.upkeep.soak results/soak.json
 
 findings: $(VENV)/.ready
 	$(BIN)/python -m benchmark.studies.diagnosis $(FINDINGS)/diagnosis

@@ -152,7 +152,8 @@ def make_network(backbone: str, weights: str = "none", tell: Callable[[str], Non
     """
     if backbone == "slim":
         if weights != "none":
-            raise TrainingError("the slim network has no ImageNet weights; use `weights` none")
+            what = f"`weights` {weights}: the slim network of the presets miniature and trial begins anew"
+            raise TrainingError(Fault(what, "use `weights` none, or the preset paper"))
         return PoseNetwork(*_slim())
     if backbone == "resnet18":
         return PoseNetwork(*_resnet18(weights, tell))

@@ -143,7 +143,8 @@ def _prefix(tensors: Mapping[str, Tensor], path: Path) -> str:
         names = listed([_seen(start.rstrip(".")) or "the file itself" for start in found], "place")
         raise TrainingError(Fault(f"holds {len(found)} networks ({names})", "save one of them alone", path))
     held = f"found such as {shown(next(iter(tensors)))}" if tensors else "found no tensors"
-    raise TrainingError(Fault(f"expected the weights of a ResNet18 by torchvision's names, {held}", file=path))
+    what = f"expected the weights of a ResNet18 by torchvision's names, {held}"
+    raise TrainingError(Fault(what, "give another file, or use `weights` none", path))
 
 
 def _check_names(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:

@@ -11,8 +11,9 @@ from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown
 from headposeplus.sheets import Limits, too_large
 
-_ENTRIES, _DIRECTORY = 32, 16 << 10  # of a zip: files, and bytes of their directory
+_NAME = 512  # bytes of a file in a zip's directory
 _MAGIC = b"PK"
+MAX_ABOUT = 16 << 10  # bytes of the TOML beside a table
 TABLES = (".csv", ".csv.gz", ".tsv", ".txt", ".parquet", ".feather", ".arrow", ".npz")  # endings of files of tables
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # Python bounds what these unpack at a time
 _MEND = "pack one table, and at most its TOML"
@@ -41,15 +42,15 @@ def list_zip(data: bytes, limits: Limits) -> list[zipfile.ZipInfo]:
     DatasetError
         If it is damaged, has many files, or they are large.
     """
-    _check_directory(data)
+    _check_directory(data, limits.files)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
     # Whatever zipfile raises on a file that was made to break it.
     except Exception as error:
         raise _damaged(said(error)) from error
-    if len(entries) > _ENTRIES:
-        raise _many()
+    if len(entries) > limits.files:
+        raise _many(limits.files)
     if sum(entry.file_size for entry in entries) > limits.bytes:
         raise too_large(limits)
     if any(entry.filename in _SPREADSHEETS for entry in entries):
@@ -57,23 +58,23 @@ def list_zip(data: bytes, limits: Limits) -> list[zipfile.ZipInfo]:
     return entries
 
 
-def _check_directory(data: bytes) -> None:
+def _check_directory(data: bytes, most: int) -> None:
     """Raise a fault if a zip's directory, which is parsed whole, is long: it may hold millions of entries."""
     end = data.rfind(b"PK\x05\x06")
     record = data[end : end + 22]
     if end < 0 or len(record) < 22:
         raise _damaged("it has no end")
     entries, size = (int.from_bytes(record[start : start + length], "little") for start, length in ((10, 2), (12, 4)))
-    if data[max(end - 20, 0) : end].startswith(b"PK\x06\x07") or entries > _ENTRIES or size > _DIRECTORY:
-        raise _many()
+    if data[max(end - 20, 0) : end].startswith(b"PK\x06\x07") or entries > most or size > most * _NAME:
+        raise _many(most)
 
 
 def _damaged(why: str) -> DatasetError:
     return DatasetError(Fault(f"a damaged npz or zip file ({why})", "write it again"))
 
 
-def _many() -> DatasetError:
-    return DatasetError(Fault(f"an npz or zip file of more than {_ENTRIES} files", "keep the ids and the poses"))
+def _many(most: int) -> DatasetError:
+    return DatasetError(Fault(f"an npz or zip file of more than {most} files", "keep the ids and the poses"))
 
 
 def is_npz(entries: list[zipfile.ZipInfo]) -> bool:
@@ -92,13 +93,14 @@ def read_one_table(data: bytes, limits: Limits, most_about: int = 0) -> OneTable
         If the zip is damaged, holds no table or several, or its table is packed unlike other zips or is a zip.
     """
     entries = [entry for entry in list_zip(data, limits) if _counts(entry.filename)]
-    about = next((entry for entry in entries if _ending(entry) == ".toml"), None)
     others = [entry for entry in entries if _ending(entry) != ".toml"]
     tables = [entry for entry in others if entry.filename.lower().endswith(TABLES)] or others
+    tables = [entry for entry in tables if _ending(entry) != ".txt"] or tables  # a log beside the table
     names = ", ".join(shown(entry.filename) for entry in tables[:4])
     if len(tables) != 1:
         what = f"a zip of {len(tables)} tables, {names}" if tables else "a zip without a table"
         raise DatasetError(Fault(what, _MEND))
+    about = _about(entries, tables[0])
     table = _unpacked(data, tables[0], limits.bytes)
     if is_zip(table) and not is_npz(list_zip(table, limits)):
         raise DatasetError(Fault("an archive in an archive", _MEND))
@@ -110,6 +112,22 @@ def read_one_table(data: bytes, limits: Limits, most_about: int = 0) -> OneTable
     )
 
 
+def _about(entries: list[zipfile.ZipInfo], table: zipfile.ZipInfo) -> zipfile.ZipInfo | None:
+    """Return the TOML in a zip; of several, the one of the table's name."""
+    tomls = [entry for entry in entries if _ending(entry) == ".toml"]
+    stem = PurePosixPath(table.filename).name.partition(".")[0]
+    named = [entry for entry in tomls if PurePosixPath(entry.filename).stem == stem]
+    tomls = named if len(tomls) > 1 and named else tomls
+    if len(tomls) > 1:
+        raise DatasetError(Fault(f"a zip of {len(tomls)} TOMLs", _MEND))
+    return tomls[0] if tomls else None
+
+
+def unzipped(data: bytes, limits: Limits, most_about: int) -> OneTable | None:
+    """Return the table in a zip as :func:`read_one_table` does; None of an npz, and of any other file."""
+    return None if not is_zip(data) or is_npz(list_zip(data, limits)) else read_one_table(data, limits, most_about)
+
+
 def table_in(data: bytes, limits: Limits) -> bytes:
     """Return the bytes of the one table in a zip; an npz, and any other file, as it is.
 
@@ -118,7 +136,8 @@ def table_in(data: bytes, limits: Limits) -> bytes:
     DatasetError
         As :func:`read_one_table` does.
     """
-    return data if not is_zip(data) or is_npz(list_zip(data, limits)) else read_one_table(data, limits).table
+    inside = unzipped(data, limits, 0)
+    return inside.table if inside else data
 
 
 def _counts(name: str) -> bool:

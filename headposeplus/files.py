@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -145,7 +144,7 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
     The lock ends with the process, however that ends. Where the file system keeps no locks, a file stands for it, which
     a process that was killed leaves behind: on the same machine the next one takes it away, elsewhere the user has to.
     """
-    with written(folder):
+    with written(folder / ".lock"):
         folder.mkdir(parents=True, exist_ok=True)
         lock = _acquired(folder, wait)
     try:
@@ -156,30 +155,34 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
 
 def _acquired(folder: Path, wait: bool) -> BaseFileLock:
     """Return the lock of a folder, held; raises HeadposeError if another process has it and it is not waited for."""
-    lock: BaseFileLock = FileLock(folder / ".lock")
-    try:
-        with warnings.catch_warnings():  # that there are no locks is told where it matters
-            warnings.simplefilter("ignore")
-            lock.acquire(timeout=0)
-        return lock
-    except Timeout:
-        pass
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
+    path, mend = folder / ".lock", "wait for it to end"
+    lock: BaseFileLock = FileLock(path)
+    if not _keeps_locks(path):
         lock = SoftFileLock(folder / _MARKER)
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            return lock
-    mend = "wait for it to end"
-    if isinstance(lock, SoftFileLock):  # the library changes a lock's class, too
-        mend += f", or, if none does, delete {Path(lock.lock_file).name}: this file system keeps no locks"
+        mend += f", or, if none does, delete {_MARKER}: this file system keeps no locks"
+    with suppress(Timeout):
+        lock.acquire(timeout=0)
+        return lock
     fault = Fault("another process is writing here", mend, folder)
     if not wait:
         raise HeadposeError(fault)
     print(f"waiting: {fault}", file=sys.stderr)
     lock.acquire()
     return lock
+
+
+def _keeps_locks(path: Path) -> bool:
+    """Return whether the system can lock a file, which is made."""
+    try:
+        import fcntl
+    except ImportError:  # elsewhere than on Unix there are other locks
+        return True
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno not in _NO_LOCKS
+    return True
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -211,7 +214,7 @@ def read_json(path: Path, expected: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise HeadposeError(Fault(f"expected {expected}: {error.strerror}", file=path)) from error
+        raise HeadposeError(unreadable(path, error, expected)) from error
     except ValueError as error:
         raise HeadposeError(Fault(f"expected {expected}, which is JSON: {error}", file=path)) from error
 

@@ -37,8 +37,8 @@ _KINDS = (
     (b"\xd0\xcf\x11\xe0", "an Excel file", _SAVE),
     (b"\x89HDF", "an HDF5 file", _SAVE),
     (b"MATLAB 5.0", "a MATLAB file", _SAVE),
-    (b"ARROW1", "a Feather file", "write it as Parquet, with pandas: read_feather(FILE).to_parquet(OTHER)"),
-    (b"FEA1", "a Feather file", "write it as Parquet, with pandas: read_feather(FILE).to_parquet(OTHER)"),
+    (b"ARROW1", "a Feather file", _SAVE),
+    (b"FEA1", "an old Feather file", _SAVE),
     *((bytes([0x80, version]), "a pickle", f"reading it may run anything; {_SAVE}") for version in (2, 3, 4, 5)),
     (b"BZh", "a bzip2 archive", "leave it unpacked"),
     (b"\xfd7zXZ", "an xz archive", "leave it unpacked"),
@@ -52,13 +52,14 @@ _KINDS = (
 
 
 class Limits(NamedTuple):
-    """How much of a file is read: bytes of it as it is, and once more unpacked; rows, columns; characters."""
+    """How much of a file is read: bytes of it as it is, and once more unpacked; rows, columns; characters; files."""
 
     bytes: int = 64 << 20
     rows: int = 200_000
     columns: int = 64
     line: int = 4_096  # characters
     text: int = 100  # characters of an id
+    files: int = 32  # in a zip
 
 
 STRANGERS = Limits()

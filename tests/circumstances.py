@@ -2,7 +2,6 @@
 
 import ctypes.util
 import os
-import resource
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ int flock(int fd, int operation) { errno = atoi(getenv("FLOCK_ERRNO")); return -
 @contextmanager
 def file_limit(size):
     """Let no file of this process grow beyond ``size`` bytes, as ``ulimit -f`` does."""
+    resource = pytest.importorskip("resource", reason="this system limits no files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

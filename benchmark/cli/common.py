@@ -84,7 +84,7 @@ def stills_of(options: Mapping[str, Any]) -> dict[str, Path]:
     return {name: options[name] for name in RAW_STILLS if options.get(name) is not None}
 
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _WORDS = "headposeplus.words"  # of the command line, in the context
 _PARAMETER = re.compile(r"`(\w+)`")
 
@@ -125,7 +125,7 @@ class Commands(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command line, wherever it was started."""
-        make_ready()
+        make_ready(alone=options.get("standalone_mode", True))
         return super().main(*arguments, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -152,7 +152,8 @@ class Commands(click.Group):
                 raise click.ClickException(f"{error.strerror}; make room, or write elsewhere") from error
             if isinstance(error, BrokenPipeError) or not error.strerror:
                 raise
-            raise click.ClickException(f"{error.filename or 'file'}: {error.strerror}") from error
+            place = f"{error.filename}: " if error.filename else ""
+            raise click.ClickException(f"{place}{error.strerror}") from error
 
 
 def _of_rank() -> str:

@@ -8,8 +8,11 @@ import os
 import sys
 
 
-def make_ready() -> None:
-    """Let no text fail to be printed, and no setting of a notebook decide how pictures are drawn."""
+def make_ready(alone: bool) -> None:
+    """Let no text fail to be printed, and no setting of a notebook decide how pictures are drawn.
+
+    ``alone`` says that the process is the command's: in another one, its own pictures shall still be shown.
+    """
     for stream in (sys.stdout, sys.stderr):
         # A notebook has streams of its own, and a program without a console has none.
         if isinstance(stream, io.TextIOWrapper):
@@ -18,4 +21,5 @@ def make_ready() -> None:
             # What the encoding lacks is written as its number.
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
     # Matplotlib refuses to be imported where it does not have the backend; the processes to come inherit this one.
-    os.environ["MPLBACKEND"] = "agg"
+    if alone:
+        os.environ["MPLBACKEND"] = "agg"

@@ -46,8 +46,8 @@ class Ranks(NamedTuple):
         return rows[self.rank :: self.world]
 
 
-_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
-_LAUNCHER = ", ".join((*_NUMBERS[:4], "MASTER_ADDR", _NUMBERS[4]))
+_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_MEETING = ("MASTER_ADDR", "MASTER_PORT")
 
 
 def ranks_here() -> Ranks:
@@ -58,12 +58,8 @@ def ranks_here() -> Ranks:
     HeadposeError
         If the variables contradict each other, or only some of them are set.
     """
-    numbers: dict[str, int] = {}
-    for name in _NUMBERS:
-        if (text := os.environ.get(name)) is not None:
-            if not (text.isascii() and text.isdecimal()):
-                raise _odd_launch(f"{name} is {shown(text)}, expected a number")
-            numbers[name] = int(text)
+    texts = {name: text for name in (*_NUMBERS, *_MEETING) if (text := os.environ.get(name, "").strip())}
+    numbers = {name: _number(name, texts[name]) for name in _NUMBERS if name in texts}
     ranks = Ranks(
         numbers.get("RANK", 0),
         numbers.get("WORLD_SIZE", 1),
@@ -77,13 +73,23 @@ def ranks_here() -> Ranks:
         local = f"LOCAL_RANK {ranks.local}, LOCAL_WORLD_SIZE {ranks.here}, WORLD_SIZE {ranks.world}"
         raise _odd_launch(f"{local} contradict each other")
     if ranks.world == 1:
-        return ranks
-    missing = [name for name in (*_NUMBERS, "MASTER_ADDR") if not os.environ.get(name)]
+        return ranks  # where they would meet does not matter: others use these names, too
+    missing = [name for name in (*_NUMBERS, *_MEETING) if name not in texts]
     if missing:
         raise _odd_launch(f"WORLD_SIZE is {ranks.world}, but {' and '.join(missing)} not set")
-    return ranks._replace(address=os.environ["MASTER_ADDR"], port=numbers["MASTER_PORT"])
+    port = _number("MASTER_PORT", texts["MASTER_PORT"])
+    if not 0 < port < 1 << 16:
+        raise _odd_launch(f"MASTER_PORT is {port}, expected 1 to 65535")
+    return ranks._replace(address=texts["MASTER_ADDR"], port=port)
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise _odd_launch(f"{name} is {shown(text)}, expected a number")
+    return int(text)
 
 
 def _odd_launch(what: str) -> HeadposeError:
-    mend = f"unset it to train with one process, or start several with torchrun, which sets {_LAUNCHER}"
+    names = ", ".join((*_NUMBERS, *_MEETING))
+    mend = f"unset it to train with one process, or start several with torchrun, which sets {names}"
     return HeadposeError(Fault(what, mend, "environment"))

@@ -84,7 +84,9 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         shard, row_in_shard = self._layout.locate(row)
         try:
             sample = self._read(shard, row_in_shard)
-        except (OSError, KeyError, ImageError) as error:
+        except ImageError as error:
+            raise unread(self._layout.paths[shard], ValueError("a crop in it cannot be decoded")) from error
+        except (OSError, KeyError) as error:
             raise unread(self._layout.paths[shard], error) from error
         if self._backgrounds is not None:
             sample["image"] = torch.where(sample["mask"], sample["image"], self._background(row))

@@ -82,14 +82,16 @@ def read_label_file(at: LabelsAt) -> LabelTable:
     """
     path = at.path
     try:
-        data = archives.table_in(path.read_bytes(), STRANGERS)
+        data = path.read_bytes()
+        inside = archives.unzipped(data, STRANGERS, archives.MAX_ABOUT)
+        data = inside.table if inside else data
     except DatasetError as error:
         raise DatasetError(error.fault._replace(file=path)) from error
     except OSError as error:
         expected = "a folder of built datasets, Biwi_plus.npz, or a CSV with id, pitch, yaw, roll"
         raise DatasetError(unreadable(path, error, expected)) from error
     scalars, arrays = _scalars(path, data) if archives.is_zip(data) else ({}, set())
-    told = agreed(path, _checked(path, Said(at.convention, at.camera)), _said_in(path, scalars))
+    told = agreed(path, _checked(path, Said(at.convention, at.camera)), _said_in(path, scalars, inside))
     named = [name for name in ("pyr", "ypr") if name in arrays]  # the array's name says it
     if named and told.convention not in ("", *named):
         what = f"holds {' and '.join(named)}, not {told.convention}"
@@ -122,17 +124,18 @@ def _fits(told: Said, other: Said) -> bool:
     return all(mine in ("", theirs) for mine, theirs in zip(told, other, strict=True))
 
 
-def _said_in(path: Path, scalars: dict[str, object]) -> Said:
-    """Return what a file says of its labels by these single values, or by the TOML beside it."""
+def _said_in(path: Path, scalars: dict[str, object], inside: archives.OneTable | None) -> Said:
+    """Return what a file says of its labels by these single values, or by the TOML beside it, or in its zip."""
     camera = str(scalars.get("camera", ""))
     if "calibrated" in scalars:  # the published files: False are poses in the depth camera
         camera = "rgb" if bool(scalars["calibrated"]) else "depth"
     mine = Said(str(scalars.get("convention", "")), camera)
-    toml = beside(path, ".toml")
-    if not toml.is_file():
+    toml, packed = beside(path, ".toml"), bool(inside and inside.about_name)
+    if not (toml.is_file() or packed):
         return _checked(path, mine)
     try:
-        content = tomllib.loads(toml.read_text(encoding="utf-8-sig"))
+        text = toml.read_bytes() if toml.is_file() or inside is None else inside.about
+        content = tomllib.loads(text.decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         what = f"not TOML ({said(error)})"
         raise DatasetError(Fault(what, 'write convention = "pyr" and camera = "rgb", or remove it', toml)) from error

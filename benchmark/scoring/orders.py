@@ -15,6 +15,7 @@ from headposeplus.rotations import Floats, geodesic
 _NUMBERS = re.compile(r"([0-9]+)")
 _DIGITS = 20  # of the longest number that names are sorted by
 _FARTHEST = 10  # rows, or frames, that a shift is looked for
+_SHORTEST = 8  # times a shift: in a shorter sequence it gives too many frames one pose
 _GAIN, _LEAST = 0.8, 0.5  # the right order has at most this share of the error, and this many degrees less
 # A shift by a row changes little, but alike in every sequence; in a few sequences it may do so by chance.
 _SHIFT_GAIN, _SHIFT_LEAST, _SEQUENCES, _FEW_GAIN = 0.97, 0.1, 4, 0.9
@@ -112,7 +113,8 @@ def _orders(rotations: Floats, rows: np.ndarray, labels: Labels) -> Iterator[Ord
 def _shifts(parts: list[np.ndarray], count: int) -> Iterator[Order]:
     """Yield the poses of the rows before and after each, within its sequence."""
     gain = _SHIFT_GAIN if len(parts) >= _SEQUENCES else _FEW_GAIN
-    for distance in sorted(range(-_FARTHEST, _FARTHEST + 1), key=abs):
+    farthest = min(_FARTHEST, min(map(len, parts)) // _SHORTEST)
+    for distance in sorted(range(-farthest, farthest + 1), key=abs):
         if not distance:
             continue
         places = np.empty(count, int)

@@ -7,7 +7,8 @@ import difflib
 import io
 import re
 import unicodedata
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import msgspec
@@ -37,7 +38,6 @@ TEXTS = {
 SWITCHES = ("uses_target_images", "constant_output")
 FIELDS = (*TEXTS, *SWITCHES, "seed", "run")
 ABOUT = "TOML"  # the file of a fault in the description of predictions, which may have come without a path
-MAX_ABOUT = 16 << 10  # bytes of a TOML
 _WANTED = f"predictions: {KINDS}"
 _MAX_DOTS = 50  # in a line: dotted keys cost a parser their square
 _LINK = re.compile(r"https?://[^\s<>\"'\\]+")
@@ -110,18 +110,27 @@ def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: About)
 def about_path(predictions: Path) -> Path:
     """Return the path of the TOML beside predictions: ``a.toml`` for ``a.csv``, ``a.csv.gz``, ``a.npz`` or ``a.zip``.
 
-    Where there is none beside a zip, but one in it, that is ``a.zip/NAME``.
+    Where there is none beside a zip, but one in it, that is ``a.zip/NAME``, in words: no file has that path.
     """
+    path = _beside(predictions)
+    if not _may_hold_about(predictions, path):
+        return path
+    with suppress(HeadposeError):  # reading the predictions tells what is wrong
+        inside = archives.unzipped(_read(predictions, MAX_BYTES, _WANTED), STRANGERS, 0)
+        if inside and inside.about_name:
+            return predictions / _plain(PurePosixPath(inside.about_name).name, 60)
+    return path
+
+
+def _beside(predictions: Path) -> Path:
     packed = predictions.suffix.lower() in (".gz", ".zip")
     plain = predictions.with_suffix("")
-    path = beside(plain if packed and plain.suffix.lower() in archives.TABLES else predictions, ".toml")
-    if predictions.suffix.lower() != ".zip" or path.exists():
-        return path
-    try:
-        inside = archives.read_one_table(_read(predictions, MAX_BYTES, _WANTED), STRANGERS).about_name
-    except HeadposeError:  # reading the predictions tells what is wrong
-        inside = ""
-    return predictions / inside if inside else path
+    return beside(plain if packed and plain.suffix.lower() in archives.TABLES else predictions, ".toml")
+
+
+def _may_hold_about(predictions: Path, path: Path) -> bool:
+    """Return whether predictions may hold their TOML: a zip with none at the path beside it."""
+    return predictions.suffix.lower() == ".zip" and not path.exists()
 
 
 def template(protocol: Protocol, ids: np.ndarray) -> tuple[str, str]:
@@ -186,8 +195,8 @@ def read_about(data: bytes) -> tuple[About, list[Fault]]:
 
 def _parsed(data: bytes) -> dict[str, Any] | Fault:
     """Return the content of a TOML, or why it cannot be read."""
-    if len(data) > MAX_ABOUT:
-        mend = f"keep to the fields of the template, {MAX_ABOUT:,} bytes at most"
+    if len(data) > archives.MAX_ABOUT:
+        mend = f"keep to the fields of the template, {archives.MAX_ABOUT:,} bytes at most"
         return about_fault("", f"{len(data):,} bytes", mend)
     try:
         text = data.decode("utf-8-sig")
@@ -258,10 +267,15 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
     SubmissionError
         If a file is missing, or larger than what is read.
     """
-    data, about = _read(path, MAX_BYTES, _WANTED), about_path(path)
-    if about.parent == path:
-        return data, archives.read_one_table(data, STRANGERS, MAX_ABOUT).about
-    return data, _read(about, MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}")
+    data, about = _read(path, MAX_BYTES, _WANTED), _beside(path)
+    if _may_hold_about(path, about):
+        try:
+            inside = archives.unzipped(data, STRANGERS, archives.MAX_ABOUT)
+        except HeadposeError as error:
+            raise SubmissionError(error.fault._replace(file=path)) from error
+        if inside and inside.about_name:
+            return data, inside.about
+    return data, _read(about, archives.MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}")
 
 
 def _read(file: Path, limit: int, what: str) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from baselines import augment
-from baselines.networks import make_network
+from baselines.networks import PoseNetwork, make_network
 from baselines.weights import uniform
 from benchmark.loaders.compose import Composer, load_source, load_target
 from benchmark.loaders.launch import Ranks, ranks_here
@@ -59,10 +59,12 @@ def run(job: TrainingJob) -> Path:
     with _told_limits(job.method.name, device), among.connected(ranks, device):
         datasets = open_data(job)
         settings = settings_of_run(job, ranks, device, *datasets)
+        finished = (job.folder / PREDICTIONS).exists()
+        network = None if finished else _network(job, ranks)  # weights that are none leave no folder behind
         claim(job.folder, settings.to_json(), ranks)
-        if not (job.folder / PREDICTIONS).exists():
+        if network is not None:
             _set_up_torch(job.options, device)
-            _train(_load(job, settings, ranks, device, *datasets), datasets[0].name)
+            _train(_load(job, settings, ranks, device, network, *datasets), datasets[0].name)
         return job.folder / PREDICTIONS
 
 
@@ -112,7 +114,14 @@ def load_run(job: TrainingJob) -> LoadedRun:
     device, ranks = find_device(job.options.device), Ranks()
     _set_up_torch(job.options, device)
     datasets = open_data(job)
-    return _load(job, settings_of_run(job, ranks, device, *datasets), ranks, device, *datasets)
+    settings = settings_of_run(job, ranks, device, *datasets)
+    return _load(job, settings, ranks, device, _network(job, ranks), *datasets)
+
+
+def _network(job: TrainingJob, ranks: Ranks) -> PoseNetwork:
+    """Return a job's network, as its training begins."""
+    torch.manual_seed(job.seed)
+    return make_network(job.preset.backbone, job.weights, partial(_say, ranks))
 
 
 def _load(
@@ -120,13 +129,12 @@ def _load(
     settings: RunSettings,
     ranks: Ranks,
     device: torch.device,
+    network: PoseNetwork,
     source_set: Dataset,
     target_set: Dataset,
 ) -> LoadedRun:
     """Return a job with its network, its data, and the rows that it trains on."""
     preset, options = job.preset, job.options
-    torch.manual_seed(job.seed)
-    network = make_network(preset.backbone, job.weights, partial(_say, ranks))
     network = network.to(memory_format=torch.channels_last).to(device)
     network.low_precision = job.is_half(device)
     if options.compiled:

@@ -75,7 +75,7 @@ def detect_faces(
     """Return the boxes of dlib's face detector: HOG (Dalal & Triggs 2005), or a CNN from the file ``model``.
 
     Of several faces the one that agrees best with the projected head counts. A frame without a face near it gets
-    the projection's box, marked :data:`headposeplus.boxes.files.NOT_DETECTED`.
+    the projection's box, marked :data:`headposeplus.boxes.formats.NOT_DETECTED`.
 
     Parameters
     ----------
@@ -141,16 +141,20 @@ def write_detected(
     check_none_lost(out, set())  # told before a day's work, not after it
     detection = _Detection(str(model or ""), upsample)
     parts = out.with_name(f"{out.name}.{detection.source}-{_key(detection)[:8]}.parts")
-    with locked(parts, wait=False):
-        whole = False
-        try:
+    mine = False
+    try:
+        with locked(parts, wait=False):
+            mine = True
             found = detect_faces(root, model, upsample, jobs, manifest_file, parts)
             write_boxes(out, found.table)
-            whole = not found.faults
-        finally:
-            if whole or not listing(parts, ".csv"):
-                shutil.rmtree(parts)
-        return Detected(found, parts if parts.exists() else None)
+            if not found.faults:
+                for part in listing(parts, ".csv"):
+                    part.unlink()
+    finally:
+        # Unlocked before: some systems delete no file that is open.
+        if mine and not listing(parts, ".csv"):
+            shutil.rmtree(parts, ignore_errors=True)
+    return Detected(found, parts if parts.exists() else None)
 
 
 def _key(detection: _Detection) -> str:

@@ -66,10 +66,11 @@ def describe(summary: Summary, out: Path) -> str:
     for dataset in summary.datasets:
         lines += [*_remarks(dataset.info), *map(str, misplaced_boxes(dataset))]
     lines += summary.notes
-    if summary.left_out:
-        lines += ["", f"{len(summary.left_out):,} damaged or incomplete frames were left out:"]
-        lines += map(str, summary.left_out[:_LISTED])
-        unlisted = len(summary.left_out) - _LISTED
+    left_out = list(dict.fromkeys(map(str, summary.left_out)))  # a frame of two datasets is one
+    if left_out:
+        frames = "frame was" if len(left_out) == 1 else "frames were"
+        lines += ["", f"{len(left_out):,} damaged or incomplete {frames} left out:", *left_out[:_LISTED]]
+        unlisted = len(left_out) - _LISTED
         lines += [f"... and {unlisted:,} more, listed in dataset.json"] if unlisted > 0 else []
     return "\n".join([*lines, "", f"datasets in {out}"])
 

@@ -126,7 +126,7 @@ class Crop(NamedTuple):
         return None if self.bits is None else unpack_mask(self.bits, self.size)
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: Path | str) -> Dataset:
     """Return the dataset in a folder.
 
     Raises
@@ -134,6 +134,7 @@ def open_dataset(folder: Path) -> Dataset:
     DatasetError
         If there is none, it is of another schema, or a shard is missing.
     """
+    folder = Path(folder)
     info = read_info(folder)
     for shard in info.shards:
         path = folder / shard.file

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, said, shown
+from headposeplus.faults import Fault, said, shown, unreadable
 from headposeplus.files import content_hash, read_json, write_json
 from headposeplus.raw.targets import BIWI_PLUS, STILLS
 
@@ -168,8 +168,13 @@ def read_info(folder: Path) -> Info:
         If the file cannot be read or is no JSON.
     """
     path = folder / INFO
-    if not path.exists():
-        raise DatasetError(Fault("no such file", "build the dataset first: hpp build-datasets --help", path))
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        mend = "build the dataset first: hpp build-datasets --help"
+        raise DatasetError(Fault("no such file", mend, path)) from error
+    except OSError as error:
+        raise DatasetError(unreadable(path, error)) from error
     content = read_json(path, "the description of a dataset")
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:

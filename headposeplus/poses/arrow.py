@@ -153,12 +153,15 @@ def _unpacked_size(data: bytes, limits: Limits) -> int:
     starts, and how long it and the buffers behind it are.
     """
     footer = data[-10 - _number(data, len(data) - 10, "<i") : -10]
-    root, size = _number(footer, 0, "<I"), 0
+    root, size, described = _number(footer, 0, "<I"), 0, 0
     for number, (start, length, buffers) in enumerate(
         struct.iter_unpack("<qi4xq", _list(footer, root, 2, 24) + _list(footer, root, 3, 24))
     ):
         if number * _FEWEST > limits.rows:
             raise DatasetError(Fault(f"batches of less than {_FEWEST} rows", "write it as one batch"))
+        described += length
+        if described > len(data):
+            raise ValueError("batches that overlap")
         message = data[start : start + length]
         words = message[8:] if message.startswith(b"\xff" * 4) else message[4:]
         root_of_message = _number(words, 0, "<I")

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from headposeplus.errors import ImageError, RawDataError
+from headposeplus import sheets
+from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.faults import RESTORE, Fault, unreadable
 from headposeplus.files import content_hash, files_hash, folders, sha256
 from headposeplus.images import SUFFIXES, foreground, read_rendered
@@ -213,22 +214,24 @@ def read_head_places(root: Path) -> dict[str, HeadPlace] | None:
         return None
     expected, mend = "a line head,x,y,pixels_per_mm and a row a head", "mend it, or delete it to have the heads found"
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RawDataError(Fault(f"cannot be read; expected {expected}", mend, path)) from error
-    if not lines or [cell.strip() for cell in lines[0].split(",")] != ["head", "x", "y", "pixels_per_mm"]:
-        raise RawDataError(Fault(f"expected {expected}", mend, path))
+        sheet = sheets.read_sheet(sheets.read_text(path.read_bytes(), mend), mend)
+    except OSError as error:
+        raise RawDataError(unreadable(path, error, expected)) from error
+    except DatasetError as error:
+        raise RawDataError(error.fault._replace(file=path)) from error
+    if sheet.faults or sheet.names != ["head", "x", "y", "pixels_per_mm"]:
+        rows = sheet.faults[0].rows if sheet.faults else ()
+        raise RawDataError(Fault(f"expected {expected}", mend, path, rows=rows))
+    numbers = [sheets.read_numbers(sheet.columns[name], sheet.decimal).tolist() for name in sheet.names[1:]]
     places: dict[str, HeadPlace] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        head, *cells = (cell.strip() for cell in line.split(","))
-        try:
-            x, y, scale = (float(cell) for cell in cells)
-        except ValueError:
-            x = y = scale = float("nan")
+    for cell, line, text, x, y, scale in zip(
+        sheet.columns["head"], sheet.lines.tolist(), sheet.text, *numbers, strict=True
+    ):
+        head = cell.strip()
         if not (np.isfinite([x, y, scale]).all() and scale > 0):
-            raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", mend, path, rows=(number,)))
+            raise RawDataError(Fault(f"expected {expected}; found {text[:60]!r}", mend, path, rows=(line,)))
         if head in places:
-            raise RawDataError(Fault(f"a second row of {head}", "keep the right one", path, rows=(number,)))
+            raise RawDataError(Fault(f"a second row of {head}", "keep the right one", path, rows=(line,)))
         places[head] = HeadPlace(np.array([x, y]), np.zeros(3), scale)
     return places
 

@@ -115,7 +115,7 @@ def test_resnet_weights_that_cannot_be_downloaded(tmp_path, monkeypatch):
 def test_unknown_names():
     with pytest.raises(TrainingError, match="unknown network"):
         networks.make_network("vgg")
-    with pytest.raises(TrainingError, match="no ImageNet weights"):
+    with pytest.raises(TrainingError, match=r"the slim network .* begins anew; use `weights` none"):
         networks.make_network("slim", "imagenet")
     with pytest.raises(HeadposeError, match="unknown method 'x'"):
         methods.find_method("x")

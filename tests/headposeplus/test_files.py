@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from headposeplus.errors import HeadposeError
-from headposeplus.files import read_json, sha256, whole_or_absent, write_bytes, write_json, write_text
-from tests.circumstances import file_limit, no_locks, small_disk
+from headposeplus.files import locked, read_json, sha256, whole_or_absent, write_bytes, write_json, write_text
+from tests.circumstances import file_limit, no_locks, small_disk, without_rights
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -45,7 +45,7 @@ def test_writing_errors_name_the_file(tmp_path, error, says):
 
 
 def test_json_errors_name_the_file_and_what_was_expected(tmp_path):
-    with pytest.raises(HeadposeError, match=r"x\.json: expected a thing"):
+    with pytest.raises(HeadposeError, match=r"x\.json: cannot be read: No such file or directory; expected a thing"):
         read_json(tmp_path / "x.json", "a thing")
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(HeadposeError, match=r"x\.json: expected a thing, which is JSON"):
@@ -104,6 +104,8 @@ def holder(folder, environment, mode="refuse"):
 def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path, number):
     environment = dict(os.environ) if number is None else no_locks(tmp_path, number)
     folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / ".lock").touch()  # as an earlier process leaves it, perhaps where there were locks
     with holder(folder, environment) as first:
         assert first.stdout.readline() == "held\n"
         with holder(folder, environment) as second:
@@ -120,3 +122,17 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path, number):
             assert waiting.returncode == 0
     with holder(folder, environment) as third:
         assert third.stdout.readline() == "held\n"
+
+
+def test_a_folder_that_may_not_be_written_to_is_told(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    tmp_path.chmod(0o755)
+    with (
+        pytest.raises(
+            HeadposeError, match=r"folder/\.lock: cannot be written: .*; give yourself the right to write there"
+        ),
+        without_rights(),
+        locked(folder, wait=False),
+    ):
+        pass

@@ -93,7 +93,7 @@ def test_a_damaged_biwi_frame_costs_itself_alone(raw, build, kind, damage, says)
     damage(path)
     output, ids = build("biwi", 3)
     assert re.search(says, only_line(output, path))
-    assert "1 damaged or incomplete frames were left out" in output
+    assert "1 damaged or incomplete frame was left out" in output
     assert ids == {frame.id for frame in frames} - {frames[17].id}
 
 

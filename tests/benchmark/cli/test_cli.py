@@ -107,7 +107,7 @@ def test_a_half_written_image_is_named_and_gives_a_status(tiny_copy, tmp_path, h
                  "--manifest", tiny_copy / "data_manifest.csv"]  # fmt: skip
     output = hpp(*arguments, "--out", tmp_path / "a", expect=3).output
     assert (
-        "1 damaged or incomplete frames were left out:" in output and f"{image}: truncated image (2000 bytes)" in output
+        "1 damaged or incomplete frame was left out:" in output and f"{image}: truncated image (2000 bytes)" in output
     )
     strict = hpp(*arguments, "--out", tmp_path / "b", "--strict", expect=1).output
     assert f"Error: {image}: truncated image" in strict

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from benchmark.scoring import submission
+from benchmark.scoring.label_files import LabelsAt, read_label_file
 from headposeplus import rotations as rot
 from headposeplus.datasets.dataset import open_dataset, read_labels
+from headposeplus.errors import SubmissionError
 from headposeplus.raw import subsets
 
 ABOUT = submission.About(
@@ -30,12 +32,12 @@ def noisy(built, tmp_path):
     return path
 
 
-def packed(path, *names, about=""):
+def packed(path, *names, about="", at="about.toml"):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, file in names:
             archive.write(file, name)
         if about:
-            archive.writestr("about.toml", about)
+            archive.writestr(at, about)
     return path
 
 
@@ -98,6 +100,47 @@ def test_a_zip_may_hold_its_toml(noisy, built, tmp_path, hpp):
     # That beside the zip comes first.
     path.with_suffix(".toml").write_text(ABOUT.to_toml())
     assert "0 faults, 0 suspicions" in hpp("check", path, "--data", built[0]).output
+
+
+@pytest.mark.parametrize("at", ["folder/mine.toml", "/etc/mine.toml", "../mine.toml", "x/\x1b[31mred.toml"])
+def test_a_toml_is_read_from_the_zip_wherever_the_zip_says_it_is(noisy, built, tmp_path, hpp, at):
+    path = packed(tmp_path / "sent.zip", ("folder/mine.csv", noisy), about=ABOUT.to_toml(), at=at)
+    assert submission.read_files(path)[1].decode() == ABOUT.to_toml()
+    named = submission.about_path(path)
+    assert named.parent == path and str(named).isprintable()
+    assert "0 faults, 0 suspicions" in hpp("check", path, "--data", built[0]).output
+
+
+def test_a_zip_names_no_file_of_this_machine(noisy, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('name = "a secret"')
+    path = packed(tmp_path / "sent.zip", ("mine.csv", noisy), about='name = "theirs"', at=str(own))
+    assert submission.read_files(path)[1] == b'name = "theirs"'
+
+
+def test_of_several_tomls_the_one_of_the_table_s_name_counts(noisy, tmp_path):
+    path = packed(tmp_path / "sent.zip", ("mine.csv", noisy), about=ABOUT.to_toml(), at="mine.toml")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("pyproject.toml", "")
+        archive.writestr("log.txt", "epoch 1")
+    assert submission.read_files(path)[1].decode() == ABOUT.to_toml()
+    with pytest.raises(SubmissionError, match="a zip of 2 TOMLs; pack one table, and at most its TOML"):
+        submission.read_submission(packed_twice(tmp_path, noisy))
+
+
+def packed_twice(tmp_path, noisy):
+    path = packed(tmp_path / "twice.zip", ("mine.csv", noisy), about="", at="a.toml")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a.toml", ABOUT.to_toml())
+        archive.writestr("b.toml", ABOUT.to_toml())
+    return path
+
+
+def test_labels_in_a_zip_have_their_toml_there(noisy, tmp_path):
+    said = 'convention = "pyr"\ncamera = "rgb"\n'
+    path = packed(tmp_path / "labels.zip", ("labels.csv", noisy), about=said, at="labels.toml")
+    table = read_label_file(LabelsAt(path, "", ""))
+    assert (table.convention, table.camera, table.unsaid) == ("pyr", "rgb", ())
 
 
 def test_a_zip_that_cannot_be_scored_is_told(noisy, built, tmp_path, hpp):

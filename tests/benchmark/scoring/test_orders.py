@@ -252,3 +252,13 @@ def test_real_networks_are_not_suspected_until_their_rows_are_shifted(real, real
     assert found is not None and found.what.startswith(
         "poses look shifted by 1 row: each frame fits the pose 1 row aft"
     )
+
+
+@pytest.mark.parametrize(("count", "frames"), [(2, 2), (1, 7), (4, 7), (2, 9), (24, 2)])
+def test_short_sequences_do_not_look_shifted(count, frames):
+    truth = made(count, frames)
+    found = 0
+    for seed in range(40):
+        order = orders.find_order(rot.to_matrix(predicted(truth, 5, seed)), np.arange(len(truth.ids)), truth)
+        found += order is not None and "shifted" in order.what
+    assert found <= 2

@@ -15,7 +15,7 @@ from benchmark.training import run as train
 from benchmark.training.checkpoint import CHECKPOINT
 from benchmark.training.job import PREDICTIONS
 from benchmark.training.log import LOG, LogWriter, StepRecord
-from headposeplus.errors import HeadposeError
+from headposeplus.errors import HeadposeError, TrainingError
 from tests.circumstances import file_limit, small_disk
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -88,3 +88,9 @@ def test_paths_that_are_no_utf_8_cost_no_result(built, tmp_path, trained):
     assert read_submission(found).about.seed == 0
     for file in ("score.json", "report.html", "inspect/card.md", "board/index.html"):
         assert (folder / "data" / file).read_text("utf-8")
+
+
+def test_weights_that_are_none_leave_no_folder(job, tmp_path):
+    with pytest.raises(TrainingError, match=r"typo\.pth: cannot be read: No such file or directory"):
+        train.run(job._replace(preset=job.preset._replace(backbone="resnet18"), weights=str(tmp_path / "typo.pth")))
+    assert not job.out.exists()

@@ -137,7 +137,7 @@ def test_ranks_that_never_come_are_named(rank, awaited, monkeypatch, capfd):
     here = Ranks(rank, 3, rank, 3, "127.0.0.1", free_port())
     with (
         pytest.raises(TrainingError, match=rf"{awaited} of 3 never came; start all of them"),
-        ranks.connected(here, torch.device("cpu"), timedelta(seconds=1)),
+        ranks.connected(here, torch.device("cpu"), timedelta(seconds=4)),
     ):
         pass
     assert f"rank {rank} of 3: waiting for {awaited} at 127.0.0.1:{here.port}" in capfd.readouterr().err

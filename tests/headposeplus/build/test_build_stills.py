@@ -131,7 +131,8 @@ def test_damaged_photographs_are_left_out_counted_and_listed(photographs_copy, t
 def test_a_trial_builds_nothing(photographs, tmp_path):
     (estimate,), notes = estimate_build(Source(stills={"aflw2000": photographs}), tmp_path / "data", Options(size=24))
     assert (estimate.name, estimate.images, estimate.missing) == ("aflw2000", 10, 1) and estimate.bytes > 0
-    assert notes == ["AFLW2000-3D: 1,990 of the 2,000 images of the manifest are absent"]
+    absent = "AFLW2000-3D: 1,990 of the 2,000 images of the manifest are absent"
+    assert notes == [f"raw aflw2000 found at {photographs}", absent]
     assert not (tmp_path / "data").exists()
 
 

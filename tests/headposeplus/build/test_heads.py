@@ -118,7 +118,7 @@ def test_faults_of_the_file_are_one_line(root, tiny_copy, tmp_path, hpp):
              "--manifest", tiny_copy / "data_manifest.csv", "--out", tmp_path / "data")  # fmt: skip
     for lines, says in (
         (["head,left,top,scale", *rows], ": expected a line head,x,y,pixels_per_mm and a row a head; mend it, or"),
-        ([header, rows[0], "f02,1,2"], ", line 3: expected a line head,x,y,pixels_per_mm and a row a head; found 'f02"),
+        ([header, rows[0], "f02,1,2"], ", line 3: expected a line head,x,y,pixels_per_mm and a row a head; mend it"),
         ([header, *rows[1:]], ": no row of f01; add it, or delete the file to have the heads found"),
     ):
         path.write_text("\n".join(lines))

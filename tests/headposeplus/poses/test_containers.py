@@ -103,7 +103,7 @@ def array(values):
         (json.dumps([{"id": "a", "pitch": 1}]).encode(), "JSON, no table; write a CSV, as pandas does: DataFrame("),
         (b'\xef\xbb\xbf\n {"biwi/01/00003": [1, 2, 3]}', "JSON, no table; write a CSV, as pandas does: DataFrame("),
         (zipped(("a.json", "[1]")), "JSON, no table; write a CSV"),
-        (b"FEA1\0\0", "a Feather file; write it as Parquet, with pandas: read_feather(FILE).to_parquet(OTHER)"),
+        (b"FEA1\0\0", "an old Feather file; save it as a CSV"),
         (zipped(), "a zip without a table; pack one table, and at most its TOML"),
         (zipped(("__MACOSX/a.csv", CSV), (".a.csv", CSV)), "a zip without a table; pack one table"),
         (zipped(("a.csv", CSV), ("b/c.csv", CSV)), "a zip of 2 tables, 'a.csv', 'b/c.csv'; pack one table, and at"),

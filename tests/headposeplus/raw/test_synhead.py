@@ -79,20 +79,26 @@ ONE_HEAD = b"head,x,y,pixels_per_mm\nf02,1,2,3\n"
 EXPECTED = "expected a line head,x,y,pixels_per_mm and a row a head"
 
 
+def test_places_of_heads_from_a_spreadsheet(root):
+    (root / "head_places.csv").write_text('head;x;y;pixels_per_mm;\n"f01";31,5;30;0,25;\n;;;;\n')
+    place = synhead.read_head_places(root)["f01"]
+    assert place.pivot.tolist() == [31.5, 30] and place.pixels_per_mm == 0.25
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", f": {EXPECTED}; mend it, or delete it to have the heads found"),
+        (b"", ": an empty file; mend it, or delete it to have the heads found"),
         (b"head,x,y\nf01,1,2\n", f": {EXPECTED}; mend it"),
         (b"f01,1,2,3\n", f": {EXPECTED}; mend it"),
-        (b"\xff\xfe\x00", f": cannot be read; {EXPECTED}; mend it"),
-        (ONE_HEAD + b"f01,1,2\n", f", line 3: {EXPECTED}; found 'f01,1,2'; mend it"),
-        (ONE_HEAD + b"f01,1,2,3,4\n", f", line 3: {EXPECTED}; found 'f01,1,2,3,4'"),
+        (b"\xff\xfe\x00", ": not UTF-16, as its first bytes say"),
+        (ONE_HEAD + b"f01,1,2\n", f", line 3: {EXPECTED}; mend it"),
+        (ONE_HEAD + b"f01,1,2,3,4\n", f", line 3: {EXPECTED}; mend it"),
         (ONE_HEAD + b"f01,1,left,3\n", f", line 3: {EXPECTED}; found 'f01,1,left,3'"),
         (ONE_HEAD + b"f01,1,nan,3\n", f", line 3: {EXPECTED}; found 'f01,1,nan,3'"),
         (ONE_HEAD + b"f01,1,2,0\n", f", line 3: {EXPECTED}; found 'f01,1,2,0'"),
         (ONE_HEAD + b"f01,1,2,-3\n", f", line 3: {EXPECTED}; found 'f01,1,2,-3'"),
-        (ONE_HEAD + b"\nf01,1,2,3\n", f", line 3: {EXPECTED}; found ''"),
+        (ONE_HEAD + b"\nf01,1,2,x\n", f", line 4: {EXPECTED}; found 'f01,1,2,x'"),
         (ONE_HEAD + b"f02,1,2,3\n", ", line 3: a second row of f02; keep the right one"),
     ],
 )
