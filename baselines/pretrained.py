@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import warnings
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault, listed, shown, unreadable
-from headposeplus.files import LFS_POINTER
+from headposeplus.files import LFS_POINTER, parse_json
 
 _EXPECTED = "the weights of a ResNet18, of PyTorch or safetensors"
 _AGAIN = "give another, or download it again"
@@ -103,7 +102,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         length = int.from_bytes(file.read(8), "little")
         if length > _HEADER:
             raise ValueError("a header that is too long")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length))
         data = file.read()
     tensors = {}
     for name, about in header.items():

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import stat
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ import numpy as np
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault, unreadable
+from headposeplus.faults import Fault, said, shown, unreadable
 
 LFS_POINTER = b"version https://git-lfs"  # how a file begins in whose place Git has left a pointer
 # What systems put into folders beside their users' files, in lower case; names that begin with a dot are more of it.
@@ -33,6 +34,13 @@ _NO_ROOM = {
 }
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of file systems that keep none
+# What may lie in a file's place.
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _MARKER = ".lock-without-system"  # stands for a lock there; its presence is the lock
 
 
@@ -209,14 +217,79 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, expected: str) -> Any:
-    """Return the content of a JSON file; raises HeadposeError, which says that ``expected`` was expected."""
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON holds; raises ValueError if it is none, is nested too deeply, or has a key twice.
+
+    Of a key that comes twice, people read the first value and programs the last.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ValueError(f"{shown(twice)} comes twice")
+    return content
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """Return the content of a JSON file, as :func:`parse_json` does.
+
+    Raises
+    ------
+    HeadposeError
+        If it cannot be read, or is none; the words say that ``expected`` was expected.
+    """
+    try:
+        return parse_json(read_file(path).decode())
     except OSError as error:
         raise HeadposeError(unreadable(path, error, expected)) from error
     except ValueError as error:
-        raise HeadposeError(Fault(f"expected {expected}, which is JSON: {error}", file=path)) from error
+        raise HeadposeError(Fault(f"expected {expected}, which is JSON: {said(error)}", file=path)) from error
+
+
+def opened_file(path: Path) -> BinaryIO:
+    """Return a file, open to be read without a buffer.
+
+    A stranger's folder may have a pipe in a file's place, for whose other end a reader would wait for ever, or a
+    device, which has no end.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is none, which is found without waiting.
+    """
+    return open(path, "rb", buffering=0, opener=_open_at_once)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    try:
+        check_is_file(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_is_file(state: os.stat_result, path: Path | str) -> None:
+    """Raise OSError if what the system says of a path is not that it is a file, or a link to one."""
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(state.st_mode):
+        kind = next((name for fits, name in _KINDS if fits(state.st_mode)), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file; raises OSError as :func:`opened_file` does."""
+    with opened_file(path) as file:
+        return file.read()
 
 
 @contextmanager
@@ -249,7 +322,7 @@ def decoded(data: bytes) -> str:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    with opened_file(path) as file:
         return stream_sha256(file)
 
 

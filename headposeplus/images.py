@@ -16,6 +16,7 @@ import numpy as np
 
 from headposeplus.errors import ImageError
 from headposeplus.faults import RESTORE, Fault, unreadable
+from headposeplus.files import opened_file, read_file
 from headposeplus.rotations import Floats, in_plane
 
 Image = np.ndarray
@@ -82,7 +83,7 @@ def _jpeg_has_end(data: bytes) -> bool:
 def check_whole(path: Path) -> None:
     """Raise ImageError, as :func:`read_image` does, if a file is missing, no image or truncated; decode nothing."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with opened_file(path) as file:
             data, size = file.read(_FIRST), file.seek(0, os.SEEK_END)
             _check_kind(path, data, size)
             file.seek(max(size - len(_PNG_END), len(data)))
@@ -111,7 +112,7 @@ def read_image(path: Path, bgr: bool = False) -> Image:
         with grey or black, so the end of the file is checked first.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise ImageError(unreadable(path, error)) from error
     _check_kind(path, data, len(data))
@@ -134,7 +135,7 @@ def read_image(path: Path, bgr: bool = False) -> Image:
 def is_jpeg(path: Path) -> bool:
     """Return whether a file begins as a JPEG does; raises ImageError if it cannot be read."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with opened_file(path) as file:
             return file.read(len(_JPEG_START)) == _JPEG_START
     except OSError as error:
         raise ImageError(unreadable(path, error)) from error

@@ -86,7 +86,7 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
             sample = self._read(shard, row_in_shard)
         except ImageError as error:
             raise unread(self._layout.paths[shard], ValueError("a crop in it cannot be decoded")) from error
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise unread(self._layout.paths[shard], error) from error
         if self._backgrounds is not None:
             sample["image"] = torch.where(sample["mask"], sample["image"], self._background(row))

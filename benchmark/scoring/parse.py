@@ -10,6 +10,7 @@ import msgspec
 
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, said
+from headposeplus.files import parse_json
 
 Value = TypeVar("Value", bound=msgspec.Struct)
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)  # msgspec says the place of a fault in its words only
@@ -23,12 +24,14 @@ def from_json(data: bytes, kind: type[Value], limit: int, wrong: str, mend: str 
     Raises
     ------
     SubmissionError
-        If it is too large, no UTF-8, no JSON (which has no NaN), or does not fit the type.
+        If it is too large, no UTF-8, no JSON (which has no NaN), has a key twice, or does not fit the type.
     """
     try:
         if len(data) > limit:
             raise ValueError(f"more than {limit:,} bytes")
-        return msgspec.json.decode(data, type=kind)
+        value = msgspec.json.decode(data, type=kind)
+        parse_json(data)  # msgspec sees no key that comes twice
+        return value
     except (ValueError, RecursionError) as error:
         raise SubmissionError(_fault(error, kind, wrong, mend, file)) from error
 

@@ -9,7 +9,7 @@ import msgspec
 
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, said
-from headposeplus.files import write_json
+from headposeplus.files import parse_json, read_file, write_json
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -84,10 +84,12 @@ class TaskRecords(msgspec.Struct, frozen=True):
 def read_record(path: Path, kind: type[Record], expected: str) -> Record:
     """Return a JSON file as a record; raises HeadposeError, which says what was expected, if it is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        data = read_file(path)
+        parse_json(data)  # msgspec sees no key that comes twice
+        return msgspec.json.decode(data, type=kind)
     except OSError as error:
         raise HeadposeError(Fault(f"expected {expected}: {error.strerror}", file=path)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise HeadposeError(Fault(f"expected {expected}: {said(error, 200)}", "make it anew", path)) from error
 
 

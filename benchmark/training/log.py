@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault, unreadable
-from headposeplus.files import written
+from headposeplus.files import parse_json, written
 
 LOG = "log.jsonl"
 
@@ -56,7 +56,7 @@ class StageLog(NamedTuple):
 def read_log(path: Path) -> StageLog:
     """Return the records of a log; raises TrainingError if it is none."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
         ends = [line.pop("epoch_end", False) for line in lines]
         steps = [_step_of(line) for line, ended in zip(lines, ends, strict=True) if not ended]
         epochs = [EpochRecord(line.pop("stage"), line.pop("epoch"), line) for line in itertools.compress(lines, ends)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from headposeplus import archives, sheets
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, fault_in, said, shown, unreadable
-from headposeplus.files import opened_npz
+from headposeplus.files import opened_npz, parse_json
 from headposeplus.raw.ids import id_column
 from headposeplus.rotations import Floats
 from headposeplus.sheets import OWN, Sheet, read_numbers
@@ -118,21 +117,12 @@ def _read_npz(path: Path, data: bytes) -> Rows:
     return _plain([str(name) for name in texts], boxes.astype(np.float64), corners=False)
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the pairs of a JSON object; raises ValueError if a key comes twice."""
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise ValueError(f"{shown(twice)} comes twice")
-    return dict(pairs)
-
-
 def _read_json(path: Path, text: str) -> Rows:
     """Return the boxes of a JSON object from frames to their corners."""
     mend = 'expected {"01/frame_00003": [x1, y1, x2, y2], ...}'
     try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise DatasetError(Fault(f"not JSON ({said(error)})", mend, path)) from error
     if not isinstance(content, dict) or not content:
         raise DatasetError(Fault(f"a JSON {type(content).__name__}", mend, path))

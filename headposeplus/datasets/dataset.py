@@ -164,7 +164,7 @@ def open_shard(path: Path) -> Iterator[Shard]:
     try:
         with opened(path) as file:
             yield file
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, MemoryError) as error:
         raise unread(path, error) from error
 
 

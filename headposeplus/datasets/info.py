@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,9 @@ from headposeplus.raw.targets import BIWI_PLUS, STILLS
 SCHEMA = 2
 INFO = "dataset.json"
 NAMES = (BIWI_PLUS, "synhead+", "synbiwi+", "synhead++", *STILLS)
+
+# A stranger's dataset must not lead to other folders, or to other files than those of HDF5.
+_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.h5")
 
 if TYPE_CHECKING:
     Name = str
@@ -139,7 +143,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     residual: Residuals | None = None
     cameras: dict[str, list[list[float]]] | None = None
     matched_sha256: str | None = None
-    joins: list[str] | None = None
+    joins: list[Name] | None = None
     joined: list[str] | None = None
     shards: list[ShardInfo]
     rows: int
@@ -180,9 +184,14 @@ def read_info(folder: Path) -> Info:
     if schema != SCHEMA:
         raise DatasetError(_other_schema(path, f"found {shown(schema)}" if schema else "found none"))
     try:
-        return msgspec.convert(content, Info)
+        info = msgspec.convert(content, Info)
     except msgspec.ValidationError as error:
         raise DatasetError(_other_schema(path, f"but: {said(error)}")) from error
+    for shard in info.shards:
+        if not _SHARD.fullmatch(shard.file):
+            what = f"names the shard {shown(shard.file)}; expected the name of a file beside it"
+            raise DatasetError(Fault(what, "build it again with this version", path, "shards"))
+    return info
 
 
 def _other_schema(path: Path, difference: str) -> Fault:

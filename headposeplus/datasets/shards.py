@@ -214,9 +214,9 @@ def read_report(path: Path, origin: Origin) -> ShardReport | None:
         return None
     try:
         with opened(path) as file:
-            built_from = Origin(file.attrs["options"], file.attrs["raw"])
-            stored = msgspec.json.decode(file.attrs["report"], type=_StoredReport)
-    except (OSError, KeyError, ValueError) as error:
+            built_from = Origin(str(file.attrs["options"]), str(file.attrs["raw"]))
+            stored = msgspec.json.decode(str(file.attrs["report"]), type=_StoredReport)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise unread(path, error) from error
     if built_from.options != origin.options:
         what, mend = "was built with other options", "choose another `out` or delete the folder"

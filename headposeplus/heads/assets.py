@@ -14,7 +14,7 @@ import numpy as np
 
 from headposeplus.errors import HeadposeError, ImageError
 from headposeplus.faults import Fault, unreadable
-from headposeplus.files import LFS_POINTER, below, content_hash
+from headposeplus.files import LFS_POINTER, below, content_hash, read_file
 from headposeplus.images import Image, read_image
 from headposeplus.raw.folders import spelled
 from headposeplus.raw.meshes import finite, position
@@ -128,7 +128,7 @@ def fingerprint(paths: list[Path]) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the words of each line that is neither empty nor a comment."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_file(path).decode("utf-8", "replace")
     except OSError as error:
         raise AssetError(unreadable(path, error)) from error
     if text.startswith(LFS_POINTER.decode()):
@@ -290,7 +290,7 @@ def read_texture(path: Path) -> Image:
     try:
         image = read_image(path)
     except ImageError as error:
-        if path.exists() and path.stat().st_size < 1024 and path.read_bytes().startswith(LFS_POINTER):
+        if path.is_file() and path.stat().st_size < 1024 and path.read_bytes().startswith(LFS_POINTER):
             raise AssetError(Fault("only a pointer of Git LFS", "fetch the file itself: git lfs pull", path)) from error
         raise AssetError(error.fault._replace(mend=_COPY)) from error
     if image.shape[2] == 3:

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
 from headposeplus.faults import Fault, shown, unreadable
+from headposeplus.files import read_file
 from headposeplus.raw import biwi, synhead
 from headposeplus.raw.folders import find, listing
 from headposeplus.rotations import ANGLES, EulerOrder, Floats, convert, from_matrix
@@ -158,7 +159,7 @@ def _read_rows(path: Path) -> Floats:
     """Return the angles (n, 3) of a user's track; a first line that names the columns may be there."""
     mend = f"expected {_ROWS}"
     try:
-        rows = read_rows(read_text(path.read_bytes(), mend), mend)
+        rows = read_rows(read_text(read_file(path), mend), mend)
     except OSError as error:
         raise RawDataError(unreadable(path, error, _ROWS)) from error
     except DatasetError as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from headposeplus.errors import RawDataError
 from headposeplus.faults import RESTORE, Fault, said, unreadable
+from headposeplus.files import read_file
 from headposeplus.raw.matlab import read_arrays
 from headposeplus.raw.stills import StillLabel, StillSet
 from headposeplus.rotations import ANGLES, Floats, to_matrix
@@ -31,7 +32,7 @@ def _read_mat(path: Path) -> dict[str, Floats]:
     """Return the arrays of :data:`_SHAPES` in a ``.mat``; raises RawDataError if it is damaged or lacks one."""
     expected = f"a MATLAB file with {' and '.join(f'{name} {shape}' for name, shape in _SHAPES.items())}"
     try:
-        arrays = read_arrays(path.read_bytes(), _SHAPES)
+        arrays = read_arrays(read_file(path), _SHAPES)
     except OSError as error:
         raise RawDataError(unreadable(path, error, expected)) from error
     except ValueError as error:

@@ -18,7 +18,7 @@ import numpy as np
 
 from headposeplus.errors import ImageError, RawDataError
 from headposeplus.faults import RESTORE, Fault, unreadable
-from headposeplus.files import content_hash, files_hash, sha256
+from headposeplus.files import content_hash, files_hash, read_file, sha256
 from headposeplus.images import Image, read_image
 from headposeplus.raw.folders import by_name, find, listing, spelled
 from headposeplus.raw.ids import frame_id
@@ -171,7 +171,7 @@ def list_frames(root: Path, sequence: str) -> tuple[list[Frame], list[Fault]]:
 def _numbers(path: Path, rows: int, columns: int | None, expected: str) -> list[Floats]:
     """Return the non-blank lines of a text file as arrays, checked for their count and finite numbers."""
     try:
-        lines = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+        lines = [line.split() for line in read_file(path).decode("ascii").splitlines() if line.strip()]
     except OSError as error:
         raise RawDataError(unreadable(path, error, expected)) from error
     except UnicodeDecodeError as error:
@@ -216,7 +216,7 @@ def read_pose(path: Path) -> Pose:
 def read_pose_bin(path: Path) -> tuple[Floats, Floats]:
     """Return the centre (3,) in millimetres and pitch, yaw, roll (3,) in degrees, convention ``biwi``."""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise RawDataError(unreadable(path, error)) from error
     if len(data) != 24:
@@ -397,7 +397,7 @@ def read_depth(path: Path) -> np.ndarray:
         If the runs end early or do not fill the image.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise RawDataError(unreadable(path, error)) from error
     if len(data) < 8:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault, fault_in, shown, unreadable
+from headposeplus.files import read_file
 from headposeplus.rotations import Floats
 from headposeplus.sheets import Sheet, read_numbers, read_sheet, read_text
 
@@ -87,7 +88,7 @@ def read(path: Path | None = None) -> pd.DataFrame:
     """
     path = path or default_path()
     try:
-        sheet = read_sheet(read_text(path.read_bytes(), _MEND), _MEND, short_rows=True)
+        sheet = read_sheet(read_text(read_file(path), _MEND), _MEND, short_rows=True)
     except OSError as error:
         raise HeadposeError(unreadable(path, error, "the manifest, a CSV file")) from error
     except DatasetError as error:

@@ -9,6 +9,7 @@ import numpy as np
 
 from headposeplus.errors import RawDataError
 from headposeplus.faults import RESTORE, Fault, said, unreadable
+from headposeplus.files import read_file
 from headposeplus.raw.folders import spelled
 from headposeplus.rotations import Floats
 
@@ -56,7 +57,7 @@ def read_mesh(path: Path) -> tuple[Floats, np.ndarray]:
     vertices: list[list[float]] = []
     faces: list[list[int]] = []
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_file(path).decode("utf-8", "replace").splitlines()
     except OSError as error:
         raise RawDataError(unreadable(path, error)) from error
     for line, text in enumerate(lines, start=1):

@@ -18,7 +18,6 @@ import csv
 import difflib
 import hashlib
 import io
-import json
 import re
 import textwrap
 from collections import Counter
@@ -32,7 +31,7 @@ from tabulate import tabulate
 from headposeplus import archives
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown, unreadable
-from headposeplus.files import opened_npz, write_text
+from headposeplus.files import opened_npz, parse_json, write_text
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import frame_id, id_column
 from headposeplus.raw.targets import FORMS, listed_ids, parse_frame
@@ -258,8 +257,8 @@ def _cells(path: Path) -> list[tuple[int, str]]:
 def _json_ids(path: Path, text: str) -> list[str]:
     """Return the frames that are the keys, or the texts, of JSON."""
     try:
-        return list(map(str, json.loads(text)))
-    except (ValueError, RecursionError) as error:
+        return list(map(str, parse_json(text)))
+    except ValueError as error:
         raise DatasetError(Fault(f"expected {_EXPECTED}: {said(error)}", file=path)) from error
 
 

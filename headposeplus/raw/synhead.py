@@ -19,7 +19,7 @@ import numpy as np
 from headposeplus import sheets
 from headposeplus.errors import DatasetError, ImageError, RawDataError
 from headposeplus.faults import RESTORE, Fault, unreadable
-from headposeplus.files import content_hash, files_hash, folders, sha256
+from headposeplus.files import content_hash, files_hash, folders, read_file, sha256
 from headposeplus.images import SUFFIXES, foreground, read_rendered
 from headposeplus.raw.folders import find, listing, spelled
 from headposeplus.rotations import Floats
@@ -127,7 +127,7 @@ def read_angles(track: Track) -> Floats:
     """
     expected = "a row a frame: pitch,yaw,roll in degrees, without a header"
     try:
-        lines = track.csv.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_file(track.csv).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise RawDataError(unreadable(track.csv, error, expected)) from error
     except UnicodeDecodeError as error:
@@ -214,7 +214,7 @@ def read_head_places(root: Path) -> dict[str, HeadPlace] | None:
         return None
     expected, mend = "a line head,x,y,pixels_per_mm and a row a head", "mend it, or delete it to have the heads found"
     try:
-        sheet = sheets.read_sheet(sheets.read_text(path.read_bytes(), mend), mend)
+        sheet = sheets.read_sheet(sheets.read_text(read_file(path), mend), mend)
     except OSError as error:
         raise RawDataError(unreadable(path, error, expected)) from error
     except DatasetError as error:

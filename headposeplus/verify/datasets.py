@@ -14,7 +14,7 @@ from headposeplus.datasets.hdf5 import BUILD_AGAIN
 from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault
-from headposeplus.files import leftovers, listing, read_json
+from headposeplus.files import leftovers, listing
 from headposeplus.progress import progress
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import frame_id
@@ -86,9 +86,11 @@ def _find(folder: Path) -> list[Path]:
             mend = "give the folder that was a build's `out`, or one dataset's folder in it"
             raise DatasetError(Fault("holds no dataset", mend, folder))
         return present
-    info = read_json(folder / INFO, "the description of a dataset")
-    joins = info.get("joins") if isinstance(info, dict) else None
-    return [*(folder.parent / str(name) for name in joins or ()), folder]
+    try:
+        joins = read_info(folder).joins or ()
+    except DatasetError:  # told where the dataset is opened
+        joins = ()
+    return [*(folder.parent / name for name in joins), folder]
 
 
 def _open(folder: Path) -> Dataset | Fault:
