@@ -6,18 +6,22 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from benchmark.board import site
 from benchmark.board.markdown import PAGE, page
 from benchmark.scoring import entry as entry_file
-from benchmark.scoring.entry import Entry, Listed
-from benchmark.scoring.submission import read_files
+from benchmark.scoring.entry import Entry, Listed, OtherStatistics
+from benchmark.scoring.submission import of_other_statistics, read_files
 from headposeplus import archives
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, shell_line, unreadable
-from headposeplus.files import content_hash, listing, write_bytes, write_text
+from headposeplus.files import content_hash, listing, opened_file, sha256, write_bytes, write_text
 
 PREDICTIONS = "predictions"
 SUFFIXES = (*(ending for ending in archives.TABLES if ending != ".txt"), ".zip")  # of predictions
+_OTHER = OtherStatistics.__struct_fields__
 
 
 def key(entry: Entry) -> str:
@@ -35,7 +39,8 @@ def _slug(text: str) -> str:
 def add(folder: Path, entry: Entry, predictions: Sequence[Path] = ()) -> Path:
     """Write an entry into the scoreboard's folder; the same predictions under the same name replace their older entry.
 
-    ``predictions`` are copied beside it, a file a seed with its TOML, so that anyone can score them again.
+    ``predictions`` are copied beside it, a file a seed with its TOML, so that anyone can score them again; and with
+    them those under other batch statistics, whose scores the entry tells.
 
     Raises
     ------
@@ -47,11 +52,33 @@ def add(folder: Path, entry: Entry, predictions: Sequence[Path] = ()) -> Path:
     kept = folder / PREDICTIONS / path.stem
     for place, file in enumerate(predictions):
         suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), ".csv")
-        if file.resolve().parent != kept.resolve():  # else they are there already
-            for ending, content in zip((suffix, ".toml"), read_files(file), strict=True):
-                write_bytes(kept / f"{place:02}{ending}", content)
+        if file.resolve().parent == kept.resolve():  # they are there already
+            continue
+        copy = kept / f"{place:02}{suffix}"
+        others = [(of_other_statistics(file, kind), of_other_statistics(copy, kind)) for kind in _kinds(entry)]
+        for source, target in ((file, copy), *others):
+            for ending, content in zip((None, ".toml"), read_files(source), strict=True):
+                write_bytes(target.with_suffix(ending) if ending else target, content)
     write_bytes(path, data)
     return path
+
+
+def _kinds(entry: Entry) -> list[str]:
+    """Return under which other batch statistics an entry tells scores."""
+    other = entry.scores_of_other_statistics
+    return [] if other is UNSET else [kind for kind in _OTHER if getattr(other, kind) is not UNSET]
+
+
+def predictions_of(folder: Path, name: str) -> list[Path]:
+    """Return the files of predictions beside the entry of a name, a file a seed; none if there are none."""
+    kept = folder / PREDICTIONS / name
+    ends = tuple(f"-{kind}.csv" for kind in _OTHER)
+    return [path for path in listing(kept, *SUFFIXES) if not path.name.endswith(ends)] if kept.is_dir() else []
+
+
+def lacks_other_statistics(entry: Entry, files: Sequence[Path]) -> bool:
+    """Return whether an entry tells scores under other batch statistics whose predictions are not among its files."""
+    return any(not files or not of_other_statistics(files[0], kind).exists() for kind in _kinds(entry))
 
 
 def read_entry(path: Path) -> Entry:
@@ -63,7 +90,7 @@ def read_entry(path: Path) -> Entry:
         If it is no entry: the field that is wrong is named.
     """
     try:
-        with path.open("rb") as file:
+        with opened_file(path) as file:
             data = file.read(entry_file.MAX_BYTES + 1)
     except OSError as error:
         raise SubmissionError(unreadable(path, error, "an entry of the scoreboard")) from error
@@ -71,7 +98,7 @@ def read_entry(path: Path) -> Entry:
 
 
 def entries(folder: Path) -> list[Listed]:
-    """Return the entries of a scoreboard, best first within a protocol.
+    """Return the entries of a scoreboard, best first within a protocol, and which of them nobody can verify.
 
     Raises
     ------
@@ -81,8 +108,22 @@ def entries(folder: Path) -> list[Listed]:
     if not folder.is_dir():
         mend = f"add entries: {shell_line('hpp', 'scoreboard', 'add', 'PREDICTIONS', '--scoreboard', folder)}"
         raise SubmissionError(Fault("no such folder", mend, folder))
-    board = [Listed(path.stem, read_entry(path)) for path in listing(folder, ".json")]
+    board = [_listed(folder, path) for path in listing(folder, ".json")]
     return sorted(board, key=lambda listed: (listed.entry.protocol.id, listed.entry.scores.mae))
+
+
+def _listed(folder: Path, path: Path) -> Listed:
+    """Return an entry, without those scores that nobody can verify; it is marked if none can be."""
+    entry, files = read_entry(path), predictions_of(folder, path.stem)
+    if lacks_other_statistics(entry, files):
+        entry = replace(entry, scores_of_other_statistics=UNSET)
+    if not files:
+        return Listed(path.stem, entry, "its predictions are not beside it")
+    try:
+        theirs = tuple(sha256(file) for file in files) == entry.predictions_sha256
+    except OSError as error:
+        return Listed(path.stem, entry, f"the predictions beside it cannot be read: {error.strerror}")
+    return Listed(path.stem, entry, "" if theirs else "the predictions beside it are not those that it names")
 
 
 def build(folder: Path) -> Path:

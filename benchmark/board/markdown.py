@@ -32,17 +32,18 @@ def github(rows: Sequence[dict[str, str]]) -> str:
 
 def table(board: Sequence[Listed], layout: str = "github") -> str:
     """Return the entries of one protocol as a table."""
-    rows = [_row(listed.entry, escaped=layout == "github") for listed in board]
+    rows = [_row(listed, escaped=layout == "github") for listed in board]
     if not any(row["augmentation"] for row in rows):
         rows = [{name: cell for name, cell in row.items() if name != "augmentation"} for row in rows]
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
 
 
-def _row(entry: Entry, escaped: bool) -> dict[str, str]:
-    clean = _text if escaped else str
+def _row(listed: Listed, escaped: bool) -> dict[str, str]:
+    entry, clean = listed.entry, _text if escaped else str
+    marks = (" (looks odd)" if entry.suspicions else "") + (" (not verifiable)" if listed.unverified else "")
     names = ("pitch", "yaw", "roll", "geodesic", "maev")
     return {
-        "method": clean(entry.name) + (" (looks odd)" if entry.suspicions else ""),
+        "method": clean(entry.name) + marks,
         "MAE": _with_deviation(entry, "mae"),
         "95 % interval": "{:.2f} to {:.2f}".format(*entry.intervals.mae) if entry.intervals else "",
         **{name: _with_deviation(entry, name) for name in names},

@@ -70,7 +70,10 @@ def level(entry: Entry) -> str:
     return f"{100 * entry.bootstrap.level:g} %"
 
 
-def _entry_row(key: str, entry: Entry, root: str | None) -> Row:
+def _entry_row(listed: Listed, root: str | None) -> Row:
+    key, entry = listed.key, listed.entry
+    flags = ["looks odd: see its page"] if entry.suspicions else []
+    flags += [f"not verifiable: {listed.unverified}"] if listed.unverified else []
     return Row(
         name=short(entry.name) or "unnamed",
         href=_entry_link(key, root),
@@ -85,7 +88,7 @@ def _entry_row(key: str, entry: Entry, root: str | None) -> Row:
         link=safe_link(entry.link),
         images=None,
         augmentation=short(augmentation(entry.augment)),
-        flag="looks odd: see its page" if entry.suspicions else "",
+        flag="; ".join(flags),
     )
 
 
@@ -222,7 +225,7 @@ def sections(board: Iterable[Listed], root: str | None, published: bool) -> list
     for name, digest in order:
         mine = groups[name, digest]
         protocol = mine[0].entry.protocol
-        rows = [_entry_row(listed.key, listed.entry, root) for listed in mine]
+        rows = [_entry_row(listed, root) for listed in mine]
         rows += [_published_row(row, protocol.frames) for row in left if row.belongs_to(protocol)]
         left = [row for row in left if not row.belongs_to(protocol)]
         unique = sum(other == name for other, _ in order) == 1

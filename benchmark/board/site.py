@@ -271,11 +271,13 @@ def _tables(entry: Entry) -> dict[str, object]:
     }
 
 
-def entry_page(entry: Entry, closeup: Closeup | None = None, root: str | None = None) -> str:
+def entry_page(entry: Entry, closeup: Closeup | None = None, root: str | None = None, unverified: str = "") -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
 
-    With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`.
+    With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`, ``unverified`` why nobody
+    can score the entry again.
     """
+    warnings = [f"Nobody can score this entry again: {unverified}."] if unverified else []
     badges = protocols.badges(entry.protocol)
     return render(
         "entry.html",
@@ -289,7 +291,7 @@ def entry_page(entry: Entry, closeup: Closeup | None = None, root: str | None = 
         badges=[word for word in badges if word != "transductive" or entry.uses_target_images],
         tiles=tiles(entry),
         bootstrap=_bootstrap(entry),
-        suspicions=[short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
+        suspicions=warnings + [short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
         angles=_angle_plots(entry),
         plots=_other_plots(entry, closeup.points if closeup else None),
         titles=SCORES,
@@ -319,7 +321,7 @@ def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path
             )
             raise SubmissionError(Fault(what, "rename its file, or add it again with hpp scoreboard add"))
     for listed in board:
-        write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry))
+        write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry, unverified=listed.unverified))
     kept = {f"{listed.key}.html" for listed in board}
     for path in listing(folder / ENTRIES, ".html") if (folder / ENTRIES).is_dir() else ():
         if path.name not in kept:

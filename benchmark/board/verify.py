@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from benchmark.board.entries import PREDICTIONS, SUFFIXES, key, read_entry
+from benchmark.board.entries import key, lacks_other_statistics, predictions_of, read_entry
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, plain
 from benchmark.scoring.label_files import LabelsAt
@@ -18,7 +18,7 @@ from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.protocols import Protocol
 from benchmark.scoring.score import score
 from headposeplus.errors import DatasetError, HeadposeError, SubmissionError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, unreadable
 from headposeplus.files import listing, sha256
 from headposeplus.raw import subsets
 from headposeplus.raw.targets import of_protocol
@@ -28,8 +28,6 @@ AGAIN = "scored again"
 
 _FINE = 2e-4  # between an entry and its predictions scored on another machine: numbers have four decimals
 _COARSE = ("by", "quantiles")  # the fields whose numbers have three
-# Which version scored it may differ; other statistics come from files that are not on the board.
-_NOT_COMPARED = ("toolkit", "scores_of_other_statistics")
 
 
 class Verified(NamedTuple):
@@ -61,17 +59,21 @@ def verify(folder: Path, labels: Path | LabelsAt | None) -> list[Verified]:
     def truth(target: str | None) -> Labels | None:
         return read_labels(labels, target) if labels is not None else None
 
-    return [_verified(path, folder / PREDICTIONS / path.stem, truth) for path in listing(folder, ".json")]
+    return [_verified(path, folder, truth) for path in listing(folder, ".json")]
 
 
-def _verified(path: Path, predictions: Path, truth: Callable[[str | None], Labels | None]) -> Verified:
+def _verified(path: Path, folder: Path, truth: Callable[[str | None], Labels | None]) -> Verified:
     try:
         entry = read_entry(path)
     except SubmissionError as error:
         return Verified(path, [error.fault._replace(file="")], "")
-    files = listing(predictions, *SUFFIXES) if predictions.is_dir() else []
+    files = predictions_of(folder, path.stem)
     faults = _false_claims(path, entry)
-    if files and tuple(sha256(file) for file in files) != entry.predictions_sha256:
+    try:
+        hashes = tuple(sha256(file) for file in files)
+    except OSError as error:
+        return Verified(path, [*faults, unreadable(Path(error.filename), error)], "")
+    if files and hashes != entry.predictions_sha256:
         return Verified(path, [*faults, Fault("the predictions beside it have other hashes than it says")], "")
     again, scored = _scored_again(files, entry, truth(of_protocol(entry.protocol.id)))
     return Verified(path, faults + again, scored)
@@ -112,7 +114,11 @@ def _scored_again(files: list[Path], entry: Entry, truth: Labels | None) -> tupl
         return [error.fault._replace(what=f"its predictions cannot be scored: {error.fault.what}")], ""
     if again.protocol.id != protocol.id:
         return [], "the labels given are of another test set"
-    return _differences(entry, again), AGAIN
+    # Which version scored it may differ.
+    alone = lacks_other_statistics(entry, files)
+    passed = {"toolkit", *(["scores_of_other_statistics"] if alone else []), *(["ray"] if again.ray is UNSET else [])}
+    told = "no predictions beside it for its scores under other batch statistics" if alone else AGAIN
+    return _differences(entry, again, passed), told
 
 
 def _why_not(files: list[Path], whole: Protocol | None, subset: str | None, truth: Labels | None) -> str:
@@ -135,13 +141,13 @@ def _fits(protocol: Protocol, truth: Labels) -> bool:
     return True
 
 
-def _differences(entry: Entry, again: Entry) -> list[Fault]:
-    """Return what an entry says otherwise than its predictions, scored again."""
+def _differences(entry: Entry, again: Entry, passed: set[str]) -> list[Fault]:
+    """Return what an entry says otherwise than its predictions, scored again, but for the fields passed over."""
     claims, figures, faults = plain(entry), plain(again), []
-    for name in sorted(set(claims) | set(figures)):
+    for name in sorted((set(claims) | set(figures)) - passed):
         most = 10 * _FINE if name in _COARSE else _FINE
         claim, figure = claims.get(name), figures.get(name)
-        if name not in _NOT_COMPARED and (name != "ray" or again.ray is not UNSET) and not _same(claim, figure, most):
+        if not _same(claim, figure, most):
             said, gives = json.dumps(claim)[:60], json.dumps(figure)[:60]
             faults.append(Fault(f"{name} is {said}, but its predictions give {gives}"))
     return faults

@@ -107,10 +107,14 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Listed(NamedTuple):
-    """An entry on a board, with the key that names its file and its page."""
+    """An entry on a board, with the key that names its file and its page.
+
+    ``unverified`` is why nobody can score it again; empty where that can be done.
+    """
 
     key: str
     entry: Entry
+    unverified: str = ""
 
 
 def read(data: bytes, file: Path | str = "") -> Entry:

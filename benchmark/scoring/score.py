@@ -25,6 +25,7 @@ from benchmark.scoring.submission import (
     About,
     about_fault,
     about_path,
+    of_other_statistics,
     read_about,
     read_files,
     stop,
@@ -388,8 +389,8 @@ def _other_statistics(path: Path, reference: Reference) -> OtherStatistics | Uns
     assert reference.labels is not None
     statistics = OtherStatistics()
     for kind in OtherStatistics.__struct_fields__:
-        other = path.with_name(f"{path.stem}-{kind}.csv")
-        if other.exists() and other.with_suffix(".toml").exists():
+        other = of_other_statistics(path, kind)
+        if other.exists() and about_path(other).exists():
             checked = check(*read_files(other), reference)
             stop(other, checked.faults)
             assert checked.rotations is not None

@@ -20,7 +20,7 @@ from benchmark.scoring.protocols import ALL_TASKS, Protocol, tomllib
 from headposeplus import archives
 from headposeplus.errors import HeadposeError, SubmissionError
 from headposeplus.faults import Fault, remarked, said, shown
-from headposeplus.files import beside, write_text
+from headposeplus.files import beside, opened_file, write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
 from headposeplus.poses.containers import KINDS
 from headposeplus.poses.tables import MAX_BYTES, Poses, read
@@ -281,7 +281,7 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
 def _read(file: Path, limit: int, what: str) -> bytes:
     """Return the bytes of a file; raises SubmissionError if it is missing or larger than the limit."""
     try:
-        with file.open("rb") as opened:
+        with opened_file(file) as opened:
             data = opened.read(limit + 1)
     except OSError as error:
         hint = "; hpp submission template writes both files" if isinstance(error, FileNotFoundError) else ""
@@ -289,6 +289,11 @@ def _read(file: Path, limit: int, what: str) -> bytes:
     if len(data) > limit:
         raise SubmissionError(Fault(f"more than {limit:,} bytes", "keep only the fields of the template", file))
     return data
+
+
+def of_other_statistics(path: Path, kind: str) -> Path:
+    """Return where the predictions lie that the same model makes under other batch statistics, if it left any."""
+    return path.with_name(f"{path.stem}-{kind}.csv")
 
 
 def read_submission(path: Path) -> Submission:

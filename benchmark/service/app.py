@@ -135,7 +135,7 @@ def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mappi
     @app.get("/api/entries")
     def entries() -> Response:
         return JSONResponse(
-            {"entries": [plain(publishable(entry)) | {"key": key} for key, entry in store.board(engine)]}
+            {"entries": [plain(publishable(entry)) | {"key": key} for key, entry, _ in store.board(engine)]}
         )
 
     @app.get("/api/protocols")

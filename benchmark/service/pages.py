@@ -132,7 +132,7 @@ def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
     @app.get("/")
     def board_page() -> Response:
         def draw() -> str:
-            board = [Listed(key, publishable(entry)) for key, entry in store.board(engine)]
+            board = [Listed(key, publishable(entry)) for key, entry, _ in store.board(engine)]
             return site.board_page(board, root, biwi)
 
         return _page(boards.find("", store.board_state(engine), draw))

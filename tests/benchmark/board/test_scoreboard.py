@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,69 @@ def test_verify_scores_again(board, built, tmp_path, hpp):
     assert "no such folder" in hpp("scoreboard", "verify", tmp_path / "none", expect=1).output
 
 
+def test_scores_under_other_statistics_are_told_only_with_their_predictions(built, runs, tmp_path, hpp):
+    board, path = tmp_path / "board", tmp_path / "run/predictions.csv"
+    shutil.copytree(runs[0].parent, path.parent)
+    ids, rotations = read_labels(open_dataset(built[0] / "biwi+"))
+    for kind, off in (("source", 3.0), ("target", 7.0)):
+        other = path.with_name(f"predictions-{kind}.csv")
+        submission.write_predictions(
+            other, ids, rot.from_matrix(rotations) + np.array([off, 0, 0]), submission.About(**ABOUT)
+        )
+    hpp("scoreboard", "add", path, "--data", built[0], "--scoreboard", board)
+    verify = ("scoreboard", "verify", board, "--data", built[0], "--strict")
+    assert "1 entry, 0 wrong, 1 scored again" in hpp(*verify).output
+    file = next(board.glob("*.json"))
+    told = json.loads(file.read_text())["scores_of_other_statistics"]
+    shown = f"{told['source']['mae']:.2f} / {told['target']['mae']:.2f}"
+    assert shown in scoreboard.build(board).read_text()
+    whole = file.read_text()
+    file.write_text(whole.replace(f'"mae": {told["target"]["mae"]}', '"mae": 0.01'))
+    output = hpp(*verify, expect=3).output
+    assert "1 entry, 1 wrong" in output and "scores_of_other_statistics is {" in output
+    file.write_text(whole)
+    (board / "predictions" / file.stem / "00-target.csv").unlink()
+    output = hpp(*verify, expect=3).output
+    assert "consistent, not scored again: no predictions beside it for its scores under other batch" in output
+    page = scoreboard.build(board).read_text()
+    assert shown not in page and "With other batch statistics" not in next(board.glob("entries/*.html")).read_text()
+
+
+def test_an_entry_that_nobody_can_verify_is_marked(board, hpp):
+    clean = scoreboard.build(board).read_text()
+    assert "not verifiable" not in clean and "not verifiable" not in (board / "index.html").read_text()
+    bare, other = sorted(board.glob("*.json"))
+    shutil.rmtree(board / "predictions" / bare.stem)
+    csv = board / "predictions" / other.stem / "00.csv"
+    csv.write_text(csv.read_text().replace("0", "1", 1))
+    output = hpp("scoreboard", "build", board).output
+    assert output.count("mine (not verifiable)") == 2
+    for name, why in (
+        (bare.stem, "its predictions are not beside it"),
+        (other.stem, "the predictions beside it are not those that it names"),
+    ):
+        assert f"not verifiable: {why}" in (board / "index.html").read_text()
+        assert f"Nobody can score this entry again: {why}." in (board / "entries" / f"{name}.html").read_text()
+    csv.unlink()
+    os.mkfifo(csv)
+    assert "cannot be read: it is a pipe" in hpp("scoreboard", "verify", board, expect=3).output
+
+
+def test_a_key_that_comes_twice_makes_no_entry(board, hpp):
+    """People read the first value, programs the last."""
+    path = sorted(board.glob("*.json"))[0]
+    text = path.read_text()
+    for old, new, twice in (
+        ('"mae": ', '"mae": 0.5, "mae": ', "'mae'"),
+        ('"name": ', '"name": "theirs", "name": ', "'name'"),
+        ('"name": ', '"na\\u006de": "theirs", "name": ', "'name'"),
+    ):
+        path.write_text(text.replace(old, new, 1))
+        output = hpp("scoreboard", "verify", board, expect=3).output
+        assert f"not an entry of the scoreboard: {twice} comes twice" in output
+        assert f"{twice} comes twice" in hpp("scoreboard", "build", board, expect=1).output
+
+
 def test_what_a_system_put_beside_entries_is_no_entry(board, built, hpp):
     for path in [path for path in board.rglob("*") if path.is_file()]:
         path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07")
@@ -178,6 +242,7 @@ def test_the_kept_board_is_what_its_entries_give(tmp_path):
     folder = KEPT[0].parent
     for path in KEPT:
         shutil.copy(path, tmp_path)
+    shutil.copytree(folder / "predictions", tmp_path / "predictions")
     scoreboard.build(tmp_path)
     pages = [path.relative_to(folder) for path in (folder / "index.html", *folder.glob("entries/*.html"))]
     for page in (*pages, "scoreboard.md"):
