@@ -25,7 +25,7 @@ from benchmark.scoring.protocols import plain as protocol_as_plain
 from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
-from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database
+from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database, refusal
 from benchmark.service.door import Door, Proxied, RateLimit
 from benchmark.service.log import event, log_to_stderr
 from benchmark.service.pages import add_pages, error_response, no_database_response
@@ -125,8 +125,8 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     async def away(request: Request, error: SQLAlchemyError) -> Response:
-        event("database", detail=type(error).__name__)
-        return no_database_response(request)
+        event("database", detail=refusal(error))
+        return no_database_response(request, error)
 
 
 def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mapping[str, np.ndarray]) -> None:
@@ -159,7 +159,7 @@ def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mappi
     def health() -> Response:
         try:
             counts = store.counts(engine)
-        except SQLAlchemyError:
-            return JSONResponse({"status": "the database cannot be reached", "version": __version__}, 503)
+        except SQLAlchemyError as error:
+            return JSONResponse({"status": refusal(error), "version": __version__}, 503)
         waiting = {status: counts[status] for status in (QUEUED, RUNNING)}
         return JSONResponse({"status": "ok", "version": __version__, **waiting})

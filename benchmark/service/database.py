@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def connect(url: URL, wal: bool = True) -> Engine:
             return sa.create_engine(url, pool_pre_ping=True, pool_size=8, connect_args={"connect_timeout": 5})
         except ImportError as error:
             raise ServiceError(f"PostgreSQL needs psycopg: pip install 'headposeplus[serve]' ({error})") from error
+    _keep_private(Path(str(url.database)))
     engine = sa.create_engine(url, pool_size=8, connect_args={"timeout": _BUSY})
 
     @sa.event.listens_for(engine, "connect")
@@ -123,6 +125,18 @@ def connect(url: URL, wal: bool = True) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _keep_private(file: Path) -> None:
+    """Let nobody but the owner read a new file of SQLite, nor others an old one: it holds what submitters sent.
+
+    What SQLite writes beside a file takes its mode.
+    """
+    with suppress(OSError):  # what is wrong with the path, SQLite tells
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
+    for path in (file, *(file.with_name(file.name + ending) for ending in ("-wal", "-shm"))):
+        with suppress(OSError):  # it is not there, or another's
+            path.chmod(path.stat().st_mode & ~0o007)
 
 
 def shown_url(url: URL) -> str:
@@ -173,6 +187,14 @@ def driver_words(error: Exception) -> str:
     """Return the first line of what a database driver says, without the statement and its values."""
     words = str(getattr(error, "orig", None) or error).strip()
     return words.splitlines()[0][:300] if words else type(error).__name__
+
+
+def refusal(error: SQLAlchemyError) -> str:
+    """Return why the database does not do what it should, in words for everyone."""
+    cause = getattr(error, "orig", None)
+    if "disk is full" in str(cause) or getattr(cause, "sqlstate", "") == "53100":
+        return "the disk of the database is full"
+    return "the database cannot be reached"
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from benchmark.service import store
+from benchmark.service.database import refusal
 from benchmark.service.log import event, place, short_id
 from benchmark.service.pages import error_response, no_database_response
 
@@ -216,8 +217,8 @@ class Door:
         except HTTPException as error:
             return error_response(request, error.status_code, error.detail, error.headers)
         except SQLAlchemyError as error:
-            event("database", detail=type(error).__name__)
-            return no_database_response(request)
+            event("database", detail=refusal(error))
+            return no_database_response(request, error)
         return None
 
 

@@ -11,11 +11,12 @@ import msgspec
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.board import site
 from benchmark.scoring.entry import Entry, Listed
 from benchmark.service import store
-from benchmark.service.database import QUEUED, RUNNING, SCORED
+from benchmark.service.database import QUEUED, RUNNING, SCORED, refusal
 from benchmark.service.privacy import publishable
 from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings
 from benchmark.service.verdict import ToldFault
@@ -97,9 +98,9 @@ def error_response(request: Request, status: int, detail: str, headers: Mapping[
     return _page(text, status, headers)
 
 
-def no_database_response(request: Request) -> Response:
-    """Return the answer while the database is away."""
-    return error_response(request, 503, "the database cannot be reached; try again in a moment", {"Retry-After": "5"})
+def no_database_response(request: Request, error: SQLAlchemyError) -> Response:
+    """Return the answer while the database is away or full."""
+    return error_response(request, 503, f"{refusal(error)}; try again in a moment", {"Retry-After": "5"})
 
 
 class _KeptPages:

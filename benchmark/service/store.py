@@ -6,6 +6,8 @@ database to the other is plain. A submission is committed before it is acknowled
 
 from __future__ import annotations
 
+import base64
+import hmac
 import secrets
 from datetime import timedelta
 from typing import NamedTuple
@@ -30,6 +32,7 @@ from benchmark.service.database import (
 )
 from benchmark.service.verdict import Verdict, read_verdict, write_verdict
 from headposeplus.faults import Fault, shell_line
+from headposeplus.files import bytes_sha256
 
 
 class DailyLimitError(Exception):
@@ -136,30 +139,49 @@ def find_submitter(engine: Engine, token: str) -> str | None:
 def add_submission(
     engine: Engine, submitter: str, predictions: bytes, about: bytes, protocol: str, publish: bool, daily: int
 ) -> str:
-    """Queue a submission and return its id, which nobody can guess.
+    """Queue a submission and return its id, which nobody else can guess.
 
-    Submissions of the UTC day that are queued, running or scored count against ``daily``, faulty ones do not.
+    The same bytes from the same submitter, who may have lost the answer and sent them again, are the same submission.
+    One that was faulty is scored anew. Submissions of the UTC day that are queued, running or scored count against
+    ``daily``, faulty ones do not.
 
     Raises
     ------
     DailyLimitError
         If there are as many already.
     """
-    name, time = secrets.token_urlsafe(24), now()
-    today = timestamp(time)[:10]
+    time = now()
+    midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    # To its end: a clock that was wrong may have left submissions of days to come.
+    of_today = SUBMISSIONS.c.received.between(timestamp(time)[:10], timestamp(midnight))
     mine = sa.select(sa.func.count()).where(
-        SUBMISSIONS.c.submitter == submitter, SUBMISSIONS.c.received >= today, SUBMISSIONS.c.status != FAULTY
+        SUBMISSIONS.c.submitter == submitter, of_today, SUBMISSIONS.c.status != FAULTY
     )
-    row = {"id": name, "submitter": submitter, "received": timestamp(time), "status": QUEUED, "attempts": 0}
-    row |= {"protocol": protocol, "publish": publish, "predictions": predictions, "about": about}
+    row = {"received": timestamp(time), "status": QUEUED, "attempts": 0, "predictions": predictions}
+    row |= {"finished": None, "key": None, "verdict": None}
     with writing(engine) as connection:
         # PostgreSQL: one submitter's come one after another. SQLite has but one writer, and ignores this.
-        connection.execute(sa.select(SUBMITTERS.c.name).where(SUBMITTERS.c.name == submitter).with_for_update())
+        theirs = sa.select(SUBMITTERS.c.token_sha256).where(SUBMITTERS.c.name == submitter).with_for_update()
+        name = _id(str(connection.execute(theirs).scalar()), predictions, about, protocol, publish)
+        same = SUBMISSIONS.c.id == name
+        status = connection.execute(sa.select(SUBMISSIONS.c.status).where(same)).scalar()
+        if status not in (None, FAULTY):
+            return name
         if (connection.execute(mine).scalar() or 0) >= daily:
-            midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
             raise DailyLimitError(int((midnight - time).total_seconds()) + 1)
-        connection.execute(SUBMISSIONS.insert().values(row))
+        if status == FAULTY:
+            connection.execute(SUBMISSIONS.update().where(same).values(row))
+        else:
+            row |= {"id": name, "submitter": submitter, "protocol": protocol, "publish": publish, "about": about}
+            connection.execute(SUBMISSIONS.insert().values(row))
     return name
+
+
+def _id(secret: str, predictions: bytes, about: bytes, protocol: str, publish: bool) -> str:
+    """Return the id of a submission, which follows from what it holds and from a secret of its submitter."""
+    parts = [bytes_sha256(predictions), bytes_sha256(about), text_sha256(protocol), str(publish)]
+    digest = hmac.digest(secret.encode(), " ".join(parts).encode(), "sha256")
+    return base64.urlsafe_b64encode(digest[:24]).decode()
 
 
 def claim(engine: Engine) -> Job | None:

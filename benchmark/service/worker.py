@@ -24,6 +24,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.service import store
+from benchmark.service.database import refusal
 from benchmark.service.log import event, place, short_id
 from benchmark.service.verdict import Verdict, faulty, tell
 from headposeplus.faults import Fault
@@ -228,7 +229,7 @@ class Worker:
                     self._score(job)
                     continue
             except SQLAlchemyError as error:  # it may come back
-                event("database", detail=type(error).__name__)
+                event("database", detail=refusal(error))
                 self._stop.wait(_IDLE)
             with suppress(queue.Empty):
                 self._news.get(timeout=_IDLE)
@@ -271,6 +272,6 @@ class Worker:
                 write()
                 return
             except SQLAlchemyError as error:
-                event("database", detail=type(error).__name__)
+                event("database", detail=refusal(error))
                 if self._stop.wait(_IDLE):
                     return

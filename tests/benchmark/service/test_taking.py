@@ -157,7 +157,7 @@ def test_the_daily_limit_is_told(lite):
     token = new_token(lite)
     with serving(lite, daily=1) as client:
         assert send(client, token).status_code == 202
-        refused = send(client, token)
+        refused = send(client, token, files(predictions(seed=1)))
         assert refused.status_code == 429 and "1 submission" in refused.json()["detail"]
         assert 0 < int(refused.headers["retry-after"]) <= 86_401
 
