@@ -292,6 +292,22 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
+def check_zip(data: bytes) -> None:
+    """Raise ValueError if the bytes are no zip, or a file in it has not the checksum that the zip says.
+
+    Torch's files and NumPy's npz are zips; what reads them may leave the checksums alone.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile raises many kinds
+        raise ValueError(str(error)) from error
+    if broken is not None:
+        raise ValueError(f"{broken} has not its checksum")
+
+
 @contextmanager
 def opened_npz(data: bytes) -> Iterator[Any]:
     """Yield the arrays of an npz file by name; raises ValueError if it is damaged, lacks one, or holds objects."""

@@ -18,7 +18,7 @@ from baselines import augment as augmenting
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders.open import open_store
 from benchmark.loaders.stores import Store
-from headposeplus.datasets.dataset import Dataset, read_backgrounds, read_fields
+from headposeplus.datasets.dataset import Dataset, check_digests, read_backgrounds, read_fields
 from headposeplus.rotations import Floats
 
 _BEHIND = 3  # numbers that are drawn for what is behind a head
@@ -50,6 +50,7 @@ def load_source(dataset: Dataset, device: torch.device, kind: str = "auto", thre
     DatasetError
         If it is empty or damaged, or the datasets that it joins have crops of different sizes.
     """
+    check_digests(dataset)
     store = open_store(dataset, device, kind, threads)
     angles = np.concatenate([fields["label/pyr"] for fields in read_fields(dataset, "label/pyr")])
     return Source(store, angles, read_backgrounds(dataset))
@@ -57,6 +58,7 @@ def load_source(dataset: Dataset, device: torch.device, kind: str = "auto", thre
 
 def load_target(dataset: Dataset, device: torch.device, kind: str = "auto", threads: int | None = None) -> Target:
     """Return a target dataset for a device, its labels unread; raises DatasetError if it is empty or damaged."""
+    check_digests(dataset)
     store = open_store(dataset, device, kind, threads)
     return Target(store, np.concatenate([fields["id"] for fields in read_fields(dataset, "id")]))
 

@@ -17,7 +17,14 @@ import numpy as np
 import torch
 
 from benchmark.loaders.compose import keyed_random
-from headposeplus.datasets.dataset import layout_of, open_dataset, read_backgrounds, read_fields, unpack_mask
+from headposeplus.datasets.dataset import (
+    check_digests,
+    layout_of,
+    open_dataset,
+    read_backgrounds,
+    read_fields,
+    unpack_mask,
+)
 from headposeplus.datasets.hdf5 import Shard, opened, unread
 from headposeplus.errors import DatasetError, ImageError
 from headposeplus.faults import Fault
@@ -40,7 +47,9 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
     without, a random colour) is put behind each head: it depends on ``seed``, the epoch of :meth:`set_epoch` and the
     sample alone, and is that of the benchmark's own training.
 
-    Files are opened by each process when it first needs them, and never come with a process to one that it starts.
+    All files are read once and compared with their SHA-256, about a gigabyte a second and core, unless ``check`` is
+    False. Then they are opened by each process when it first needs them, and never come with a process to one that it
+    starts.
     """
 
     def __init__(
@@ -51,8 +60,11 @@ class HeadPoseDataset(torch.utils.data.Dataset[Sample]):
         labels: bool = True,
         composite: bool = False,
         seed: int = 0,
+        check: bool = True,
     ) -> None:
         self._dataset = open_dataset(Path(folder))
+        if check:
+            check_digests(self._dataset)
         self._transform = transform
         self._labels = labels
         self._seed = seed

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.scoring.label_files import LabelsAt, Said, agreed, read_label_file
-from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields
+from headposeplus.datasets.dataset import Dataset, check_digests, open_dataset, read_fields
 from headposeplus.datasets.info import INFO
 from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault, shown
@@ -109,6 +109,7 @@ def read_labels(at: Path | LabelsAt, target: str | None = None) -> Labels:
             return labels._replace(convention=raw.convention)
         dataset = open_dataset(folder)
         agreed(path, Said("", at.camera), Said("", dataset.info.camera))
+        check_digests(dataset)
         fields = list(read_fields(dataset, "id", "label/rotation", "subject"))
         if not fields:
             title = TITLES.get(dataset.name, dataset.name)

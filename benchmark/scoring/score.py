@@ -373,10 +373,7 @@ def _selected(rule: str, paths: list[Path], labels: Labels, reference: Reference
     if len(paths) > 1:
         raise SubmissionError(Fault("`selection` takes the predictions of one run", "score the others one by one"))
     path = paths[0].with_name(selection.EPOCHS)
-    epochs = selection.read_epochs(path)
-    if epochs.ids.tolist() != labels.ids.tolist():
-        what = f"predictions on {len(epochs.ids)} frames that are not the {len(labels.ids)} of {labels.source}"
-        raise SubmissionError(Fault(what, "score them on the data that they were made on", path))
+    epochs = selection.read_epochs(path, labels.ids, labels.source)
     epoch, words = selection.find_epoch(rule, epochs, labels.rotations, reference.protocol.convention)
     assert reference.ids is not None
     chosen = np.isin(labels.ids, reference.ids)

@@ -9,6 +9,7 @@ predictions of every epoch, and says so, to show what the other rules leave on t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from scipy.special import expit
 from benchmark.scoring.metrics import scores
 from headposeplus.errors import SubmissionError, TrainingError
 from headposeplus.faults import Fault, said
-from headposeplus.files import opened_npz, whole_or_absent
+from headposeplus.files import check_zip, opened_npz, whole_or_absent
 from headposeplus.rotations import Floats, geodesic, to_matrix
 
 OFFICIAL = "last"
@@ -124,13 +125,38 @@ def write_epochs(path: Path, epochs: Epochs) -> None:
         np.savez_compressed(file, ids=epochs.ids, **arrays, **epochs.criteria)  # type: ignore[arg-type]
 
 
-def read_epochs(path: Path) -> Epochs:
-    """Return what :func:`write_epochs` wrote; raises SubmissionError if the file is missing or damaged."""
+def read_epochs(path: Path, ids: np.ndarray | None = None, source: str = "") -> Epochs:
+    """Return what :func:`write_epochs` wrote.
+
+    Raises
+    ------
+    SubmissionError
+        If the file is missing or damaged, or its frames are not those of ``ids`` (m,), which ``source`` says.
+    """
     try:
-        with opened_npz(path.read_bytes()) as file:
-            criteria = {rule: file[rule] for rule in RULES if rule != OFFICIAL}
-            angles, probabilities = (file[name].astype(float) for name in ("angles", "probabilities"))
-            return Epochs(file["ids"], angles, probabilities, criteria)
+        data = path.read_bytes()
+        check_zip(data)
+        with opened_npz(data) as file:
+            epochs = _checked(file)
     except (OSError, ValueError) as error:
         what = f"expected the predictions after every epoch, as hpp benchmark leaves them: {said(error)}"
-        raise SubmissionError(Fault(what, file=path)) from error
+        raise SubmissionError(Fault(what, "train again into another `out`", path)) from error
+    if ids is not None and epochs.ids.tolist() != ids.tolist():
+        what = f"predictions on {len(epochs.ids)} frames that are not the {len(ids)} of {source}"
+        raise SubmissionError(Fault(what, "score them on the data that they were made on", path))
+    return epochs
+
+
+def _checked(file: Mapping[str, np.ndarray]) -> Epochs:
+    """Return what the arrays of a file hold; raises ValueError if they are not what was written."""
+    ids, angles, probabilities = (file[name] for name in ("ids", "angles", "probabilities"))
+    criteria = {rule: file[rule] for rule in RULES if rule != OFFICIAL}
+    shapes = {"angles": (len(angles), len(ids), 3), "probabilities": (len(probabilities),)}
+    for name, values in {"angles": angles, "probabilities": probabilities, **criteria}.items():
+        if values.shape != shapes.get(name, (len(angles),)) or values.dtype.kind != "f" or not len(values):
+            raise ValueError(f"{name} of shape {values.shape} and type {values.dtype}")
+        if name not in criteria and not np.isfinite(values).all():
+            raise ValueError(f"{name} that are not finite")
+    if ids.ndim != 1 or ids.dtype.kind != "U" or (probabilities < 0).any():
+        raise ValueError("ids that are no texts, or negative probabilities")
+    return Epochs(ids, angles.astype(float), probabilities.astype(float), criteria)

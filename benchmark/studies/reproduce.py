@@ -60,8 +60,8 @@ def collect(job: TrainingJob) -> RunRecord:
     )
     if not (job.folder / selection.EPOCHS).exists():
         return record
-    epochs = selection.read_epochs(job.folder / selection.EPOCHS)
-    truth = read_labels(open_dataset(job.data / TASKS[job.task].target))[1]
+    ids, truth = read_labels(open_dataset(job.data / TASKS[job.task].target))
+    epochs = selection.read_epochs(job.folder / selection.EPOCHS, ids, str(job.data))
     convention = entry.protocol.convention
     mae = [round(scores(to_matrix(angles), truth, convention).mae, 4) for angles in epochs.angles]
     rules = (*selection.RULES, selection.ORACLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Sequence
@@ -9,11 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.training.checkpoint import CHECKPOINT, Place
 from headposeplus.errors import TrainingError
-from headposeplus.faults import Fault, unreadable
+from headposeplus.faults import Fault, shown, unreadable
 from headposeplus.files import parse_json, written
 
 LOG = "log.jsonl"
+_ANEW = "delete its folder and train again"
 
 Fact = float | str
 
@@ -58,14 +61,26 @@ def read_log(path: Path) -> StageLog:
     try:
         lines = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
         ends = [line.pop("epoch_end", False) for line in lines]
+        for line in lines:
+            _check_line(line)
         steps = [_step_of(line) for line, ended in zip(lines, ends, strict=True) if not ended]
         epochs = [EpochRecord(line.pop("stage"), line.pop("epoch"), line) for line in itertools.compress(lines, ends)]
     except OSError as error:
         raise TrainingError(unreadable(path, error, "the log of a run")) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         wrong = f"expected the log of a run ({type(error).__name__}: {error})"
-        raise TrainingError(Fault(wrong, "delete its folder and train again", path)) from error
+        raise TrainingError(Fault(wrong, _ANEW, path)) from error
+    if not steps:
+        raise TrainingError(Fault("expected the log of a run (no step)", _ANEW, path))
     return StageLog(steps, epochs)
+
+
+def _check_line(line: dict[str, object]) -> None:
+    """Raise ValueError if a line says something of another kind than the writer's."""
+    for name, value in line.items():
+        kind = int if name in ("stage", "epoch", "step") else str if name == "drawn" else int | float
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise ValueError(f"{name} {shown(value)}")
 
 
 def _step_of(line: Any) -> StepRecord:
@@ -80,8 +95,8 @@ class LogWriter:
     ----------
     folder
         That of the stage.
-    length
-        Of the log at the checkpoint, in bytes.
+    place
+        What the checkpoint says of the log.
     tensorboard
         Whether TensorBoard gets the records, too.
     step
@@ -90,17 +105,24 @@ class LogWriter:
     Raises
     ------
     TrainingError
-        If TensorBoard is wanted and not installed.
+        If TensorBoard is wanted and not installed, or the log is not as it was at the checkpoint.
     HeadposeError
         If the log cannot be written.
     """
 
-    def __init__(self, folder: Path, length: int, tensorboard: bool, step: int) -> None:
+    def __init__(self, folder: Path, place: Place, tensorboard: bool, step: int) -> None:
         self._path = folder / LOG
         with written(self._path):
-            self._file = self._path.open("ab")
-            self._file.truncate(length)
-            self._file.seek(length)
+            self._file = self._path.open("a+b")
+            self._file.seek(0)
+            before = self._file.read(place.log)
+            self._digest = hashlib.sha256(before)
+            if place.log and self._digest.hexdigest() != place.log_sha256:
+                self._file.close()
+                what = "damaged or changed since its checkpoint was written"
+                raise TrainingError(Fault(what, f"delete {CHECKPOINT} beside it to train this stage again", self._path))
+            self._file.truncate(place.log)
+            self._file.seek(place.log)
         self._board = None
         if tensorboard:
             try:
@@ -118,15 +140,20 @@ class LogWriter:
                 self._write(record.to_json(), record.step, "")
             self._file.flush()
 
-    def write_epoch(self, record: EpochRecord, step: int) -> int:
-        """Write the record of an epoch that ended at a step, and return the log's length in bytes."""
+    def write_epoch(self, record: EpochRecord, step: int) -> None:
+        """Write the record of an epoch that ended at a step."""
         with written(self._path):
             self._write(record.to_json(), step, "epoch/")
             self._file.flush()
-        return self._file.tell()
+
+    def place(self, epochs: int) -> Place:
+        """Return what a checkpoint after some epochs says."""
+        return Place(epochs, self._file.tell(), self._digest.hexdigest())
 
     def _write(self, values: dict[str, Fact], step: int, board_prefix: str) -> None:
-        self._file.write(json.dumps(values).encode() + b"\n")
+        line = json.dumps(values).encode() + b"\n"
+        self._file.write(line)
+        self._digest.update(line)
         if self._board:
             for name, value in values.items():
                 if isinstance(value, float):

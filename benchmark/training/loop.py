@@ -21,7 +21,7 @@ from baselines.methods import lambda_at, rate_at
 from baselines.networks import PoseNetwork
 from benchmark.loaders.launch import Ranks
 from benchmark.training import ranks as among
-from benchmark.training.checkpoint import CHECKPOINT, Place, Stateful, save_checkpoint, take_up
+from benchmark.training.checkpoint import CHECKPOINT, Stateful, save_checkpoint, take_up
 from benchmark.training.log import EpochRecord, Fact, LogWriter, StepRecord
 from headposeplus.errors import TrainingError
 from headposeplus.progress import progress
@@ -160,9 +160,9 @@ def run_stage(
         "optimizer": trainer.optimizer,
         "stage": stage,
     }
-    begun = take_up(path, run, states)
+    begun = take_up(path, run, states, schedule.epochs)
     among.wait(ranks)
-    log = LogWriter(folder, begun.log, tensorboard, begun.epochs * schedule.steps) if ranks.first else None
+    log = LogWriter(folder, begun, tensorboard, begun.epochs * schedule.steps) if ranks.first else None
     steps = schedule.epochs * schedule.steps
     bar = progress(steps, label, "step", begun.epochs * schedule.steps, shown=ranks.first)
     try:
@@ -180,8 +180,8 @@ def run_stage(
             among.average_statistics(ranks, step)
             ended = EpochRecord(schedule.number, epoch, stage.ended(epoch, means_of(taken)))
             if log:
-                length = log.write_epoch(ended, (epoch + 1) * schedule.steps)
-                save_checkpoint(path, run, Place(epoch + 1, length), states)
+                log.write_epoch(ended, (epoch + 1) * schedule.steps)
+                save_checkpoint(path, run, log.place(epoch + 1), states)
     finally:
         bar.close()
         if log:

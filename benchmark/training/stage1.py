@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines.method import DomainBatch, FirstStage
 from benchmark.training import ranks as among
-from benchmark.training.checkpoint import copy_state, load, save
+from benchmark.training.checkpoint import copy_state, load_network, save
 from benchmark.training.job import MODEL
 from benchmark.training.log import Fact
 from benchmark.training.loop import Schedule, Step, make_trainer, run_stage
@@ -89,7 +89,9 @@ class SourceStage:
         return {"epoch": self.epoch, "held_out_mae": self.held_out_mae, "network": self.network}
 
     def load_state_dict(self, state: _SourceState, /) -> None:
-        """Take up the best epoch of a checkpoint."""
+        """Take up the best epoch of a checkpoint; raises ValueError if there is no such epoch."""
+        if not 0 <= state["epoch"] < self.schedule.epochs:
+            raise ValueError(f"stage.epoch: {state['epoch']}")
         self.epoch, self.held_out_mae, self.network = state["epoch"], state["held_out_mae"], state["network"]
 
 
@@ -105,7 +107,7 @@ def train_on_source(run: LoadedRun, folder: Path) -> None:
     settings = run.settings.shared.to_json()
     claim(folder, settings, run.ranks)
     if (folder / MODEL).exists():
-        network.load_state_dict(load(folder / MODEL, run.device)["network"])
+        load_network(folder / MODEL, network)
         return
     stage = SourceStage(run)
     step = Step(network, FirstStage(run.job.settings))

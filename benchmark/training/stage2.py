@@ -200,7 +200,12 @@ class AdaptationStage:
         }
 
     def load_state_dict(self, state: _AdaptationState, /) -> None:
-        """Take up what a checkpoint has kept."""
+        """Take up what a checkpoint has kept; raises ValueError if it cannot be."""
+        drawn, accuracy = state["probabilities"], state["accuracy"] or 0
+        if (drawn < 0).any() or abs(float(drawn.sum()) - 1) > 1e-6:
+            raise ValueError("stage.probabilities: they are none")
+        if not (0 <= state["waited"] <= self._longest_wait and 0 <= accuracy <= 1):
+            raise ValueError(f"stage: waited {state['waited']} epochs, accuracy {accuracy}")
         self.waited, self.accuracy = state["waited"], state["accuracy"]
         self.probabilities, self.angles = state["probabilities"].numpy(), state["angles"].numpy()
         self.criteria = {rule: values.numpy() for rule, values in state["criteria"].items()}

@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.datasets.hdf5 import Shard, opened, unread
-from headposeplus.datasets.info import Info, read_info
+from headposeplus.datasets.hdf5 import BUILD_AGAIN, Shard, check_unchanged, opened, unread
+from headposeplus.datasets.info import INFO, Info, read_info
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
 from headposeplus.images import Image, decode
 from headposeplus.raw.targets import TARGETS
-from headposeplus.rotations import Floats
+from headposeplus.rotations import Floats, orthonormality_error
 
 BACKGROUNDS = "backgrounds.h5"
+_ANGLES = (180, 90, 180)  # degrees: what pitch, yaw and roll in pyr can be, either way
+_ROUNDING = 1e-6  # of labels, which are doubles
 
 
 class MissingShardError(DatasetError):
@@ -143,6 +145,21 @@ def open_dataset(folder: Path | str) -> Dataset:
     return Dataset(folder, info)
 
 
+def check_digests(dataset: Dataset) -> None:
+    """Compare the files of a dataset with the SHA-256 that ``dataset.json`` says, once in a process.
+
+    Raises
+    ------
+    DatasetError
+        If a shard, or the backgrounds behind rendered heads, are damaged or were changed since the build.
+    """
+    files = {part.folder / shard.file: shard.sha256 for part in dataset.parts() for shard in part.info.shards}
+    if dataset.rendered and dataset.backgrounds.exists() and (dataset.backgrounds.parent / INFO).exists():
+        expected = read_info(dataset.backgrounds.parent).backgrounds_sha256
+        files |= {dataset.backgrounds: expected} if expected else {}
+    check_unchanged(files)
+
+
 def layout_of(dataset: Dataset) -> Layout:
     """Return where the rows of a dataset lie; raises DatasetError if it joins crops of different sizes."""
     parts = dataset.parts()
@@ -190,10 +207,47 @@ def read_fields(dataset: Dataset, *names: str, optional: tuple[str, ...] = ()) -
         for shard in part.info.shards:
             if not shard.rows:
                 continue
-            with open_shard(part.folder / shard.file) as file:
-                wanted = [*names, *(name for name in optional if name in file)]
-                fields = {name: file[name][...] for name in wanted}
-            yield {name: _text(values) for name, values in fields.items()}
+            path = part.folder / shard.file
+            fields = read_shard(path, *names, optional=optional)
+            if fault := _fault_in(fields, shard.rows):
+                raise DatasetError(Fault(fault, BUILD_AGAIN, path))
+            yield fields
+
+
+def read_shard(path: Path, *names: str, optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """Return the named fields of a shard, as :func:`read_fields` does, whatever is in them."""
+    with open_shard(path) as file:
+        wanted = [*names, *(name for name in optional if name in file)]
+        return {name: _text(file[name][...]) for name in wanted}
+
+
+def _fault_in(fields: dict[str, np.ndarray], rows: int) -> str:
+    """Return what is wrong with the values of fields of a shard with some rows; empty if nothing is."""
+    for name, values in fields.items():
+        count = {"image/offset": rows + 1, "image/bytes": len(values)}.get(name, rows)
+        if len(values) != count:
+            return f"expected {count} {name}, as dataset.json says, found {len(values)}"
+        told, wrong = _wrong(name, values)
+        if wrong.any():
+            return f"{wrong.sum()} {name} {told}, the first in row {wrong.argmax()}"
+    return ""
+
+
+def _wrong(name: str, values: np.ndarray) -> tuple[str, np.ndarray]:
+    """Return what the values (n, ...) of a field may not be, and which are (n,), bool."""
+    shape = {"label/rotation": (3, 3), "label/pyr": (3,), "box": (4,)}.get(name)
+    if shape is None:
+        return "", np.zeros(len(values), bool)
+    if values.shape[1:] != shape or values.dtype.kind not in "fi":
+        return f"are no numbers of the shape {shape}", np.ones(len(values), bool)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if name == "label/rotation":
+            return "are no rotations", np.asarray(~(orthonormality_error(values) <= _ROUNDING))
+        if name == "label/pyr":
+            return "are no angles in degrees", np.asarray(
+                ~(np.abs(values) <= np.array(_ANGLES) + _ROUNDING).all(axis=1)
+            )
+    return "are boxes without a pixel", np.asarray(~(values[:, 2:] > 0).all(axis=1))
 
 
 def _text(values: np.ndarray) -> np.ndarray:

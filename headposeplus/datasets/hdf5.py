@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -16,7 +17,9 @@ from h5py import h5d, h5g, h5l, h5o, h5t
 
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown, unreadable
-from headposeplus.files import check_is_file, opened_file, stream_sha256, whole_or_absent
+from headposeplus.files import check_is_file, opened_file, sha256, stream_sha256, whole_or_absent
+from headposeplus.progress import progress
+from headposeplus.tasks import cores
 
 Shard: TypeAlias = h5py.File  # open, to be read
 Field: TypeAlias = h5py.Dataset
@@ -42,6 +45,20 @@ _ROWS: dict[str, tuple[str, tuple[int | None, ...]]] = {
 _looked_at: set[tuple[int, ...]] = set()  # files that are as a build writes them
 _OFFSET = "image/offset"  # has one more than there are rows
 _FIELDS = _ROWS | {"image/bytes": ("u1", ()), _OFFSET: ("i8", ())}
+_SHOWN_FROM = 4 << 30  # bytes that are hashed; fewer take seconds
+
+
+class _Key(NamedTuple):
+    """A file with the SHA-256 that it should have, and by what it is known to be the same file still."""
+
+    path: Path
+    sha256: str
+    inode: int
+    size: int
+    changed_ns: int
+
+
+_found: set[_Key] = set()  # that this process has found as they should be
 
 
 def opened(path: Path) -> Shard:
@@ -172,6 +189,45 @@ def changed(path: Path, expected: str) -> Fault:
             what = "another program has it open for writing, or ended without closing it"
             return Fault(what, f"close it there; if none has, {BUILD_AGAIN}", path)
     return Fault("damaged or changed: its SHA-256 is not that in dataset.json", BUILD_AGAIN, path)
+
+
+def check_unchanged(files: Mapping[Path, str]) -> None:
+    """Read files whole, some at a time, and compare each with its SHA-256; a process reads each once.
+
+    Raises
+    ------
+    DatasetError
+        If one is damaged or changed, or cannot be read.
+    """
+    keys = [_key(path, expected) for path, expected in files.items()]
+    new = [key for key in keys if key not in _found]
+    total = len(new) if sum(key.size for key in new) >= _SHOWN_FROM else 0
+    with ThreadPoolExecutor(cores()) as pool, progress(total, "check", "file") as bar:
+        try:
+            for key in pool.map(_checked, new):
+                _found.add(key)
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _key(path: Path, expected: str) -> _Key:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise unread(path, error) from error
+    return _Key(path, expected, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _checked(key: _Key) -> _Key:
+    """Return what was given, if it is a file with its SHA-256; else raise DatasetError."""
+    try:
+        digest = sha256(key.path)
+    except OSError as error:
+        raise unread(key.path, error) from error
+    if digest != key.sha256:
+        raise DatasetError(changed(key.path, key.sha256))
+    return key
 
 
 class _Sink(io.RawIOBase):

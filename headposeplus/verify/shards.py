@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 
-from headposeplus.datasets.dataset import Dataset, read_fields
+from headposeplus.datasets.dataset import Dataset, read_shard
 from headposeplus.datasets.hdf5 import BUILD_AGAIN, changed, unread
 from headposeplus.datasets.info import ShardInfo
 from headposeplus.errors import DatasetError, ImageError
@@ -89,12 +88,6 @@ def _check_crops(fields: dict[str, np.ndarray], side: int, path: Path) -> list[F
     return faults
 
 
-def _read_shard(dataset: Dataset, shard: ShardInfo, *names: str) -> dict[str, np.ndarray]:
-    """Return fields of one shard; raises DatasetError if it is damaged."""
-    alone = dataset._replace(info=msgspec.structs.replace(dataset.info, shards=[shard]))
-    return next(read_fields(alone, *names))
-
-
 def check_shard(dataset: Dataset, shard: ShardInfo, deep: bool) -> ShardCheck:
     """Check a shard's hash, and, if it is whole, its labels; where the check is deep, its crops too."""
     path = dataset.folder / shard.file
@@ -105,7 +98,7 @@ def check_shard(dataset: Dataset, shard: ShardInfo, deep: bool) -> ShardCheck:
     if deep:
         names += ["image/bytes", "image/offset"]
     try:
-        fields = _read_shard(dataset, shard, *names)
+        fields = read_shard(path, *names)
     except DatasetError as error:
         return ShardCheck(hashed, [error.fault])
     faults = _check_labels(fields, shard.rows, path)

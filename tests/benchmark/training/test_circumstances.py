@@ -12,7 +12,7 @@ import pytest
 from baselines.methods import METHODS
 from benchmark.scoring.submission import read_submission
 from benchmark.training import run as train
-from benchmark.training.checkpoint import CHECKPOINT
+from benchmark.training.checkpoint import CHECKPOINT, Place
 from benchmark.training.job import PREDICTIONS
 from benchmark.training.log import LOG, LogWriter, StepRecord
 from headposeplus.errors import HeadposeError, TrainingError
@@ -37,7 +37,7 @@ def test_a_limit_of_file_size_is_told_and_the_run_goes_on_when_there_is_room(tra
 
 
 def test_a_log_that_cannot_grow_is_told(tmp_path):
-    log = LogWriter(tmp_path, 0, False, 0)
+    log = LogWriter(tmp_path, Place(), False, 0)
     records = [StepRecord(1, 0, step, 0.1, 0.0, {"loss": 1.0}) for step in range(100)]
     with pytest.raises(HeadposeError, match=f"{LOG}: {LIMIT}"), file_limit(1000):
         log.write_steps(records)

@@ -89,7 +89,9 @@ def test_a_checkpoint_that_is_not_taken_up(job, copied):
     checkpoint = job.folder.parent / "stage1" / CHECKPOINT
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"half")
-    with pytest.raises(TrainingError, match="damaged checkpoint"):
+    with pytest.raises(
+        TrainingError, match=r"stage1/checkpoint\.pt: damaged \(File is not a zip file\); delete it to train this"
+    ):
         train.run(job)
     # As the toolkit wrote them before what a stage keeps had names of its own.
     older = {"epoch": 1, "log": 0, "run": "0" * 64, "kept": {"best": torch.tensor([0.0, 9.0]), "best/x": torch.ones(1)}}
