@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from baselines.method import Method
-from baselines.networks import PoseNetwork
 
 
 @torch.no_grad()
@@ -53,11 +52,7 @@ class AdaBN(Method):
     name = "adabn"
     summary = "the first stage with the target's batch statistics, nothing trained (Li et al. 2018)"
     trains = False
-    batch_statistics = "target"
-
-    def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
-        """Estimate the batch statistics of all target images."""
-        estimate_statistics(network, target)
+    batch_statistics = estimated = "target"
 
 
 def in_turn(source: Iterable[Tensor], target: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -76,7 +71,4 @@ class SourceOnlyMixed(Method):
     name = "source-only-mixed"
     summary = "the first stage with batch statistics of both domains, nothing trained"
     trains = False
-
-    def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
-        """Estimate the batch statistics of all target images and as many of the source, batch by batch."""
-        estimate_statistics(network, in_turn(source, target))
+    estimated = "both"

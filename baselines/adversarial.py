@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines import weights
 from baselines.losses import domain_loss, pose_loss, reverse_gradient
-from baselines.method import DomainBatch, Look, Method, Parts
+from baselines.method import DomainBatch, Look, Method, Parts, Wanted
 from baselines.networks import PoseNetwork, make_discriminator
 from headposeplus.errors import TrainingError
 from headposeplus.rotations import Floats
@@ -63,11 +63,15 @@ class PADALike(DANN):
     name = "pada-like"
     summary = "DANN with the paper's Eq. 3 as source weights"
 
+    def looks_at(self, epoch: int) -> Wanted:
+        """Return that it looks at the target before the first epoch."""
+        return Wanted(target=epoch == 0)
+
     def sampling(self, epoch: int, look: Look) -> Floats | None:
         """Return the probabilities (n,) of Eq. 3, from the first stage's predictions."""
         if epoch:
             return None
-        return weights.pada_like(look.angles, look.target().angles, self.settings.threshold)
+        return weights.pada_like(look.angles, look.target.angles, self.settings.threshold)
 
 
 class PADACO(DANN):
@@ -76,11 +80,15 @@ class PADACO(DANN):
     name = "padaco"
     summary = "DANN with source samples drawn by label-space neighbours (Kuhnke & Ostermann 2019)"
 
+    def looks_at(self, epoch: int) -> Wanted:
+        """Return that it looks at the target before the first epoch."""
+        return Wanted(target=epoch == 0)
+
     def sampling(self, epoch: int, look: Look) -> Floats | None:
         """Return PADACO's probabilities (n,), from the first stage's predictions."""
         if epoch:
             return None
-        return weights.padaco(look.angles, look.target().angles, self.settings.neighbours, self.settings.metric)
+        return weights.padaco(look.angles, look.target.angles, self.settings.neighbours, self.settings.metric)
 
 
 class ControlUniform(Method):
@@ -99,7 +107,7 @@ class ControlPADALike(ControlUniform):
 
     name = "control-pada-like"
     summary = "lambda = 0 with PADA-like's sampling: its resampling alone"
-    sampling = PADALike.sampling
+    looks_at, sampling = PADALike.looks_at, PADALike.sampling
 
 
 class ControlPADACO(ControlUniform):
@@ -107,4 +115,4 @@ class ControlPADACO(ControlUniform):
 
     name = "control-padaco"
     summary = "lambda = 0 with PADACO's sampling: its resampling alone"
-    sampling = PADACO.sampling
+    looks_at, sampling = PADACO.looks_at, PADACO.sampling

@@ -1,12 +1,14 @@
 """What a method of adaptation is: which source samples it draws, and what a step minimises.
 
-A method owns no loop, no loader and no optimizer. It is given source images with labels and target images without, and
-it never meets a target label.
+A method owns no loop, no loader and no optimizer. It is handed source images with labels and target images without:
+arrays and tensors, none of which holds a target label, an id, or a path, or leads to one. The rows that a method of
+one's own is handed have an order that says nothing of the files' (:mod:`benchmark.training.views`), since a source
+like SynBiwi+ has the target's poses in the target's order. That is all that is promised: a method is code, which can
+read files, so that it used no target label is on its author's honour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +61,24 @@ class Seen(NamedTuple):
     angles: Floats
 
 
+class Wanted(NamedTuple):
+    """What a method wants to look at before an epoch, which takes time.
+
+    Attributes
+    ----------
+    target
+        Whether it wants what the network makes of the target.
+    source
+        Of how many source samples, drawn at random, it wants that.
+    """
+
+    target: bool = False
+    source: int = 0
+
+
+_NOTHING = Seen(np.zeros((0, 0), np.float32), np.zeros((0, 3)))
+
+
 class Look(NamedTuple):
     """What a method may look at between epochs. The network's running batch statistics are used.
 
@@ -66,18 +86,19 @@ class Look(NamedTuple):
     ----------
     angles
         Labels of the source samples (n, 3), ``pyr`` in degrees.
-    source
-        Takes rows of ``angles`` (k,) and returns what the network makes of those samples.
-    target
-        Returns what the network makes of the target's m images, in their order.
     rng
         Random numbers of this epoch.
+    target
+        What the network makes of the target's m images, whose order is the same in all epochs; of none if not wanted.
+    rows, source
+        Rows of ``angles`` (k,), drawn at random, and what the network makes of those samples; none if not wanted.
     """
 
     angles: Floats
-    source: Callable[[NDArray[np.int64]], Seen]
-    target: Callable[[], Seen]
     rng: np.random.Generator
+    target: Seen = _NOTHING
+    rows: NDArray[np.int64] = np.zeros(0, np.int64)
+    source: Seen = _NOTHING
 
 
 class Method(nn.Module):
@@ -96,6 +117,7 @@ class Method(nn.Module):
     trains = True  # whether it has a second stage
     uses_target = True  # whether it sees target images
     batch_statistics = "mixed"  # whose images its running statistics have seen in the end: source, target or both
+    estimated = ""  # whose images they are estimated anew on after the last step: those of ``target`` or ``both``
     strength: float | None = None
     saturation: float | None = None  # what share of the samples a discriminator is to tell right before lambda begins
 
@@ -107,6 +129,10 @@ class Method(nn.Module):
     def __init__(self, settings: MethodSettings) -> None:
         super().__init__()
         self.settings = settings
+
+    def looks_at(self, epoch: int) -> Wanted:
+        """Return what ``look`` shall hold for :meth:`sampling` in an epoch, or, if that is -1, for :meth:`start`."""
+        return Wanted()
 
     def start(self, network: PoseNetwork, look: Look) -> None:
         """Prepare for the second stage, with the network of the first one."""
@@ -135,11 +161,8 @@ class Method(nn.Module):
         """Return the network that predicts: the one that is trained, or another of its kind."""
         return network
 
-    def finish(self, network: PoseNetwork, source: Iterable[Tensor], target: Iterable[Tensor]) -> None:
-        """Do what follows the last step.
-
-        ``target`` yields all target images in batches, ``source`` as many batches of source images, drawn uniformly.
-        """
+    def finish(self, network: PoseNetwork) -> None:
+        """Do what follows the last step, and the estimation of batch statistics, where there is one."""
 
     def facts(self) -> dict[str, float]:
         """Return numbers worth a place in the log of each epoch."""

@@ -120,4 +120,4 @@ class RelativePosePADACO(RelativePose):
 
     name = "rcrw"
     summary = "rcr with PADACO's sampling"
-    sampling = PADACO.sampling
+    looks_at, sampling = PADACO.looks_at, PADACO.sampling

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from baselines.method import Look, Method
+from baselines.method import Look, Method, Wanted
 from headposeplus.rotations import Floats
 
 POOL = 3000  # source samples that are weighed at a time
@@ -118,14 +118,16 @@ class Reweighting(Method):
     summary = "source samples drawn by a critic's weights, after AR for classes (Gu et al. 2021)"
     strength = 0.0
 
+    def looks_at(self, epoch: int) -> Wanted:
+        """Return that it looks at the target and a pool of the source every ``EVERY`` epochs."""
+        return Wanted(True, POOL) if epoch >= 0 and epoch % EVERY == 0 else Wanted()
+
     def sampling(self, epoch: int, look: Look) -> Floats | None:
         """Return probabilities (n,), 0 outside of a random pool, or None between two weighings."""
         if epoch % EVERY:
             return None
-        count = len(look.angles)
-        pool = np.sort(look.rng.permutation(count)[:POOL])
         seed = int(look.rng.integers(2**31))
-        values = critic_values(look.source(pool).features, look.target().features, seed)
-        probabilities = np.zeros(count)
-        probabilities[pool] = reweight(values, RADIUS) / len(pool)
+        values = critic_values(look.source.features, look.target.features, seed)
+        probabilities = np.zeros(len(look.angles))
+        probabilities[look.rows] = reweight(values, RADIUS) / len(look.rows)
         return probabilities

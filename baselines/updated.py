@@ -14,7 +14,7 @@ from torch import Tensor
 
 from baselines import weights
 from baselines.adversarial import PADACO
-from baselines.method import Look
+from baselines.method import Look, Wanted
 from baselines.networks import PoseNetwork
 from headposeplus.rotations import Floats
 
@@ -44,10 +44,14 @@ class UpdatedPADACO(PADACO):
     probabilities: Tensor
     told: Tensor
 
+    def looks_at(self, epoch: int) -> Wanted:
+        """Return that it looks at the target when it starts, and before each epoch but the first."""
+        return Wanted(target=epoch != 0)
+
     def start(self, network: PoseNetwork, look: Look) -> None:
         """Begin with the predictions and the weights of PADACO."""
         super().start(network, look)
-        predictions = look.target().angles
+        predictions = look.target.angles
         first = weights.padaco(look.angles, predictions, self.settings.neighbours, self.settings.metric)
         self.register_buffer("average", torch.from_numpy(predictions).clone())  # not the array that was handed in
         self.register_buffer("probabilities", torch.from_numpy(first))
@@ -57,7 +61,7 @@ class UpdatedPADACO(PADACO):
         """Return the probabilities (n,) of this epoch."""
         old = self.probabilities.cpu().numpy()
         if epoch:
-            newest = look.target().angles
+            newest = look.target.angles
             average = self.momentum * self.average.cpu().numpy() + (1 - self.momentum) * newest
             gate = confident(average, newest, self.confident)
             new = weights.padaco(look.angles, average[gate], self.settings.neighbours, self.settings.metric)

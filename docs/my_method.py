@@ -1,6 +1,9 @@
 """A method of one's own: the maximum mean discrepancy of the features (Gretton et al., JMLR 2012; Long et al., 2015).
 
 hpp benchmark --method docs.my_method:MMD --task pda --data DATA --out RUNS --preset miniature
+
+A method is handed no label of the target and nothing that leads to one. It is code all the same, which nobody watches:
+its entry says that it is its author's own, and on whose honour its figures are.
 """
 
 import torch

@@ -9,7 +9,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmark.board.published import CAMERAS, published
-from benchmark.board.words import augmentation
+from benchmark.board.words import augmentation, remark_on
 from benchmark.scoring.entry import Entry, Listed
 
 PAGE = "scoreboard.md"
@@ -40,7 +40,8 @@ def table(board: Sequence[Listed], layout: str = "github") -> str:
 
 def _row(listed: Listed, escaped: bool) -> dict[str, str]:
     entry, clean = listed.entry, _text if escaped else str
-    marks = (" (looks odd)" if entry.suspicions else "") + (" (not verifiable)" if listed.unverified else "")
+    marks = f" ({remark_on(entry.suspicions)})" if entry.suspicions else ""
+    marks += " (not verifiable)" if listed.unverified else ""
     names = ("pitch", "yaw", "roll", "geodesic", "maev")
     return {
         "method": clean(entry.name) + marks,

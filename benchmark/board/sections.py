@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from benchmark.board.published import Published, published_rows
-from benchmark.board.words import LONG, SCORES, augmentation, number, safe_link, short
+from benchmark.board.words import LONG, SCORES, augmentation, number, remark_on, safe_link, short
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, Listed
 from benchmark.scoring.protocols import Protocol
@@ -72,7 +72,7 @@ def level(entry: Entry) -> str:
 
 def _entry_row(listed: Listed, root: str | None) -> Row:
     key, entry = listed.key, listed.entry
-    flags = ["looks odd: see its page"] if entry.suspicions else []
+    flags = [f"{remark_on(entry.suspicions)}: see its page"] if entry.suspicions else []
     flags += [f"not verifiable: {listed.unverified}"] if listed.unverified else []
     return Row(
         name=short(entry.name) or "unnamed",

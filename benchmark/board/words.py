@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
+
+from benchmark.scoring.check import ON_HONOUR
 
 SCORES = {"mae": "MAE", "pitch": "pitch", "yaw": "yaw", "roll": "roll", "geodesic": "geodesic", "maev": "MAEV"}
 SHORT, LONG = 120, 4_000  # characters of a stranger's text in a table, and on its own page
@@ -41,3 +44,8 @@ def safe_link(text: str) -> str:
     except ValueError:
         return ""
     return address if valid and len(address) <= 2_000 and re.fullmatch(r"[!-~]+", address) else ""
+
+
+def remark_on(suspicions: Sequence[str]) -> str:
+    """Return what a table says of an entry with suspicions."""
+    return "a method of its authors' own" if all(ON_HONOUR in text for text in suspicions) else "looks odd"

@@ -36,7 +36,7 @@ class Source(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Crops of the target and their ids (n,). There are no labels here, and no way to them."""
+    """Crops of the target and their ids (n,). Its labels are not read."""
 
     store: Store
     ids: np.ndarray

@@ -170,6 +170,18 @@ class Store:
                     yield start + first, path, np.split(data, cuts), bits
 
 
+class ReorderedStore(Store):
+    """A store whose row i is row ``order[i]`` (n,) of another one."""
+
+    def __init__(self, store: Store, order: np.ndarray) -> None:
+        super().__init__(store._layout, store._device, store._threads)
+        self._store, self._order, self.kind = store, order, store.kind
+
+    def batches(self, plan: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Yield the batches of a plan; see :meth:`Store.batches`."""
+        return self._store.batches(self._order[rows] for rows in plan)
+
+
 class DeviceStore(Store):
     """Everything decoded on the device: a batch is one gather there."""
 

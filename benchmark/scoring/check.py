@@ -22,6 +22,7 @@ from headposeplus.poses.tables import Poses, read
 from headposeplus.raw.targets import BIWI_PLUS, of_protocol, parse_frame, split_task
 from headposeplus.rotations import Floats, geodesic
 
+ON_HONOUR = "a method of the authors' own"
 _RADIANS = (0.008, 0.04)  # the spread of angles in radians as a share of the labels' in degrees; exactly 0.0175
 
 
@@ -59,7 +60,7 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
                 # Angles in another unit are more than a suspicion: no method is scored so by choice.
                 if any(suspicion.kind == UNITS for suspicion in suspicions):
                     faults, suspicions = faults + suspicions, []
-    suspicions += _odd_training(said, reference)
+    suspicions += [*_odd_training(said, reference), *_on_honour(said)]
     return Checked(faults, suspicions, said, None if faults else rotations)
 
 
@@ -141,6 +142,14 @@ def _too_uniform(poses: Poses, about: About, reference: Reference) -> list[Fault
             what = "angles in radians, by their size"
             return [Fault(what, "multiply pitch, yaw and roll by 180 / pi", kind=UNITS)]
     return []
+
+
+def _on_honour(about: About) -> list[Fault]:
+    """Return a remark if training ran a method of the authors' own, whose code it does not watch."""
+    if not about.own_method:
+        return []
+    what = f"{ON_HONOUR} ({shown(about.own_method)}), which is code that training does not watch"
+    return [about_fault("own_method", what, "that it used no label of the target is on their honour")]
 
 
 def _odd_training(about: About, reference: Reference) -> list[Fault]:

@@ -15,10 +15,10 @@ from baselines.adabn import estimate_statistics
 from baselines.method import Method
 from baselines.weights import uniform
 from benchmark.scoring import selection
-from benchmark.scoring.submission import About, write_predictions
+from benchmark.scoring.submission import TEXTS, About, write_predictions
 from benchmark.training.job import PREDICTIONS
 from benchmark.training.stage2 import Adaptation
-from benchmark.training.views import LoadedRun, drawn_images, see, target_images
+from benchmark.training.views import LoadedRun, drawn_images, in_file_order, is_own, see, target_images
 from headposeplus import __version__
 
 STATISTICS = ("source", "target")  # estimated anew; the running statistics of training are ``mixed``
@@ -45,7 +45,8 @@ def leave_predictions(run: LoadedRun, method: Method, source: str, adaptation: A
     """
     folder, network = run.job.folder, run.network
     about = _about(run, method, source, adaptation)
-    official = see(network, target_images(run)).angles
+    ids = in_file_order(run.target.ids, run.target_order)
+    official = in_file_order(see(network, target_images(run)).angles, run.target_order)
     probabilities = uniform(len(run.training)) if adaptation is None else adaptation.probabilities
     batches: dict[str, Iterable[Tensor]] = {
         "source": drawn_images(run, probabilities, _SOURCE_BATCHES, np.random.default_rng([run.job.seed, 5])),
@@ -53,21 +54,22 @@ def leave_predictions(run: LoadedRun, method: Method, source: str, adaptation: A
     }
     for kind in STATISTICS:
         estimate_statistics(network, batches[kind])
-        angles = see(network, target_images(run)).angles
+        angles = in_file_order(see(network, target_images(run)).angles, run.target_order)
         path = folder / f"predictions-{kind}.csv"
         anew = msgspec.structs.replace(about, batch_statistics=f"{kind}, estimated anew")
-        write_predictions(path, run.target.ids, angles, anew)
+        write_predictions(path, ids, angles, anew)
     # Last: where they are, the run has ended.
-    write_predictions(folder / PREDICTIONS, run.target.ids, official, about)
+    write_predictions(folder / PREDICTIONS, ids, official, about)
     return folder / PREDICTIONS
 
 
 def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation | None) -> About:
     """Return what stands beside the predictions."""
-    job = run.job
+    job, kind = run.job, type(method)
     return About(
         name=f"{job.folder.name} ({job.preset.backbone})",
-        authors="headposeplus baselines" if type(method).__module__.startswith("baselines.") else "not given",
+        authors="headposeplus baselines" if is_own(kind) else "not given",
+        own_method=None if is_own(kind) else f"{kind.__module__}:{kind.__qualname__}"[: TEXTS["own_method"]],
         link="",
         task=job.task,
         training_data=source,

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from baselines import augment
+from baselines.adabn import estimate_statistics, in_turn
 from baselines.networks import PoseNetwork, make_network
 from baselines.weights import uniform
 from benchmark.loaders.compose import Composer, load_source, load_target
@@ -29,7 +30,7 @@ from benchmark.training.predictions import leave_predictions
 from benchmark.training.settings import RunSettings, claim, open_data, settings_of_run
 from benchmark.training.stage1 import train_on_source
 from benchmark.training.stage2 import adapt
-from benchmark.training.views import LoadedRun, drawn_images, row_slices, target_images
+from benchmark.training.views import LoadedRun, drawn_images, is_own, reordered, row_slices, target_images
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.errors import TrainingError
 from headposeplus.files import locked
@@ -157,6 +158,8 @@ def _load(
         composer=Composer(source, device, job.seed),
         training=order[held:],
         held_out=order[:held],
+        source_order=np.arange(len(order)),
+        target_order=np.arange(len(target.ids)),
     )
 
 
@@ -172,13 +175,20 @@ def _train(run: LoadedRun, source: str) -> None:
     stage1 = folder.parent / "stage1"
     with locked(stage1, wait=True) if ranks.first else nullcontext():
         train_on_source(run, stage1)
+    if not is_own(run.job.method):
+        run = reordered(run)
     method, adaptation = run.job.method(run.job.settings), None
     if method.trains:
         with locked(folder, wait=False) if ranks.first else nullcontext():
             adaptation = adapt(run, folder, method)
-    count = len(row_slices(len(run.target.ids), run.job.preset.batch))
-    rng = np.random.default_rng([run.job.seed, 7])
-    method.finish(run.network, drawn_images(run, uniform(len(run.training)), count, rng), target_images(run))
+    if method.estimated:
+        images = target_images(run)
+        if method.estimated == "both":
+            count = len(row_slices(len(run.target.ids), run.job.preset.batch))
+            rng = np.random.default_rng([run.job.seed, 7])
+            images = in_turn(drawn_images(run, uniform(len(run.training)), count, rng), images)
+        estimate_statistics(run.network, images)
+    method.finish(run.network)
     if ranks.first:
         if method.trains or method.uses_target:
             save(folder / MODEL, {"network": run.network.state_dict()})

@@ -19,7 +19,16 @@ from benchmark.training.draws import cumulative, draw, endless
 from benchmark.training.log import Fact
 from benchmark.training.loop import Schedule, Step, make_trainer, run_stage, seed_torch
 from benchmark.training.presets import TASKS
-from benchmark.training.views import LoadedRun, fingerprint, look, see, see_source, source_images, target_images
+from benchmark.training.views import (
+    LoadedRun,
+    fingerprint,
+    in_file_order,
+    look,
+    see,
+    see_source,
+    source_images,
+    target_images,
+)
 from headposeplus.errors import TrainingError
 from headposeplus.faults import Fault
 from headposeplus.files import content_hash, whole_or_absent
@@ -147,7 +156,7 @@ class AdaptationStage:
     def batches(self, epoch: int) -> Iterator[DomainBatch]:
         """Ask the method for its probabilities; return this rank's share of each batch of an epoch."""
         run = self._run
-        new = self._method.sampling(epoch, look(run, epoch))
+        new = self._method.sampling(epoch, look(run, epoch, self._method.looks_at(epoch)))
         if new is not None:
             self.probabilities = checked_probabilities(new, len(run.training), self._method.name)
         if run.ranks.world > 1:  # a GPU need not give every rank the same last digits
@@ -265,7 +274,7 @@ def adapt(run: LoadedRun, folder: Path, method: Method) -> Adaptation:
     job, preset = run.job, run.job.preset
     _check_target(run, method)
     seed_torch(job.seed, 6)  # what a method begins with does not depend on whether stage 1 was trained just now
-    method.start(run.network, look(run, 0))
+    method.start(run.network, look(run, 0, method.looks_at(-1)))
     step = Step(run.network, method.to(run.device))
     stage = AdaptationStage(run, method)
     trainer = make_trainer(step, "sgd", preset.stage2_rate, preset.stage2_decay, run.ranks)
@@ -274,9 +283,11 @@ def adapt(run: LoadedRun, folder: Path, method: Method) -> Adaptation:
     run.network.load_state_dict(stage.network)
     if run.ranks.first:
         everywhere = np.zeros(len(run.source.angles))
-        everywhere[run.training] = stage.probabilities
+        everywhere[run.source_order[run.training]] = stage.probabilities
         with whole_or_absent(folder / selection.EPOCHS) as path:
-            epochs = selection.Epochs(run.target.ids, stage.angles.astype(float), everywhere, stage.criteria)
+            ids = in_file_order(run.target.ids, run.target_order)
+            angles = in_file_order(stage.angles.swapaxes(0, 1), run.target_order).swapaxes(0, 1)
+            epochs = selection.Epochs(ids, angles.astype(float), everywhere, stage.criteria)
             selection.write_epochs(path, epochs)
     schedule = stage.schedule
     if run.ranks.first and schedule.highest_lambda and not stage.is_saturated:

@@ -1,4 +1,11 @@
-"""What a run sees of its data: images in batches, and what its network makes of them."""
+"""What a run sees of its data: images in batches, and what its network makes of them.
+
+What a method of one's own sees has another order than the files. SynBiwi+ has the target's poses in the target's
+order, and what is drawn follows from the seed, so a method could find the label of a target image by counting rows.
+Its second stage sees both domains in an order that follows from what they hold: the source by its labels, the target by
+its pixels, each shuffled by the seed. So rows that are counted lead nowhere, and the same seed gives the same network.
+Methods of the project, which are known to count nothing, see the files' own order.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.method import Look, Seen
+from baselines.method import Look, Method, Seen, Wanted
 from baselines.networks import PoseNetwork
 from benchmark.loaders.compose import Composer, Source, Target
 from benchmark.loaders.launch import Ranks
+from benchmark.loaders.stores import ReorderedStore
 from benchmark.training.draws import cumulative, draw
 from benchmark.training.job import TrainingJob
 from benchmark.training.settings import RunSettings
-from headposeplus.files import content_hash
+from headposeplus.files import bytes_sha256, content_hash
 from headposeplus.rotations import Floats
 
 
 class LoadedRun(NamedTuple):
-    """A job with all that its stages need at hand; ``training`` and ``held_out`` are rows of the source."""
+    """A job with all that its stages need at hand.
+
+    ``training`` and ``held_out`` are rows of the source. ``source_order`` (n,) and ``target_order`` (m,) say which row
+    of the files each row of source and target is.
+    """
 
     job: TrainingJob
     settings: RunSettings
@@ -32,6 +44,8 @@ class LoadedRun(NamedTuple):
     composer: Composer
     training: np.ndarray
     held_out: np.ndarray
+    source_order: np.ndarray
+    target_order: np.ndarray
 
     @property
     def label(self) -> str:
@@ -94,15 +108,54 @@ def target_images(run: LoadedRun, rows: np.ndarray | None = None) -> Iterator[Te
         yield run.composer.target(crops)
 
 
-def look(run: LoadedRun, epoch: int) -> Look:
+def look(run: LoadedRun, epoch: int, wanted: Wanted) -> Look:
     """Return what a method may look at; the backgrounds go on where those of stage 1 ended."""
-    background = run.job.preset.stage1_epochs + epoch
-    return Look(
-        angles=run.source.angles[run.training],
-        source=lambda rows: see_source(run, run.training[rows], background),
-        target=lambda: see(run.network, target_images(run)),
-        rng=np.random.default_rng([run.job.seed, 3, epoch]),
+    rng = np.random.default_rng([run.job.seed, 3, epoch])
+    found = Look(run.source.angles[run.training], rng)
+    if wanted.source:
+        rows = np.sort(rng.permutation(len(run.training))[: wanted.source])
+        seen = see_source(run, run.training[rows], run.job.preset.stage1_epochs + epoch)
+        found = found._replace(rows=rows, source=seen)
+    return found._replace(target=see(run.network, target_images(run))) if wanted.target else found
+
+
+def is_own(method: type[Method]) -> bool:
+    """Return whether a method is one of the project's; what users write are methods of their own."""
+    return method.__module__.partition(".")[0] in ("baselines", "benchmark")
+
+
+def reordered(run: LoadedRun) -> LoadedRun:
+    """Return a run whose rows have an order that does not depend on the files' order."""
+    seed = run.job.seed
+    by_label = np.lexsort(run.source.angles.T)
+    source = by_label[np.random.default_rng([seed, 8]).permutation(len(by_label))]
+    by_pixels = np.argsort(_digests(run), kind="stable")
+    target = by_pixels[np.random.default_rng([seed, 9]).permutation(len(by_pixels))]
+    place = np.argsort(source)
+    mixed = run.source._replace(store=ReorderedStore(run.source.store, source), angles=run.source.angles[source])
+    return run._replace(
+        source=mixed,
+        target=Target(ReorderedStore(run.target.store, target), run.target.ids[target]),
+        composer=Composer(mixed, run.device, seed),
+        training=np.sort(place[run.training]),
+        held_out=np.sort(place[run.held_out]),
+        source_order=run.source_order[source],
+        target_order=run.target_order[target],
     )
+
+
+def _digests(run: LoadedRun) -> np.ndarray:
+    """Return a hash of the pixels of each target image (m,)."""
+    plan = row_slices(len(run.target.ids), run.job.preset.batch)
+    batches = (crops.cpu().numpy() for crops, _ in run.target.store.batches(plan))
+    return np.array([bytes_sha256(crop.tobytes()) for crops in batches for crop in crops])
+
+
+def in_file_order(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return values (n, ...) of rows in the order of the files, where row i is their row ``order[i]`` (n,)."""
+    there = np.empty_like(values)
+    there[order] = values
+    return there
 
 
 def fingerprint(plan: Iterable[np.ndarray]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from baselines import weights
 from baselines.adversarial import DANN
-from baselines.method import DomainBatch, FirstStage, Look, MethodSettings, Seen
+from baselines.method import DomainBatch, FirstStage, Look, MethodSettings
 from baselines.networks import make_network
 from benchmark.loaders.compose import Composer, Source, Target, load_source, load_target
 from benchmark.loaders.stores import AHEAD
@@ -131,8 +131,7 @@ def make_stage(stage: int, preset: Preset, data: LoadedData, device: torch.devic
         step = Step(network, FirstStage(MethodSettings()))
         return make_trainer(step, preset.stage1_optimizer, RATE, preset.stage1_decay)
     method = DANN(MethodSettings())
-    nothing = Seen(np.zeros((0, network.width), np.float32), np.zeros((0, 3)))
-    method.start(network, Look(angles, lambda rows: nothing, lambda: nothing, np.random.default_rng(0)))
+    method.start(network, Look(angles, np.random.default_rng(0)))
     return make_trainer(Step(network, method.to(device)), "sgd", RATE, preset.stage2_decay)
 
 

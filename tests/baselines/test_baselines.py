@@ -123,9 +123,7 @@ def test_unknown_names():
 
 def look_at(source, predictions):
     """Return what a method may look at, but for features."""
-    return Look(
-        source, lambda rows: Seen(None, source[rows]), lambda: Seen(None, predictions), np.random.default_rng(0)
-    )
+    return Look(source, np.random.default_rng(0), Seen(None, predictions), np.arange(len(source)), Seen(None, source))
 
 
 def begin(name, seed=0, **settings):

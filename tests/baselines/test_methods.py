@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from baselines import weights
-from baselines.adabn import estimate_statistics
+from baselines.adabn import estimate_statistics, in_turn
 from baselines.coral import coral_loss
 from baselines.dare_gram import SHARE, dare_gram_loss
 from baselines.method import DomainBatch, Look, MethodSettings, Seen
@@ -29,7 +29,7 @@ def make_look(seed=0, source=40, target=15, drift=0.0):
     def seen(angles):
         return Seen(rng.normal(size=(len(angles), 128)).astype(np.float32), angles)
 
-    return Look(angles, lambda rows: seen(angles[rows]), lambda: seen(predictions), np.random.default_rng(seed))
+    return Look(angles, np.random.default_rng(seed), seen(predictions), np.arange(source), seen(angles))
 
 
 def make_batch():
@@ -154,7 +154,7 @@ def test_adabn_uses_every_image_where_all_batches_have_one():
 def test_adabn_changes_statistics_only():
     network = make_network("slim").train()
     before = {name: value.clone() for name, value in network.named_parameters()}
-    METHODS["adabn"](MethodSettings()).finish(network, iter([]), iter([torch.randn(4, 3, 32, 32)]))
+    estimate_statistics(network, iter([torch.randn(4, 3, 32, 32)]))
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
     assert network.training and network.features[1].running_mean.any()
 
@@ -165,7 +165,7 @@ def test_adabn_changes_statistics_only():
 def test_mixed_statistics_are_those_of_both_domains_in_equal_parts():
     network = make_network("slim").eval()
     source, target = 3 * torch.randn(12, 3, 32, 32) - 1, 1 + torch.randn(10, 3, 32, 32)
-    METHODS["source-only-mixed"](MethodSettings()).finish(network, iter(source.split(4)), iter(target.split(4)))
+    estimate_statistics(network, in_turn(iter(source.split(4)), iter(target.split(4))))
     seen = [source[[*range(10)]].split(4), target.split(4)]  # the last batch of either has two images
     with torch.no_grad():
         outputs = [[network.features[0](batch).double().numpy() for batch in batches] for batches in seen]
@@ -212,11 +212,11 @@ def test_updated_padaco_begins_as_padaco_and_moves_a_little(metric):
     method = UpdatedPADACO(settings)
     look = make_look()
     method.start(network, look)
-    average, old = look.target().angles, method.sampling(0, look)
-    assert (old == weights.padaco(look.angles, look.target().angles, 4, metric)).all()
+    average, old = look.target.angles, method.sampling(0, look)
+    assert (old == weights.padaco(look.angles, look.target.angles, 4, metric)).all()
     for epoch in (1, 2, 3):
         look = make_look(epoch, drift=8)
-        newest = look.target().angles
+        newest = look.target.angles
         found = method.sampling(epoch, look)
         average = average + (1 - method.momentum) * (newest - average)
         distance = np.abs(average - newest).max(axis=1)
@@ -235,7 +235,7 @@ def test_plain_updates_are_padaco_of_the_newest_predictions():
     method.start(make_network("slim"), make_look())
     for epoch in (1, 2):
         look = make_look(epoch, drift=8)
-        assert method.sampling(epoch, look) == pytest.approx(weights.padaco(look.angles, look.target().angles, 4))
+        assert method.sampling(epoch, look) == pytest.approx(weights.padaco(look.angles, look.target.angles, 4))
         assert method.facts()["confident"] == 1
 
 

@@ -135,33 +135,29 @@ def toy_look(seed=0, count=400):
     features = rng.normal(size=(count, 8)).astype(np.float32)
     features[count // 2 :, 0] += 6
     target = Seen(rng.normal(size=(150, 8)).astype(np.float32), np.zeros((150, 3)))
-    asked = []
-
-    def source(rows):
-        asked.append(rows)
-        return Seen(features[rows], np.zeros((len(rows), 3)))
-
-    return Look(np.zeros((count, 3)), source, lambda: target, np.random.default_rng(seed)), asked
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(count)[: Reweighting(MethodSettings()).looks_at(0).source])
+    return Look(np.zeros((count, 3)), rng, target, rows, Seen(features[rows], np.zeros((len(rows), 3))))
 
 
 def test_the_critics_weights_draw_what_looks_like_the_target():
     method = Reweighting(MethodSettings())
-    look, _ = toy_look()
+    look = toy_look()
     before = torch.get_rng_state()
     probabilities = method.sampling(0, look)
     assert torch.equal(torch.get_rng_state(), before)
     assert probabilities.sum() == pytest.approx(1) and probabilities.min() >= 0
     assert probabilities[:200].sum() > 0.99
     assert 1 / np.square(probabilities).sum() >= 400 / (1 + RADIUS) * (1 - 1e-9)
-    assert probabilities == pytest.approx(method.sampling(EVERY, toy_look()[0]))
+    assert probabilities == pytest.approx(method.sampling(EVERY, toy_look()))
     assert [method.sampling(epoch, look) for epoch in range(1, EVERY)] == [None] * (EVERY - 1)
     assert Reweighting.strength == 0
 
 
 def test_the_critic_weighs_a_pool_and_leaves_the_rest():
-    look, asked = toy_look(count=POOL + 500)
+    look = toy_look(count=POOL + 500)
     probabilities = Reweighting(MethodSettings()).sampling(0, look)
-    (rows,) = asked
+    rows = look.rows
     assert len(set(rows.tolist())) == POOL and probabilities.shape == (POOL + 500,)
     assert np.delete(probabilities, rows).sum() == 0 and probabilities.sum() == pytest.approx(1)
 
@@ -365,7 +361,7 @@ def test_rcr_goes_on_from_its_state_as_if_it_had_not_stopped(network, batch):
 def test_rcrw_draws_as_padaco_does():
     rng = np.random.default_rng(0)
     angles = rng.normal(0, 20, (60, 3))
-    look = Look(angles, None, lambda: Seen(None, angles[:1]), rng)
+    look = Look(angles, rng, Seen(None, angles[:1]))
     method = RelativePosePADACO(MethodSettings(neighbours=1))
     assert method.sampling(0, look).tolist() == [1.0] + [0.0] * 59
     assert method.sampling(1, look) is None

@@ -115,28 +115,28 @@ class Own(Method):
     trains = False
 
 class Failing(Own):
-    def finish(self, network, source, target):
+    def finish(self, network):
         print("some words", torch.get_num_threads())
         raise TrainingError(Fault("no such luck", "try again", "some file"))
 
 class Broken(Own):
-    def finish(self, network, source, target):
+    def finish(self, network):
         {}["key"]
 
 class Verbose(Own):
-    def finish(self, network, source, target):
+    def finish(self, network):
         raise TrainingError(Fault("no such luck " + "x" * 300_000))
 
 class Leaving(Own):
-    def finish(self, network, source, target):
+    def finish(self, network):
         sys.exit(7)
 
 class Dying(Own):
-    def finish(self, network, source, target):
+    def finish(self, network):
         os.kill(os.getpid(), signal.SIGKILL)
 
 class Waiting(Own):
-    def finish(self, network, source, target):
+    def finish(self, network):
         if not os.path.exists("go"):
             open(f"waiting-{os.getpid()}", "w").close()
             time.sleep(600)

@@ -39,7 +39,7 @@ from baselines.adversarial import PADACO
 class Leaving(PADACO):
     name = "leaving"
 
-    def finish(self, network, source, target):
+    def finish(self, network):
         torch.save({**network.state_dict(), **self.state_dict()}, f"rank{os.environ['RANK']}.pt")
 """
 

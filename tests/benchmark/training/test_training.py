@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from baselines.adabn import in_turn
 from baselines.adversarial import DANN
 from baselines.method import MethodSettings
 from baselines.methods import METHODS
@@ -348,22 +349,22 @@ def test_batch_statistics_are_estimated_as_they_say(trained):
     assert read_submission(adabn).about.batch_statistics == "target"
 
 
-class KeepingImages(METHODS["source-only-mixed"]):
-    name = "keeping-images"
-
-    def finish(self, network, source, target):
-        KeepingImages.images = [[images.clone() for images in domain] for domain in (source, target)]
-        super().finish(network, *KeepingImages.images)
-
-
-def test_source_only_with_the_statistics_of_both_domains(trained):
+def test_source_only_with_the_statistics_of_both_domains(trained, adapting, monkeypatch):
     """Nothing is trained; the running means are the average of those under source and under target images."""
-    mixed, keeping = (train.run(trained._replace(method=m)) for m in (METHODS["source-only-mixed"], KeepingImages))
+    kept = []
+
+    def keeping_images(*domains):
+        kept[:] = [[images.clone() for images in domain] for domain in domains]
+        return in_turn(*kept)
+
+    mixed = train.run(trained._replace(method=METHODS["source-only-mixed"]))
+    monkeypatch.setattr(train, "in_turn", keeping_images)
+    keeping = train.run(adapting._replace(method=METHODS["source-only-mixed"]))
     about = read_submission(mixed).about
     assert about.batch_statistics == "mixed" and about.uses_target_images is True
     assert about.selection == selection.RULES["source-val"] and "epoch" not in about.run
     assert not (mixed.parent / "log.jsonl").exists()
-    source, target = KeepingImages.images
+    source, target = kept
     assert [len(images) for images in source] == [20, 20, 20] and [len(images) for images in target] == [20, 20, 8]
     stage1, found, again = (
         torch.load(folder / "model.pt", weights_only=True)["network"]
@@ -379,7 +380,7 @@ def test_source_only_with_the_statistics_of_both_domains(trained):
     ]
     assert torch.allclose(found["features.1.running_mean"], (means[0] + means[1]) / 2, atol=1e-5)
     assert (means[0] - means[1]).abs().max() > 0.01
-    assert not torch.equal(*(images[0] for images in KeepingImages.images))
+    assert not torch.equal(*(images[0] for images in kept))
     source_only = train.run(trained._replace(method=METHODS["source-only"]))
     assert geodesic(read_submission(mixed).rotations, read_submission(source_only).rotations).mean() > 0.01
 
