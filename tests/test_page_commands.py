@@ -108,7 +108,19 @@ def test_built_datasets_are_served(built, tmp_path, hpp, monkeypatch):
     token = cases.new_token(database)
     calls = []
     monkeypatch.setattr(app, "run", lambda *arguments: calls.append(arguments))
-    hpp("serve", "--protocol", tmp_path / "mini.toml", "--data", data, "--database", database, "--port", 0)
+    hpp(
+        "serve",
+        "--protocol",
+        tmp_path / "mini.toml",
+        "--data",
+        data,
+        "--database",
+        database,
+        "--port",
+        0,
+        "--private",
+        0,
+    )
     [(settings, host, port)] = calls
     assert (host, port, settings.daily, settings.max_bytes) == ("127.0.0.1", 0, 5, 16 << 20)
     with TestClient(app.create_app(settings)) as client:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from benchmark.board.published import Published, published_rows
 from benchmark.board.words import LONG, SCORES, augmentation, number, remark_on, safe_link, short
 from benchmark.scoring import protocols
-from benchmark.scoring.entry import Entry, Listed
+from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
 from benchmark.scoring.protocols import Protocol
 
 ENTRIES = "entries"  # the folder of their pages
@@ -20,8 +20,9 @@ class Row(NamedTuple):
     """A row of the board. Values and deviation are in degrees by score; ``interval`` is that of the MAE.
 
     ``authors`` are the source of a published row, ``images`` is the number of its test images where it is known, and
-    ``flag`` says what is odd about it. ``remark`` is a line below the name, ``whisker`` is where the lower end
-    of the interval, the MAE and the upper end lie, in percent of the column.
+    ``flag`` says what is odd about it. ``private`` and ``public`` are the MAE on those parts of the subjects, once a
+    challenge is closed. ``remark`` is a line below the name, ``whisker`` is where the lower end of the interval, the
+    MAE and the upper end lie, in percent of the column.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Row(NamedTuple):
     images: int | None
     augmentation: str = ""
     remark: str = ""
+    private: float | None = None
+    public: float | None = None
     flag: str = ""
     best: frozenset[str] = frozenset()
     whisker: Sequence[float] = ()
@@ -70,17 +73,27 @@ def level(entry: Entry) -> str:
     return f"{100 * entry.bootstrap.level:g} %"
 
 
-def _entry_row(listed: Listed, root: str | None) -> Row:
-    key, entry = listed.key, listed.entry
-    flags = [f"{remark_on(entry.suspicions)}: see its page"] if entry.suspicions else []
-    flags += [f"not verifiable: {listed.unverified}"] if listed.unverified else []
+def rank(listed: Listed | ListedHeadline) -> float:
+    """Return what an entry's place within its protocol follows from, in degrees: lower is better."""
+    if isinstance(listed, Listed) and listed.parts and listed.parts.private is not None:
+        return listed.parts.private
+    return listed.entry.scores.mae
+
+
+def _entry_row(listed: Listed | ListedHeadline, root: str | None) -> Row:
+    """Return the row of an entry; of a headline it has but one figure."""
+    entry = listed.entry
+    full = entry if isinstance(entry, Entry) else None
+    parts = listed.parts if isinstance(listed, Listed) else None
+    flags = [f"{remark_on(full.suspicions)}: see its page"] if full and full.suspicions else []
+    flags += [f"not verifiable: {listed.unverified}"] if isinstance(listed, Listed) and listed.unverified else []
     return Row(
         name=short(entry.name) or "unnamed",
-        href=_entry_link(key, root),
+        href=_entry_link(listed.key, root),
         published=False,
-        values={name: getattr(entry.scores, name) for name in SCORES},
-        deviation=entry.deviation.mae if entry.deviation else None,
-        interval=entry.intervals.mae if entry.intervals else None,
+        values={name: getattr(entry.scores, name, None) for name in SCORES},
+        deviation=full.deviation.mae if full and full.deviation else None,
+        interval=full.intervals.mae if full and full.intervals else None,
         trained=short(entry.training_data),
         transductive=entry.uses_target_images,
         seeds=len(entry.seeds),
@@ -89,6 +102,8 @@ def _entry_row(listed: Listed, root: str | None) -> Row:
         images=None,
         augmentation=short(augmentation(entry.augment)),
         flag="; ".join(flags),
+        private=parts.private if parts else None,
+        public=parts.public if parts else None,
     )
 
 
@@ -137,7 +152,12 @@ def _marked(rows: list[Row]) -> list[Row]:
         # A few percent at both ends leave room for the dot.
         places = [round(4 + 92 * (end - low) / (high - low), 1) for end in _reach(row)] if high > low else []
         marked.append(row._replace(best=best, whisker=places))
-    return sorted(marked, key=lambda row: (math.inf if row.values["mae"] is None else row.values["mae"], row.name))
+    return sorted(marked, key=lambda row: (_place(row), row.name))
+
+
+def _place(row: Row) -> float:
+    mae = row.values["mae"] if row.private is None else row.private
+    return math.inf if mae is None else mae
 
 
 def _reach(row: Row) -> list[float]:
@@ -158,6 +178,8 @@ def _is_best(row: Row, group: list[Row], key: str) -> bool:
 def _columns(rows: list[Row]) -> list[str]:
     """Return the columns that any of the rows has."""
     present = {
+        "private": any(row.private is not None for row in rows),
+        "public": any(row.public is not None for row in rows),
         "interval": any(row.interval for row in rows),
         **{key: any(row.values[key] is not None for row in rows) for key in SCORES if key != "mae"},
         "trained": True,
@@ -169,7 +191,7 @@ def _columns(rows: list[Row]) -> list[str]:
     return [name for name, shown in present.items() if shown]
 
 
-def _protocol_section(name: str, protocol: Protocol, entries: list[Entry], rows: list[Row]) -> Section:
+def _protocol_section(name: str, protocol: Protocol, entries: list[Entry | Headline], rows: list[Row]) -> Section:
     facts = [
         ("test set", f"{short(protocol.test_set)}, {number(protocol.frames, 0)} frames"),
         ("convention", short(protocol.convention)),
@@ -177,7 +199,8 @@ def _protocol_section(name: str, protocol: Protocol, entries: list[Entry], rows:
         ("selection", short(protocol.selection)),
         ("target images", short(protocol.target_images, LONG)),
     ]
-    levels = {level(entry) for entry in entries if entry.intervals}
+    levels = {level(entry) for entry in entries if isinstance(entry, Entry) and entry.intervals}
+    steps = {entry.step for entry in entries if isinstance(entry, Headline)}
     return Section(
         name=name,
         title=short(protocol.title, 300),
@@ -187,6 +210,10 @@ def _protocol_section(name: str, protocol: Protocol, entries: list[Entry], rows:
         columns=_columns(rows),
         level=levels.pop() if len(levels) == 1 else "",
         published_only=False,
+        note="".join(
+            f"The challenge is open: the MAE is that on the public part of the subjects, in steps of {step:g} degrees."
+            for step in sorted(steps)[:1]
+        ),
     )
 
 
@@ -208,12 +235,12 @@ def _published_section(results: list[Published]) -> Section:
     )
 
 
-def sections(board: Iterable[Listed], root: str | None, published: bool) -> list[Section]:
+def sections(board: Iterable[Listed | ListedHeadline], root: str | None, published: bool) -> list[Section]:
     """Return a section a protocol, then one for each kind of published rows that belongs to none of them.
 
     ``root`` is the path below which a service shows them; None in files.
     """
-    groups: dict[tuple[str, str], list[Listed]] = {}
+    groups: dict[tuple[str, str], list[Listed | ListedHeadline]] = {}
     for listed in board:
         # Two that say the same id but not the same protocol never share a table.
         protocol = listed.entry.protocol

@@ -25,7 +25,7 @@ from benchmark.board.published import describe_beside
 from benchmark.board.sections import ENTRIES, level, sections
 from benchmark.board.words import LONG, SCORES, number, safe_link, share, short
 from benchmark.scoring import protocols
-from benchmark.scoring.entry import Entry, Listed
+from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
 from benchmark.scoring.figures import Group, Interval
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
@@ -117,7 +117,7 @@ def render(template: str, script: str = "", **values: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def board_page(board: Sequence[Listed], root: str | None = None, published: bool = True) -> str:
+def board_page(board: Sequence[Listed | ListedHeadline], root: str | None = None, published: bool = True) -> str:
     """Return the board as one HTML page that needs nothing else, works from a file and can be read without a script.
 
     An entry's key is its page's address: ``entries/KEY.html``, or ``ROOT/entries/KEY`` where a service shows the page
@@ -179,21 +179,23 @@ def _groups(entry: Entry) -> dict[str, tuple[Group, ...]]:
     return {"subject": entry.by.subject, "sequence": entry.by.sequence}
 
 
-def _facts(entry: Entry) -> list[_Fact]:
+def _facts(entry: Entry | Headline) -> list[_Fact]:
     """Return what an entry says of itself, as far as it says it."""
     facts = [*_facts_of_run(entry), *_facts_of_frames(entry)]
     shortened = (fact._replace(text=short(fact.text, LONG)) for fact in facts)
     return [fact for fact in shortened if fact.text]
 
 
-def _facts_of_run(entry: Entry) -> list[_Fact]:
+def _facts_of_run(entry: Entry | Headline) -> list[_Fact]:
     seeds = ", ".join("unknown" if seed is None else short(seed, 20) for seed in entry.seeds[:_MANY])
+    known = isinstance(entry, Entry) and entry.selected_epoch is not UNSET
+    epoch = str(entry.selected_epoch) if isinstance(entry, Entry) and known else ""
     hashes = " ".join(short(digest, 64) for digest in entry.predictions_sha256[:_MANY])
     return [
         _Fact("training data", entry.training_data),
         _Fact("target images used", "yes (transductive)" if entry.uses_target_images else "no"),
         _Fact("selection", entry.selection),
-        _Fact("selected epoch", "" if entry.selected_epoch is UNSET else str(entry.selected_epoch)),
+        _Fact("selected epoch", epoch),
         _Fact("seeds", seeds),
         _Fact("batch statistics", entry.batch_statistics),
         _Fact("initial weights", entry.initial_weights),
@@ -206,9 +208,9 @@ def _facts_of_run(entry: Entry) -> list[_Fact]:
     ]
 
 
-def _facts_of_frames(entry: Entry) -> list[_Fact]:
+def _facts_of_frames(entry: Entry | Headline) -> list[_Fact]:
     protocol, facts = entry.protocol, []
-    if entry.subset is not UNSET:
+    if isinstance(entry, Entry) and entry.subset is not UNSET:
         facts = [
             _Fact("subset", entry.subset.name),
             _Fact("source of the subset", entry.subset.source),
@@ -228,8 +230,10 @@ def _facts_of_frames(entry: Entry) -> list[_Fact]:
     ]
 
 
-def tiles(entry: Entry) -> list[Tile]:
+def tiles(entry: Entry | Headline) -> list[Tile]:
     """Return the scores of an entry as ``tiles.html`` shows them."""
+    if isinstance(entry, Headline):
+        return [Tile(f"{SCORES['mae']}, public part", entry.scores.mae, None, None)]
     deviation = {} if entry.deviation is None else asdict(entry.deviation)
     intervals = {} if entry.intervals is None else asdict(entry.intervals)
     scores = asdict(entry.scores)
@@ -255,6 +259,22 @@ def _bootstrap(entry: Entry) -> str:
     return f"{level(entry)} intervals: bootstrap over {over}, {number(drawn.resamples, 0)} resamples."
 
 
+def _figures(entry: Entry, closeup: Closeup | None) -> dict[str, object]:
+    """Return the figures of an entry's page beside its tiles, by the names that its template calls them."""
+    return {
+        "bootstrap": _bootstrap(entry),
+        "suspicions": [short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
+        "angles": _angle_plots(entry),
+        "plots": _other_plots(entry, closeup.points if closeup else None),
+        **_tables(entry),
+    }
+
+
+_NO_FIGURES: dict[str, object] = dict.fromkeys(("bootstrap", "suspicions", "angles", "plots"), "") | dict.fromkeys(
+    ("conventions", "vectors", "ray", "statistics", "distribution", "seeds"), ()
+)
+
+
 def _tables(entry: Entry) -> dict[str, object]:
     """Return what the tables of an entry's page show, by the names that its template calls them."""
     other, spreads = entry.scores_of_other_statistics, entry.distribution
@@ -271,13 +291,20 @@ def _tables(entry: Entry) -> dict[str, object]:
     }
 
 
-def entry_page(entry: Entry, closeup: Closeup | None = None, root: str | None = None, unverified: str = "") -> str:
+def entry_page(
+    entry: Entry | Headline, closeup: Closeup | None = None, root: str | None = None, unverified: str = ""
+) -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
+
+    Of a headline it has the one figure, and the authors' words.
 
     With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`, ``unverified`` why nobody
     can score the entry again.
     """
-    warnings = [f"Nobody can score this entry again: {unverified}."] if unverified else []
+    headline = isinstance(entry, Headline)
+    figures = {"groups": {}, **_NO_FIGURES} if isinstance(entry, Headline) else _figures(entry, closeup)
+    if unverified:
+        figures["suspicions"] = [f"Nobody can score this entry again: {unverified}.", *figures["suspicions"]]
     badges = protocols.badges(entry.protocol)
     return render(
         "entry.html",
@@ -290,15 +317,12 @@ def entry_page(entry: Entry, closeup: Closeup | None = None, root: str | None = 
         protocol=short(entry.protocol.id),
         badges=[word for word in badges if word != "transductive" or entry.uses_target_images],
         tiles=tiles(entry),
-        bootstrap=_bootstrap(entry),
-        suspicions=warnings + [short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
-        angles=_angle_plots(entry),
-        plots=_other_plots(entry, closeup.points if closeup else None),
+        open=headline,
         titles=SCORES,
         facts=_facts(entry),
         worst=[_worst(frame) for frame in closeup.worst] if closeup else [],
         beside=describe_beside(entry.protocol) if closeup else "",
-        **_tables(entry),
+        **figures,
     )
 
 

@@ -74,6 +74,18 @@ def _check_installed() -> None:
 @click.option(
     "--max-mib", type=click.IntRange(1, 64), default=16, show_default=True, help="Largest file of predictions."
 )
+@click.option(
+    "--private",
+    type=click.FloatRange(0, 0.9),
+    help="Share of the subjects whose figures are told when the challenge is closed, 0.5 where it is opened without. "
+    "With 0 there are none: nothing is left to rank by that submitters had no word of.",
+)
+@click.option(
+    "--step",
+    type=click.FloatRange(0.01, 10),
+    help="Degrees by which a submitter must be better to be told a new figure, 0.1 where it is opened without. "
+    "The smaller, the more is told of the labels.",
+)
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -90,8 +102,13 @@ def serve(
     daily: int,
     per_minute: int,
     max_mib: int,
+    private: float | None,
+    step: float | None,
 ) -> None:
     """Score predictions that are sent by HTTP against labels that stay here, with a live board.
+
+    Until hpp serve close, a submitter is told one figure, the MAE on some of the subjects, and a new one only when it
+    is a step better. --private and --step are those with which a database's challenge is opened, and stay.
 
     Submitters need a token: hpp serve token add NAME. Put a server with TLS in front where others can listen, and name
     its address with --behind-proxy.
@@ -126,7 +143,18 @@ def serve(
     root, proxies = root_of(root_path), proxies_of(behind_proxy) if behind_proxy else ()
     served = tuple(protocols.find(name) for name in dict.fromkeys(names))
     truth = read_labels(labels_at(data, labels, convention, camera), of_protocol(served[0].id))
-    settings = ServiceSettings(database, served, truth, daily, per_minute, max_mib << 20, root=root, proxies=proxies)
+    settings = ServiceSettings(
+        database,
+        served,
+        truth,
+        daily,
+        per_minute,
+        max_mib << 20,
+        root=root,
+        proxies=proxies,
+        private=private,
+        step=step,
+    )
     app.run(settings, host, port)
 
 
@@ -191,6 +219,23 @@ def list_(database: str) -> None:
     ]
     headers = ("name", "since", "revoked", "scored", "faulty")
     click.echo(tabulate(rows, headers, disable_numparse=True) if rows else "nobody has a token")
+
+
+@serve.command()
+@DATABASE
+def close(database: str) -> None:
+    """Close the challenge: no more submissions are taken, and the board tells all figures. It stays closed.
+
+    \b
+    Example:
+      hpp serve close --database sqlite:///hpp-serve.db
+    """
+    _check_installed()
+    from benchmark.service import challenge
+    from benchmark.service.database import open_database
+
+    challenge.close(open_database(database, create=False))
+    click.echo("the challenge is closed: no more submissions are taken, and all figures are told")
 
 
 @serve.command()

@@ -35,12 +35,13 @@ class Checked(NamedTuple):
     rotations: Floats | None
 
 
-def check(predictions: bytes, about: bytes, reference: Reference, figures: bool = True) -> Checked:
+def check(predictions: bytes, about: bytes, reference: Reference, secret: bool = False) -> Checked:
     """Return everything that is wrong with predictions, the bytes of a table and of a TOML.
 
-    Without labels, what needs them is not looked for. With ``figures`` False a suspicion does not tell the error that
-    a mended file would have, which is for those whose labels are secret.
+    Without labels, what needs them is not looked for; nor is it where they are ``secret``: neither what is found nor
+    the time that it takes depends on them then.
     """
+    reference = reference._replace(labels=None) if secret else reference
     said, faults = read_about(about)
     faults += _against_protocol(said, reference)
     poses = read(predictions, said.convention or reference.protocol.convention)
@@ -49,14 +50,14 @@ def check(predictions: bytes, about: bytes, reference: Reference, figures: bool 
     rotations = None
     if len(poses.ids):
         faults += repeated(poses)
-        places, of_frames = _places(poses, reference, figures)
+        places, of_frames = _places(poses, reference, secret)
         faults += of_frames
         faults += _too_uniform(poses, said, reference)
         if places is not None and np.isfinite(poses.rotations[places]).all():
             rotations = poses.rotations[places]
             if reference.labels is not None and not any(fault.kind == CONSTANT for fault in faults):
                 convention = reference.protocol.convention
-                suspicions = find_suspicions(poses, places, said, reference.labels, convention, figures)
+                suspicions = find_suspicions(poses, places, said, reference.labels, convention)
                 # Angles in another unit are more than a suspicion: no method is scored so by choice.
                 if any(suspicion.kind == UNITS for suspicion in suspicions):
                     faults, suspicions = faults + suspicions, []
@@ -85,7 +86,7 @@ def _against_protocol(about: About, reference: Reference) -> list[Fault]:
     return faults
 
 
-def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarray | None, list[Fault]]:
+def _places(poses: Poses, reference: Reference, secret: bool) -> tuple[np.ndarray | None, list[Fault]]:
     """Return the row (m,) of each frame of the test set, None if any is missing; and what is wrong with the ids."""
     if reference.ids is None:
         return None, []
@@ -110,7 +111,7 @@ def _places(poses: Poses, reference: Reference, figures: bool) -> tuple[np.ndarr
         what = f"{len(missing):,} of {len(wanted):,} frames are missing, the first {some}"
         mend = f"{reference.protocol.id} scores all frames or none: hpp submission template writes a row for each"
         # Who sends predictions to a service has no say in its frames.
-        if figures and not reference.protocol.subset:
+        if not secret and not reference.protocol.subset:
             mend += "; to score only those of a subset, name it with `subset` (hpp subsets lists them)"
         faults.append(Fault(what, mend))
     if extra.any():

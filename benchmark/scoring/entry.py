@@ -13,6 +13,7 @@ from benchmark.scoring import parse
 from benchmark.scoring.figures import (
     Bootstrap,
     Conventions,
+    Degrees,
     Distribution,
     Figures,
     Intervals,
@@ -106,15 +107,69 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return {kind: scores.mae for kind, scores in both.items() if scores is not UNSET}
 
 
+class ToldScore(Figures, frozen=True):
+    """The only score that is told of an entry while its challenge is open."""
+
+    mae: Degrees
+
+
+class Headline(Struct, frozen=True, kw_only=True):
+    """What an entry tells while its challenge is open: its authors' words, and one figure.
+
+    That is the MAE on the public part of the subjects, rounded to ``step`` degrees; where the entry is no step
+    better than the best of its submitter that was told before, that one again, and ``improved`` is False.
+    """
+
+    protocol: Protocol
+    protocol_sha256: Sha256
+    name: str
+    authors: str
+    link: str
+    training_data: str
+    selection: str
+    uses_target_images: bool
+    notes: str
+    batch_statistics: str
+    initial_weights: str
+    preset: str
+    augment: str | UnsetType
+    command: str
+    commit: str
+    seeds: tuple[Seed | None, ...]
+    predictions_sha256: tuple[Sha256, ...]
+    convention: Convention
+    camera: Camera
+    toolkit: str
+    scores: ToldScore
+    step: float
+    improved: bool
+
+
+class PartErrors(Struct, frozen=True):
+    """The MAE on the public and on the private part of the subjects; None where there is no private part."""
+
+    public: Degrees
+    private: Degrees | None
+
+
 class Listed(NamedTuple):
     """An entry on a board, with the key that names its file and its page.
 
-    ``unverified`` is why nobody can score it again; empty where that can be done.
+    ``unverified`` is why nobody can score it again; empty where that can be done. ``parts`` are known of the entries of
+    a challenge that is closed: the private one decides their order.
     """
 
     key: str
     entry: Entry
     unverified: str = ""
+    parts: PartErrors | None = None
+
+
+class ListedHeadline(NamedTuple):
+    """An entry on the board of an open challenge."""
+
+    key: str
+    entry: Headline
 
 
 def read(data: bytes, file: Path | str = "") -> Entry:

@@ -66,13 +66,13 @@ def assess(
     about: bytes,
     protocol: Protocol,
     labels: Labels,
-    figures: bool = True,
+    secret: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Outcome:
     """Return the entry of a submission, or its faults: the bytes of a table of predictions and of its TOML.
 
-    With ``figures`` False a suspicion does not tell the error that a mended file would have.
+    Where the labels are ``secret``, they are used for the scores alone, and only if there is no fault.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def assess(
         If the labels are not the protocol's, or an entry cannot hold their parts; never for what is in the submission.
     """
     reference = protocols.reference(protocol, labels)
-    checked = check(predictions, about, reference, figures)
+    checked = check(predictions, about, reference, secret)
     if checked.rotations is None:
         return Outcome(None, checked.faults, checked.suspicions)
     evaluation = measure(checked.rotations[None], reference, resamples, seed)

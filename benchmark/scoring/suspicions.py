@@ -37,13 +37,11 @@ class _Reading(NamedTuple):
     kind: str = ""
 
 
-def find_suspicions(
-    poses: Poses, places: np.ndarray, about: About, labels: Labels, convention: str, figures: bool
-) -> list[Fault]:
+def find_suspicions(poses: Poses, places: np.ndarray, about: About, labels: Labels, convention: str) -> list[Fault]:
     """Return the reading, or the order, of the poses that fits the labels much better, if there is one.
 
-    ``places`` (m,) are the rows of the labels' frames. With ``figures``, the error that the mended file would have in
-    ``convention`` is told.
+    ``places`` (m,) are the rows of the labels' frames. The error that the mended file would have in ``convention`` is
+    told.
     """
     some = np.linspace(0, len(places) - 1, min(len(places), _FITTED)).round().astype(int)
     truth, sequences = labels.rotations[some], labels.sequences[some]
@@ -68,11 +66,9 @@ def find_suspicions(
         shuffled = look_shuffled(poses.rotations[places], labels.rotations)
         what = "poses fit their frames no better than in any order, as if they had been shuffled"
         return [Fault(what, f"{MEND}; a loader with shuffle=True gives others")] if shuffled else []
-    what = best.what
-    if figures:
-        now = scores(poses.rotations[places], labels.rotations, convention).mae
-        then = scores(best.rotations(np.arange(len(places))), labels.rotations, convention).mae
-        what += f": read so, the MAE would be {then:.2f} degrees instead of {now:.2f}"
+    now = scores(poses.rotations[places], labels.rotations, convention).mae
+    then = scores(best.rotations(np.arange(len(places))), labels.rotations, convention).mae
+    what = f"{best.what}: read so, the MAE would be {then:.2f} degrees instead of {now:.2f}"
     return [Fault(what, best.mend, kind=best.kind)]
 
 

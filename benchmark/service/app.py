@@ -1,7 +1,8 @@
 """The scoring service: predictions come by HTTP, are scored against labels that stay here, and stand on a live board.
 
 A submission is committed to the database before it is acknowledged, and scored by :mod:`benchmark.service.worker`.
-No answer tells of a single frame: see :func:`benchmark.service.privacy.publishable`.
+While the challenge is open, an answer tells one figure of an entry (:mod:`benchmark.service.challenge`), afterwards all
+but those of single frames (:mod:`benchmark.service.privacy`).
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from benchmark.scoring.entry import plain
 from benchmark.scoring.protocols import plain as protocol_as_plain
 from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
+from benchmark.service.challenge import open_challenge
 from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database, refusal
 from benchmark.service.door import Door, Proxied, RateLimit
 from benchmark.service.log import event, log_to_stderr
-from benchmark.service.pages import add_pages, error_response, no_database_response
-from benchmark.service.privacy import publishable
+from benchmark.service.pages import add_pages, as_plain, error_response, listing, no_database_response
 from benchmark.service.settings import MAX_ABOUT, ServiceSettings
 from benchmark.service.submissions import add_submissions
 from benchmark.service.worker import Assess, Worker
@@ -48,7 +48,7 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     Raises
     ------
     ServiceError
-        If the database cannot be used.
+        If the database cannot be used, or the labels have too few subjects.
     SubmissionError
         If the labels are not those of a protocol.
     """
@@ -56,7 +56,8 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     ids = {tested.protocol.id: tested.ids for tested in references if tested.ids is not None}
     engine = open_database(settings.database)
     labels = settings.labels._replace(dataset=None)  # its files are of no use to a scoring
-    worker = Worker(engine, settings.protocols, labels, settings.seconds, assess)
+    challenge, public = open_challenge(engine, labels, settings.private, settings.step)
+    worker = Worker(engine, settings.protocols, labels, public, settings.seconds, assess)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +67,7 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
         engine.dispose()
 
     app = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.settings = settings
+    app.state.settings, app.state.step = settings, challenge.step
     _handle_errors(app)
     add_pages(app, engine, settings.root, any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols))
     add_submissions(app, engine, settings, worker)
@@ -134,9 +135,7 @@ def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mappi
 
     @app.get("/api/entries")
     def entries() -> Response:
-        return JSONResponse(
-            {"entries": [plain(publishable(entry)) | {"key": key} for key, entry, _ in store.board(engine)]}
-        )
+        return JSONResponse({"entries": [as_plain(listed) for listed in listing(engine)]})
 
     @app.get("/api/protocols")
     def list_protocols() -> Response:

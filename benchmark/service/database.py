@@ -17,7 +17,7 @@ from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256
 
-SCHEMA = 1
+SCHEMA = 2
 QUEUED, RUNNING, SCORED, FAULTY = "queued", "running", "scored", "faulty"
 LONGEST_NAME = 80
 _BUSY = 30  # seconds that a writer waits for another one of SQLite
@@ -49,6 +49,30 @@ SUBMISSIONS = sa.Table(
     sa.Column("verdict", sa.Text),  # JSON: entry, faults and suspicions
     sa.Index("hpp_submissions_status", "status", "received"),
     sa.Index("hpp_submissions_submitter", "submitter", "received"),
+)
+# Version 1 had neither of these. What was scored under it has no row in the second: all of it was told then.
+CHALLENGES = sa.Table(
+    "hpp_challenges",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("opened", sa.String(32), nullable=False),
+    sa.Column("closed", sa.String(32)),
+    sa.Column("secret", sa.String(64), nullable=False),
+    sa.Column("private", sa.Float, nullable=False),
+    sa.Column("step", sa.Float, nullable=False),
+)
+TOLD = sa.Table(
+    "hpp_told",
+    TABLES,
+    sa.Column("submission", sa.ForeignKey(SUBMISSIONS.c.id), primary_key=True),
+    sa.Column("submitter", sa.ForeignKey(SUBMITTERS.c.name), nullable=False),
+    sa.Column("protocol", sa.Text, nullable=False),
+    sa.Column("mae", sa.Float, nullable=False),  # as it is told while the challenge is open
+    sa.Column("improved", sa.Boolean, nullable=False),
+    sa.Column("public", sa.Float, nullable=False),
+    sa.Column("private", sa.Float),
+    sa.Column("looked", sa.Boolean, nullable=False),  # whether suspicions that need labels were looked for
+    sa.Index("hpp_told_submitter", "submitter", "protocol"),
 )
 
 
@@ -178,6 +202,11 @@ def _check_version(engine: Engine, create: bool) -> None:
             TABLES.create_all(connection)
             connection.execute(VERSIONS.insert().values(version=SCHEMA))
         version = connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar()
+    if version == 1:
+        with writing(engine) as connection:
+            if connection.execute(VERSIONS.update().where(VERSIONS.c.version == 1).values(version=SCHEMA)).rowcount:
+                TABLES.create_all(connection)
+        version = SCHEMA
     if version != SCHEMA:
         what = f"its tables have version {version}, this toolkit's have version {SCHEMA}"
         raise ServiceError(Fault(what, "use the release of the toolkit that made them, or another database", place))

@@ -14,10 +14,12 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.board import site
-from benchmark.scoring.entry import Entry, Listed
+from benchmark.board.sections import rank
+from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline, PartErrors
 from benchmark.service import store
+from benchmark.service.challenge import CLOSED, is_open
 from benchmark.service.database import QUEUED, RUNNING, SCORED, refusal
-from benchmark.service.privacy import publishable
+from benchmark.service.privacy import headline, publishable
 from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings
 from benchmark.service.verdict import ToldFault
 from headposeplus.faults import shell_line
@@ -26,7 +28,11 @@ _KEPT = 200  # pages of entries that are not drawn again
 
 
 class ShownSubmission(msgspec.Struct, frozen=True):
-    """A submission as the JSON API and its page show it; ``entry`` holds no figure of a single frame."""
+    """A submission as the JSON API and its page show it.
+
+    While the challenge is open ``entry`` is a headline, and ``suspicions`` are told of none that is scored. ``parts``
+    are told once it is closed; ``counts`` is whether the day's limit has one less for it.
+    """
 
     id: str
     status: str
@@ -37,7 +43,9 @@ class ShownSubmission(msgspec.Struct, frozen=True):
     entry_url: str | None
     faults: tuple[ToldFault, ...]
     suspicions: tuple[ToldFault, ...]
-    entry: Entry | None
+    counts: bool
+    entry: Entry | Headline | None
+    parts: PartErrors | None
 
 
 def wants_page(request: Request) -> bool:
@@ -63,6 +71,7 @@ def _submit_page(
         problem=problem,
         protocols=settings.protocols,
         daily=settings.daily,
+        step=request.app.state.step,
         max_mib=settings.max_bytes / (1 << 20),
         max_about_kib=MAX_ABOUT >> 10,
         address=shell_line(f"{request.base_url}api/submissions"),
@@ -80,7 +89,8 @@ def _submission_page(submission: ShownSubmission, root: str) -> Response:
         waiting=submission.status in (QUEUED, RUNNING),
         entry=entry,
         tiles=site.tiles(entry) if entry else [],
-        intervals=bool(entry and entry.intervals),
+        open=isinstance(entry, Headline),
+        intervals=isinstance(entry, Entry) and bool(entry.intervals),
     )
     return _page(text, 200, {"Cache-Control": "no-store"})
 
@@ -93,7 +103,14 @@ def error_response(request: Request, status: int, detail: str, headers: Mapping[
     if request.url.path == root + SUBMIT:
         return _submit_page(request, detail, status, headers)
     text = site.render(
-        "submission.html", root=root, submission=None, entry=None, waiting=False, problem=detail, status=status
+        "submission.html",
+        root=root,
+        submission=None,
+        entry=None,
+        open=False,
+        waiting=False,
+        problem=detail,
+        status=status,
     )
     return _page(text, status, headers)
 
@@ -123,6 +140,35 @@ class _KeptPages:
             return text
 
 
+def listing(engine: Engine) -> list[Listed | ListedHeadline]:
+    """Return the board as it may be shown, best first within a protocol.
+
+    While the challenge is open those entries stand on it that were told a figure of their own, in the order of these;
+    then in that of the private part, where there is one.
+    """
+    listed: list[Listed | ListedHeadline] = []
+    open_now = is_open(engine)
+    for standing in store.board(engine):
+        shown = _shown(standing.entry, standing.told, open_now)
+        if isinstance(shown, Entry):
+            listed.append(Listed(standing.key, shown, None if standing.told is None else standing.told.parts))
+        elif shown.improved:
+            listed.append(ListedHeadline(standing.key, shown))
+    return sorted(listed, key=lambda one: (one.entry.protocol.id, rank(one), one.key))
+
+
+def as_plain(listed: Listed | ListedHeadline) -> dict[str, object]:
+    """Return an entry of the board as the JSON API shows it."""
+    parts = {"parts": listed.parts} if isinstance(listed, Listed) and listed.parts else {}
+    plain: dict[str, object] = msgspec.to_builtins(listed.entry)
+    return plain | msgspec.to_builtins(parts) | {"key": listed.key}
+
+
+def _shown(entry: Entry, told: store.Told | None, open_now: bool) -> Entry | Headline:
+    """Return an entry as it may be shown. What was told in full, before there were challenges, stays so."""
+    return headline(entry, told) if open_now and told is not None else publishable(entry)
+
+
 def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
     """Add the pages for people; with ``biwi`` the board has the published rows on Biwi+ as well.
 
@@ -132,23 +178,21 @@ def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
 
     @app.get("/")
     def board_page() -> Response:
-        def draw() -> str:
-            board = [Listed(key, publishable(entry)) for key, entry, _ in store.board(engine)]
-            return site.board_page(board, root, biwi)
-
-        return _page(boards.find("", store.board_state(engine), draw))
+        state = store.board_state(engine)
+        return _page(boards.find("", state, lambda: site.board_page(listing(engine), root, biwi)))
 
     @app.get("/entries/{key}")
     def entry_page(key: str) -> Response:
-        published = store.published_entry(engine, key)
-        if published is None:
+        open_now, standing = is_open(engine), store.published_entry(engine, key)
+        shown = None if standing is None else _shown(standing.entry, standing.told, open_now)
+        if standing is None or shown is None or (isinstance(shown, Headline) and not shown.improved):
             raise HTTPException(404, "there is no published entry with this key")
-        finished, entry = published
-        return _page(pages.find(key, finished, lambda: site.entry_page(publishable(entry), root=root)))
+        state = (standing.finished, open_now, len(standing.entry.suspicions))
+        return _page(pages.find(key, state, lambda: site.entry_page(shown, root=root)))
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:
-        return _submit_page(request)
+        return _submit_page(request, "" if is_open(engine) else CLOSED)
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:
@@ -157,11 +201,16 @@ def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
 
 def show_submission(engine: Engine, name: str, root: str) -> ShownSubmission:
     """Return a submission without what must stay here, its addresses below ``root``; raises a 404 if there is none."""
-    submission = store.find_submission(engine, name)
+    open_now, submission = is_open(engine), store.find_submission(engine, name)
     if submission is None:
         raise HTTPException(404, "there is no submission with this id")
-    verdict = submission.verdict
+    verdict, told = submission.verdict, submission.told
+    entry = None if verdict.entry is None else _shown(verdict.entry, told, open_now)
+    hidden = isinstance(entry, Headline)
     on_board = submission.status == SCORED and submission.publish
+    if isinstance(entry, Headline) and on_board:
+        standing = store.published_entry(engine, submission.key)
+        on_board = standing is not None and (standing.told is None or standing.told.improved)
     return ShownSubmission(
         id=submission.id,
         status=submission.status,
@@ -171,6 +220,8 @@ def show_submission(engine: Engine, name: str, root: str) -> ShownSubmission:
         url=f"{root}/submissions/{submission.id}",
         entry_url=f"{root}/entries/{submission.key}" if on_board else None,
         faults=verdict.faults,
-        suspicions=verdict.suspicions,
-        entry=None if verdict.entry is None else publishable(verdict.entry),
+        suspicions=() if hidden else verdict.suspicions,
+        counts=submission.counts,
+        entry=entry,
+        parts=None if hidden or told is None else told.parts,
     )

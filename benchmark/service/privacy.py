@@ -1,4 +1,4 @@
-"""What the service may tell of scores on secret labels."""
+"""What the service may tell of scores on secret labels: while a challenge is open, and afterwards."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import TypeVar
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from benchmark.scoring.entry import Entry
+from benchmark.scoring.entry import Entry, Headline, ToldScore
 from benchmark.scoring.figures import Bin, Cell, Distribution, Group, Parts, Quantiles, Spread, rounded
+from benchmark.service.store import Told
 
 SMALLEST_GROUP = 50  # frames: figures of fewer do not leave
+_OF_TOLD = ("scores", "step", "improved")  # the fields of a headline that do not come from the entry
 _Part = TypeVar("_Part", Bin, Cell, Group)
 
 
+def headline(entry: Entry, told: Told) -> Headline:
+    """Return an entry as it may leave while its challenge is open: the authors' words, and the one figure told."""
+    words = {name: getattr(entry, name) for name in Headline.__struct_fields__ if name not in _OF_TOLD}
+    return Headline(**words, scores=ToldScore(told.mae), step=told.step, improved=told.improved)
+
+
 def publishable(entry: Entry) -> Entry:
-    """Return an entry as it may leave: without any figure that tells of a single frame.
+    """Return an entry as it may leave once its challenge is closed: without any figure that is a single frame's.
 
     Groups of fewer than 50 frames are left out. An error at a share of the frames is that of one frame: where fewer
     than 50 frames lie beyond it, the nearest is given that has as many. Degrees have two decimals and shares three,

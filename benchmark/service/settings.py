@@ -24,7 +24,8 @@ class ServiceSettings(NamedTuple):
     All ``protocols`` are on the same ``labels``. ``daily`` submissions a submitter may have scored on a UTC day;
     ``per_minute`` requests a submitter, or without a token an address, may make; ``max_bytes`` of predictions may be
     sent; ``seconds`` a scoring may take. Browsers see the service below the path ``root``, and ``proxies`` are the
-    addresses and networks that say for whom they ask.
+    addresses and networks that say for whom they ask. ``private`` and ``step`` are those with which the challenge is
+    opened (:mod:`benchmark.service.challenge`).
     """
 
     database: str
@@ -36,6 +37,8 @@ class ServiceSettings(NamedTuple):
     seconds: float = 60.0
     root: str = ""
     proxies: tuple[str, ...] = ()
+    private: float | None = None
+    step: float | None = None
 
 
 def proxies_of(text: str) -> tuple[str, ...]:

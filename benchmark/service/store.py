@@ -1,6 +1,6 @@
 """What the database of the scoring service holds: who may submit, what they sent, and what came of it.
 
-SQLite or PostgreSQL, with the same three tables. Times are text, ISO 8601 in UTC, so that they sort and a copy from one
+SQLite or PostgreSQL, with the same tables. Times are text, ISO 8601 in UTC, so that they sort and a copy from one
 database to the other is plain. A submission is committed before it is acknowledged.
 """
 
@@ -10,13 +10,16 @@ import base64
 import hmac
 import secrets
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy.engine import Engine
 
-from benchmark.scoring.entry import Entry, Listed
+from benchmark.scoring.entry import Entry, PartErrors
+from benchmark.service.challenge import climb, read_challenge
 from benchmark.service.database import (
+    CHALLENGES,
     FAULTY,
     LONGEST_NAME,
     QUEUED,
@@ -24,6 +27,7 @@ from benchmark.service.database import (
     SCORED,
     SUBMISSIONS,
     SUBMITTERS,
+    TOLD,
     ServiceError,
     now,
     text_sha256,
@@ -41,6 +45,10 @@ class DailyLimitError(Exception):
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)
         self.seconds = seconds
+
+
+class ClosedError(Exception):
+    """The challenge is closed: nothing is scored any more."""
 
 
 class Submitter(NamedTuple):
@@ -64,8 +72,32 @@ class Job(NamedTuple):
     about: bytes
 
 
+class Told(NamedTuple):
+    """What is told of a scored submission while the challenge is open, and the parts that its figure comes from."""
+
+    mae: float
+    improved: bool
+    step: float
+    parts: PartErrors
+
+
+class Standing(NamedTuple):
+    """A published submission: its key, when it was scored, its entry with all figures, and what is told of it.
+
+    ``told`` is None where it was scored before there were challenges, and all was told.
+    """
+
+    key: str
+    finished: str
+    entry: Entry
+    told: Told | None
+
+
 class SubmissionState(NamedTuple):
-    """A submission and its state. ``verdict`` and ``key`` are empty until it is scored."""
+    """A submission and its state. ``verdict``, ``key`` and ``told`` are empty until it is scored.
+
+    ``counts`` is whether it counts against the day's limit.
+    """
 
     id: str
     submitter: str
@@ -75,6 +107,8 @@ class SubmissionState(NamedTuple):
     publish: bool
     key: str
     verdict: Verdict
+    told: Told | None
+    counts: bool
 
 
 def mark(submitter: str) -> str:
@@ -149,19 +183,24 @@ def add_submission(
     ------
     DailyLimitError
         If there are as many already.
+    ClosedError
+        If the challenge is closed.
     """
     time = now()
     midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     # To its end: a clock that was wrong may have left submissions of days to come.
     of_today = SUBMISSIONS.c.received.between(timestamp(time)[:10], timestamp(midnight))
     mine = sa.select(sa.func.count()).where(
-        SUBMISSIONS.c.submitter == submitter, of_today, SUBMISSIONS.c.status != FAULTY
+        SUBMISSIONS.c.submitter == submitter, of_today, _counts()
     )
     row = {"received": timestamp(time), "status": QUEUED, "attempts": 0, "predictions": predictions}
     row |= {"finished": None, "key": None, "verdict": None}
     with writing(engine) as connection:
-        # PostgreSQL: one submitter's come one after another. SQLite has but one writer, and ignores this.
-        theirs = sa.select(SUBMITTERS.c.token_sha256).where(SUBMITTERS.c.name == submitter).with_for_update()
+        _lock(connection, submitter)
+        challenge = read_challenge(connection)
+        if challenge is not None and challenge.closed:
+            raise ClosedError
+        theirs = sa.select(SUBMITTERS.c.token_sha256).where(SUBMITTERS.c.name == submitter)
         name = _id(str(connection.execute(theirs).scalar()), predictions, about, protocol, publish)
         same = SUBMISSIONS.c.id == name
         status = connection.execute(sa.select(SUBMISSIONS.c.status).where(same)).scalar()
@@ -184,6 +223,19 @@ def _id(secret: str, predictions: bytes, about: bytes, protocol: str, publish: b
     return base64.urlsafe_b64encode(digest[:24]).decode()
 
 
+def _counts() -> sa.ColumnElement[bool]:
+    """Return what holds of a submission that counts: labels may have been looked at.
+
+    They were not where it is faulty and its predictions are dropped; a scoring that broke off keeps them.
+    """
+    return (SUBMISSIONS.c.status != FAULTY) | SUBMISSIONS.c.predictions.is_not(None)
+
+
+def _lock(connection: sa.Connection, submitter: str) -> None:
+    """Let what concerns a submitter come one after another: on PostgreSQL; SQLite has but one writer."""
+    connection.execute(sa.select(SUBMITTERS.c.name).where(SUBMITTERS.c.name == submitter).with_for_update())
+
+
 def claim(engine: Engine) -> Job | None:
     """Return the oldest queued submission, and mark it as running; None where nothing is queued."""
     columns = SUBMISSIONS.c
@@ -201,10 +253,13 @@ def claim(engine: Engine) -> Job | None:
                 return Job(row.id, row.submitter, row.attempts, row.protocol, row.predictions, row.about)
 
 
-def finish(engine: Engine, job: Job, verdict: Verdict, key: str = "", keep: bool = True) -> None:
+def finish(
+    engine: Engine, job: Job, verdict: Verdict, key: str = "", keep: bool = True, parts: PartErrors | None = None
+) -> None:
     """Write the verdict on a submission that is running: it is scored if that holds an entry, else faulty.
 
-    Unless ``keep``, its predictions are dropped.
+    Unless ``keep``, its predictions are dropped. ``parts`` are its errors where it is scored; with them it is written
+    what may be told while the challenge is open.
     """
     status = FAULTY if verdict.entry is None else SCORED
     values = {
@@ -217,7 +272,47 @@ def finish(engine: Engine, job: Job, verdict: Verdict, key: str = "", keep: bool
         values["predictions"] = None
     running = (SUBMISSIONS.c.id == job.id) & (SUBMISSIONS.c.status == RUNNING)
     with writing(engine) as connection:
-        connection.execute(SUBMISSIONS.update().where(running).values(values))
+        _lock(connection, job.submitter)
+        done = connection.execute(SUBMISSIONS.update().where(running).values(values))
+        if done.rowcount and verdict.entry is not None and parts is not None:
+            _tell(connection, job, verdict.entry.protocol.id, parts)
+
+
+def _tell(connection: sa.Connection, job: Job, protocol: str, parts: PartErrors) -> None:
+    """Write what is told of a submission while the challenge is open: the next rung of its submitter's Ladder."""
+    challenge = read_challenge(connection)
+    assert challenge is not None, "a service opens the challenge before it scores"
+    mine = (TOLD.c.submitter == job.submitter) & (TOLD.c.protocol == protocol)
+    best = connection.execute(sa.select(sa.func.min(TOLD.c.mae)).where(mine)).scalar()
+    fresh = climb(parts.public, best, challenge.step)
+    row = {"submission": job.id, "submitter": job.submitter, "protocol": protocol, "looked": False}
+    row |= {"mae": best if fresh is None else fresh, "improved": fresh is not None}
+    connection.execute(TOLD.insert().values(**row, public=parts.public, private=parts.private))
+
+
+def claim_unlooked(engine: Engine) -> Job | None:
+    """Return the oldest scored submission for which suspicions that need labels were not looked for yet, or None."""
+    columns = SUBMISSIONS.c
+    query = sa.select(SUBMISSIONS).join(TOLD).where(TOLD.c.looked.is_(False)).order_by(columns.finished).limit(1)
+    with engine.connect() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        return None
+    return Job(row.id, row.submitter, row.attempts, row.protocol, row.predictions, row.about)
+
+
+def add_suspicions(engine: Engine, name: str, found: Verdict) -> None:
+    """Add to a scored submission what looks odd beside its labels, which is told once the challenge is closed."""
+    with writing(engine) as connection:
+        text = connection.execute(sa.select(SUBMISSIONS.c.verdict).where(SUBMISSIONS.c.id == name)).scalar_one()
+        verdict = read_verdict(text)
+        assert verdict.entry is not None
+        odd = (*found.faults, *found.suspicions)  # angles in another unit are a fault where labels are at hand
+        told = tuple(f"{one.what}; {one.mend}"[:1_000] for one in odd)
+        verdict = replace(verdict, entry=replace(verdict.entry, suspicions=told), suspicions=odd)
+        values = {"verdict": write_verdict(verdict)}
+        connection.execute(SUBMISSIONS.update().where(SUBMISSIONS.c.id == name).values(values))
+        connection.execute(TOLD.update().where(TOLD.c.submission == name).values(looked=True))
 
 
 def put_back(engine: Engine, name: str | None = None, unspent: bool = False) -> int:
@@ -230,48 +325,68 @@ def put_back(engine: Engine, name: str | None = None, unspent: bool = False) -> 
         return connection.execute(queued).rowcount
 
 
+_TOLD = (TOLD.c.mae.label("told"), TOLD.c.improved, TOLD.c.public, TOLD.c.private, CHALLENGES.c.step)
+_WITH_TOLD = SUBMISSIONS.outerjoin(TOLD).outerjoin(CHALLENGES, TOLD.c.submission.is_not(None))
+
+
+def _told(row: Any) -> Told | None:
+    if row.told is None:
+        return None
+    return Told(row.told, row.improved, row.step, PartErrors(row.public, row.private))
+
+
 def find_submission(engine: Engine, name: str) -> SubmissionState | None:
     """Return the submission of this id, or None."""
     columns = [column for column in SUBMISSIONS.c if column.name not in ("predictions", "about")]
+    query = sa.select(*columns, _counts().label("counts"), *_TOLD).select_from(_WITH_TOLD)
     with engine.connect() as connection:
-        row = connection.execute(sa.select(*columns).where(SUBMISSIONS.c.id == name)).first()
+        row = connection.execute(query.where(SUBMISSIONS.c.id == name)).first()
     if row is None:
         return None
     verdict = read_verdict(row.verdict) if row.verdict else Verdict()
-    times = (row.received, row.finished)
-    return SubmissionState(row.id, row.submitter, row.status, *times, row.publish, row.key or "", verdict)
+    state = (row.id, row.submitter, row.status, row.received, row.finished, row.publish, row.key or "")
+    return SubmissionState(*state, verdict, _told(row), bool(row.counts))
 
 
 def _published() -> sa.ColumnElement[bool]:
     return (SUBMISSIONS.c.status == SCORED) & SUBMISSIONS.c.publish.is_(True)
 
 
-def board_state(engine: Engine) -> tuple[int, str]:
-    """Return how many published entries there are and when the last came, which changes whenever the board does."""
-    query = sa.select(sa.func.count(), sa.func.max(SUBMISSIONS.c.finished)).where(_published())
+def board_state(engine: Engine) -> tuple[object, ...]:
+    """Return what changes whenever the board does: of published entries how many, the last, and those looked at."""
+    looked = sa.func.count().filter(TOLD.c.looked.is_(True))
+    query = sa.select(sa.func.count(), sa.func.max(SUBMISSIONS.c.finished), looked).select_from(_WITH_TOLD)
     with engine.connect() as connection:
-        count, last = connection.execute(query).one()
-    return count, last or ""
+        challenge = read_challenge(connection)
+        state = connection.execute(query.where(_published())).one()
+    return (*state, challenge and challenge.closed)
 
 
-def board(engine: Engine) -> list[Listed]:
-    """Return the published entries, best first within a protocol.
+def board(engine: Engine) -> list[Standing]:
+    """Return the published entries, the oldest first.
 
-    Predictions that were sent again under the same name have the same key; the newest entry counts.
+    Predictions that were sent again under the same name have the same key; the newest entry counts, with the best
+    figure that was told of the key.
     """
-    query = sa.select(SUBMISSIONS.c.key, SUBMISSIONS.c.verdict).where(_published()).order_by(SUBMISSIONS.c.finished)
-    with engine.connect() as connection:
-        entries = {row.key: _entry(row.verdict) for row in connection.execute(query)}
-    listed = [Listed(key, entry) for key, entry in entries.items()]
-    return sorted(listed, key=lambda place: (place.entry.protocol.id, place.entry.scores.mae, place.key))
+    return list(_standing(engine, _published()).values())
 
 
-def published_entry(engine: Engine, key: str) -> tuple[str, Entry] | None:
-    """Return when the published entry of a key was finished, and the entry, or None."""
-    query = sa.select(SUBMISSIONS.c.finished, SUBMISSIONS.c.verdict).where(_published(), SUBMISSIONS.c.key == key)
+def published_entry(engine: Engine, key: str) -> Standing | None:
+    """Return the published entry of a key, or None."""
+    return _standing(engine, _published() & (SUBMISSIONS.c.key == key)).get(key)
+
+
+def _standing(engine: Engine, which: sa.ColumnElement[bool]) -> dict[str, Standing]:
+    columns = (SUBMISSIONS.c.key, SUBMISSIONS.c.verdict, SUBMISSIONS.c.finished, *_TOLD)
+    query = sa.select(*columns).select_from(_WITH_TOLD).where(which).order_by(SUBMISSIONS.c.finished)
+    found: dict[str, Standing] = {}
     with engine.connect() as connection:
-        row = connection.execute(query.order_by(SUBMISSIONS.c.finished.desc()).limit(1)).first()
-    return None if row is None else (row.finished, _entry(row.verdict))
+        for row in connection.execute(query):
+            told, before = _told(row), found.get(row.key)
+            if before and before.told and before.told.improved and told and not told.improved:
+                told = told._replace(mae=before.told.mae, improved=True)
+            found[row.key] = Standing(row.key, row.finished, _entry(row.verdict), told)
+    return found
 
 
 def _entry(verdict: str) -> Entry:

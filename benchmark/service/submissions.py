@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 from starlette.datastructures import UploadFile
 
 from benchmark.service import store
+from benchmark.service.challenge import CLOSED
 from benchmark.service.database import FAULTY, QUEUED, SCORED
 from benchmark.service.log import event, short_id
 from benchmark.service.pages import show_submission, wants_page
@@ -92,6 +93,8 @@ def _queue(engine: Engine, daily: int, submitter: str, form: Form) -> str:
     about = form.about.file.read() if isinstance(form.about, UploadFile) else form.about.encode("utf-8", "replace")
     try:
         return store.add_submission(engine, submitter, predictions, about, form.protocol, form.publish, daily)
+    except store.ClosedError as error:
+        raise HTTPException(403, CLOSED) from error
     except store.DailyLimitError as error:
         detail = f"{daily} submissions a day are scored, and that many came; the day ends at 0:00 UTC"
         raise HTTPException(429, detail, {"Retry-After": str(error.seconds)}) from error

@@ -24,6 +24,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.service import store
+from benchmark.service.challenge import part_errors
 from benchmark.service.database import refusal
 from benchmark.service.log import event, place, short_id
 from benchmark.service.verdict import Verdict, faulty, tell
@@ -57,6 +58,7 @@ class Task(NamedTuple):
     labels: Labels
     seconds: float
     assess: Assess | None
+    look: bool = False  # for what looks odd beside the labels, and for nothing else
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -101,12 +103,18 @@ def _assess(task: Task) -> Answer:
         served = ", ".join(protocol.id for protocol in task.protocols)
         unknown = Fault("the protocol is not one that this service scores", f"name one of {served}", field="protocol")
         return Answer(faulty(unknown), judged=True)
+    if task.look:
+        from benchmark.scoring.check import check
+        from benchmark.scoring.protocols import reference
+
+        found = check(task.predictions, task.about, reference(protocol, task.labels))
+        return Answer(Verdict(None, tell(found.faults), tell(found.suspicions)), judged=True)
     assess = task.assess
     if assess is None:
         from benchmark.scoring import score as scoring
 
         assess = scoring.assess
-    outcome = assess(task.predictions, task.about, protocol, task.labels, figures=False)
+    outcome = assess(task.predictions, task.about, protocol, task.labels, secret=True)
     verdict = Verdict(outcome.entry, tell(outcome.faults), tell(outcome.suspicions))
     if outcome.entry is None:
         return Answer(verdict, judged=True)
@@ -193,9 +201,15 @@ class Worker:
     """Scores what is queued, a few submissions at once, from :meth:`start` to :meth:`stop`."""
 
     def __init__(
-        self, engine: Engine, protocols: tuple[Protocol, ...], labels: Labels, seconds: float, assess: Assess | None
+        self,
+        engine: Engine,
+        protocols: tuple[Protocol, ...],
+        labels: Labels,
+        public: frozenset[str],
+        seconds: float,
+        assess: Assess | None,
     ) -> None:
-        self._engine = engine
+        self._engine, self._public, self._looking = engine, public, threading.Lock()
         self._blank = Task(b"", b"", "", protocols, labels, seconds, assess)
         self._stop = threading.Event()
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -227,6 +241,8 @@ class Worker:
                 job = store.claim(self._engine)
                 if job is not None:
                     self._score(job)
+                    continue
+                if self._look():
                     continue
             except SQLAlchemyError as error:  # it may come back
                 event("database", detail=refusal(error))
@@ -260,10 +276,36 @@ class Worker:
         scored = verdict.entry is not None
         # A submitter's key stays theirs: another's entry with the same name does not take its place.
         key = f"{answer.key}-{store.mark(job.submitter)}" if scored else ""
-        self._insist(lambda: store.finish(self._engine, job, verdict, key, keep=scored or not answer.judged))
+        parts = None if verdict.entry is None else part_errors(verdict.entry, self._public)
+        keep = scored or not answer.judged
+        self._insist(lambda: store.finish(self._engine, job, verdict, key, keep, parts))
         name = answer.event or ("scored" if scored else "faulty")
         fields = {"submission": short_id(job.id), "submitter": job.submitter, "ms": milliseconds}
         event(name, **fields, **({"detail": answer.detail} if answer.detail else {}))
+
+    def _look(self) -> bool:
+        """Look for what is odd about a scored submission beside the labels; return whether there was one.
+
+        How long that takes depends on the labels, so that nobody waits for it: it is done while nothing is queued.
+        """
+        if not self._looking.acquire(blocking=False):
+            return False
+        try:
+            job = store.claim_unlooked(self._engine)
+            if job is None:
+                return False
+            task = self._blank._replace(predictions=job.predictions, about=job.about, protocol=job.protocol, look=True)
+            try:
+                found = score_apart(task, self._stop).verdict
+            except Stopped:
+                return False
+            except Exception as error:
+                event("look", submission=short_id(job.id), detail=type(error).__name__)
+                found = None
+            store.add_suspicions(self._engine, job.id, found or Verdict())
+            return True
+        finally:
+            self._looking.release()
 
     def _insist(self, write: Callable[[], object]) -> None:
         """Write to the database, again while it is away, until the service stops: its next start mends the rest."""

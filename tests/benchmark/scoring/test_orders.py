@@ -57,8 +57,13 @@ def table(ids, angles):
 
 
 def told(truth, ids, angles, figures=False):
-    found = check.check(table(ids, angles), tomli_w.dumps(ABOUT).encode(), reference(truth), figures)
-    return [str(fault) for fault in found.faults], [str(fault) for fault in found.suspicions]
+    found = check.check(table(ids, angles), tomli_w.dumps(ABOUT).encode(), reference(truth))
+    suspicions = [str(fault) for fault in found.suspicions]
+    if not figures:
+        suspicions = [
+            re.sub(": read so, the MAE would be [0-9.]+ degrees instead of [0-9.]+", "", x) for x in suspicions
+        ]
+    return [str(fault) for fault in found.faults], suspicions
 
 
 def reference(truth):
