@@ -26,6 +26,7 @@ from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
 from benchmark.service.challenge import open_challenge
+from benchmark.service.connections import HEAD, Limits, guarded, make_room
 from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database, refusal
 from benchmark.service.door import Door, Proxied, RateLimit
 from benchmark.service.log import event, log_to_stderr
@@ -36,6 +37,7 @@ from benchmark.service.worker import Assess, Worker
 from headposeplus import __version__
 from headposeplus.faults import Fault
 
+_WAITING = 512  # connections, to be accepted
 _AROUND = 64 << 10  # bytes of a form beside its two files
 _PLAIN = {404: "there is nothing at this address", 405: "this address does not answer this method"}
 
@@ -86,10 +88,10 @@ def run(settings: ServiceSettings, host: str, port: int) -> None:
     ServiceError
         If the database cannot be used, or the address cannot be listened at.
     """
-    app = create_app(settings)
+    app, room = create_app(settings), make_room()
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=512)
+        listening = socket.create_server((host, port), family=family, backlog=_WAITING)
     except OSError as error:
         what = f"cannot listen at {host}, port {port}: {error.strerror or error}"
         raise ServiceError(Fault(what, "choose another `port` or `host`")) from error
@@ -100,7 +102,10 @@ def run(settings: ServiceSettings, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # those of 127.0.0.1 would be believed; Proxied asks who may say so
-        timeout_keep_alive=30,
+        http=guarded(Limits(room.total, settings.proxies)),
+        ws="none",
+        backlog=room.at_once,
+        timeout_keep_alive=int(HEAD),
         timeout_graceful_shutdown=5,
     )
     with closing(listening):
@@ -108,7 +113,16 @@ def run(settings: ServiceSettings, host: str, port: int) -> None:
         url = f"http://{shown_host}:{listening.getsockname()[1]}{settings.root}/"
         event("listening", url=url, version=__version__)
         with suppress(KeyboardInterrupt):  # it has shut down then
-            uvicorn.Server(config).run(sockets=[listening])
+            _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """The server, where many may wait to be accepted and few are at a time: each of them takes a file at once."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(_WAITING)
 
 
 def _handle_errors(app: FastAPI) -> None:

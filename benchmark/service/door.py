@@ -64,16 +64,19 @@ class RateLimit:
         return 0.0
 
 
-def _address(scope: Scope) -> str:
+def network_of(host: str) -> str:
     """Return a client's address; of IPv6 the network, since one client owns all of it."""
-    host = (scope.get("client") or ("unknown",))[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return str(host)
+        return host
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped  # all of IPv4 is one such network
     return str(ipaddress.ip_network(f"{address}/64", strict=False)) if address.version == 6 else str(address)
+
+
+def _host(scope: Scope) -> str:
+    return str((scope.get("client") or ("unknown",))[0])
 
 
 class _Body:
@@ -144,7 +147,7 @@ class Proxied:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
-        host = (scope.get("client") or ("unknown",))[0]
+        host = _host(scope)
         if not self._told and host not in self._headers.trusted_hosts and _is_forwarded(scope):
             self._told = True  # once: anybody may send the header
             detail = "X-Forwarded-For is not believed: --behind-proxy does not name this address"
@@ -208,7 +211,7 @@ class Door:
             if kind.lower() == "bearer" and token.strip():
                 submitter = await run_in_threadpool(store.find_submitter, self._engine, token.strip())
                 request.state.submitter = submitter
-            who = f"token {request.state.submitter}" if request.state.submitter else _address(request.scope)
+            who = f"token {request.state.submitter}" if request.state.submitter else network_of(_host(request.scope))
             self._rate.count(who)
             length = request.headers.get("content-length", "")
             if length.isdecimal() and int(length) > self._longest:

@@ -9,6 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
+_MOST = 1_000  # events that are remembered
 _log = logging.getLogger("hpp.serve")
 
 
@@ -42,8 +43,34 @@ class Lines(logging.Formatter):
         return json.dumps(line)
 
 
+class Once(logging.Filter):
+    """Passes an event at most once in ten seconds; when it comes again after that, ``again`` counts those between."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._last: dict[tuple[object, ...], tuple[float, int]] = {}  # when an event was passed, and how often not
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is to be logged."""
+        fields = getattr(record, "fields", {})
+        event_of = (record.name, record.levelno, str(record.msg)[:500], json.dumps(fields, default=str))
+        if len(self._last) >= _MOST:
+            recent = ((key, held) for key, held in self._last.items() if held[0] > record.created - self._seconds)
+            self._last = dict(list(recent)[-_MOST // 2 :])
+        passed, left_out = self._last.pop(event_of, (0.0, 0))
+        if abs(record.created - passed) < self._seconds:
+            self._last[event_of] = passed, left_out + 1
+            return False
+        self._last[event_of] = record.created, 0
+        if left_out:
+            record.fields = fields | {"again": left_out}
+        return True
+
+
 def log_to_stderr() -> None:
     """Let the service and its server log lines of JSON on standard error, and nothing else there."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Once())
     handler.setFormatter(Lines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

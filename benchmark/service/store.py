@@ -190,9 +190,7 @@ def add_submission(
     midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     # To its end: a clock that was wrong may have left submissions of days to come.
     of_today = SUBMISSIONS.c.received.between(timestamp(time)[:10], timestamp(midnight))
-    mine = sa.select(sa.func.count()).where(
-        SUBMISSIONS.c.submitter == submitter, of_today, _counts()
-    )
+    mine = sa.select(sa.func.count()).where(SUBMISSIONS.c.submitter == submitter, of_today, _counts())
     row = {"received": timestamp(time), "status": QUEUED, "attempts": 0, "predictions": predictions}
     row |= {"finished": None, "key": None, "verdict": None}
     with writing(engine) as connection:

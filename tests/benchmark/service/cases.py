@@ -177,12 +177,14 @@ def rows_of(database):
 class Server:
     """``hpp serve`` in a process of its own, on a free port."""
 
-    def __init__(self, database, folder, *options):
+    def __init__(self, database, folder, *options, files=None):
         self.log = folder / f"log-{time.monotonic_ns()}.jsonl"
         arguments = ["--database", database, "--port", "0", "--daily", "1000", "--per-minute", "100000", *options]
+        # With ``files``, it may not open more.
+        before = ["prlimit", f"--nofile={files}"] if files else []
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "benchmark", "serve", *map(str, arguments)], stderr=log, stdout=log
+                [*before, sys.executable, "-m", "benchmark", "serve", *map(str, arguments)], stderr=log, stdout=log
             )
         deadline = time.monotonic() + 60
         while not (match := re.search(r'"url": "(http:[^"]+)/"', self.log.read_text())):
@@ -207,8 +209,8 @@ def servers(folder):
     made = protocols.write(protocol, PROTOCOL.id, "pda", read_labels(LabelsAt(labels, "pyr", "rgb")), PROTOCOL.title)
     assert made.id == PROTOCOL.id
 
-    def run(database, *options):
-        started.append(Server(database, folder, "--protocol", protocol, "--labels", labels, *options))
+    def run(database, *options, files=None):
+        started.append(Server(database, folder, "--protocol", protocol, "--labels", labels, *options, files=files))
         return started[-1]
 
     try:
