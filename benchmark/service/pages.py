@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from benchmark.board import site
 from benchmark.board.sections import rank
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline, PartErrors
+from benchmark.scoring.figures import rounded
 from benchmark.service import store
 from benchmark.service.challenge import CLOSED, is_open
 from benchmark.service.database import QUEUED, RUNNING, SCORED, refusal
@@ -151,7 +152,7 @@ def listing(engine: Engine) -> list[Listed | ListedHeadline]:
     for standing in store.board(engine):
         shown = _shown(standing.entry, standing.told, open_now)
         if isinstance(shown, Entry):
-            listed.append(Listed(standing.key, shown, None if standing.told is None else standing.told.parts))
+            listed.append(Listed(standing.key, shown, _parts(standing.told)))
         elif shown.improved:
             listed.append(ListedHeadline(standing.key, shown))
     return sorted(listed, key=lambda one: (one.entry.protocol.id, rank(one), one.key))
@@ -167,6 +168,11 @@ def as_plain(listed: Listed | ListedHeadline) -> dict[str, object]:
 def _shown(entry: Entry, told: store.Told | None, open_now: bool) -> Entry | Headline:
     """Return an entry as it may be shown. What was told in full, before there were challenges, stays so."""
     return headline(entry, told) if open_now and told is not None else publishable(entry)
+
+
+def _parts(told: store.Told | None) -> PartErrors | None:
+    """Return the errors of both parts of the subjects as they are shown once the challenge is closed."""
+    return None if told is None else rounded(told.parts, 2)
 
 
 def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
@@ -223,5 +229,5 @@ def show_submission(engine: Engine, name: str, root: str) -> ShownSubmission:
         suspicions=() if hidden else verdict.suspicions,
         counts=submission.counts,
         entry=entry,
-        parts=None if hidden or told is None else told.parts,
+        parts=None if hidden else _parts(told),
     )

@@ -148,7 +148,8 @@ def test_a_constant_of_a_sequence_is_told_in_steps_alone(attacker):
     rows = LABELS.sequences == sequence
     base[rows, 1] += 12.0
     told = [attacker.figure(base)]
-    for shift in np.arange(0.5, 24.5, 0.5):
+    shifts = np.arange(0.5, 24.5, 0.5)
+    for shift in shifts:
         asked = base.copy()
         asked[rows, 1] -= shift
         told.append(attacker.figure(asked))
@@ -159,6 +160,11 @@ def test_a_constant_of_a_sequence_is_told_in_steps_alone(attacker):
     rungs = [state.entry.scores.mae for state in new]
     assert all(above - below >= STEP - 1e-9 for above, below in pairwise(rungs))
     assert len(rungs) <= 1 + (rungs[0] - rungs[-1]) / STEP + 1e-6 < 1 + len(told)
+    # What that gains: the offset, as coarsely as the step is for the share of this sequence and of one angle.
+    found = shifts[[one < before for before, one in pairwise(told)]][-1]
+    share = rows.sum() / np.isin(LABELS.subjects, list(attacker.public)).sum() / 3
+    assert abs(found - 12.0) <= 2 * STEP / share + 0.5
+    print(f"offset of 12 found as {found:g} by {len(told)} submissions, {len(rungs)} of which told a figure")
     # A private sequence's is not told at all.
     private = next(name for name in "abcd" if name not in attacker.public)
     asked = noisy(1.0, seed=5)
@@ -274,6 +280,7 @@ def test_an_open_challenge_tells_one_figure_and_a_closed_one_all(database, hpp):
         assert "columns look swapped" in found["entry"]["suspicions"][0]
         # Both parts together are all frames.
         assert found["parts"]["public"] != found["parts"]["private"]
+        assert all(value == round(value, 2) for value in found["parts"].values())
         low, high = sorted(found["parts"].values())
         assert low <= found["entry"]["scores"]["mae"] <= high
         page = client.get("/").text
