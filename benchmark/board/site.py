@@ -259,11 +259,12 @@ def _bootstrap(entry: Entry) -> str:
     return f"{level(entry)} intervals: bootstrap over {over}, {number(drawn.resamples, 0)} resamples."
 
 
-def _figures(entry: Entry, closeup: Closeup | None) -> dict[str, object]:
+def _figures(entry: Entry, closeup: Closeup | None, unverified: str) -> dict[str, object]:
     """Return the figures of an entry's page beside its tiles, by the names that its template calls them."""
+    warnings = [f"Nobody can score this entry again: {unverified}."] if unverified else []
     return {
         "bootstrap": _bootstrap(entry),
-        "suspicions": [short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
+        "suspicions": warnings + [short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
         "angles": _angle_plots(entry),
         "plots": _other_plots(entry, closeup.points if closeup else None),
         **_tables(entry),
@@ -301,10 +302,7 @@ def entry_page(
     With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`, ``unverified`` why nobody
     can score the entry again.
     """
-    headline = isinstance(entry, Headline)
-    figures = {"groups": {}, **_NO_FIGURES} if isinstance(entry, Headline) else _figures(entry, closeup)
-    if unverified:
-        figures["suspicions"] = [f"Nobody can score this entry again: {unverified}.", *figures["suspicions"]]
+    figures = {"groups": {}, **_NO_FIGURES} if isinstance(entry, Headline) else _figures(entry, closeup, unverified)
     badges = protocols.badges(entry.protocol)
     return render(
         "entry.html",
@@ -317,7 +315,7 @@ def entry_page(
         protocol=short(entry.protocol.id),
         badges=[word for word in badges if word != "transductive" or entry.uses_target_images],
         tiles=tiles(entry),
-        open=headline,
+        open=isinstance(entry, Headline),
         titles=SCORES,
         facts=_facts(entry),
         worst=[_worst(frame) for frame in closeup.worst] if closeup else [],

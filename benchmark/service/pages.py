@@ -152,7 +152,7 @@ def listing(engine: Engine) -> list[Listed | ListedHeadline]:
     for standing in store.board(engine):
         shown = _shown(standing.entry, standing.told, open_now)
         if isinstance(shown, Entry):
-            listed.append(Listed(standing.key, shown, _parts(standing.told)))
+            listed.append(Listed(standing.key, shown, parts=_parts(standing.told)))
         elif shown.improved:
             listed.append(ListedHeadline(standing.key, shown))
     return sorted(listed, key=lambda one: (one.entry.protocol.id, rank(one), one.key))
