@@ -58,7 +58,8 @@ def add(folder: Path, entry: Entry, predictions: Sequence[Path] = ()) -> Path:
         others = [(of_other_statistics(file, kind), of_other_statistics(copy, kind)) for kind in _kinds(entry)]
         for source, target in ((file, copy), *others):
             for ending, content in zip((None, ".toml"), read_files(source), strict=True):
-                write_bytes(target.with_suffix(ending) if ending else target, content)
+                stem = target.name.partition(".")[0]  # of 00.csv.gz, too
+                write_bytes(target.with_name(stem + ending) if ending else target, content)
     write_bytes(path, data)
     return path
 

@@ -28,7 +28,7 @@ def test_a_stranger_s_text_names_no_parameter():
 def test_a_lock_that_cannot_be_written_names_its_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(HeadposeError, match=r"file/below: cannot be written: "),
+        pytest.raises(HeadposeError, match=r"file/below/\.lock: cannot be written: "),
         locked(tmp_path / "file" / "below", wait=False),
     ):
         pass

@@ -215,11 +215,11 @@ def test_two_at_once_climb_one_ladder(database):
     with closing_engine(database) as engine:
         entry = _assess(Task(predictions(), about(), "", (PROTOCOL,), LABELS, 60.0, None)).verdict
         told = {}
-        for submitter, mae, protocol in (
+        for number, (submitter, mae, protocol) in enumerate((
             ("lab", 4.32, PROTOCOL.id), ("lab", 4.25, PROTOCOL.id), ("lab", 4.11, PROTOCOL.id),
             ("other", 4.25, PROTOCOL.id), ("lab", 4.25, "lab/b@1"), ("lab", 4.05, PROTOCOL.id),
-        ):  # fmt: skip
-            name = store.add_submission(engine, submitter, b"x", b"y", "", True, 100)
+        )):  # fmt: skip
+            name = store.add_submission(engine, submitter, b"%d" % number, b"y", "", True, 100)
             verdict = replace(entry, entry=replace(entry.entry, protocol=replace(PROTOCOL, id=protocol)))
             parts = store.PartErrors(mae, None)
             store.finish(engine, store.claim(engine), verdict, "key", parts=parts)

@@ -326,7 +326,9 @@ def test_a_faulty_mapping_is_told(tmp_path, change, says):
     with pytest.raises(HeadposeError, match=says) as error:
         read_mapping(path)
     assert str(path) in str(error.value)
-    with pytest.raises(HeadposeError, match=r"none\.json: expected a mapping between boxes.*No such file"):
+    with pytest.raises(
+        HeadposeError, match=r"none\.json: cannot be read: No such file.*; expected a mapping between boxes"
+    ):
         read_mapping(tmp_path / "none.json")
 
 

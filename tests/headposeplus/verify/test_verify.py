@@ -356,13 +356,13 @@ def test_folders_and_files_without_permission(tiny, monkeypatch):
 
     def refuse(function):
         def call(path, *arguments, **more):
-            if path in refused:
+            if Path(path) in refused:
                 raise PermissionError(13, "Permission denied")
             return function(path, *arguments, **more)
 
         return call
 
-    for place, name in ((os, "listdir"), (Path, "open")):
+    for place, name in ((os, "listdir"), (os, "open")):
         monkeypatch.setattr(place, name, refuse(getattr(place, name)))
     report = check(tiny)
     assert {fault.file for fault in report.faults} == refused and len(report.faults) == len(refused)
