@@ -80,7 +80,7 @@ def test_the_walk_to_the_board(run_page):
     text = text.replace("--protocol miniature/pda@2", "--protocol tiny.toml").replace("miniature/pda@2", "tiny/pda@1")
     text = re.sub(r"(hpp (?:check|score|compare|scoreboard add) [^&>\n]*--data DATA)", r"\1 --protocol tiny.toml", text)
     text = text.replace("mine.csv 15", "mine.csv 5")  # neighbours
-    commands, output = run_page(text, "hpp miniature|hpp build-datasets|hpp serve|curl|submit.html")
+    commands, output = run_page(text, "hpp miniature|hpp build-datasets|hpp serve|serve.pid|curl|submit.html")
     assert len(commands) >= 13
     for words in (
         "4 faults, 0 suspicions",
