@@ -29,7 +29,7 @@ from benchmark.service.database import refusal
 from benchmark.service.log import event, place, short_id
 from benchmark.service.verdict import Verdict, faulty, tell
 from headposeplus.faults import Fault
-from headposeplus.tasks import fork_server
+from headposeplus.tasks import end_with_parent, fork_server
 
 if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
@@ -152,6 +152,7 @@ def _limit(seconds: float) -> None:
 def _child(sender: Connection, task: Task) -> None:
     """Assess a submission in a child process and send the answer."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the service, which ends its children
+    end_with_parent()
     with open(os.devnull, "w") as nowhere:  # a library's warning may quote a label
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
