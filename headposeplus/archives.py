@@ -82,8 +82,10 @@ def is_npz(entries: list[zipfile.ZipInfo]) -> bool:
     return any(entry.filename.endswith(".npy") for entry in entries)
 
 
-def read_one_table(data: bytes, limits: Limits, most_about: int = 0) -> OneTable:
+def unzipped(data: bytes, limits: Limits, most_about: int = 0) -> OneTable | None:
     """Return the one table in a zip, and the TOML beside it, which is cut behind ``most_about`` bytes and one.
+
+    An npz, and any other file, gives None.
 
     Folders, what macOS adds, names that begin with a dot, a README and files that are no tables do not count.
 
@@ -92,7 +94,9 @@ def read_one_table(data: bytes, limits: Limits, most_about: int = 0) -> OneTable
     DatasetError
         If the zip is damaged, holds no table or several, or its table is packed unlike other zips or is a zip.
     """
-    entries = [entry for entry in list_zip(data, limits) if _counts(entry.filename)]
+    if not is_zip(data) or is_npz(entries := list_zip(data, limits)):
+        return None
+    entries = [entry for entry in entries if _counts(entry.filename)]
     others = [entry for entry in entries if _ending(entry) != ".toml"]
     tables = [entry for entry in others if entry.filename.lower().endswith(TABLES)] or others
     tables = [entry for entry in tables if _ending(entry) != ".txt"] or tables  # a log beside the table
@@ -123,20 +127,15 @@ def _about(entries: list[zipfile.ZipInfo], table: zipfile.ZipInfo) -> zipfile.Zi
     return tomls[0] if tomls else None
 
 
-def unzipped(data: bytes, limits: Limits, most_about: int) -> OneTable | None:
-    """Return the table in a zip as :func:`read_one_table` does; None of an npz, and of any other file."""
-    return None if not is_zip(data) or is_npz(list_zip(data, limits)) else read_one_table(data, limits, most_about)
-
-
 def table_in(data: bytes, limits: Limits) -> bytes:
     """Return the bytes of the one table in a zip; an npz, and any other file, as it is.
 
     Raises
     ------
     DatasetError
-        As :func:`read_one_table` does.
+        As :func:`unzipped` does.
     """
-    inside = unzipped(data, limits, 0)
+    inside = unzipped(data, limits)
     return inside.table if inside else data
 
 

@@ -118,7 +118,7 @@ def about_path(predictions: Path) -> Path:
     if not _may_hold_about(predictions, path):
         return path
     with suppress(HeadposeError):  # reading the predictions tells what is wrong
-        inside = archives.unzipped(_read(predictions, MAX_BYTES, _WANTED), STRANGERS, 0)
+        inside = archives.unzipped(_read(predictions, MAX_BYTES, _WANTED), STRANGERS)
         if inside and inside.about_name:
             return predictions / _plain(PurePosixPath(inside.about_name).name, 60)
     return path

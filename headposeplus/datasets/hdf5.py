@@ -53,9 +53,8 @@ class _Key(NamedTuple):
 
     path: Path
     sha256: str
-    inode: int
     size: int
-    changed_ns: int
+    identity: tuple[int, ...]
 
 
 _found: set[_Key] = set()  # that this process has found as they should be
@@ -88,7 +87,7 @@ def opened(path: Path) -> Shard:
     except OSError:
         file = h5py.File(path, "r", rdcc_nbytes=0, locking=False)
     # A loader opens its shards for every batch, and looking takes ten times as long as opening.
-    seen = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    seen = _identity(state)
     if seen in _looked_at:
         return file
     try:
@@ -99,6 +98,11 @@ def opened(path: Path) -> Shard:
         raise
     _looked_at.add(seen)
     return file
+
+
+def _identity(state: os.stat_result) -> tuple[int, ...]:
+    """Return by what a file is known to be the same, and unchanged."""
+    return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 def _foreign(file: Shard, size: int) -> str:
@@ -213,10 +217,10 @@ def check_unchanged(files: Mapping[Path, str]) -> None:
 
 def _key(path: Path, expected: str) -> _Key:
     try:
-        stat = path.stat()
+        state = path.stat()
     except OSError as error:
         raise unread(path, error) from error
-    return _Key(path, expected, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return _Key(path, expected, state.st_size, _identity(state))
 
 
 def _checked(key: _Key) -> _Key:

@@ -171,8 +171,8 @@ def test_zips_that_are_bombs_are_refused():
 
 def test_a_toml_in_a_zip_is_cut_off():
     data = zipped(("a.csv", CSV), ("a.toml", b"#" * 10**7))
-    assert len(archives.read_one_table(data, STRANGERS, 1000).about) == 1001
-    assert archives.read_one_table(data, OWN).about_name == "a.toml"
+    assert len(archives.unzipped(data, STRANGERS, 1000).about) == 1001
+    assert archives.unzipped(data, OWN).about_name == "a.toml"
 
 
 def test_a_zip_with_a_password_is_refused():
