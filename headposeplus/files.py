@@ -33,6 +33,7 @@ _NO_ROOM = {
     errno.EFBIG: ("the system's limit for a file's size is reached (ulimit -f)", "raise it"),
 }
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EROFS)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # of file systems that keep none
 # What may lie in a file's place.
 _KINDS = (
@@ -103,6 +104,28 @@ def leftovers(folder: Path) -> list[Path]:
     return []
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left half-written in a folder and in all below it; what a process still writes stays."""
+    for place, _, _ in os.walk(folder):
+        for path in leftovers(Path(place)):
+            if not _runs(int(path.name.split(".")[-2])):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Return whether a process runs on this machine; on Windows, where asking may end it, True."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @contextmanager
 def written(path: Path) -> Iterator[None]:
     """Raise what the system refuses while a file is written as HeadposeError, which names the file and the cause.
@@ -127,6 +150,9 @@ def written(path: Path) -> Iterator[None]:
 def whole_or_absent(path: Path) -> Iterator[Path]:
     """Yield a temporary name to write to; rename it to ``path`` if all went well, else remove it.
 
+    The file is on the disk before it has its name, so that no power cut leaves an empty one, and the name is when this
+    returns.
+
     Raises
     ------
     HeadposeError
@@ -138,16 +164,33 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
         with written(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            _flush(temporary)
             os.replace(temporary, path)
+            with suppress(PermissionError):  # to list the folder; on Windows none can be opened
+                _flush(path.parent)
     except BaseException:
         with suppress(OSError):  # a folder that cannot be written to
             temporary.unlink(missing_ok=True)
         raise
 
 
+def _flush(path: Path) -> None:
+    """Let the system write a file, or the names in a folder, to the disk; some file systems do not offer that."""
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(folder: Path, wait: bool) -> Iterator[None]:
     """Keep other processes out of a folder while it is written to; wait for them, or raise HeadposeError.
+
+    What killed ones left half-written in it is removed.
 
     The lock ends with the process, however that ends. Where the file system keeps no locks, a file stands for it, which
     a process that was killed leaves behind: on the same machine the next one takes it away, elsewhere the user has to.
@@ -156,6 +199,7 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _acquired(folder, wait)
     try:
+        sweep(folder)
         yield
     finally:
         lock.release()

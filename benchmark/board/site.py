@@ -29,7 +29,7 @@ from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
 from benchmark.scoring.figures import Group, Interval
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
-from headposeplus.files import listing, write_text
+from headposeplus.files import listing, sweep, write_text
 
 INDEX = "index.html"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -342,6 +342,7 @@ def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path
                 f"an entry's key is {short(listed.key, 60)!r}: expected letters, digits, dots, dashes and underscores"
             )
             raise SubmissionError(Fault(what, "rename its file, or add it again with hpp scoreboard add"))
+    sweep(folder)
     for listed in board:
         write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry, unverified=listed.unverified))
     kept = {f"{listed.key}.html" for listed in board}

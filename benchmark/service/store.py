@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -260,20 +260,23 @@ def finish(
     what may be told while the challenge is open.
     """
     status = FAULTY if verdict.entry is None else SCORED
-    values = {
-        "status": status,
-        "finished": timestamp(now()),
-        "verdict": write_verdict(verdict),
-        "key": key or None,
-    }
+    values = {"status": status, "verdict": write_verdict(verdict), "key": key or None}
     if not keep:
         values["predictions"] = None
     running = (SUBMISSIONS.c.id == job.id) & (SUBMISSIONS.c.status == RUNNING)
     with writing(engine) as connection:
         _lock(connection, job.submitter)
+        values["finished"] = _after(connection, key)
         done = connection.execute(SUBMISSIONS.update().where(running).values(values))
         if done.rowcount and verdict.entry is not None and parts is not None:
             _tell(connection, job, verdict.entry.protocol.id, parts)
+
+
+def _after(connection: sa.Connection, key: str) -> str:
+    """Return the time, or one after all entries of a key: the newest counts, also where the clock was put back."""
+    time = timestamp(now())
+    last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.finished)).where(SUBMISSIONS.c.key == key)).scalar()
+    return time if last is None or last < time else timestamp(datetime.fromisoformat(last) + timedelta(microseconds=1))
 
 
 def _tell(connection: sa.Connection, job: Job, protocol: str, parts: PartErrors) -> None:

@@ -33,7 +33,7 @@ def read_boxes(path: Path, corners: bool = False) -> BoxTable:
     ------
     DatasetError
         If the file is missing, lacks a column, is of a newer version, names a frame twice or none of Biwi's, or holds
-        a box that is not finite or has no area.
+        a box that is not finite or is narrower or lower than a pixel.
     """
     rows = read_rows(path)
     boxes = rows.boxes.copy()
@@ -46,10 +46,10 @@ def read_boxes(path: Path, corners: bool = False) -> BoxTable:
         raise DatasetError(rows.fault(path, unknown, what))
     known = np.array(ids, dtype=str)
     wrong = ~np.isfinite(boxes) | (np.abs(boxes) > LARGEST)
-    wrong[:, 2:] |= boxes[:, 2:] <= 0
+    wrong[:, 2:] |= boxes[:, 2:] < 1
     bad = np.asarray(wrong.any(axis=1))
     if bad.any():
-        what = f"the box of {known[int(bad.argmax())]} is not finite, has no area or is too large"
+        what = f"the box of {known[int(bad.argmax())]} is not finite, is below a pixel or is too large"
         asked = "; read without `corners`?" if corners and not rows.corners else ""
         raise DatasetError(rows.fault(path, bad, what + asked, "mend or remove it"))
     again = first_rows(known) != np.arange(len(known))

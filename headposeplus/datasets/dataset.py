@@ -247,7 +247,7 @@ def _wrong(name: str, values: np.ndarray) -> tuple[str, np.ndarray]:
             return "are no angles in degrees", np.asarray(
                 ~(np.abs(values) <= np.array(_ANGLES) + _ROUNDING).all(axis=1)
             )
-    return "are boxes without a pixel", np.asarray(~(values[:, 2:] > 0).all(axis=1))
+    return "are boxes without a pixel", np.asarray(~(values[:, 2:] >= 1).all(axis=1))
 
 
 def _text(values: np.ndarray) -> np.ndarray:

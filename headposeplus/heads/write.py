@@ -18,7 +18,7 @@ import pandas as pd
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError, ImageError
 from headposeplus.faults import Fault
-from headposeplus.files import bytes_sha256, listing, read_json, write_bytes, write_json, write_text
+from headposeplus.files import bytes_sha256, listing, read_json, sweep, write_bytes, write_json, write_text
 from headposeplus.heads import assets as files
 from headposeplus.heads.kernels import check_compiler
 from headposeplus.heads.model import Head, build_head, read_base
@@ -278,6 +278,7 @@ def _check_note(out: Path, note: dict[str, object]) -> None:
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
     elif out.exists() and (not out.is_dir() or listing(out)):
         raise HeadposeError(Fault("not empty and holds no rendered heads", "choose another folder", out))
+    sweep(out)
 
 
 def _write_backgrounds(folder: Path, plan: _Plan, options: Options) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
-from headposeplus.files import listing, read_json, write_bytes, write_json, write_text
+from headposeplus.files import listing, read_json, sweep, write_bytes, write_json, write_text
 from headposeplus.images import PNG
 from headposeplus.miniature.heads import body_mesh, head_mesh
 from headposeplus.miniature.people import draw_identity
@@ -246,6 +246,7 @@ def _start(out: Path, about: dict[str, object]) -> None:
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
     elif out.exists() and (not out.is_dir() or listing(out)):
         raise HeadposeError(Fault("not empty and not a miniature", "choose another folder", out))
+    sweep(out)
     write_json(note, about)
 
 

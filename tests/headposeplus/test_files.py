@@ -8,7 +8,17 @@ from contextlib import contextmanager
 import pytest
 
 from headposeplus.errors import HeadposeError
-from headposeplus.files import locked, read_json, sha256, whole_or_absent, write_bytes, write_json, write_text
+from headposeplus.files import (
+    leftovers,
+    locked,
+    read_json,
+    sha256,
+    sweep,
+    whole_or_absent,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from tests.circumstances import file_limit, no_locks, small_disk, without_rights
 
 
@@ -50,6 +60,77 @@ def test_json_errors_name_the_file_and_what_was_expected(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(HeadposeError, match=r"x\.json: expected a thing, which is JSON"):
         read_json(tmp_path / "x.json", "a thing")
+
+
+def test_json_that_is_nested_too_deeply_is_told(tmp_path):
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(HeadposeError, match=r"x\.json: expected a thing, which is JSON: it is nested too deeply"):
+        read_json(tmp_path / "x.json", "a thing")
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """So that no power cut leaves an empty file under it; and the name is there when it is said to be."""
+    happened = []
+
+    def noted(name, called):
+        def call(*given):
+            happened.append(
+                (name, os.path.basename(os.readlink(f"/proc/self/fd/{given[0]}")) if name == "sync" else "")
+            )
+            return called(*given)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", noted("sync", os.fsync))
+    monkeypatch.setattr(os, "replace", noted("rename", os.replace))
+    write_text(tmp_path / "a.txt", "one")
+    assert happened == [("sync", f".a.txt.{os.getpid()}.part"), ("rename", ""), ("sync", tmp_path.name)]
+
+
+def test_a_file_system_that_offers_no_flush_is_no_fault_and_an_error_of_the_disk_is(tmp_path, monkeypatch):
+    def refused(number):
+        def fsync(descriptor):
+            raise OSError(number, os.strerror(number))
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", refused(errno.EINVAL))
+    write_text(tmp_path / "a.txt", "one")
+    monkeypatch.setattr(os, "fsync", refused(errno.EIO))
+    with pytest.raises(HeadposeError, match=r"a\.txt: cannot be written: Input/output error"):
+        write_text(tmp_path / "a.txt", "two")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["one"]
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from headposeplus.files import whole_or_absent
+with whole_or_absent(Path(sys.argv[1])) as path:
+    path.write_text("half")
+    if sys.argv[2:]:
+        print("here", flush=True)
+        sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_runs_left_is_swept_and_what_is_being_written_stays(tmp_path):
+    deep = tmp_path / "a" / "b"
+    for path in (tmp_path / "one.txt", deep / "two.png"):
+        assert subprocess.run([sys.executable, "-c", _KILLED, path], check=False).returncode == -9
+    (tmp_path / ".hidden.part").write_text("the user's")
+    with subprocess.Popen(
+        [sys.executable, "-c", _KILLED, deep / "three.png", "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout.readline() == b"here\n"
+        assert len(leftovers(tmp_path)) == 1 and len(leftovers(deep)) == 2
+        sweep(tmp_path)
+        assert [path.name for path in deep.iterdir()] == [f".three.png.{writer.pid}.part"]
+        writer.kill()
+    with locked(tmp_path, wait=False):
+        assert not list(deep.iterdir())
+    assert (tmp_path / ".hidden.part").exists() and not leftovers(tmp_path)
 
 
 def test_a_limit_of_file_size_is_told_and_the_old_file_stays(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from datetime import datetime, timezone
 from itertools import pairwise
 
 import numpy as np
@@ -227,6 +228,20 @@ def test_two_at_once_climb_one_ladder(database):
         assert [(one.mae, one.improved) for one in told.values()] == [
             (4.3, True), (4.3, False), (4.1, True), (4.2, True), (4.2, True), (4.1, False),
         ]  # fmt: skip
+
+
+def test_the_newest_entry_of_a_name_counts_also_where_the_clock_was_put_back(database, monkeypatch):
+    new_token(database)
+    create_app(settings(database))
+    entry = _assess(Task(predictions(), about(), "", (PROTOCOL,), LABELS, 60.0, None)).verdict
+    with closing_engine(database) as engine:
+        for year, notes, mae in ((2031, "ahead", 4.2), (2026, "mended", 4.0), (2026, "last", 3.0)):
+            monkeypatch.setattr(store, "now", lambda year=year: datetime(year, 3, 1, 12, tzinfo=timezone.utc))
+            store.add_submission(engine, "lab", notes.encode(), b"y", "", True, 100)
+            verdict = replace(entry, entry=replace(entry.entry, notes=notes))
+            store.finish(engine, store.claim(engine), verdict, "key", parts=store.PartErrors(mae, None))
+            (standing,) = store.board(engine)
+            assert standing.entry.notes == notes and standing.told.mae == mae
 
 
 # ---- what the service tells, over HTTP

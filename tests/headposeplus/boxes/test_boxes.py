@@ -84,7 +84,10 @@ def test_a_plain_csv_is_read(tmp_path, start):
         (FIVE + "biwi/01/00004,1,2,3,4,5\n", "line 3: 6 cells, where the header has 5"),
         (FIVE + "biwi/01/00004,1,2,3\n", "line 3: expected a number for height, found nothing"),
         (FIVE + "biwi/01/x,1,2,3,4\nsynhead/1,1,2,3,4\n", "lines 3, 4: expected a Biwi frame"),
-        ("id,x1,y1,x2,y2\n01/frame_00003,9,9,9,20\n", "line 2: the box of biwi/01/00003 is not finite, has no area"),
+        (
+            "id,x1,y1,x2,y2\n01/frame_00003,9,9,9,20\n",
+            "line 2: the box of biwi/01/00003 is not finite, is below a",
+        ),
         ("id,x,y,width,height,x1,y1,x2,y2\n01/frame_00003,1,2,3,4,1,2,4,6\n", "has both x, y, width, height and x1"),
         ('{"01/frame_00003": [1, 2, 3, 4], "01/frame_00003": [1, 2, 3, 4]}', "not JSON ('01/frame_00003' comes twice)"),
         ("[[1, 2, 3, 4]]", "a JSON list; expected {"),
@@ -96,9 +99,10 @@ def test_a_plain_csv_is_read(tmp_path, start):
         (FIVE + "biwi/01/00004,1,2,wide,4\n", "line 3: expected a number for width, found 'wide'"),
         (SEVEN + "biwi/01/00004,1,,3,4,imported,no\n", "line 4: expected a number for y, found"),
         (FIVE.replace("41", "nan"), "line 2: expected a number for width"),
-        (FIVE.replace("41", "inf"), "box of biwi/01/00003 is not finite, has no area or is too large"),
-        (FIVE.replace("41", "0"), "box of biwi/01/00003 is not finite, has no area or is too large"),
-        (FIVE.replace("41", "-41"), "has no area"),
+        (FIVE.replace("41", "inf"), "box of biwi/01/00003 is not finite, is below a pixel or is too large"),
+        (FIVE.replace("41", "0"), "box of biwi/01/00003 is not finite, is below a pixel or is too large"),
+        (FIVE.replace("41", "0.4"), "is below a pixel"),
+        (FIVE.replace("41", "-41"), "is below a pixel"),
         (FIVE.replace("50", "20001"), "too large"),
         (FIVE + FIVE.splitlines()[1], "line 3: biwi/01/00003 comes twice; keep one box of each frame"),
         (SEVEN.replace("dlib-hog", "dlib hog"), "the source 'dlib hog' is not a word"),
@@ -163,7 +167,7 @@ def test_widths_and_heights_can_be_read_as_corners(tmp_path):
     path.write_text("id,x1,y1,x2,y2\n01/frame_00003,10,20,40,60\n")
     assert read_boxes(path, corners=True).boxes.tolist() == [[10, 20, 30, 40]]
     path.write_text("id,x,y,width,height\n01/frame_00003,10,20,5,6\n")
-    with pytest.raises(DatasetError, match=r"line 2: .* has no area or is too large; read without `corners`\?"):
+    with pytest.raises(DatasetError, match=r"line 2: .* is below a pixel or is too large; read without `corners`\?"):
         read_boxes(path, corners=True)
 
 

@@ -1,6 +1,9 @@
 """Raw copies and datasets as they come from sticks, cameras and other systems."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import cv2
 import h5py
@@ -71,6 +74,25 @@ def test_a_copy_as_it_comes_is_whole_and_builds_the_same(alter, tiny, built, tin
     assert "left out:" not in output
     assert f"raw biwi found at {tiny_copy / 'hpdb'}\nraw synhead found at {tiny_copy / 'synhead2_release'}\n" in output
     assert contents(tmp_path / "data") == contents(built[0]) and len(contents(built[0])) > 200
+
+
+def test_pipes_and_devices_in_the_place_of_files_are_left_out_without_waiting(tiny_copy, tmp_path):
+    frames, _ = biwi.list_frames(tiny_copy / "hpdb", "01")
+    for path in (frames[0].image, frames[1].pose):
+        path.unlink()
+        os.mkfifo(path)
+    frames[2].image.unlink()
+    frames[2].image.symlink_to("/dev/zero")
+    words = ["--biwi", tiny_copy / "hpdb", "--manifest", tiny_copy / "data_manifest.csv", "--jobs", "1"]
+    command = [sys.executable, "-m", "benchmark", "build-datasets", *words, "--size", "32", "--out", tmp_path / "data"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    told = done.stdout + done.stderr
+    assert done.returncode == 3 and "Traceback" not in told, told
+    for path, kind in ((frames[0].image, "pipe"), (frames[1].pose, "pipe"), (frames[2].image, "device")):
+        assert f"{path}: cannot be read: it is a {kind}, not a file" in told, told
+    left = {frame.id for frame in frames[:3]}
+    ids = {name for (_, _, field), names in contents(tmp_path / "data").items() if field == "id" for name in names}
+    assert ids and not left & {name.decode() for name in ids}
 
 
 def test_litter_beside_a_built_dataset_does_no_harm(tiny, built, tmp_path, hpp):
