@@ -10,6 +10,17 @@ import pytest
 
 import benchmark
 import headposeplus
+from headposeplus import (
+    HeadposeError,
+    Options,
+    Source,
+    build_datasets,
+    open_dataset,
+    read_boxes,
+    verify_data,
+    verify_raw,
+    write_miniature,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,3 +47,22 @@ def test_a_face_imports_nothing_before_it_is_asked():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_paths_may_be_texts(tiny, tmp_path):
+    """As people write them in notebooks."""
+    raw, data = str(tiny), str(tmp_path / "data")
+    write_miniature(raw, "tiny")
+    manifest = f"{raw}/data_manifest.csv"
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("id,x,y,width,height\n01/frame_00049,200,150,120,150\n")
+    assert len(read_boxes(str(boxes)).ids) == 1
+    built = build_datasets(Source(biwi=f"{raw}/hpdb", manifest=manifest), data, Options(size=32))
+    assert open_dataset(f"{data}/biwi+").info == built.datasets[0].info
+    assert not verify_raw(f"{raw}/hpdb", f"{raw}/synhead2_release", manifest).faults
+    assert not verify_data(data, manifest).faults
+
+
+def test_a_miniature_of_no_known_scale_is_told(tmp_path):
+    with pytest.raises(HeadposeError, match="there is no scale 'large'; there are tiny, small, study, bench, full"):
+        write_miniature(tmp_path, "large")

@@ -23,7 +23,7 @@ from headposeplus.raw.ids import FORMS, first_rows, parse_frame
 LARGEST = 20_000  # pixels
 
 
-def read_boxes(path: Path, corners: bool = False) -> BoxTable:
+def read_boxes(path: Path | str, corners: bool = False) -> BoxTable:
     """Return the boxes of a file, whatever its format, their frames by id.
 
     With ``corners``, what stands for x, y, width and height is read as x1, y1, x2 and y2. The file may name its frames
@@ -35,6 +35,7 @@ def read_boxes(path: Path, corners: bool = False) -> BoxTable:
         If the file is missing, lacks a column, is of a newer version, names a frame twice or none of Biwi's, or holds
         a box that is not finite or is narrower or lower than a pixel.
     """
+    path = Path(path)
     rows = read_rows(path)
     boxes = rows.boxes.copy()
     if corners and not rows.corners:

@@ -28,7 +28,7 @@ from headposeplus.faults import Fault
 from headposeplus.files import leftovers, locked, sha256
 from headposeplus.images import crop, crop_matrix, encode, read_image
 from headposeplus.raw.render_order import OrderReport
-from headposeplus.raw.source import Source, checked_source, roots
+from headposeplus.raw.source import Source, find_copies
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import from_matrix
 from headposeplus.tasks import run_tasks, workers
@@ -59,7 +59,7 @@ class _Made(NamedTuple):
 
 
 def build_datasets(
-    source: Source, out: Path, options: Options = USUAL, jobs: int = 1, dask: str | None = None
+    source: Source, out: Path | str, options: Options = USUAL, jobs: int = 1, dask: str | None = None
 ) -> Summary:
     """Build what a source allows: Biwi+, SynHead+, and with both, SynBiwi+ and SynHead++; and datasets of stills.
 
@@ -81,12 +81,11 @@ def build_datasets(
     HeadposeError
         If the raw data are not in their layout, or ``out`` holds a build of other data or options.
     """
-    source, options = checked_source(source, absolute=bool(dask)), checked_options(options)
-    if dask:
-        out = out.resolve()
-    summary = Summary([], [], [], None, 0, roots(source))
+    copies, options = find_copies(source, absolute=bool(dask)), checked_options(options)
+    out = Path(out).resolve() if dask else Path(out)
+    summary = Summary([], [], [], None, 0, copies.roots)
     with locked(out, wait=False), workers(jobs, dask) as executor:
-        for plan in plans(source, out, options, executor):
+        for plan in plans(copies, out, options, executor):
             dataset, notes, left_out, peak = _carry_out(plan, executor)
             summary = summary._replace(
                 datasets=[*summary.datasets, dataset],

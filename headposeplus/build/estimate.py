@@ -12,7 +12,7 @@ from headposeplus.build.plan import Plan, checked_options, jobs_of, plans
 from headposeplus.build.work import USUAL, Job, Options, Task, see_to
 from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import open_shard, read_offset
-from headposeplus.raw.source import Source, checked_source, found_at, roots
+from headposeplus.raw.source import Source, find_copies, found_at
 from headposeplus.raw.targets import TARGETS
 from headposeplus.tasks import workers
 
@@ -84,11 +84,11 @@ def estimate_build(
 
     SynHead+ and SynBiwi+ need the rendering order, so that is inferred, too, unless it is given.
     """
-    source, options = checked_source(source), checked_options(options)
+    copies, options = find_copies(source), checked_options(options)
     estimates: list[Estimate] = []
-    notes = found_at(roots(source))
+    notes = found_at(copies.roots)
     with workers(jobs) as executor:
-        for plan in plans(source, out, options, executor, trial=True):
+        for plan in plans(copies, out, options, executor, trial=True):
             estimates.append(_estimate(plan, jobs))
             notes += [*plan.notes, *map(str, plan.faults)]
             if plan.provenance.render_order_from is not None:

@@ -38,7 +38,7 @@ from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.ids import frame_id
 from headposeplus.raw.render_order import OrderReport
-from headposeplus.raw.source import Source
+from headposeplus.raw.source import Copies
 from headposeplus.raw.stills import StillSet
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
@@ -99,7 +99,7 @@ class Targets(NamedTuple):
     content_sha256: str | None = None
 
 
-def plans(source: Source, out: Path, options: Options, executor: int | Executor, trial: bool = False) -> Iterator[Plan]:
+def plans(source: Copies, out: Path, options: Options, executor: int | Executor, trial: bool = False) -> Iterator[Plan]:
     """Yield the plan of each dataset that a source allows, in the order in which they are built.
 
     SynBiwi+ is matched with the Biwi+ in ``out``, so each plan is to be carried out before the next one is asked for.
@@ -128,7 +128,7 @@ def plans(source: Source, out: Path, options: Options, executor: int | Executor,
             elif not trial:
                 what = "no readable frame, so there is nothing to match SynHead with"
                 raise DatasetError(Fault(what, file=source.biwi))
-    for name, root in (source.stills or {}).items():
+    for name, root in source.stills.items():
         yield _plan_stills(STILLS[name], root, out, options, manifest.read(source.manifest))
 
 
@@ -172,7 +172,7 @@ def _options_hash(name: str, parameters: Parameters) -> str:
     return content_hash([name, SCHEMA, parameters.to_json()])
 
 
-def _plan_biwi(root: Path, out: Path, options: Options, source: Source) -> Plan:
+def _plan_biwi(root: Path, out: Path, options: Options, source: Copies) -> Plan:
     """Plan Biwi+ from the sequences below ``root``."""
     names = biwi.sequences(root)
     table = manifest.read(source.manifest)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from headposeplus.files import content_hash, read_json, write_json
 from headposeplus.raw import biwi, render_order, synhead
-from headposeplus.raw.source import Source
+from headposeplus.raw.source import Copies
 from headposeplus.rotations import EulerOrder, euler_order
 
 ORDER_REPORT = "render_order.json"
@@ -36,7 +36,7 @@ def recorded(path: Path, key: Any, compute: Callable[[], Any], keep: bool = True
     return record["found"]
 
 
-def rendering_order(copy: synhead.Copy, source: Source, out: Path, executor: int | Executor, keep: bool) -> RenderOrder:
+def rendering_order(copy: synhead.Copy, source: Copies, out: Path, executor: int | Executor, keep: bool) -> RenderOrder:
     """Return SynHead's rendering order: as given, as recorded in ``out``, or inferred and, to keep, recorded there."""
     if source.render_order:
         return RenderOrder(euler_order(source.render_order), "set by hand", None)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, shown
 from headposeplus.files import listing, read_json, sweep, write_bytes, write_json, write_text
 from headposeplus.images import PNG
 from headposeplus.miniature.heads import body_mesh, head_mesh
@@ -320,40 +320,45 @@ def _write_biwi(
     run_tasks(_write_sequence, missing, jobs, "Biwi sequences")
 
 
-def write_miniature(out: Path, scale_name: str, seed: int, jobs: int, people: int | None = None) -> Source:
+def write_miniature(
+    out: Path | str, scale: str = "small", seed: int = 0, jobs: int = 1, people: int | None = None
+) -> Source:
     """Write ``OUT/hpdb``, ``OUT/synhead2_release`` and the manifest of both, ``OUT/data_manifest.csv``; return them.
 
     Parameters
     ----------
     out
         A new folder, or one that holds the same miniature.
-    scale_name
-        One of :data:`headposeplus.miniature.poses.SCALES`.
+    scale
+        One of :data:`headposeplus.miniature.poses.SCALES`, from ``tiny`` to ``full``.
     seed
         Of all random numbers.
     jobs
-        Processes.
+        Number of processes.
     people
         Another seed of heads, light, rooms and cameras, so that only the poses follow from ``seed``.
 
     Raises
     ------
     HeadposeError
-        If ``out`` holds another miniature, or something else.
+        If ``out`` holds another miniature, or something else, or there is no such scale.
     """
-    scale, people = SCALES[scale_name], seed if people is None else people
-    _start(out, {"scale": scale_name, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__})
-    motions, root = _motions(scale, seed), out / SYNHEAD
-    tracks = _write_tracks(root, scale, seed, motions.rows, motions.of)
+    out, people = Path(out), seed if people is None else people
+    if scale not in SCALES:
+        raise HeadposeError(f"there is no scale {shown(scale)}; there are {', '.join(SCALES)}")
+    _start(out, {"scale": scale, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__})
+    size = SCALES[scale]
+    motions, root = _motions(size, seed), out / SYNHEAD
+    tracks = _write_tracks(root, size, seed, motions.rows, motions.of)
     table = pd.DataFrame(
         [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in tracks],
         columns=list(manifest.COLUMNS),
     )
-    _write_backgrounds(root / "background", scale, people)
-    _write_head_places(root, scale)
-    heads = [_Head(out, scale, seed, people, head, tracks) for head in synhead.HEADS]
+    _write_backgrounds(root / "background", size, people)
+    _write_head_places(root, size)
+    heads = [_Head(out, size, seed, people, head, tracks) for head in synhead.HEADS]
     run_tasks(_write_head, [task for task in heads if _missing_images(task)], jobs, "SynHead heads")
-    _write_biwi(out, scale, seed, people, Likeness(), motions, table, jobs)
+    _write_biwi(out, size, seed, people, Likeness(), motions, table, jobs)
     return source_of(out, seed)
 
 

@@ -34,16 +34,34 @@ class Source(NamedTuple):
         The folders of the raw copies of datasets of stills, by name (:data:`headposeplus.raw.targets.STILLS`).
     """
 
-    biwi: Path | None = None
-    synhead: Path | None = None
-    boxes: Path | None = None
+    biwi: Path | str | None = None
+    synhead: Path | str | None = None
+    boxes: Path | str | None = None
     render_order: str | None = None
-    manifest: Path | None = None
+    manifest: Path | str | None = None
     seed: int = 0
-    stills: dict[str, Path] | None = None
+    stills: Mapping[str, Path | str] | None = None
 
 
-def checked_source(source: Source, absolute: bool = False) -> Source:
+class Copies(NamedTuple):
+    """A source whose copies were found: the same, with the roots of the copies."""
+
+    biwi: Path | None
+    synhead: Path | None
+    boxes: Path | None
+    render_order: str | None
+    manifest: Path | None
+    seed: int
+    stills: dict[str, Path]
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """The folders of the raw copies, by the dataset's name."""
+        copies = {"biwi": self.biwi, "synhead": self.synhead, **self.stills}
+        return {name: folder for name, folder in copies.items() if folder}
+
+
+def find_copies(source: Source, absolute: bool = False) -> Copies:
     """Return the source with the roots of its copies; with ``absolute`` paths, other machines find them too.
 
     Raises
@@ -55,17 +73,15 @@ def checked_source(source: Source, absolute: bool = False) -> Source:
         raise HeadposeError(f"nothing to build from: give {RAW_COPIES}")
     if source.render_order:
         euler_order(source.render_order)
-    return source._replace(
+    return Copies(
         biwi=biwi.find_root(_path(source.biwi, absolute)) if source.biwi else None,
         synhead=synhead.find_root(_path(source.synhead, absolute)) if source.synhead else None,
+        boxes=Path(source.boxes) if source.boxes else None,
+        render_order=source.render_order,
+        manifest=Path(source.manifest) if source.manifest else None,
+        seed=source.seed,
         stills={name: STILLS[name].find_root(_path(path, absolute)) for name, path in (source.stills or {}).items()},
     )
-
-
-def roots(source: Source) -> dict[str, Path]:
-    """Return the folders of a source's raw copies, by the dataset's name."""
-    copies = {"biwi": source.biwi, "synhead": source.synhead, **(source.stills or {})}
-    return {name: folder for name, folder in copies.items() if folder}
 
 
 def found_at(roots: Mapping[str, Path | str]) -> list[str]:
@@ -73,5 +89,5 @@ def found_at(roots: Mapping[str, Path | str]) -> list[str]:
     return [f"raw {name} found at {root}" for name, root in roots.items()]
 
 
-def _path(folder: Path, absolute: bool) -> Path:
-    return folder.resolve() if absolute else folder
+def _path(folder: Path | str, absolute: bool) -> Path:
+    return Path(folder).resolve() if absolute else Path(folder)

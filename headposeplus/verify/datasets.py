@@ -269,7 +269,7 @@ def _warnings(datasets: dict[str, Dataset]) -> list[Fault]:
     return warnings
 
 
-def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = False) -> DataReport:
+def verify_data(folder: Path | str, manifest_file: Path | str | None = None, deep: bool = False) -> DataReport:
     """Check built datasets against their ``dataset.json``.
 
     Parameters
@@ -286,6 +286,7 @@ def verify_data(folder: Path, manifest_file: Path | None = None, deep: bool = Fa
     HeadposeError
         If there is no dataset at all, or the manifest cannot be read.
     """
+    folder, manifest_file = Path(folder), Path(manifest_file) if manifest_file else None
     table = manifest.read(manifest_file)
     opened = [_open(place) for place in _find(folder)]
     datasets = {dataset.name: dataset for dataset in opened if isinstance(dataset, Dataset)}

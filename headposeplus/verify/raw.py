@@ -130,13 +130,13 @@ def _verify_stills(stills: StillSet, root: Path, listed: dict[str, ListedSequenc
 
 
 def verify_raw(
-    biwi_folder: Path | None,
-    synhead_folder: Path | None,
-    manifest_file: Path | None = None,
+    biwi_folder: Path | str | None,
+    synhead_folder: Path | str | None,
+    manifest_file: Path | str | None = None,
     deep: bool = False,
     jobs: int = 1,
-    boxes: Path | None = None,
-    stills: Mapping[str, Path] | None = None,
+    boxes: Path | str | None = None,
+    stills: Mapping[str, Path | str] | None = None,
 ) -> RawReport:
     """Check raw copies against the manifest.
 
@@ -164,14 +164,15 @@ def verify_raw(
         raise HeadposeError(f"nothing to verify: give {RAW_COPIES}")
     if boxes and not biwi_folder:
         raise HeadposeError("`boxes` are compared with Biwi's poses: give `biwi`, too")
+    manifest_file = Path(manifest_file) if manifest_file else None
     table = manifest.read(manifest_file)
     # Both are looked for before either is gone through: that takes minutes.
-    biwi_root = biwi.find_root(biwi_folder) if biwi_folder else None
-    synhead_root = synhead.find_root(synhead_folder) if synhead_folder else None
-    still_roots = {name: STILLS[name].find_root(folder) for name, folder in (stills or {}).items()}
+    biwi_root = biwi.find_root(Path(biwi_folder)) if biwi_folder else None
+    synhead_root = synhead.find_root(Path(synhead_folder)) if synhead_folder else None
+    still_roots = {name: STILLS[name].find_root(Path(folder)) for name, folder in (stills or {}).items()}
     parts: dict[str, _Part] = {}
     if biwi_root:
-        misfits = _verify_boxes(boxes, biwi_root, manifest_file, jobs) if boxes else []
+        misfits = _verify_boxes(Path(boxes), biwi_root, manifest_file, jobs) if boxes else []
         part = _verify_biwi(biwi_root, manifest.listed_sequences(table), deep, jobs)
         parts["biwi"] = part._replace(faults=[*misfits, *part.faults])
     if synhead_root:
