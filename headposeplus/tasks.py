@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
 from headposeplus.errors import HeadposeError
@@ -30,6 +30,7 @@ Result = TypeVar("Result")
 
 # Of a worker: that it was told to leave, and that it is doing a task.
 _leaving, _working = threading.Event(), threading.Event()
+_hiding = threading.Lock()  # the script, while a process starts
 
 
 def cores(root: Path = Path("/")) -> int:
@@ -93,6 +94,28 @@ def workers(jobs: int, dask: str | None = None) -> Iterator[int | Executor]:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin_worker) as executor:
             yield executor
+
+
+@contextmanager
+def started_alone(function: Callable[..., object]) -> Iterator[None]:
+    """Let processes that start here, to call a function, not run the user's script again.
+
+    Each would begin by doing so, for what the script defines; one that is not guarded by ``if __name__ ==
+    "__main__":`` would begin all over, and one from standard input cannot be run. A function that the script itself
+    defines needs it.
+    """
+    while isinstance(function, partial):
+        function = function.func
+    if function.__module__ == "__main__":
+        yield
+        return
+    with _hiding:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
 
 
 def _begin_worker() -> None:
@@ -172,7 +195,8 @@ def _run_in(
     bar: Bar,
 ) -> list[Result]:
     call = partial(_do, function) if isinstance(executor, ProcessPoolExecutor) else function
-    futures: list[Future[Result]] = [executor.submit(call, task) for task in tasks]
+    with started_alone(function):
+        futures: list[Future[Result]] = [executor.submit(call, task) for task in tasks]
     size_of = dict(zip(futures, sizes, strict=True))
     try:
         for future in as_completed(futures):

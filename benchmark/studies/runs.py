@@ -31,7 +31,7 @@ from headposeplus.faults import Fault, shell_line
 from headposeplus.files import written
 from headposeplus.miniature.write import write_miniature
 from headposeplus.progress import progress
-from headposeplus.tasks import end_with_parent, fork_server
+from headposeplus.tasks import end_with_parent, fork_server, started_alone
 
 MINIATURE_SIZE = 32
 OUTPUT = "output.txt"  # what a run prints, in its folder
@@ -152,7 +152,8 @@ def _start(job: TrainingJob) -> _Running:
     context = fork_server(_PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run_apart, args=(sender, job), name=job.title)
-    process.start()
+    with started_alone(_run_apart):
+        process.start()
     sender.close()
     return _Running(job, process, receiver)
 

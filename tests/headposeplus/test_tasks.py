@@ -42,6 +42,36 @@ def test_a_killed_worker_is_told():
         run_tasks(die_at_three, range(7), 2, "tasks")
 
 
+UNGUARDED = """
+import math, sys
+from headposeplus.tasks import run_tasks
+print("once")
+print(run_tasks(math.sqrt, [1, 4, 9], 2, "roots"), sys.modules["__main__"].__name__, run_tasks.__module__)
+"""
+OWN = """
+from headposeplus.tasks import run_tasks
+def twice(x):
+    return 2 * x
+if __name__ == "__main__":
+    print(run_tasks(twice, [1, 2, 3], 2, "doubles"))
+"""
+
+
+def test_a_script_needs_no_guard_and_need_not_be_a_file(tmp_path):
+    """A process that starts would run it again, else."""
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    for words, given in (([tmp_path / "script.py"], ""), (["-"], UNGUARDED)):
+        done = subprocess.run([sys.executable, *words], input=given, capture_output=True, text=True, check=False)
+        assert done.stdout == "once\n[1.0, 2.0, 3.0] __main__ headposeplus.tasks\n", done.stderr
+        assert "Error" not in done.stderr
+
+
+def test_a_function_of_the_script_itself_is_found(tmp_path):
+    (tmp_path / "script.py").write_text(OWN)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert done.stdout == "[2, 4, 6]\n", done.stderr
+
+
 SLEEPERS = """
 import signal, time
 from headposeplus.tasks import run_tasks
