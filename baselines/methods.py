@@ -18,6 +18,7 @@ from baselines.relative_pose import RelativePose, RelativePosePADACO
 from baselines.reweighting import Reweighting
 from baselines.transport import Transport
 from baselines.updated import PlainUpdates, UpdatedPADACO
+from headposeplus.beside import come_first
 from headposeplus.errors import HeadposeError
 
 
@@ -57,7 +58,8 @@ METHODS = {method.name: method for method in _ALL}
 def find_method(name: str) -> type[Method]:
     """Return a method by its name, or by ``package.module:Class`` of a user's own.
 
-    The current folder is looked through first, then whatever is installed.
+    The current folder is looked through first, then whatever is installed; ``headposeplus``, ``baselines`` and
+    ``benchmark`` are these packages all the same.
 
     Raises
     ------
@@ -73,6 +75,7 @@ def find_method(name: str) -> type[Method]:
         )
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    come_first()
     try:
         method = getattr(importlib.import_module(module_name), class_name)
     except Exception as error:  # whatever a user's module raises

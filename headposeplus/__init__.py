@@ -1,6 +1,7 @@
 """The dataset toolkit: Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead.
 
-What people use is here: ``from headposeplus import open_dataset``. Its rooms are the folders.
+What people use is here: ``from headposeplus import open_dataset``. Its rooms are the folders. What people use of the
+harness is here, too, since a project of theirs may have a folder ``benchmark`` of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from benchmark.scoring.evaluation import Comparison as Comparison
+    from benchmark.scoring.evaluation import Evaluation as Evaluation
+    from benchmark.scoring.evaluation import compare as compare
+    from benchmark.scoring.evaluation import evaluate as evaluate
     from headposeplus.boxes.files import read_boxes as read_boxes
     from headposeplus.build.build import build_datasets as build_datasets
     from headposeplus.build.work import Options as Options
@@ -28,21 +33,25 @@ if TYPE_CHECKING:
     from headposeplus.verify.raw import verify_raw as verify_raw
 
 _ROOMS = {
-    "HeadposeError": "errors",
-    "Options": "build.work",
-    "Source": "raw.source",
-    "build_datasets": "build.build",
-    "convert": "rotations",
-    "from_matrix": "rotations",
-    "geodesic": "rotations",
-    "open_dataset": "datasets.dataset",
-    "read_boxes": "boxes.files",
-    "read_crops": "datasets.dataset",
-    "read_labels": "datasets.dataset",
-    "to_matrix": "rotations",
-    "verify_data": "verify.datasets",
-    "verify_raw": "verify.raw",
-    "write_miniature": "miniature.write",
+    "Comparison": "benchmark.scoring.evaluation",
+    "Evaluation": "benchmark.scoring.evaluation",
+    "HeadposeError": "headposeplus.errors",
+    "Options": "headposeplus.build.work",
+    "Source": "headposeplus.raw.source",
+    "build_datasets": "headposeplus.build.build",
+    "compare": "benchmark.scoring.evaluation",
+    "convert": "headposeplus.rotations",
+    "evaluate": "benchmark.scoring.evaluation",
+    "from_matrix": "headposeplus.rotations",
+    "geodesic": "headposeplus.rotations",
+    "open_dataset": "headposeplus.datasets.dataset",
+    "read_boxes": "headposeplus.boxes.files",
+    "read_crops": "headposeplus.datasets.dataset",
+    "read_labels": "headposeplus.datasets.dataset",
+    "to_matrix": "headposeplus.rotations",
+    "verify_data": "headposeplus.verify.datasets",
+    "verify_raw": "headposeplus.verify.raw",
+    "write_miniature": "headposeplus.miniature.write",
 }
 __all__ = list(_ROOMS)
 
@@ -51,7 +60,12 @@ def __getattr__(name: str) -> object:
     """Import what is asked for only then: with h5py, OpenCV and SciPy it takes a second."""
     if name not in _ROOMS:
         raise AttributeError(f"module 'headposeplus' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"headposeplus.{_ROOMS[name]}"), name)
+    room = _ROOMS[name]
+    if room.startswith("headposeplus."):
+        return getattr(importlib.import_module(room), name)
+    from headposeplus.beside import load
+
+    return getattr(load(room), name)
 
 
 def __dir__() -> list[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
+from headposeplus.beside import found_afresh
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.groups import core_quota
@@ -52,12 +53,15 @@ def one_thread_each() -> None:
 
 
 def fork_server(preloaded: list[str]) -> Any:
-    """Return how processes start: forked from one that holds the heavy modules ``preloaded``, where the system can."""
+    """Return how processes start: forked from one that holds the heavy modules ``preloaded``, where the system can.
+
+    In a folder with packages named as ours it holds none, since it would look for them there first.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     one_thread_each()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(preloaded)
+    context.set_forkserver_preload(preloaded if found_afresh() else [])
     return context
 
 

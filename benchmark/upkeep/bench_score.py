@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from benchmark.scoring.check import check
 from benchmark.scoring.evaluation import RESAMPLES, measure
 from benchmark.scoring.labels import Labels, from_arrays
 from headposeplus import __version__
+from headposeplus.beside import python
 from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.progress import progress
 from headposeplus.raw import manifest
@@ -113,7 +113,7 @@ def bench_score(repeats: int = 5, seed: int = 0) -> ScoreFigures:
     with _on_one_core(), progress(repeats, "score", "run") as bar:
         for _ in range(repeats):
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", "import benchmark.cli.main, benchmark.board.report"], check=True)
+            subprocess.run(python("import benchmark.cli.main, benchmark.board.report"), check=True)
             seconds.start_up.append(since(began))
             began = time.perf_counter()
             checked = check(data, about, reference)

@@ -1,4 +1,6 @@
 import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,7 +279,11 @@ def test_a_method_of_ones_own(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "benchmark").mkdir()
+    (tmp_path / "benchmark/__init__.py").write_text("")
     assert methods.find_method("their_own:Other").name == "other"  # not dann, which it inherits
+    # A process that this one starts looks along the same path, and finds our packages all the same.
+    assert PathFinder.find_spec("benchmark").origin == str(Path(methods.__file__).parents[1] / "benchmark/__init__.py")
     with pytest.raises(HeadposeError, match="there is a method dann already; give the class another name"):
         methods.find_method("their_own:Dann")
     with pytest.raises(HeadposeError, match="expected a class derived from"):

@@ -47,8 +47,19 @@ class Leaving(PADACO):
 @pytest.mark.slow
 def test_two_processes_draw_the_same_images_and_end_with_equal_weights(trained, tmp_path, records):
     (tmp_path / "leave.py").write_text(LEAVING)
+    (tmp_path / "benchmark").mkdir()  # as a project of one's own may have it
+    (tmp_path / "benchmark/__init__.py").write_text("raise SystemExit('not this one')")
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
-    words += ["-m", "benchmark", "benchmark", "--method", "leave:Leaving", "--task", "pda", "--preset", "trial"]
+    words += [
+        str(Path(sys.executable).with_name("hpp")),
+        "benchmark",
+        "--method",
+        "leave:Leaving",
+        "--task",
+        "pda",
+        "--preset",
+        "trial",
+    ]
     words += ["--data", str(trained.data), "--out", str(tmp_path / "two"), "--device", "cpu", "--threads", "1"]
     words += ["--seeds", "0", "1"]  # two runs by the same two processes
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
