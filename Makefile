@@ -5,15 +5,20 @@ VENV := .venv
 PYTEST_ARGS ?= --numprocesses 2 --dist loadfile --durations 10
 BIN := $(VENV)/bin
 DEMO ?= demo
+# What a run of the demo needs beside the packages that every use needs; `make install EXTRAS=serve,parquet` adds others.
+EXTRAS ?= miniature
+# auto: torch's CPU build where there is no NVIDIA GPU; cpu, cu126 and the like: that build; pypi: the package index's.
+TORCH ?= auto
 FINDINGS ?= findings
 # The generated tables of these pages; the tests give cog the same options.
 PAGES := README.md $(wildcard docs/*.md)
 COG := $(BIN)/python -m cogapp --verbosity=1 -P -p "from benchmark.upkeep.readme import show"
 
-.PHONY: demo keep-demo test lint lock readme walk bench fuzz soak findings clean
+.PHONY: install demo keep-demo test lint lock readme walk bench fuzz soak findings clean
 .DEFAULT_GOAL := help
 
 help:
+	@echo "make install   hpp in .venv, with what the demo needs; EXTRAS=serve,parquet adds extras, TORCH=cpu picks a build"
 	@echo "make demo      a miniature Biwi and SynHead, the four datasets, trained baselines, a scoreboard"
 	@echo "make test      the tests"
 	@echo "make lint      ruff, mypy, which room may import which, and whether the pages' tables are what results/ gives"
@@ -31,12 +36,44 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
-$(VENV)/.ready: requirements.lock setup.cfg pyproject.toml | $(BIN)/uv
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --compile-bytecode --requirement requirements.lock
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+# Versions and hashes are those of requirements.lock, whatever part of it is installed.
+INSTALL = VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --constraint requirements.lock
+
+# For Linux on x86-64 the package index has torch with CUDA alone. CPU builds lie in PyTorch's own index, which not every
+# network reaches. Their files are others, so the hashes of the lock are not theirs; their versions are the lock's.
+TORCH_ALONE = $(INSTALL) --no-deps torch torchvision
+FROM_ELSEWHERE = --no-verify-hashes --torch-backend
+WITH_CUDA = torch comes with CUDA: about 3.0 GB to download, 5.5 GB on disk
+
+$(VENV)/.torch: requirements.lock | $(BIN)/uv
+	@case "$(TORCH) $$(uname -sm)" in \
+	  "auto Linux x86_64") \
+	    if nvidia-smi > /dev/null 2>&1; then echo "There is a GPU here: $(WITH_CUDA)."; \
+	    elif UV_HTTP_RETRIES=0 UV_HTTP_TIMEOUT=10 $(TORCH_ALONE) $(FROM_ELSEWHERE) cpu --dry-run --quiet 2> /dev/null; then \
+	      $(TORCH_ALONE) $(FROM_ELSEWHERE) cpu; \
+	    else echo "There is no GPU here, but PyTorch's index of CPU builds gives none (make install TORCH=cpu says why)."; \
+	      echo "So $(WITH_CUDA)."; \
+	    fi;; \
+	  auto*) ;; \
+	  pypi*) $(TORCH_ALONE) --reinstall;; \
+	  *) $(TORCH_ALONE) --reinstall $(FROM_ELSEWHERE) $(TORCH);; \
+	esac
 	@touch $@
 
-demo: $(VENV)/.ready
+$(VENV)/.installed: requirements.lock setup.cfg pyproject.toml $(VENV)/.torch
+	$(INSTALL) --build-constraint requirements.lock --compile-bytecode --editable '.[$(EXTRAS)]'
+	@touch $@
+
+# All that tests, linters and upkeep need.
+$(VENV)/.ready: requirements.lock setup.cfg pyproject.toml $(VENV)/.torch
+	$(INSTALL) --build-constraint requirements.lock --compile-bytecode --all-extras --requirement setup.cfg --editable .
+	@touch $(VENV)/.installed $@
+
+install:
+	@rm -f $(VENV)/.torch $(VENV)/.installed
+	@$(MAKE) --no-print-directory $(VENV)/.installed
+
+demo: $(VENV)/.installed
 	$(BIN)/hpp demo $(DEMO)
 
 # What the README shows of a finished demo, into results/demo; then `make readme`.
@@ -83,8 +120,8 @@ findings: $(VENV)/.ready
 	$(BIN)/python -m benchmark.studies.findings results/findings
 
 lock: | $(BIN)/uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-header --no-annotate \
-	  --no-emit-index-url --extra serve --extra parquet --extra detect --extra miniature --extra render --extra dask --extra study --extra tensorboard --extra dev --output-file requirements.lock setup.cfg
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --all-extras --output-file requirements.lock setup.cfg
 
 clean:
 	rm -rf $(DEMO) bench .pytest_cache .mypy_cache .ruff_cache
