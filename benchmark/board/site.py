@@ -200,6 +200,7 @@ def _facts_of_run(entry: Entry | Headline) -> list[_Fact]:
         _Fact("batch statistics", entry.batch_statistics),
         _Fact("initial weights", entry.initial_weights),
         _Fact("preset", entry.preset),
+        _Fact("changed in the preset", "" if entry.preset_changes is UNSET else entry.preset_changes),
         _Fact("augmentation", "" if entry.augment is UNSET else entry.augment),
         _Fact("command", entry.command, code=True),
         _Fact("commit", entry.commit, code=True),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.common import FILE, FOLDER, SEED
+from benchmark.cli.common import FILE, FOLDER, SEED, Real
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -16,7 +16,7 @@ DATA = click.option("--data", type=FOLDER, required=True, help="Folder of the bu
 JSON = click.option("--json", "json_file", type=FILE, help="Write the figures here.")
 SECONDS = click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=Real(0, min_open=True),
     default=5.0,
     show_default=True,
     help="Time of each measurement.",

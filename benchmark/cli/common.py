@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,17 @@ TASK = click.option(
     type=click.Choice(["da", "pda", "cross", *(f"{kind}-{name}" for name in RAW_STILLS for kind in ("pda", "cross"))]),
     help="Without a protocol: that of this task on all frames.",
 )
+
+
+class Real(click.FloatRange):
+    """A number in a range; NaN, which is in none, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; raises click.BadParameter if it is none, or not in the range."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 def stills_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from benchmark.cli.common import (
     SEED,
     SUBSET,
     SYNHEAD,
+    Real,
     stills_of,
     stills_options,
     tell,
@@ -210,7 +211,7 @@ def render_order(
 @click.option("--render-order", help="SynHead's order of axes, such as xyz+++.  [default: inferred from the images]")
 @click.option(
     "--visible-margin",
-    type=click.FloatRange(-1, 1),
+    type=Real(-1, 1),
     default=0.1,
     show_default=True,
     help="Keep a SynHead frame if the cosine from face to camera is above.",

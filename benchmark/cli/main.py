@@ -32,6 +32,7 @@ for command in (
     data.subsets,
     train.benchmark,
     train.methods,
+    train.presets,
     train.reproduce,
     protocols,
     submission,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from benchmark.cli.common import CAMERA, CONVENTION, FILE, FOLDER, labels_at
+from benchmark.cli.common import CAMERA, CONVENTION, FILE, FOLDER, Real, labels_at
 from headposeplus.errors import HeadposeError
 
 DATABASE = click.option(
@@ -76,13 +76,13 @@ def _check_installed() -> None:
 )
 @click.option(
     "--private",
-    type=click.FloatRange(0, 0.9),
+    type=Real(0, 0.9),
     help="Share of the subjects whose figures are told when the challenge is closed, 0.5 where it is opened without. "
     "With 0 there are none: nothing is left to rank by that submitters had no word of.",
 )
 @click.option(
     "--step",
-    type=click.FloatRange(0.01, 10),
+    type=Real(0.01, 10),
     help="Degrees by which a submitter must be better to be told a new figure, 0.1 where it is opened without. "
     "The smaller, the more is told of the labels.",
 )

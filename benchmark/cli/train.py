@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from benchmark.cli.common import FOLDER, JOBS, RAW_STILLS, SEED, SEEDS, typed_command
-from headposeplus.faults import shell_line
+from benchmark.cli.common import FOLDER, JOBS, RAW_STILLS, SEED, SEEDS, Real, tell, typed_command
+from headposeplus.faults import Fault, shell_line
 
 TASK = click.option(
     "--task",
@@ -19,11 +19,26 @@ TASK = click.option(
     help="da: SynBiwi+ to Biwi+; pda: SynHead++ to Biwi+; pda-aflw2000: SynHead++ to AFLW2000-3D.",
 )
 _TRAINING = (
-    click.option("--preset", default="paper", show_default=True, help="paper, miniature, or trial (seconds)."),
+    click.option(
+        "--preset",
+        default="paper",
+        show_default=True,
+        help="paper, miniature, trial (seconds), or a file such as my.toml; hpp presets shows their values.",
+    ),
+    click.option(
+        "--epochs",
+        type=click.IntRange(1, 10_000),
+        help="Of stage 1; those of stage 2 change in proportion.  [default: the preset's]",
+    ),
+    click.option(
+        "--rate",
+        type=Real(0, 1e3, min_open=True),
+        help="Learning rate of stage 1; that of stage 2 changes in proportion.  [default: the preset's]",
+    ),
     click.option("--weights", help="imagenet, none, or a file of ResNet18 weights.  [default: the preset's]"),
     click.option(
         "--batch",
-        type=click.IntRange(2),
+        type=click.IntRange(2, 1_000_000),
         help="Images per domain and step, over all processes.  [default: the preset's]",
     ),
     click.option("--neighbours", type=click.IntRange(1), default=10, show_default=True, help="N of PADACO."),
@@ -36,7 +51,7 @@ _TRAINING = (
     ),
     click.option(
         "--threshold",
-        type=click.FloatRange(0, 1e6, min_open=True),
+        type=Real(0, 1e6, min_open=True),
         default=3.5,
         show_default=True,
         help="t of PADA-like, in degrees squared.",
@@ -44,7 +59,7 @@ _TRAINING = (
     click.option(
         "--lambda",
         "highest_lambda",
-        type=click.FloatRange(0, 1e3),
+        type=Real(0, 1e3),
         help="The highest lambda.  [default: the method's, or the preset's]",
     ),
     click.option(
@@ -83,7 +98,7 @@ _TRAINING = (
         help="Of the network's arithmetic; auto: bfloat16 on a GPU.",
     ),
     click.option("--compile", "compiled", is_flag=True, help="Compile the network with torch.compile."),
-    click.option("--clip", type=click.FloatRange(0, min_open=True), help="Limit the norm of a step's gradient."),
+    click.option("--clip", type=Real(0, min_open=True), help="Limit the norm of a step's gradient."),
     click.option("--deterministic", is_flag=True, help="Only deterministic algorithms, also on a GPU."),
     click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
     click.option(
@@ -111,9 +126,10 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 def benchmark(
     method: str, task: str, data: Path, out: Path, preset: str, seed: int, seeds: tuple[int, ...], **options: Any
 ) -> None:
-    """Train a method and predict the target, whose labels are not read.
+    """Train a method, predict the target, whose labels are not read, and score the predictions.
 
-    A finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
+    Scoring begins when all training has ended; where --data has no labels of the target, it says what is lacking. A
+    finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
     torchrun --nproc-per-node N -m benchmark benchmark ... Each process then has its share of a batch, and batch
     statistics, covariances, Gram matrices and transport plans are those of a share.
 
@@ -123,20 +139,42 @@ def benchmark(
       hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
     """
     from benchmark.loaders.launch import ranks_here
+    from benchmark.scoring.finished import describe_finished, score_finished
     from benchmark.training.job import find_device, make_job
     from benchmark.training.ranks import connected
     from benchmark.training.run import run
 
     if seeds and seed:
         raise click.UsageError("give --seed or --seeds, not both")
-    ranks, typed = ranks_here(), typed_command()
+    ranks, typed, predictions = ranks_here(), typed_command(), []
     # Connected once for all seeds: the store of torchrun would give the next one the addresses of the last.
     with connected(ranks, find_device(options["device"], ranks)):
         for number in seeds or (seed,):
-            predictions = run(make_job(method, task, data, out, preset, number, options, typed))
+            predictions.append(run(make_job(method, task, data, out, preset, number, options, typed)))
             if ranks.first:
-                click.echo(f"predictions {predictions}")
-                click.echo(f"score them: {shell_line('hpp', 'score', predictions, '--data', data)}")
+                click.echo(f"predictions {predictions[-1]}")
+    # The labels of the target are read here, once nothing is left to be trained, and by one process.
+    found = {path: score_finished(path, data) for path in predictions if ranks.first}
+    for path, entry in found.items():
+        tell(describe_finished(path, entry))
+    if found and not any(isinstance(entry, Fault) for entry in found.values()):
+        more = "all figures" if len(found) == 1 else "the seeds as one entry"
+        click.echo(f"{more}: {shell_line('hpp', 'score', *found, '--data', data)}")
+
+
+@click.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """Show the presets of training, or NAME as a file to change.
+
+    \b
+    Examples:
+      hpp presets
+      hpp presets paper > my.toml
+    """
+    from benchmark.training import presets as library
+
+    click.echo(library.to_toml(library.find_preset(name)) if name else library.table())
 
 
 @click.command()

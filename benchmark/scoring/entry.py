@@ -57,10 +57,10 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Texts from ``name`` to ``commit`` are the authors' words; ``toolkit`` is the version that scored. ``deviation`` is
     over the seeds, None for one; ``intervals`` are None for one subject. What is unset is not in the file:
-    ``selected_epoch`` where no rule of selection took it, ``subset`` where all frames counted, ``augment`` where the
-    authors do not say how training images were augmented, ``ray`` where nobody asked for the scores with the viewing
-    ray (:mod:`benchmark.scoring.ray`), by which nothing is ranked. ``quantiles`` and
-    ``distribution`` are always in it; only the service takes them out of what it shows.
+    ``selected_epoch`` where no rule of selection took it, ``subset`` where all frames counted, ``preset_changes`` where
+    the authors name none, ``augment`` where they do not say how training images were augmented, ``ray`` where nobody
+    asked for the scores with the viewing ray (:mod:`benchmark.scoring.ray`), by which nothing is ranked.
+    ``quantiles`` and ``distribution`` are always in it; only the service takes them out of what it shows.
     """
 
     schema: Literal[1]
@@ -76,6 +76,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     batch_statistics: Text80 = ""
     initial_weights: Annotated[str, Meta(max_length=400)] = ""
     preset: Text80 = ""
+    preset_changes: Text2000 | UnsetType = UNSET
     augment: Text80 | UnsetType = UNSET
     command: Annotated[str, Meta(max_length=4_000)] = ""
     commit: Text80 = ""
@@ -132,6 +133,7 @@ class Headline(Struct, frozen=True, kw_only=True):
     batch_statistics: str
     initial_weights: str
     preset: str
+    preset_changes: str | UnsetType
     augment: str | UnsetType
     command: str
     commit: str

@@ -110,7 +110,9 @@ def read_labels(at: Path | LabelsAt, target: str | None = None) -> Labels:
         dataset = open_dataset(folder)
         agreed(path, Said("", at.camera), Said("", dataset.info.camera))
         check_digests(dataset)
-        fields = list(read_fields(dataset, "id", "label/rotation", "subject"))
+        fields = list(read_fields(dataset, "id", "subject", optional=("label/rotation",)))
+        if any("label/rotation" not in part for part in fields):
+            raise DatasetError(Fault("holds no labels", "give them by `labels`, or build it again", folder))
         if not fields:
             title = TITLES.get(dataset.name, dataset.name)
             raise DatasetError(Fault(f"its {title} holds no frame", "build it again from the raw copy", path))

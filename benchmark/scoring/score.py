@@ -40,7 +40,7 @@ from headposeplus.raw.targets import of_protocol, split_task
 from headposeplus.rotations import Floats, to_matrix
 
 # What several seeds of one method have in common.
-_SAME = ("name", "authors", "training_data", "selection", "uses_target_images", "augment")
+_SAME = ("name", "authors", "training_data", "selection", "uses_target_images", "preset", "preset_changes", "augment")
 _NAMING = {(ABOUT, "protocol"), (ABOUT, "task")}  # the fields that name a protocol
 _DIGITS, _FEWER = 4, 3
 
@@ -414,6 +414,7 @@ def _entry(reference: Reference, checked: list[Checked], evaluation: Evaluation,
         batch_statistics=about.batch_statistics or "",
         initial_weights=about.initial_weights or "",
         preset=about.preset or "",
+        preset_changes=about.preset_changes or UNSET,
         augment=about.augment or UNSET,
         command=about.command or "",
         commit=about.commit or "",

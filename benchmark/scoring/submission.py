@@ -33,8 +33,8 @@ REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selecti
 TEXTS = {
     "name": 80, "authors": 300, "link": 300, "training_data": 200, "selection": 200, "notes": 2000,
     "task": 20, "protocol": 200, "convention": 20, "camera": 20,
-    "batch_statistics": 80, "initial_weights": 400, "preset": 80, "augment": 80, "own_method": 200, "command": 4000,
-    "commit": 80,
+    "batch_statistics": 80, "initial_weights": 400, "preset": 80, "preset_changes": 2000, "augment": 80,
+    "own_method": 200, "command": 4000, "commit": 80,
 }  # fmt: skip
 SWITCHES = ("uses_target_images", "constant_output")
 FIELDS = (*TEXTS, *SWITCHES, "seed", "run")
@@ -66,6 +66,7 @@ class About(msgspec.Struct, frozen=True):
     batch_statistics: str | None = None
     initial_weights: str | None = None
     preset: str | None = None
+    preset_changes: str | None = None
     augment: str | None = None
     own_method: str | None = None
     seed: int | None = None

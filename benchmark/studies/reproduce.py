@@ -149,14 +149,13 @@ def reproduce(
     jobs = jobs or (cores() if on_cpu else 1)
     changed = {name: value for name, value in options.items() if value != _STANDARD.get(name)}
     rule = str(changed.get("selection", selection.OFFICIAL))
-    base = "-".join(str(part) for part in (task, preset, changed.get("augment")) if part)
-    results = results or out / "results" / variant(base, settings_of(changed), rule)
     how = {**changed, "device": device, "threads": threads or (1 if on_cpu else None)}
 
     folders = {seed: data or make_miniature(out, scale, seed, jobs) for seed in seeds}
     # Stage 1 is shared by a seed's methods: one of them makes it while no other waits for it.
-    run_side_by_side(plan(task, ["source-only"], folders, out / "runs", chosen, how), jobs, "stage 1")
-    planned = plan(task, names, folders, out / "runs", chosen, how)
+    run_side_by_side(plan(task, ["source-only"], folders, out / "runs", preset, how), jobs, "stage 1")
+    planned = plan(task, names, folders, out / "runs", preset, how)
+    results = results or out / "results" / variant(planned[0].family, settings_of(changed), rule)
     run_side_by_side(planned, jobs, f"{len(names)} methods")
 
     records = [collect(job) for job in planned]
@@ -164,7 +163,7 @@ def reproduce(
     source, target = (open_dataset(first / name).info.rows for name in TASKS[task][:2])
     about = TaskRecords(
         task=task,
-        preset=preset,
+        preset=planned[0].label,
         seeds=seeds,
         miniature=None if data else scale,
         data=Sizes(source, target),

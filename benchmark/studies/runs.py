@@ -69,19 +69,19 @@ def plan(
     methods: Sequence[str],
     data: Mapping[int, Path],
     runs: Path,
-    preset: Preset,
+    preset: str | Preset,
     options: Mapping[str, OptionValue],
 ) -> list[TrainingJob]:
     """Return the runs of methods with the seeds that ``data`` has datasets for.
 
-    ``options`` are those of ``hpp benchmark`` that are not as they are by default. A run's command is the one of
-    ``hpp benchmark`` that does the same.
+    ``preset`` is one of the toolkit, its name, or the path of a file; ``options`` are those of ``hpp benchmark`` that
+    are not as they are by default. A run's command is the one of ``hpp benchmark`` that does the same.
     """
-    jobs = []
+    jobs, typed = [], preset if isinstance(preset, str) else preset.name
     for method in methods:
         for seed, folder in data.items():
             words = ["hpp", "benchmark", "--method", method, "--task", task, "--data", str(folder), "--out", str(runs)]
-            words += ["--preset", preset.name, "--seed", str(seed), *_words(options)]
+            words += ["--preset", typed, "--seed", str(seed), *_words(options)]
             jobs.append(make_job(method, task, folder, runs, preset, seed, options, shell_line(*words)))
     return jobs
 

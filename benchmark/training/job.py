@@ -14,7 +14,7 @@ from baselines.method import Method, MethodSettings
 from baselines.methods import find_method
 from benchmark.loaders.launch import Ranks
 from benchmark.scoring import selection
-from benchmark.training.presets import Preset, find_preset
+from benchmark.training.presets import Preset, changed, changes, find_preset
 from headposeplus.errors import TrainingError
 
 MODEL, PREDICTIONS = "model.pt", "predictions.csv"
@@ -63,10 +63,30 @@ class TrainingJob(NamedTuple):
         return f"{self.method.name}, seed {self.seed}"
 
     @property
+    def label(self) -> str:
+        """The preset, and what else of stage 1 is not as by default, but for augmentation, as in a folder's name."""
+        weights = "" if self.weights == self.preset.weights else f"weights-{Path(self.weights).stem}"
+        clip = "" if self.options.clip is None else f"clip{self.options.clip}"
+        half = next((word for word, half in PRECISIONS.items() if half is self.options.half), "")
+        parts = (self.preset.name, weights, clip, "" if half == "auto" else half)
+        return "-".join(_plain(part) for part in parts if part)
+
+    @property
+    def changes(self) -> str:
+        """How the two stages differ from a preset of the toolkit, in words; empty if they do not."""
+        clip = [] if self.options.clip is None else [f"clip {self.options.clip}, not none"]
+        return changes(self.preset._replace(weights=self.weights), *clip)
+
+    @property
+    def family(self) -> str:
+        """What the runs of all methods and seeds share with this one: the beginning of their folders' name."""
+        augment = "" if self.options.augment == "none" else f"-{self.options.augment}"
+        return f"{self.task}-{self.label}{augment}"
+
+    @property
     def folder(self) -> Path:
         """The folder of the method and the seed."""
-        augment = "" if self.options.augment == "none" else f"-{self.options.augment}"
-        base = self.out / f"{self.task}-{self.preset.name}{augment}-seed{self.seed}"
+        base = self.out / f"{self.family}-seed{self.seed}"
         return base / variant(self.method.name, self.settings, self.options.selection)
 
     def is_half(self, device: torch.device) -> bool:
@@ -86,7 +106,11 @@ def variant(method: str, settings: MethodSettings | None = None, rule: str = sel
         if value != standard[name]
     ]
     parts = [method, *changed, *([rule] if rule != selection.OFFICIAL else [])]
-    return "-".join(re.sub(r"[^\w.]+", "-", part) for part in parts)
+    return "-".join(map(_plain, parts))
+
+
+def _plain(part: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", part)
 
 
 def find_device(name: str, ranks: Ranks | None = None) -> torch.device:
@@ -138,7 +162,7 @@ def make_job(
     data, out
         The folder of the built datasets, and that of the runs.
     preset
-        A preset or its name.
+        A preset, its name, or the path of its file.
     seed
         Of all random numbers.
     options
@@ -152,8 +176,8 @@ def make_job(
         If there is no such method or preset.
     """
     chosen = find_preset(preset) if isinstance(preset, str) else preset
-    if batch := options.get("batch"):
-        chosen = chosen._replace(batch=int(batch))
+    epochs, rate, batch = (options.get(name) for name in ("epochs", "rate", "batch"))
+    chosen = changed(chosen, int(epochs or 0), float(rate or 0), int(batch or 0))
     half = PRECISIONS[str(options.get("precision", "auto"))]
     return TrainingJob(
         method=find_method(method),

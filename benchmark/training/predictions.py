@@ -66,8 +66,9 @@ def leave_predictions(run: LoadedRun, method: Method, source: str, adaptation: A
 def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation | None) -> About:
     """Return what stands beside the predictions."""
     job, kind = run.job, type(method)
+    how = f"{job.preset.backbone}, {job.label}" if job.changes else job.preset.backbone
     return About(
-        name=f"{job.folder.name} ({job.preset.backbone})",
+        name=f"{job.folder.name} ({how})",
         authors="headposeplus baselines" if is_own(kind) else "not given",
         own_method=None if is_own(kind) else f"{kind.__module__}:{kind.__qualname__}"[: TEXTS["own_method"]],
         link="",
@@ -79,7 +80,8 @@ def _about(run: LoadedRun, method: Method, source: str, adaptation: Adaptation |
         uses_target_images=method.uses_target,
         batch_statistics=method.batch_statistics,
         initial_weights=job.weights,
-        preset=job.preset.name,
+        preset=job.label,
+        preset_changes=job.changes or None,
         augment=job.options.augment,
         seed=job.seed,
         command=job.command,

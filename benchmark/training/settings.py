@@ -38,8 +38,12 @@ class SourceSettings(NamedTuple):
     target: str
 
     def to_json(self) -> dict[str, object]:
-        """Return the settings as plain values; ``augment`` is left out where there is none, so older runs are known."""
-        values = {**self._asdict(), "preset": self.preset._asdict()}
+        """Return the settings as plain values; ``augment`` and a base are left out where there is none.
+
+        So older runs are known.
+        """
+        preset = {name: value for name, value in self.preset._asdict().items() if (name, value) != ("base", "")}
+        values = {**self._asdict(), "preset": preset}
         return {name: value for name, value in values.items() if (name, value) != ("augment", "none")}
 
 

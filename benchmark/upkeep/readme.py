@@ -23,6 +23,7 @@ from benchmark.scoring.entry import Listed
 from benchmark.studies import findings
 from benchmark.studies.demo import TIMES, read_times
 from benchmark.studies.records import read_record
+from benchmark.training import presets
 from benchmark.upkeep import box_rule, house, real_frames
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
@@ -122,6 +123,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "published aflw2000": partial(published_table, test_set="AFLW2000-3D", tasks=("cross",), by_error=True),
     "aflw2000": aflw2000,
     "methods": methods,
+    "presets": lambda: presets.table("github"),
     "rooms": house.table,
     "open heads": lambda: describe_faces(OPEN_HEADS),
     "bench build": lambda: describe_build(_bench("build", BuildFigures), "github"),

@@ -130,7 +130,7 @@ def test_the_next_command_can_be_pasted_wherever_the_files_lie(built, tmp_path):
              "--device", "cpu", "--threads", "1"]  # fmt: skip
     done = run(*words)
     assert done.returncode == 0, done.stderr.decode()
-    line = done.stdout.decode().splitlines()[-1].removeprefix("score them: ")
+    line = done.stdout.decode().splitlines()[-1].removeprefix("all figures: ")
     shell = f'hpp() {{ {shlex.quote(sys.executable)} -m benchmark "$@"; }}; {line}'
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     scored = subprocess.run(["bash", "-c", shell], env=environment, capture_output=True, check=False)

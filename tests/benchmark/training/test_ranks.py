@@ -66,6 +66,8 @@ def test_two_processes_draw_the_same_images_and_end_with_equal_weights(trained, 
     done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("predictions ") == 2  # the first process speaks for both
+    assert done.stdout.count("MAE ") == done.stdout.count("entry ") == 2  # and scores when both have ended
+    assert done.stdout.rindex("predictions ") < done.stdout.index("MAE ")
     mine, theirs = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
     two, alone = tmp_path / "two/pda-trial-seed0", train.run(trained).parents[1]
