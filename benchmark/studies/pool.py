@@ -174,5 +174,5 @@ def _rows(path: Path, subjects: set[str], size: int) -> Iterator[shards.Row]:
 
 def _write(folder: Path, like: Info, taken: list[ShardInfo], **changed: object) -> None:
     """Write what a drawn dataset says of itself: what a member's says, and what differs."""
-    info = msgspec.structs.replace(like, shards=taken, residual=None, **changed)
+    info = msgspec.structs.replace(like, shards=taken, residual=None, labels_sha256=None, **changed)
     write_info(folder, msgspec.structs.replace(info, content_sha256=content_sha256(info)))

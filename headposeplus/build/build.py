@@ -19,7 +19,7 @@ from headposeplus import __version__
 from headposeplus.boxes.formats import MISPLACED
 from headposeplus.build.plan import Plan, Provenance, checked_options, jobs_of, plans
 from headposeplus.build.work import USUAL, Built, Options, see_to
-from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, open_dataset, read_fields, read_labels
+from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, labels_sha256, open_dataset, read_fields, read_labels
 from headposeplus.datasets.hdf5 import changed
 from headposeplus.datasets.info import INFO, SCHEMA, Info, Parameters, ShardInfo, content_sha256, read_info, write_info
 from headposeplus.datasets.shards import relative, write_backgrounds, written_shards
@@ -173,6 +173,7 @@ def _describe(
         misplaced=_misplaced(Dataset(folder, info)) if MISPLACED in boxes else [],
         rows=len(angles),
         content_sha256=content_sha256(info),
+        labels_sha256=labels_sha256(Dataset(folder, info)),
         labels={
             key: [round(float(value), 4) for value in statistic(angles, axis=0)]
             for key, statistic in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max))

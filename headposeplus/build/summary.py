@@ -12,7 +12,7 @@ from headposeplus.build.estimate import Estimate
 from headposeplus.build.record import ORDER_REPORT
 from headposeplus.datasets.card import misplaced_boxes
 from headposeplus.datasets.dataset import Dataset
-from headposeplus.datasets.info import Info
+from headposeplus.datasets.info import Info, describe_digests
 from headposeplus.raw import render_order
 from headposeplus.raw.source import found_at
 from headposeplus.raw.targets import STILLS
@@ -60,7 +60,12 @@ def _remarks(info: Info) -> list[str]:
 
 def describe(summary: Summary, out: Path) -> str:
     """Return the summary of a build as text."""
-    lines = [_table(summary.datasets), "Angles in degrees: convention pyr, RGB camera.", *found_at(summary.roots), ""]
+    lines = [_table(summary.datasets), "Angles in degrees: convention pyr, RGB camera."]
+    lines += [
+        describe_digests({info.name: info.labels_sha256 for _, info in summary.datasets if info.labels_sha256}),
+        *found_at(summary.roots),
+        "",
+    ]
     if summary.order:
         lines += [render_order.describe(summary.order), f"recorded in {out / 'synhead+' / ORDER_REPORT}", ""]
     for dataset in summary.datasets:

@@ -9,8 +9,8 @@ from tabulate import tabulate
 
 from headposeplus.boxes.placement import misplaced_fault
 from headposeplus.datasets import plots
-from headposeplus.datasets.dataset import Dataset, open_dataset, read_fields, read_labels
-from headposeplus.datasets.info import INFO, NAMES, Info
+from headposeplus.datasets.dataset import Dataset, labels_sha256, open_dataset, read_fields, read_labels
+from headposeplus.datasets.info import INFO, NAMES
 from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault
 from headposeplus.files import write_text
@@ -76,6 +76,8 @@ def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: i
     write_text(out / CARD, _card(datasets, pictures))
     lines = [_counts(datasets, "simple"), "", _labels(datasets, "simple"), ""]
     lines.append("Angles in degrees: convention pyr, RGB camera.")
+    lines += ["labels: SHA-256 of ids, poses and boxes, the same on every processor;"]
+    lines += ["the card has that of the files, too, which is this build's alone."]
     lines += [str(fault) for dataset in datasets for fault in misplaced_boxes(dataset)]
     lines += [f"{path.stem.replace('_', ' '):16} {path}" for _, path in pictures]
     return "\n".join([*lines, f"{'card':16} {out / CARD}"])
@@ -117,7 +119,7 @@ def _counts(datasets: list[Dataset], layout: str) -> str:
                 "MiB": f"{_bytes(dataset) / 2**20:,.1f}",
                 "left out": f"{len(info.left_out):,}",
                 "boxes": " + ".join(info.joins) if info.joins else boxes,
-                "content": info.content_sha256[:12],
+                "labels": (info.labels_sha256 or labels_sha256(dataset))[:8],
             }
         )
     return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
@@ -232,7 +234,7 @@ def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:
         _labels(datasets, "github"),
     ]
     for dataset in datasets:
-        parts += ["", f"## {dataset.name}", "", WHAT[dataset.name], "", *_facts(dataset.info)]
+        parts += ["", f"## {dataset.name}", "", WHAT[dataset.name], "", *_facts(dataset)]
     parts += ["", "## Pictures"]
     for caption, path in pictures:
         parts += ["", f"![{caption}]({path.name})", "", f"{caption}."]
@@ -250,8 +252,9 @@ def _card(datasets: list[Dataset], pictures: list[tuple[str, Path]]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _facts(info: Info) -> list[str]:
+def _facts(dataset: Dataset) -> list[str]:
     """Return the lines of a dataset's section of the card."""
+    info = dataset.info
     lines = [f"- parameters: {', '.join(f'{key} {value}' for key, value in info.parameters.to_json().items())}"]
     if info.render_order_from is not None:
         lines.append(f"- rendering order: {info.parameters.render_order}, {info.render_order_from}")
@@ -274,5 +277,7 @@ def _facts(info: Info) -> list[str]:
         lines.append(
             f"- given boxes that miss the head, projected instead: {len(info.misplaced):,}, listed in dataset.json"
         )
-    lines.append(f"- content: SHA-256 `{info.content_sha256}`")
+    labels = info.labels_sha256 or labels_sha256(dataset)
+    lines.append(f"- ids, poses and boxes, the same on every processor: SHA-256 `{labels}`")
+    lines.append(f"- content, of this build's files alone: SHA-256 `{info.content_sha256}`")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -122,7 +123,10 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shards, rows
         The shards, and the number of rows of all, or of the datasets that it joins.
     content_sha256
-        See :func:`content_sha256`.
+        See :func:`content_sha256`. It is this build's: JPEG and resampling round otherwise on other processors.
+    labels_sha256
+        See :func:`headposeplus.datasets.dataset.labels_sha256`, which is the same on all; None where the version that
+        built it did not note it.
     labels
         ``mean``, ``std``, ``min`` and ``max`` of pitch, yaw and roll in degrees; empty where there are no rows.
     """
@@ -148,12 +152,19 @@ class Info(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shards: list[ShardInfo]
     rows: int
     content_sha256: str
+    labels_sha256: str | None = None
     labels: dict[str, list[float]]
 
 
 def content_sha256(info: Info) -> str:
     """Return the hash of what a dataset holds: of its shards or the datasets that it joins, and its backgrounds."""
     return content_hash([msgspec.to_builtins(info.shards), info.joined, info.backgrounds_sha256])
+
+
+def describe_digests(digests: Mapping[str, str]) -> str:
+    """Return the ``labels_sha256`` of datasets by name as text."""
+    listed = ", ".join(f"{name} {digest[:8]}" for name, digest in digests.items())
+    return f"SHA-256 of ids, poses and boxes, the same on every processor:\n  {listed}"
 
 
 def write_info(folder: Path, info: Info) -> None:

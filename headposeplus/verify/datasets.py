@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headposeplus.datasets.card import misplaced_boxes
-from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, MissingShardError, open_dataset
+from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, MissingShardError, labels_sha256, open_dataset
 from headposeplus.datasets.hdf5 import BUILD_AGAIN
 from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
@@ -59,8 +59,8 @@ class _Checked(NamedTuple):
         Its own.
     ids, rotations
         Of the rows in its whole shards, (n,) and (n, 3, 3).
-    labels
-        Their statistics; of a union, those of its parts.
+    labels, digest
+        Their statistics, and the hash of ids, poses and boxes if no shard is damaged; of a union, those of its parts.
     bytes, hashes, shards_damaged
         How many bytes and hashes were checked, and shards are damaged.
     faults_of_parts
@@ -72,6 +72,7 @@ class _Checked(NamedTuple):
     ids: np.ndarray = np.zeros(0, "U1")
     rotations: Floats = np.zeros((0, 3, 3))
     labels: LabelStatistics | None = None
+    digest: str | None = None
     bytes: int = 0
     hashes: int = 0
     shards_damaged: int = 0
@@ -142,15 +143,20 @@ def _check_dataset(dataset: Dataset, deep: bool, update: Callable[[], object]) -
     rotations = np.concatenate([np.zeros((0, 3, 3)), *(rotations for _, rotations in whole)])
     damaged = sum(bool(check.faults) for check in checks)
     labels = statistics(rotations) if len(ids) else None
-    faults += _check_rows(folder, ids)
+    repeated, digest = _check_rows(folder, ids), None
+    faults += repeated
     if labels and not damaged:
         faults += _check_statistics(dataset, labels)
+    if labels and not damaged and not repeated:
+        digest, wrong = _check_digest(dataset)
+        faults += wrong
     return _Checked(
         dataset,
         faults,
         ids,
         rotations,
         labels,
+        digest,
         bytes=sum(file.bytes for file in hashed),
         hashes=sum(file.hashes for file in hashed),
         shards_damaged=damaged,
@@ -177,6 +183,19 @@ def _check_statistics(dataset: Dataset, labels: LabelStatistics) -> list[Fault]:
     return faults
 
 
+def _check_digest(dataset: Dataset) -> tuple[str | None, list[Fault]]:
+    """Return the hash of a dataset's ids, poses and boxes, and the fault that ``dataset.json`` says another one."""
+    try:
+        digest = labels_sha256(dataset)
+    except DatasetError as error:
+        return None, [error.fault]
+    told = dataset.info.labels_sha256
+    if told in (None, digest):
+        return digest, []
+    what = f"changed since the build: expected the labels_sha256 {digest}, found {told}"
+    return digest, [Fault(what, BUILD_AGAIN, dataset.folder / INFO)]
+
+
 def _check_union(union: Dataset, checked: dict[str, _Checked]) -> _Checked:
     """Check a dataset that joins others, which were checked before."""
     names = union.info.joins or []
@@ -196,7 +215,9 @@ def _check_union(union: Dataset, checked: dict[str, _Checked]) -> _Checked:
     joined = [checked[name] for name in names if name in checked]
     if len(joined) < len(names) or not rows or any(part.shards_damaged for part in joined):
         return _Checked(union, faults)
-    return _Checked(union, faults, labels=statistics(np.concatenate([part.rotations for part in joined])))
+    digest, wrong = _check_digest(union)
+    labels = statistics(np.concatenate([part.rotations for part in joined]))
+    return _Checked(union, [*faults, *wrong], labels=labels, digest=digest)
 
 
 # ---- all
@@ -254,6 +275,7 @@ def _row(checked: _Checked) -> DatasetCheck:
         shards=len(info.shards),
         shards_damaged=checked.shards_damaged,
         labels=checked.labels,
+        labels_sha256=checked.digest,
         state=count(len(checked.faults)) if checked.faults else "whole",
     )
 

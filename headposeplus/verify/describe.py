@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from headposeplus.datasets.info import describe_digests
 from headposeplus.raw.manifest import TESTED
 from headposeplus.raw.source import found_at
 from headposeplus.raw.targets import STILLS
@@ -151,7 +152,10 @@ def describe_data(report: DataReport) -> str:
         for check in report.datasets
     ]
     lines = [_table(rows, ("rows", "shards", "MB"))] if rows else []
-    lines += [f"Angles in {DEGREES}.", ""]
+    lines.append(f"Angles in {DEGREES}.")
+    if digests := {check.name: check.labels_sha256 for check in report.datasets if check.labels_sha256}:
+        lines.append(describe_digests(digests))
+    lines.append("")
     if sequences := report.statistics.biwi:
         lines.append(_describe_labels("Biwi+", sequences))
         if partial := [check for check in sequences if check.present and check.mean is None]:

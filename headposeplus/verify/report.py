@@ -217,7 +217,8 @@ class RawReport(Report, frozen=True, kw_only=True):
 class DatasetCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A built dataset beside its ``dataset.json``: what was read, what is damaged, and the state in words.
 
-    ``rows`` is what ``dataset.json`` says. ``labels`` are those of all whole shards.
+    ``rows`` is what ``dataset.json`` says. ``labels`` are those of all whole shards, ``labels_sha256`` the hash of ids,
+    poses and boxes where all shards are whole.
     """
 
     name: str
@@ -228,6 +229,7 @@ class DatasetCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     shards: int
     shards_damaged: int
     labels: LabelStatistics | None = None
+    labels_sha256: str | None = None
     state: str
 
 
