@@ -46,6 +46,12 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
         network.train(training)
 
 
+def statistics_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the running statistics of every batch normalisation, by their names in the network's state."""
+    layers = {name for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)}
+    return {name: value.clone() for name, value in network.named_buffers() if name.rpartition(".")[0] in layers}
+
+
 class AdaBN(Method):
     """The batch statistics of the target, after the first stage."""
 

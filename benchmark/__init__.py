@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmark.scoring.evaluation import Comparison, Evaluation, compare, evaluate
+    from benchmark.training.network import load_network
 
-__all__ = ["Comparison", "Evaluation", "compare", "evaluate"]
+_ROOMS = {
+    **dict.fromkeys(("Comparison", "Evaluation", "compare", "evaluate"), "scoring.evaluation"),
+    "load_network": "training.network",
+}
+__all__ = ["Comparison", "Evaluation", "compare", "evaluate", "load_network"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for only then: the command line begins without numpy."""
-    if name in __all__:
-        from benchmark.scoring import evaluation
-
-        return getattr(evaluation, name)
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"benchmark.{_ROOMS[name]}"), name)
     raise AttributeError(f"module 'benchmark' has no attribute {name!r}")
 
 

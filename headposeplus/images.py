@@ -100,10 +100,11 @@ def _check_end(path: Path, data: bytes) -> None:
         raise TruncatedImageError(Fault(f"truncated image ({len(data)} bytes)", RESTORE, path))
 
 
-def read_image(path: Path, bgr: bool = False) -> Image:
+def read_image(path: Path, bgr: bool = False, upright: bool = False) -> Image:
     """Return an image file as RGB (height, width, 3), or RGBA (height, width, 4) where it has alpha.
 
-    With ``bgr``, red and blue stay swapped, as OpenCV decodes and encodes them: the build saves two passes so.
+    With ``bgr``, red and blue stay swapped, as OpenCV decodes and encodes them: the build saves two passes so. With
+    ``upright`` it is turned as its EXIF says, comes without alpha, and may have sixteen bits a channel.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def read_image(path: Path, bgr: bool = False) -> Image:
     _check_kind(path, data, len(data))
     _check_end(path, data)
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if upright else cv2.IMREAD_UNCHANGED)
     except cv2.error:  # a header that promises more pixels than OpenCV takes
         decoded = None
     if decoded is None:

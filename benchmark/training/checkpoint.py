@@ -74,8 +74,8 @@ def _damaged(path: Path, error: object) -> Fault:
     return Fault(f"damaged ({said(error, 160)})", AGAIN, path)
 
 
-def load_network(path: Path, network: nn.Module) -> None:
-    """Give a network the state in a file; raises TrainingError if that is damaged or another network's."""
+def fill_network(path: Path, network: nn.Module) -> None:
+    """Give a network the state that stage 1 left; raises TrainingError if that is damaged or another network's."""
     states = load(path, next(network.parameters()).device)
     try:
         check_alike(states, {"network": network.state_dict()})

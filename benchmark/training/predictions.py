@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.adabn import estimate_statistics
+from baselines.adabn import estimate_statistics, statistics_of
 from baselines.method import Method
 from baselines.weights import uniform
 from benchmark.scoring import selection
 from benchmark.scoring.submission import TEXTS, About, write_predictions
-from benchmark.training.job import PREDICTIONS
+from benchmark.training.checkpoint import copy_state
+from benchmark.training.job import MODEL, PREDICTIONS
+from benchmark.training.network import STATISTICS, NetworkFacts, NetworkStates, anew, save_network
 from benchmark.training.stage2 import Adaptation
 from benchmark.training.views import LoadedRun, drawn_images, in_file_order, is_own, see, target_images
 from headposeplus import __version__
+from headposeplus.datasets.dataset import Dataset
 
-STATISTICS = ("source", "target")  # estimated anew; the running statistics of training are ``mixed``
 _SOURCE_BATCHES = 20  # by which the source's statistics are estimated
 
 
@@ -38,13 +40,14 @@ def commit() -> str:
         return ""
 
 
-def leave_predictions(run: LoadedRun, method: Method, source: str, adaptation: Adaptation | None) -> Path:
-    """Write the predictions under each kind of batch statistics, and return the path of those that count.
+def leave_predictions(run: LoadedRun, method: Method, source: Dataset, adaptation: Adaptation | None) -> Path:
+    """Write the network, and its predictions under each kind of batch statistics; return the path of those that count.
 
-    ``source`` is the name of the source dataset, ``adaptation`` what the second stage ended with, if there was one.
+    ``adaptation`` is what the second stage ended with, if there was one.
     """
     folder, network = run.job.folder, run.network
-    about = _about(run, method, source, adaptation)
+    about = _about(run, method, source.name, adaptation)
+    states = NetworkStates(copy_state(network), {})
     ids = in_file_order(run.target.ids, run.target_order)
     official = in_file_order(see(network, target_images(run)).angles, run.target_order)
     probabilities = uniform(len(run.training)) if adaptation is None else adaptation.probabilities
@@ -54,10 +57,13 @@ def leave_predictions(run: LoadedRun, method: Method, source: str, adaptation: A
     }
     for kind in STATISTICS:
         estimate_statistics(network, batches[kind])
+        states.statistics[kind] = statistics_of(network)
         angles = in_file_order(see(network, target_images(run)).angles, run.target_order)
         path = folder / f"predictions-{kind}.csv"
-        anew = msgspec.structs.replace(about, batch_statistics=f"{kind}, estimated anew")
-        write_predictions(path, ids, angles, anew)
+        write_predictions(path, ids, angles, msgspec.structs.replace(about, batch_statistics=anew(kind)))
+    rule = source.parts()[0].info.parameters.box_rule or ""
+    facts = NetworkFacts(backbone=run.job.preset.backbone, size=source.size, box_rule=rule)
+    save_network(folder / MODEL, states, facts, about)
     # Last: where they are, the run has ended.
     write_predictions(folder / PREDICTIONS, ids, official, about)
     return folder / PREDICTIONS

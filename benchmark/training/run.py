@@ -24,8 +24,7 @@ from benchmark.loaders.compose import Composer, load_source, load_target
 from benchmark.loaders.launch import Ranks, ranks_here
 from benchmark.scoring import selection
 from benchmark.training import ranks as among
-from benchmark.training.checkpoint import save
-from benchmark.training.job import MODEL, PREDICTIONS, RunOptions, TrainingJob, find_device
+from benchmark.training.job import PREDICTIONS, RunOptions, TrainingJob, find_device
 from benchmark.training.predictions import leave_predictions
 from benchmark.training.settings import RunSettings, claim, open_data, settings_of_run
 from benchmark.training.stage1 import train_on_source
@@ -65,7 +64,7 @@ def run(job: TrainingJob) -> Path:
         claim(job.folder, settings.to_json(), ranks)
         if network is not None:
             _set_up_torch(job.options, device)
-            _train(_load(job, settings, ranks, device, network, *datasets), datasets[0].name)
+            _train(_load(job, settings, ranks, device, network, *datasets), datasets[0])
         return job.folder / PREDICTIONS
 
 
@@ -169,8 +168,8 @@ def _say(ranks: Ranks, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def _train(run: LoadedRun, source: str) -> None:
-    """Train both stages and leave the predictions; ``source`` is the name of the source dataset."""
+def _train(run: LoadedRun, source: Dataset) -> None:
+    """Train both stages and leave the network and its predictions."""
     folder, ranks = run.job.folder, run.ranks
     stage1 = folder.parent / "stage1"
     with locked(stage1, wait=True) if ranks.first else nullcontext():
@@ -190,7 +189,5 @@ def _train(run: LoadedRun, source: str) -> None:
         estimate_statistics(run.network, images)
     method.finish(run.network)
     if ranks.first:
-        if method.trains or method.uses_target:
-            save(folder / MODEL, {"network": run.network.state_dict()})
         leave_predictions(run, method, source, adaptation)
     among.wait(ranks)

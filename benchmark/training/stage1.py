@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines.method import DomainBatch, FirstStage
 from benchmark.training import ranks as among
-from benchmark.training.checkpoint import copy_state, load_network, save
+from benchmark.training.checkpoint import copy_state, fill_network, save
 from benchmark.training.job import MODEL
 from benchmark.training.log import Fact
 from benchmark.training.loop import Schedule, Step, make_trainer, run_stage
@@ -107,7 +107,7 @@ def train_on_source(run: LoadedRun, folder: Path) -> None:
     settings = run.settings.shared.to_json()
     claim(folder, settings, run.ranks)
     if (folder / MODEL).exists():
-        load_network(folder / MODEL, network)
+        fill_network(folder / MODEL, network)
         return
     stage = SourceStage(run)
     step = Step(network, FirstStage(run.job.settings))
