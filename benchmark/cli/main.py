@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmark.cli import bench, boxes, data, score, serve, train
+from benchmark.cli import bench, boxes, data, predict, score, serve, train
 from benchmark.cli.board import scoreboard
 from benchmark.cli.common import FOLDER, SEED, Commands
 from benchmark.cli.protocols import protocols, submission
@@ -34,6 +34,8 @@ for command in (
     train.methods,
     train.presets,
     train.reproduce,
+    predict.predict,
+    predict.export_onnx,
     protocols,
     submission,
     score.check,

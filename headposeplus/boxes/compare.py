@@ -105,12 +105,13 @@ def describe_comparison(comparison: pd.DataFrame) -> str:
 
 def apply_mapping(mapping: BoxMapping, table: BoxTable) -> BoxTable:
     """Return the boxes as the mapping's other convention has them; each source says so."""
-    moved = _mapped(table.boxes, mapping.shift, mapping.scale)
+    moved = mapped(table.boxes, mapping.shift, mapping.scale)
     sources = np.array([f"{source}"[: 24 - len(TRANSFORMED)] + TRANSFORMED for source in table.sources], dtype=str)
     return BoxTable(table.ids, np.rint(moved), sources, np.zeros(len(moved), bool))
 
 
-def _mapped(boxes: Floats, shift: Floats, scale: Floats) -> Floats:
+def mapped(boxes: Floats, shift: Floats, scale: Floats) -> Floats:
+    """Return boxes (n, 4) moved and scaled as :class:`BoxMapping` says, not rounded."""
     sizes = boxes[:, 2:] * scale
     middles = geometry.middles(boxes) + shift * boxes[:, 2:]
     return np.concatenate((middles - (sizes - 1) / 2, sizes), axis=1)
@@ -141,7 +142,7 @@ def fit_mapping(a: BoxTable, b: BoxTable) -> BoxMapping:
 
     start = np.concatenate((np.median(shifts, axis=0), np.median(scales, axis=0)))
     shift, scale = np.split(least_squares(misses, start, loss="soft_l1", f_scale=0.05).x, 2)
-    before, after = iou(first, second), iou(_mapped(first, shift, scale), second)
+    before, after = iou(first, second), iou(mapped(first, shift, scale), second)
     return BoxMapping(shift, scale, len(in_a), float(before.mean()), float(after.mean()))
 
 

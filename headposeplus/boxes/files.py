@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from headposeplus.boxes.formats import COLUMNS, CORRECTED, FIRST_LINE, read_rows
+from headposeplus.boxes.formats import COLUMNS, CORRECTED, FIRST_LINE, Rows, read_rows
 from headposeplus.boxes.geometry import BoxTable, join_boxes, make_boxes
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, shown
 from headposeplus.files import write_text
 from headposeplus.raw.ids import FORMS, first_rows, parse_frame
+from headposeplus.rotations import Floats
 
 LARGEST = 20_000  # pixels
 
@@ -46,18 +47,39 @@ def read_boxes(path: Path | str, corners: bool = False) -> BoxTable:
         what = f"expected {FORMS}, found {shown(rows.names[int(unknown.argmax())])}"
         raise DatasetError(rows.fault(path, unknown, what))
     known = np.array(ids, dtype=str)
+    asked = "; read without `corners`?" if corners and not rows.corners else ""
+    _check(path, rows, known, boxes, asked)
+    return BoxTable(known, boxes, rows.sources, rows.checked)
+
+
+def read_named_boxes(path: Path) -> tuple[list[str], Floats]:
+    """Return the names (n) of any images, as a file of boxes has them, and their boxes (n, 4).
+
+    Frames of Biwi have their ids, whatever their form.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`read_boxes`, but that names may be any.
+    """
+    rows = read_rows(path)
+    names = [parse_frame(name) or name for name in rows.names]
+    _check(path, rows, np.array(names, dtype=str), rows.boxes)
+    return names, rows.boxes
+
+
+def _check(path: Path, rows: Rows, known: np.ndarray, boxes: Floats, asked: str = "") -> None:
+    """Raise DatasetError if a box (n, 4) of a file is none, or a name (n,) comes twice."""
     wrong = ~np.isfinite(boxes) | (np.abs(boxes) > LARGEST)
     wrong[:, 2:] |= boxes[:, 2:] < 1
     bad = np.asarray(wrong.any(axis=1))
     if bad.any():
         what = f"the box of {known[int(bad.argmax())]} is not finite, is below a pixel or is too large"
-        asked = "; read without `corners`?" if corners and not rows.corners else ""
         raise DatasetError(rows.fault(path, bad, what + asked, "mend or remove it"))
     again = first_rows(known) != np.arange(len(known))
     if again.any():
         what = f"{known[int(again.argmax())]} comes twice"
         raise DatasetError(rows.fault(path, again, what, "keep one box of each frame"))
-    return BoxTable(known, boxes, rows.sources, rows.checked)
 
 
 def write_boxes(path: Path, table: BoxTable) -> None:

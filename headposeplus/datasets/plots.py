@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from headposeplus.boxes.geometry import projected
+from headposeplus.boxes.geometry import middles, projected
 from headposeplus.datasets.dataset import Dataset, layout_of, read_crops, read_labels
 from headposeplus.datasets.info import Residuals
 from headposeplus.drawing import own_settings, save
@@ -27,23 +27,43 @@ _COLOURS = {
     **dict(zip(STILLS, ("#16808a", "#6a4c93", "#444b54"), strict=False)),
 }
 # Axes of the head, drawn as they are named in the field: right in red, down in green, out of the face in blue.
-_AXES = (
-    (np.array([1.0, 0, 0]), (214, 48, 49)),
-    (np.array([0, 1.0, 0]), (39, 174, 96)),
-    (np.array([0, 0, -1.0]), (45, 110, 235)),
-)
+_AXES = np.diag([1.0, 1, -1])
+_AXIS_COLOURS = ((214, 48, 49), (39, 174, 96), (45, 110, 235))
+_BOX_COLOUR = (235, 235, 235)
+_SHIFT = 4  # bits of a pixel's fraction that OpenCV takes
 
 
-def draw_pose(image: Image, rotation: Floats) -> Image:
-    """Return a copy of a crop (height, width, 3) with the axes of its pose (3, 3) drawn from its middle."""
-    drawn = image.copy()
-    middle = np.array([image.shape[1] / 2, image.shape[0] / 2])
-    # What points away from the viewer is drawn first.
-    for axis, colour in sorted(_AXES, key=lambda item: -(rotation @ item[0])[2]):
-        tip = middle + 0.42 * image.shape[1] * (rotation @ axis)[:2]
-        thick = max(image.shape[1] // 60, 1)
-        cv2.line(drawn, middle.astype(int).tolist(), tip.astype(int).tolist(), colour, thick, cv2.LINE_AA)
+def axis_tips(rotation: Floats, box: Floats) -> Floats:
+    """Return where the tips of a head's axes are drawn (3, 2), x and y in pixels: right, down and out of the face.
+
+    They begin in the middle of the face's box (4,), are 0.42 of its side long, and have no perspective: the pose
+    (3, 3) is that of a head whose camera looks at it.
+    """
+    tips: Floats = middles(box[None]) + 0.42 * max(box[2:]) * (_AXES @ rotation.T)[:, :2]
+    return tips
+
+
+def draw_pose(image: Image, rotation: Floats, box: Floats | None = None) -> Image:
+    """Return a copy of an image (height, width, 3) with the axes of a pose (3, 3), and the face's box (4,), drawn.
+
+    Without a box the image is a crop, and they begin in its middle.
+    """
+    drawn = np.ascontiguousarray(image.copy())
+    whole = np.array([0.0, 0, image.shape[1], image.shape[0]])
+    thick = max(int(max((whole if box is None else box)[2:])) // 60, 1)
+    if box is not None:
+        first, last = _fixed(box[:2]), _fixed(box[:2] + box[2:] - 1)
+        cv2.rectangle(drawn, first, last, _BOX_COLOUR, max(thick // 2, 1), cv2.LINE_AA, _SHIFT)
+    box = whole if box is None else box
+    middle, tips = middles(box[None])[0], axis_tips(rotation, box)
+    for axis in np.argsort(-(_AXES @ rotation.T)[:, 2], kind="stable"):  # what points away from the viewer first
+        cv2.line(drawn, _fixed(middle), _fixed(tips[axis]), _AXIS_COLOURS[axis], thick, cv2.LINE_AA, _SHIFT)
     return drawn
+
+
+def _fixed(point: Floats) -> list[int]:
+    values: list[int] = np.rint(point * 2**_SHIFT).astype(int).tolist()
+    return values
 
 
 def _sample(dataset: Dataset, count: int, rng: np.random.Generator) -> list[Image]:
@@ -180,12 +200,11 @@ def draw_mesh(frame: MeshFrame) -> Image:
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     light = np.clip(np.abs(normals[:, 2]), 0.15, 1)
     layer, covered = frame.image.copy(), np.zeros(frame.image.shape[:2], np.uint8)
-    shift = 4  # bits of a pixel's fraction that OpenCV takes
     for index in np.argsort(-corners[:, :, 2].mean(axis=1)):  # the far side first
-        points = np.rint(pixels[frame.triangles[index]] * 2**shift).astype(np.int32)
+        points = np.rint(pixels[frame.triangles[index]] * 2**_SHIFT).astype(np.int32)
         colour = (light[index] * np.array([70, 200, 255])).tolist()
-        cv2.fillConvexPoly(layer, points, colour, cv2.LINE_8, shift)
-        cv2.fillConvexPoly(covered, points, 1, cv2.LINE_8, shift)
+        cv2.fillConvexPoly(layer, points, colour, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(covered, points, 1, cv2.LINE_8, _SHIFT)
     return np.where(covered[..., None] > 0, (0.5 * frame.image + 0.5 * layer).astype(np.uint8), frame.image)
 
 

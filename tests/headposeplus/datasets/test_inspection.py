@@ -22,6 +22,33 @@ def inspected(built, tiny, tmp_path_factory):
     return out, inspection.inspect_data(built[0], out, tiny / "hpdb")
 
 
+def test_axes_end_where_hopenet_draws_them():
+    """Against the formula of draw_axis, which takes ypr angles, and whose third axis leads out of the face."""
+    for pitch, yaw, roll in np.random.default_rng(0).uniform(-80, 80, (50, 3)):
+        rotation, box = rot.to_matrix([pitch, yaw, roll], "ypr"), np.array([30.0, 50, 60, 100])
+        p, y, r = np.deg2rad([pitch, -yaw, roll])
+        right = np.cos(y) * np.cos(r), np.cos(p) * np.sin(r) + np.cos(r) * np.sin(p) * np.sin(y)
+        down = -np.cos(y) * np.sin(r), np.cos(p) * np.cos(r) - np.sin(p) * np.sin(y) * np.sin(r)
+        out = np.sin(y), -np.cos(y) * np.sin(p)
+        expected = np.array([59.5, 99.5]) + 42 * np.array([right, down, out])
+        assert np.abs(plots.axis_tips(rotation, box) - expected).max() < 1e-9
+
+
+def test_axes_are_drawn_to_their_tips_and_a_box_about_them():
+    grey = np.full((200, 220, 3), 128, np.uint8)
+    rotation, box = rot.to_matrix([20.0, 35, -15]), np.array([60.0, 40, 100, 100])
+    drawn = plots.draw_pose(grey, rotation, box).astype(int)
+    assert (grey == 128).all() and drawn.shape == grey.shape
+    middle = np.array([109.5, 89.5])
+    for channel, tip in enumerate(plots.axis_tips(rotation, box)):
+        coloured = np.argwhere(drawn[..., channel] - np.delete(drawn, channel, axis=2).max(axis=2) > 60)[:, ::-1]
+        farthest = coloured[np.linalg.norm(coloured - middle, axis=1).argmax()]
+        assert np.linalg.norm(farthest - tip) < 2, channel
+    for corner in ((60, 40), (159, 40), (60, 139), (159, 139)):
+        assert drawn[corner[1], corner[0]].min() > 200
+    assert (drawn[:, :58] == 128).all() and (plots.draw_pose(grey, rotation)[40, 60:100] == 128).all()
+
+
 def rows_by_h5py(folder):
     rows = 0
     for path in folder.glob("shard-*.h5"):
