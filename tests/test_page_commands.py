@@ -3,6 +3,7 @@
 ``make walk`` runs them as a reader would; these tests find a command that no longer works before that.
 """
 
+import importlib.util
 import os
 import re
 import runpy
@@ -91,6 +92,21 @@ def test_the_walk_to_the_board(run_page):
         "faces.toml: lab/faces@1, 48 frames",
     ):
         assert words in output, words
+
+
+def test_the_page_on_using_a_trained_network(run_page, hpp, capsys):
+    hpp("benchmark", "--method", "source-only", "--preset", "trial", "--data", "DATA", "--out", "RUNS",
+        "--device", "cpu", "--threads", 1)  # fmt: skip
+    Path("RUNS/pda-trial-seed0").rename("RUNS/pda-miniature-seed0")
+    exporting = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+    # In the smallest miniature dlib finds no face.
+    text = (DOCS / "using.md").read_text(encoding="utf-8")
+    commands, output = run_page(text, "hpp miniature|--detect" + ("" if exporting else "|onnx"))
+    assert len(commands) == (6 if exporting else 4) and "images   48 of 48 have a pose" in output
+    said = capsys.readouterr().out
+    assert "]] (3, 3, 3)" in said
+    if exporting:
+        assert float(re.search(r"48 poses, within ([\d.]+) degrees", said)[1]) < 2e-3
 
 
 def test_built_datasets_are_served(built, tmp_path, hpp, monkeypatch):

@@ -51,9 +51,9 @@ def predict(
 ) -> None:
     """Predict the poses of faces in IMAGES, PNG or JPEG files and folders of them, with a trained network.
 
-    Without --boxes and --detect each image is taken whole, as the crop of a face. A pose is that of the crop: of a head
-    that a camera like Biwi's RGB camera looks at, by what the labels that the network was trained on call the head's
-    axes. A picture does not say where its camera looked, so a face off its middle is turned by as much as it is off.
+    Without --boxes and --detect each image is taken whole, as the crop of a face. A pose is what a crop shows: that of
+    a head near the axis of a camera like Biwi's RGB camera, with the head's axes of the labels that were trained on. Of
+    a face off the middle of its picture, the pose in the camera's own frame differs by about the angle that it is off.
 
     A CSV of poses is written, and a TOML beside it that says what they are. Pictures that cannot be read, or in which
     there is no box, are listed, and the exit status is then 3.

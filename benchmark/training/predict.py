@@ -29,7 +29,7 @@ from headposeplus.rotations import Floats, from_matrix
 
 SHEET = "sheet.jpg"
 _HELD = 256 << 20  # bytes of pictures that wait to be drawn
-_TILES, _ROW, _TILE = 60, 10, 144  # of the sheet: how many at most, how many a row, and their pixels a side
+_TILES, _ROW, _TILE = 40, 10, 144  # of the sheet: how many at most, how many a row, and their pixels a side
 
 
 class Picture(NamedTuple):
@@ -164,7 +164,8 @@ class _Drawing:
     def __init__(self, folder: Path, pictures: Sequence[Picture]) -> None:
         self._targets = _targets(folder, pictures)
         self._sheet = folder / SHEET
-        self._shown = {picture.path for picture in pictures[:: -(-len(pictures) // _TILES)]}
+        shown = np.linspace(0, len(pictures) - 1, min(len(pictures), _TILES)).round().astype(int)
+        self._shown = {pictures[row].path for row in shown}
         self._tiles: list[Image] = []
 
     def draw(self, picture: Picture, chosen: Chosen, image: Image, rotation: Floats) -> None:
