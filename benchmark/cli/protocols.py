@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.common import FILE, MANIFEST, SUBSET, truth_options
+from benchmark.cli.common import FILE, MANIFEST, SUBSET, tell, truth_options
 from headposeplus.faults import shell_line
 
 if TYPE_CHECKING:
@@ -42,6 +42,46 @@ def template(protocol: str, truth: LabelsAt | None, subset: str | None, manifest
     own = ["--protocol", protocol] if Path(protocol).is_file() else []
     few = ["--subset", subset] if subset else []
     click.echo(f"then: {shell_line('hpp', 'check', out, *own, *few)}")
+
+
+@submission.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--from", "network", is_flag=False, flag_value="", help="The network; without one, those known are listed."
+)
+@click.option(
+    "--frames", help="Whose poses the rows are, where the file names no images: a subset, or a list of frames."
+)
+@SUBSET
+@click.option("--protocol", help="Id or file of the protocol.  [default: cross@1 of the images' dataset]")
+@click.option("--out", type=FILE, default="predictions.csv", show_default=True, help="The CSV; the TOML goes beside.")
+def convert(
+    file: Path | None, network: str | None, frames: str | None, subset: str | None, protocol: str | None, out: Path
+) -> None:
+    """Turn FILE, what a published network's own script gives, into a submission: a CSV, and a TOML that says whose.
+
+    Known are the files of 6DRepNet, Hopenet, WHENet, FSA-Net, img2pose, OPAL and TriNet; docs/networks.md says what
+    each holds. With --subset, only the frames of that are written.
+
+    \b
+    Examples:
+      hpp submission convert --from
+      hpp submission convert --from 6drepnet 6drepnet.npz --out mine.csv
+      hpp submission convert --from fsanet fsanet_BIWI.npy --frames biwi/fsa-net --out mine.csv
+    """
+    from benchmark.scoring import networks, recipes
+
+    if not network and file is None:
+        click.echo(networks.table())
+        return
+    if not network:
+        names = ", ".join(known.key for known in networks.ALL)
+        raise click.UsageError(f"say whose file it is, by --from and one of {names}")
+    title = networks.find(network).title
+    if file is None:
+        raise click.UsageError(f"give the file of {title}'s poses, as docs/networks.md describes it")
+    for line in recipes.describe(recipes.convert(file, network, out, frames, subset, protocol)):
+        tell(line)
 
 
 @click.group(invoke_without_command=True)

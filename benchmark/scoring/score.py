@@ -25,6 +25,7 @@ from benchmark.scoring.submission import (
     About,
     about_fault,
     about_path,
+    new_place,
     of_other_statistics,
     read_about,
     read_files,
@@ -293,12 +294,7 @@ def write_template(
         ids = ids[subsets.select(subsets.find(subset, manifest_file), ids)]
     if ids is None:
         raise SubmissionError(Fault("only its test set knows its frames", "give `data` or `labels`", protocol))
-    if out.suffix.lower() != ".csv":
-        raise SubmissionError(Fault("a template is a CSV", "choose an `out` that ends in .csv", out))
-    toml = about_path(out)
-    for path in (out, toml):
-        if path.exists():
-            raise SubmissionError(Fault("there is such a file, and it may be filled in", "choose another `out`", path))
+    toml = new_place(out, "a template")
     rows, about = template(known, ids)
     write_text(toml, about)
     write_text(out, rows)

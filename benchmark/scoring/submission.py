@@ -110,6 +110,23 @@ def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: About)
     write_text(path, table.to_csv(index=False, float_format="%.5f", lineterminator="\n"))
 
 
+def new_place(out: Path, what: str) -> Path:
+    """Return the path of the TOML beside a CSV that is to be written.
+
+    Raises
+    ------
+    SubmissionError
+        If ``out`` is no CSV's name, or either file is there already: people fill them in.
+    """
+    if out.suffix.lower() != ".csv":
+        raise SubmissionError(Fault(f"{what} is a CSV", "choose an `out` that ends in .csv", out))
+    toml = about_path(out)
+    for path in (out, toml):
+        if path.exists():
+            raise SubmissionError(Fault("there is such a file, and it may be filled in", "choose another `out`", path))
+    return toml
+
+
 def about_path(predictions: Path) -> Path:
     """Return the path of the TOML beside predictions: ``a.toml`` for ``a.csv``, ``a.csv.gz``, ``a.npz`` or ``a.zip``.
 

@@ -21,6 +21,7 @@ import io
 import re
 import textwrap
 from collections import Counter
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -291,8 +292,45 @@ def _lines_ids(text: str) -> list[tuple[int, str]]:
     return found
 
 
+def sizes() -> dict[str, int]:
+    """Return how many frames each named subset has, but for those of single sequences."""
+    return {row.name: row.frames for row in _definitions().values()}
+
+
+def largest_within(ids: Collection[str]) -> str:
+    """Return the name of the largest subset of which no frame is missing among some ids; empty if there is none."""
+    frames, have = manifest.biwi_frames(manifest.read()), set(ids)
+    whole = {name for name in frames if have.issuperset(_ids(frames, [name]))}
+    found = [(len(frames[name]), f"biwi/sequence-{name}") for name in whole]
+    for row in _definitions().values():
+        sequences = row.sequences.split()
+        of_list = row.name in frame_lists()
+        if have.issuperset(_ids(frames, sequences, row.name)) if of_list else whole.issuperset(sequences):
+            found.append((row.frames, row.name))
+    return max(found, key=lambda subset: (subset[0], -len(subset[1])), default=(0, ""))[1]
+
+
+def in_order(name_or_file: str) -> list[str]:
+    """Return the ids of a named subset's frames, sorted, or of a file's in its own order.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`find` does.
+    """
+    if is_name(name_or_file):
+        return list(find(name_or_file).ids)
+    return list(_lines(Path(name_or_file), listed_ids(manifest.read())))
+
+
 def _from_file(path: Path, listed: dict[str, list[str]]) -> Subset:
     """Return the subset of a file, whose frames are among those that are ``listed`` of each target."""
+    ids = sorted(_lines(path, listed))
+    return Subset(f"file:{path.stem[:40]}", tuple(ids), manifest.ids_sha256(ids), f"the file {path.name} of its user")
+
+
+def _lines(path: Path, listed: dict[str, list[str]]) -> dict[str, int]:
+    """Return the frames of a file in its order, each with its line; they are among those ``listed`` of each target."""
     known = {name for frames in listed.values() for name in frames}
     counts = Counter(name.partition("/")[0] for name in known)
     lines: dict[str, int] = {}
@@ -310,8 +348,7 @@ def _from_file(path: Path, listed: dict[str, list[str]]) -> Subset:
         raise DatasetError(Fault(what, file=path, rows=(number,)))
     if not lines:
         raise DatasetError(Fault("names no frame", "expected one a line, such as biwi/01/00003", path))
-    source = f"the file {path.name} of its user"
-    return Subset(f"file:{path.stem[:40]}", tuple(sorted(lines)), manifest.ids_sha256(lines), source)
+    return lines
 
 
 def select(subset: Subset, ids: np.ndarray) -> np.ndarray:
