@@ -75,6 +75,8 @@ class Network(NamedTuple):
         What the authors' own script writes, in words.
     save
         Lines that, added to that script, write a file which is read.
+    given
+        That file, and what else the command needs of it.
     sources
         Where the repository defines the format: paths, with functions.
     beware
@@ -91,6 +93,7 @@ class Network(NamedTuple):
     forms: tuple[Form, ...]
     writes: str
     save: str
+    given: str
     sources: tuple[str, ...]
     beware: str
     json: Form | None = None
@@ -148,6 +151,7 @@ ALL = (
 names, poses = [], []                              # before the loop
 names += name; poses.append(R_pred.cpu().numpy())  # in it, below R_pred = model(images)
 np.savez("6drepnet.npz", names=names, R_pred=np.concatenate(poses))""",
+        given="6drepnet.npz",
         sources=(
             "sixdrepnet/test.py",
             "sixdrepnet/utils.py: get_R, compute_euler_angles_from_rotation_matrices",
@@ -168,6 +172,7 @@ np.savez("6drepnet.npz", names=names, R_pred=np.concatenate(poses))""",
 out = open("hopenet.txt", "w")  # before the loop; in it, below roll_predicted = ... * 3 - 99:
 for row in zip(name, yaw_predicted, pitch_predicted, roll_predicted):
     out.write("%s %f %f %f\\n" % row)""",
+        given="hopenet.txt",
         sources=(
             "code/test_hopenet.py",
             "code/test_on_video_dlib.py: txt_out",
@@ -188,6 +193,7 @@ for row in zip(name, yaw_predicted, pitch_predicted, roll_predicted):
 out = open("whenet.txt", "w")  # before the loop over bbox.txt; crop_and_pred returns yaw, pitch, roll:
 yaw, pitch, roll = crop_and_pred(root + filename, bbox, model)
 out.write("%s %f %f %f\\n" % (filename, yaw[0], pitch[0], roll[0]))""",
+        given="whenet.txt",
         sources=(
             "GPU_CPU/whenet.py: WHENet.get_angle",
             "demo.py: crop_and_pred",
@@ -206,6 +212,7 @@ out.write("%s %f %f %f\\n" % (filename, yaw[0], pitch[0], roll[0]))""",
         writes="nothing; FSANET_test.py prints the MAE",
         save="""\
 np.save("fsanet_" + test_db_name + ".npy", p_data)  # below p_data = model.predict(x_data)""",
+        given="fsanet_BIWI.npy --frames biwi/fsa-net",
         sources=(
             "training_and_testing/FSANET_test.py: main",
             "data/TYY_create_db_biwi.py (the order of frames)",
@@ -229,6 +236,7 @@ np.save("fsanet_" + test_db_name + ".npy", p_data)  # below p_data = model.predi
 names, dofs = [], []  # before the loop; in it, above predictions.append (of AFLW2000, img_path is the name):
 names.append(test_dataset[j]); dofs.append(res["dofs"][best_index].cpu().numpy().squeeze())
 np.savez("img2pose.npz", names=names, dofs=dofs)""",
+        given="img2pose.npz",
         sources=(
             "evaluation/jupyter_notebooks/biwi_evaluation.ipynb",
             "evaluation/jupyter_notebooks/aflw_2000_3d_evaluation.ipynb: convert_to_aflw",
@@ -250,6 +258,7 @@ np.savez("img2pose.npz", names=names, dofs=dofs)""",
 # below the loop, and above what aligns the predictions with the labels:
 names = [ann.images[0].filename for ann in anns for _ in ann.images[0].objects]
 np.savez("opal.npz", names=names, pred_matrix_array=pred_matrix_array)""",
+        given="opal.npz",
         sources=(
             "test/opal23_headpose_biwi.py and test/opal23_headpose_aflw2000.py: main",
             "src/opal23_headpose.py: Opal23Headpose.process",
@@ -273,6 +282,7 @@ np.savez("opal.npz", names=names, pred_matrix_array=pred_matrix_array)""",
         writes="nothing; FSANET_test.py prints the errors of vectors and angles",
         save="""\
 np.save("trinet.npy", p_data)  # below p_data, _ = model.predict(x_data)""",
+        given="trinet.npy --frames biwi/fsa-net",
         sources=(
             "training_and_testing/FSANET_test.py: main, load_data_npz",
             "training_and_testing/computeMAE.py: W300.W300_EulerAngles2Vectors, W300_Get_MAE_NPY",

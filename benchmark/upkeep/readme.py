@@ -24,7 +24,7 @@ from benchmark.studies import findings
 from benchmark.studies.demo import TIMES, read_times
 from benchmark.studies.records import read_record
 from benchmark.training import presets
-from benchmark.upkeep import box_rule, house, real_frames
+from benchmark.upkeep import box_rule, house, real_frames, recipes
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
@@ -137,6 +137,8 @@ TABLES: dict[str, Callable[[], str]] = {
         read_record(real_frames.RECORD, RealFrames, "the figures of real frames"), "github"
     ),
     "real board": real_board,
+    "networks": recipes.table,
+    "recipes": recipes.sections,
     "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
     **{part: partial(describe, FINDINGS) for part, describe in findings.TABLES.items()},
 }

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from benchmark.board.published import published_rows
@@ -180,6 +181,48 @@ def test_angles_and_matrices_of_6drepnet_agree(tmp_path):
     for name in ("a.csv", "b.npz", "c.npz"):
         recipes.convert(tmp_path / name, "6DRepNet", tmp_path / f"out-{name[0]}.csv")
         assert rot.geodesic(read_back(tmp_path / f"out-{name[0]}.csv"), rotations).max() < 1e-3
+
+
+class Annotation:
+    """An image of OPAL's framework, with one face."""
+
+    def __init__(self, filename):
+        self.filename, self.images, self.objects = filename, [self], [None]
+
+
+def scripts(angles, rotations):
+    """The variables of each network's script where its lines stand, all images in one batch."""
+    yaw_first = dict(zip(("pitch_predicted", "yaw_predicted", "roll_predicted"), torch.tensor(angles.T), strict=True))
+    inverse = torch.tensor(networks.FLIP @ rotations.transpose(0, 2, 1) @ networks.FLIP)
+    dofs = torch.tensor(np.column_stack([Rotation.from_matrix(rotations).as_rotvec(), angles]))
+    left_handed = np.diag([1, 1, -1]) @ rotations @ np.diag([1, 1, -1])
+    return {
+        "6drepnet": {"name": tuple(files()), "R_pred": inverse},
+        "hopenet": {"name": tuple(files(ending="")), **yaw_first},
+        "whenet": {"root": "", "bbox": [], "model": None, "filename": files()[0],
+                   "crop_and_pred": lambda *_: tuple(angles[:1, [1, 0, 2]].T)},
+        "fsanet": {"test_db_name": "BIWI", "p_data": angles[:, [1, 0, 2]]},
+        "img2pose": {"test_dataset": files(), "j": 0, "res": {"dofs": dofs}, "best_index": 0},
+        "opal": {"anns": list(map(Annotation, files())), "pred_matrix_array": left_handed},
+        "trinet": {"p_data": left_handed.transpose(0, 2, 1).reshape(-1, 9)},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("network", networks.ALL, ids=KEYS)
+def test_the_lines_of_the_page_write_a_file_that_is_read(network, tmp_path, monkeypatch):
+    angles, rotations = poses()
+    monkeypatch.chdir(tmp_path)
+    names = {"np": np, **scripts(angles, rotations)[network.key]}
+    exec(network.save, names)
+    if "out" in names:
+        names["out"].close()
+    Path("frames.txt").write_text("\n".join(files()))
+    file, *more = network.given.split()
+    recipes.convert(Path(file), network.key, Path("mine.csv"), frames="frames.txt" if more else None)
+    table = pd.read_csv("mine.csv")
+    found = rot.to_matrix(table[["pitch", "yaw", "roll"]].to_numpy(), "ypr")
+    assert len(table) == (1 if network.key in ("whenet", "img2pose") else len(FRAMES))
+    assert rot.geodesic(found, rotations[: len(table)]).max() < 1e-3 and table["id"].tolist() == [*FRAMES[: len(table)]]
 
 
 def write_json(folder, angles, names):
