@@ -74,7 +74,7 @@ class Network(NamedTuple):
     writes
         What the authors' own script writes, in words.
     save
-        Lines that, added to that script, write a file which is read.
+        Lines that, added to that script, write a file which is read; the linters format them on the page.
     given
         That file, and what else the command needs of it.
     sources
@@ -148,8 +148,9 @@ ALL = (
         forms=(_INVERSE, _PITCH_FIRST),
         writes="nothing; test.py prints the MAE",
         save="""\
-names, poses = [], []                              # before the loop
-names += name; poses.append(R_pred.cpu().numpy())  # in it, below R_pred = model(images)
+names, poses = [], []  # before the loop
+names += name
+poses.append(R_pred.cpu().numpy())  # in it, below R_pred = model(images)
 np.savez("6drepnet.npz", names=names, R_pred=np.concatenate(poses))""",
         given="6drepnet.npz",
         sources=(
@@ -234,7 +235,8 @@ np.save("fsanet_" + test_db_name + ".npy", p_data)  # below p_data = model.predi
         writes="nothing; its notebooks print the MAE",
         save="""\
 names, dofs = [], []  # before the loop; in it, above predictions.append (of AFLW2000, img_path is the name):
-names.append(test_dataset[j]); dofs.append(res["dofs"][best_index].cpu().numpy().squeeze())
+names.append(test_dataset[j])
+dofs.append(res["dofs"][best_index].cpu().numpy().squeeze())
 np.savez("img2pose.npz", names=names, dofs=dofs)""",
         given="img2pose.npz",
         sources=(

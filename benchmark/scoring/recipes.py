@@ -31,6 +31,9 @@ from headposeplus.rotations import Floats, orthonormality_error
 PAGE = "docs/networks.md says which lines to add to its script"
 _NAMES = (*ID_COLUMNS, "names", "name", "ids")  # that may hold the images' names, the first of which counts
 _NUMPY = b"\x93NUMPY"
+_NUMBER = re.compile(r"[-+]?(nan|inf|\d+\.?\d*(e[-+]?\d+)?)", re.IGNORECASE)
+_TEST_DATA = {"image", "pose", "img_size"}  # the arrays in which FSA-Net's scripts keep images and their labels
+_LARGE = 64 << 20  # bytes: an array of pixels, which is passed over
 _RADIANS = 3.2  # degrees that some angle of any set of heads exceeds; a little more than pi
 _FEW = 10  # rows that may well be of heads that look straight ahead
 _WRAP = textwrap.TextWrapper(78, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -206,7 +209,11 @@ def _of_npz(data: bytes) -> _Table:
         with opened_npz(data) as file:
             if any(name.endswith("data.pkl") for name in file.files):
                 raise SubmissionError(Fault("written by torch.save: reading it may run anything", f"save npz; {PAGE}"))
-            arrays = {name.strip().lower(): np.asarray(file[name]) for name in file.files}
+            if set(file.files) >= _TEST_DATA:
+                what = "a test set with its labels, no predictions"
+                raise SubmissionError(Fault(what, f"save what is predicted; {PAGE}"))
+            large = {Path(entry.filename).stem for entry in file.zip.infolist() if entry.file_size > _LARGE}
+            arrays = {name.strip().lower(): np.asarray(file[name]) for name in file.files if name not in large}
     except ValueError as error:
         raise SubmissionError(Fault(f"a damaged npz file, or one of objects ({said(error)})", PAGE)) from error
     texts = (name for name in _NAMES if name in arrays and arrays[name].dtype.kind in "US" and arrays[name].ndim == 1)
@@ -236,7 +243,7 @@ def _of_lines(text: str, network: Network) -> _Table | None:
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     parted = [line.rsplit(None, len(columns)) for _, line in rows]
     first = parted[0]
-    if not columns or len(first) != len(columns) + 1 or np.isnan(sheets.read_numbers(first[1:])).any():
+    if not columns or len(first) != len(columns) + 1 or not all(map(_NUMBER.fullmatch, first[1:])):
         return None
     lines = np.array([number for number, _ in rows])
     short = np.array([len(row) != len(first) for row in parted])
@@ -257,9 +264,8 @@ def _of_json(paths: list[Path], folder: Path) -> _Table:
             name = f"{path.absolute().parent.name}/{image['file_name']}"
             found = np.array([face["pose"] for face in faces], np.float64).reshape(-1, 3)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SubmissionError(
-                Fault(f"not as OPAL's framework writes it ({said(error)})", expected, path)
-            ) from error
+            what = f"not as OPAL's framework writes it ({said(error)})"
+            raise SubmissionError(Fault(what, expected, path)) from error
         if len(found) > 1:
             raise SubmissionError(Fault(f"{len(found)} faces", "keep the one that is meant", path))
         names += [name] * len(found)

@@ -178,7 +178,9 @@ def test_angles_and_matrices_of_6drepnet_agree(tmp_path):
     np.savez(tmp_path / "b.npz", names=np.array(files(), "S"), euler=angles, images=np.zeros((60, 2, 2)))
     columns = dict(zip(rot.ANGLES, angles.T, strict=True))
     np.savez(tmp_path / "c.npz", image=files(), **columns)
-    for name in ("a.csv", "b.npz", "c.npz"):
+    lines = [f"{name} {p} {y} {r}" for name, (p, y, r) in zip(files(), angles, strict=True)]
+    (tmp_path / "d.txt").write_text("\n".join(["19/frame_00501_rgb.png nan nan nan", *lines]))
+    for name in ("a.csv", "b.npz", "c.npz", "d.txt"):
         recipes.convert(tmp_path / name, "6DRepNet", tmp_path / f"out-{name[0]}.csv")
         assert rot.geodesic(read_back(tmp_path / f"out-{name[0]}.csv"), rotations).max() < 1e-3
 
@@ -300,6 +302,17 @@ def test_without_a_name_the_networks_are_listed(hpp):
     assert "'6drepnt' is no network that is known; did you mean 6drepnet? known are 6drepnet, hopenet" in told
 
 
+def test_arrays_that_are_too_large_for_poses_are_passed_over(tmp_path, monkeypatch):
+    angles, rotations = poses()
+    monkeypatch.setattr(recipes, "_LARGE", 50_000)
+    pixels = np.random.default_rng(0).random((60, 3, 1000))
+    np.savez(tmp_path / "a.npz", names=files(), p_data=angles[:, [1, 0, 2]], pixels=pixels)
+    data = (tmp_path / "a.npz").read_bytes()  # damage that shows if the array is read
+    (tmp_path / "a.npz").write_bytes(data.replace(pixels[30, 1, 500:510].tobytes(), bytes(80)))
+    converted = recipes.convert(tmp_path / "a.npz", "fsanet", tmp_path / "a.csv")
+    assert rot.geodesic(read_back(converted.out), rotations).max() < 1e-3
+
+
 def test_radians_are_a_suspicion(tmp_path):
     angles, _ = poses()
     np.savez(tmp_path / "a.npz", names=files(), euler=np.deg2rad(angles))
@@ -357,6 +370,8 @@ def bad_files(folder):
         ("fsanet", save("h.npz", names=names, p_data=np.full((60, 3), np.nan)), (),
          "no row is left: 60 without a pose (NaN, or no number)"),
         ("fsanet", save("i.npz", names=np.arange(60), p_data=angles), (), "names no images for its 60 rows; save"),
+        ("fsanet", save("r.npz", image=np.zeros((60, 4, 4, 3)), pose=angles, img_size=4), ("--frames", "biwi/fsa-net"),
+         "a test set with its labels, no predictions; save what is predicted; docs/networks.md" ),
         ("img2pose", save("j.npz", names=names, dofs=np.column_stack([angles, angles])), (),
          "more than pi: these look like degrees; save what the network gives, before a script makes angles of it"),
         ("img2pose", save("k.npz", names=names, dofs=np.zeros((55, 6))), (),
