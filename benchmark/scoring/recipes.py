@@ -34,6 +34,8 @@ _NUMPY = b"\x93NUMPY"
 _NUMBER = re.compile(r"[-+]?(nan|inf|\d+\.?\d*(e[-+]?\d+)?)", re.IGNORECASE)
 _TEST_DATA = {"image", "pose", "img_size"}  # the arrays in which FSA-Net's scripts keep images and their labels
 _LARGE = 64 << 20  # bytes: an array of pixels, which is passed over
+_FLAT = 1e-3  # the volume that three vectors of about length 1 span, where they hardly do
+_MOST = 1e9  # that any number of a pose may be
 _RADIANS = 3.2  # degrees that some angle of any set of heads exceeds; a little more than pi
 _FEW = 10  # rows that may well be of heads that look straight ahead
 _WRAP = textwrap.TextWrapper(78, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -133,7 +135,7 @@ def convert(
         table, form = _read(source, network)
         form, values = (form, table.arrays["pose"]) if form else _values(table, network)
         ids, kept, left_out = _frames(table, len(values), frames)
-        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        finite = np.asarray((np.abs(values.reshape(len(values), -1)) < _MOST).all(axis=1))
         _check(table, form, values, kept & finite)
     except (SubmissionError, DatasetError) as error:
         fault = error.fault
@@ -199,7 +201,7 @@ def _read(source: Path, network: Network) -> tuple[_Table, Form | None]:
 def _of_npy(data: bytes) -> _Table:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # whatever NumPy raises on a damaged header
         raise SubmissionError(Fault(f"a damaged npy file, or one of objects ({said(error)})", PAGE)) from error
     return _Table({"the array": array}, None)
 
@@ -214,7 +216,9 @@ def _of_npz(data: bytes) -> _Table:
                 raise SubmissionError(Fault(what, f"save what is predicted; {PAGE}"))
             large = {Path(entry.filename).stem for entry in file.zip.infolist() if entry.file_size > _LARGE}
             arrays = {name.strip().lower(): np.asarray(file[name]) for name in file.files if name not in large}
-    except ValueError as error:
+    except SubmissionError:
+        raise
+    except Exception as error:  # whatever NumPy and zipfile raise on a damaged file
         raise SubmissionError(Fault(f"a damaged npz file, or one of objects ({said(error)})", PAGE)) from error
     texts = (name for name in _NAMES if name in arrays and arrays[name].dtype.kind in "US" and arrays[name].ndim == 1)
     naming = next(texts, None)  # an array of pixels may be called image
@@ -281,7 +285,7 @@ def _values(table: _Table, network: Network) -> tuple[Form, Floats]:
     for form in network.forms:
         cells = [numbers.get(name, np.zeros((0, 0))) for name in form.columns]
         if cells and {cell.shape for cell in cells} == {(len(cells[0]),)} and len(cells[0]):
-            return form, np.column_stack(cells).astype(np.float64).reshape(-1, *form.shape)
+            return form, _as_floats(np.column_stack(cells)).reshape(-1, *form.shape)
     fitting = [
         (form, name)
         for form in network.forms
@@ -291,8 +295,13 @@ def _values(table: _Table, network: Network) -> tuple[Form, Floats]:
     named = [(form, name) for form, name in fitting if name in form.arrays]
     if named or len(fitting) == 1:
         form, name = (named or fitting)[0]
-        return form, numbers[name].astype(np.float64)
+        return form, _as_floats(numbers[name])
     raise SubmissionError(_no_form(table, network, [name for _, name in fitting]))
+
+
+def _as_floats(array: np.ndarray) -> Floats:
+    with np.errstate(invalid="ignore"):  # bits that are no number
+        return array.astype(np.float64)
 
 
 def _no_form(table: _Table, network: Network, fitting: list[str]) -> Fault:
@@ -382,6 +391,10 @@ def _check(table: _Table, form: Form, values: Floats, kept: np.ndarray) -> None:
         wrong = length > np.pi + ROTATION_TOLERANCE
         what = f"a rotation vector as long as {length.max():.1f}, more than pi: these look like degrees"
         mend = f"save what the network gives, before a script makes angles of it; {PAGE}"
+    elif form.kind == "vectors":
+        columns = np.where(kept[:, None, None], values[:, :9].reshape(-1, 3, 3), np.eye(3))
+        wrong = np.linalg.det(columns) < _FLAT
+        what, mend = "vectors that lie in a plane, or are mirrored", "save the left, down and front vector, end to end"
     else:
         return
     if wrong.any():

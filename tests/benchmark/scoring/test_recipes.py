@@ -340,6 +340,11 @@ def bad_files(folder):
     np.save(folder / "two.npy", angles[:, :2])
     np.save(folder / "three.npy", angles)
     np.save(folder / "all.npy", np.ones((13219, 3)))
+    count = len(subsets.find("biwi/vggt-hpe/easy").ids)
+    flat_ones = np.tile(np.eye(3).ravel(), (count, 1))
+    flat_ones[2, 8] = 0
+    np.save(folder / "flat.npy", flat_ones)
+    (folder / "damaged.npy").write_bytes((folder / "two.npy").read_bytes().replace(b"}", b"("))
     wrong = rotations.copy()
     wrong[3] *= 2
     return [
@@ -381,6 +386,8 @@ def bad_files(folder):
         ("opal", save("m.npz", names=names, pred_matrix_array=np.array([{}] * 60)), (), "of objects ("),
         ("6drepnet", folder / "a.pth", (), "written by torch.save: reading it may run anything; save npz"),
         ("6drepnet", pickled, (), "trinet.pickle: a pickle; reading it may run anything; save it as a CSV" ),
+        ("trinet", folder / "flat.npy", ("--frames", "biwi/vggt-hpe/easy"), "row 3: vectors that lie in a plane, or"),
+        ("fsanet", folder / "damaged.npy", (), "a damaged npy file, or one of objects ("),
         ("trinet", folder, (), "a folder; give a file"),
         ("trinet", folder / "absent.npy", (), "No such file or directory; expected a file of TriNet's poses"),
         ("trinet", text("o.npy", ""), (), "an empty file"),
