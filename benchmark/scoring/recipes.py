@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from benchmark.scoring import networks, protocols
 from benchmark.scoring.networks import CAMERA, CONVENTION, RELEASED, Form, Network
@@ -319,7 +320,8 @@ def _no_form(table: _Table, network: Network, fitting: list[str]) -> Fault:
 
 def _frames(table: _Table, count: int, frames: str | None) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Return the id of each row's frame (n,), which rows are kept (n,), and how many others there are, by reason."""
-    listed_of = listed_ids(manifest.read())
+    units = manifest.read()
+    listed_of = listed_ids(units)
     if table.names is not None and frames:
         raise SubmissionError(Fault("the file names its images", "leave out `frames`"))
     names = table.names if table.names is not None else _given_frames(frames, count, listed_of)
@@ -328,7 +330,7 @@ def _frames(table: _Table, count: int, frames: str | None) -> tuple[np.ndarray, 
         mend = "save a name with each pose: of an image without a face, scripts skip the pose, so skip its name as well"
         raise SubmissionError(Fault(what, mend))
     known = {name for ids in listed_of.values() for name in ids}
-    beyond = _photographs_beyond()
+    beyond = photographs_beyond(units)
     ids = [parse_frame(name) or "" for name in names]
     strange = np.array([name not in known and name not in beyond for name in ids])
     if strange.any():
@@ -368,9 +370,8 @@ def _given_frames(frames: str | None, count: int, listed_of: dict[str, list[str]
     return names
 
 
-def _photographs_beyond() -> frozenset[str]:
-    """Return the ids of the photographs that the literature leaves out, as the manifest lists them."""
-    table = manifest.read()
+def photographs_beyond(table: pd.DataFrame) -> frozenset[str]:
+    """Return the ids of the photographs that the literature leaves out, as a manifest lists them."""
     return frozenset(
         stills.id(number)
         for stills in STILLS.values()
