@@ -27,7 +27,7 @@ from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.raw import manifest, subsets
 from headposeplus.raw.ids import ID_COLUMNS, first_rows
 from headposeplus.raw.targets import BIWI_PLUS, FORMS, STILLS, TITLES, join_task, listed_ids, parse_frame
-from headposeplus.rotations import Floats, orthonormality_error
+from headposeplus.rotations import CONVENTIONS, Floats, orthonormality_error
 
 PAGE = "docs/networks.md says which lines to add to its script"
 _NAMES = (*ID_COLUMNS, "names", "name", "ids")  # that may hold the images' names, the first of which counts
@@ -61,8 +61,8 @@ class Converted(NamedTuple):
 
     Attributes
     ----------
-    network, form
-        Whose poses they are, and how they stood in the file.
+    network, what
+        Whose poses they are, and how they stood in the file, in words.
     out, about_path, about
         The CSV, the TOML beside it, and what that says.
     ids
@@ -82,7 +82,7 @@ class Converted(NamedTuple):
     """
 
     network: Network
-    form: Form
+    what: str
     out: Path
     about_path: Path
     about: About
@@ -134,7 +134,7 @@ def convert(
     few = subsets.find(subset) if subset else None
     try:
         table, form = _read(source, network)
-        form, values = (form, table.arrays["pose"]) if form else _values(table, network)
+        form, values, place = (form, table.arrays["pose"], "") if form else _values(table, network)
         ids, kept, left_out = _frames(table, len(values), frames)
         finite = np.asarray((np.abs(values.reshape(len(values), -1)) < _MOST).all(axis=1))
         _check(table, form, values, kept & finite)
@@ -153,7 +153,8 @@ def convert(
     named = named or protocols.whole(join_task("cross", _target(ids)))
     reference = protocols.without_labels(named, few)
     missing = [] if reference.ids is None else sorted(set(reference.ids.tolist()) - set(ids.tolist()))
-    about = _about(network, form, source, named.id)
+    what = form.what + place
+    about = _about(network, what, source, named.id)
     write_predictions(out, ids, angles, about)
     whole = subsets.largest_within(ids.tolist()) if missing and few is None else ""
     left_out = {why: count for why, count in left_out.items() if count}
@@ -161,10 +162,10 @@ def convert(
     asked = ("--subset", subset) if subset else ()
     if protocol and protocols.find_frozen(protocol) is None:
         asked = ("--protocol", protocol, *asked)
-    return Converted(network, form, out, about_path, about, ids, reference, missing, whole, left_out, suspicion, asked)
+    return Converted(network, what, out, about_path, about, ids, reference, missing, whole, left_out, suspicion, asked)
 
 
-def _about(network: Network, form: Form, source: Path, protocol: str) -> About:
+def _about(network: Network, what: str, source: Path, protocol: str) -> About:
     return About(
         name=network.title,
         authors=network.authors,
@@ -175,7 +176,7 @@ def _about(network: Network, form: Form, source: Path, protocol: str) -> About:
         camera=CAMERA,
         selection=RELEASED,
         uses_target_images=False,
-        notes=f"Converted from {form.what} in {source.name}.",
+        notes=f"Converted from {what} in {source.name}.",
     )
 
 
@@ -280,23 +281,24 @@ def _of_json(paths: list[Path], folder: Path) -> _Table:
     return _Table({"pose": np.concatenate(poses)}, names)
 
 
-def _values(table: _Table, network: Network) -> tuple[Form, Floats]:
-    """Return the form in which the poses stand in a table, and the poses (n, *shape)."""
+def _values(table: _Table, network: Network) -> tuple[Form, Floats, str]:
+    """Return the form in which the poses stand in a table, the poses (n, *shape), and the array's name in words."""
     numbers = {name: array for name, array in table.arrays.items() if array.dtype.kind in "fiu" and array.ndim}
     for form in network.forms:
         cells = [numbers.get(name, np.zeros((0, 0))) for name in form.columns]
         if cells and {cell.shape for cell in cells} == {(len(cells[0]),)} and len(cells[0]):
-            return form, _as_floats(np.column_stack(cells)).reshape(-1, *form.shape)
+            return form, _as_floats(np.column_stack(cells)).reshape(-1, *form.shape), ""
     fitting = [
         (form, name)
         for form in network.forms
         for name in sorted(numbers, key=lambda name: form.arrays.index(name) if name in form.arrays else 99)
-        if numbers[name].shape[1:] == form.shape and len(numbers[name])
+        # An array that is named for a convention has an order of its own.
+        if numbers[name].shape[1:] == form.shape and len(numbers[name]) and name not in CONVENTIONS
     ]
     named = [(form, name) for form, name in fitting if name in form.arrays]
     if named or len(fitting) == 1:
         form, name = (named or fitting)[0]
-        return form, _as_floats(numbers[name])
+        return form, _as_floats(numbers[name]), f" (array {name})" if len(numbers) > 1 or table.names else ""
     raise SubmissionError(_no_form(table, network, [name for _, name in fitting]))
 
 
@@ -425,8 +427,7 @@ def describe(converted: Converted) -> list[str]:
     about, reference = converted.about, converted.reference
     few = reference.subset.name if reference.subset else ""
     told = [
-        f"{converted.out}: {len(converted.ids):,} frames of {TITLES[_target(converted.ids)]}, from "
-        f"{converted.form.what}",
+        f"{converted.out}: {len(converted.ids):,} frames of {TITLES[_target(converted.ids)]}, from {converted.what}",
         f"{converted.about_path}: {about.name}, trained on {about.training_data}, convention {about.convention}, "
         f"{about.camera} camera, {about.protocol}; as its authors say of their released weights. If yours are others, "
         "change name, training_data, selection and uses_target_images there.",

@@ -279,7 +279,7 @@ def test_missing_frames_are_counted_and_a_part_that_is_whole_is_named(tmp_path, 
     np.savez(tmp_path / "a.npz", names=files(ids), p_data=angles)
     words = ("submission", "convert", "--from", "fsanet", tmp_path / "a.npz")
     text = flat(hpp(*words, "--out", tmp_path / "a.csv").output)
-    assert "a.csv: 502 frames of Biwi+, from yaw, pitch, roll in degrees" in text
+    assert "a.csv: 502 frames of Biwi+, from yaw, pitch, roll in degrees (array p_data)" in text
     assert "left out: 1 without a pose (NaN, or no number)" in text
     assert "missing: 15,176 of the 15,678 frames of biwi+/cross@1, the first biwi/01/00003. A protocol scores" in text
     assert "those where no face was found as well, or keep those of a part that is whole: --subset biwi/s" in text
@@ -353,6 +353,7 @@ def bad_files(folder):
         ("6drepnet", save("a.npz", names=names, wrong=angles[:, :2]), (),
          "no r11, r12, r13, r21, r22, r23, r31, r32, r33 and no pitch, yaw, roll, and no array (n, 3, 3) or (n, 3), "
          "but wrong (60, 2); save R_pred, matrices: docs/networks.md says which lines to add to its script"),
+        ("6drepnet", save("s.npz", names=names, pyr=angles), (), "but pyr (60, 3); save R_pred, matrices"),
         ("hopenet", text("a.csv", "name,yaw,pitch\n19/frame_00000,1,2\n"), (),
          "no yaw, pitch, roll, and no array (n, 3), but yaw, pitch"),
         ("hopenet", text("b.txt", lines), (), "lines 1, 2, 3, 4, 5 and 24 more: 29 names of no known image, '1', '2', "
