@@ -13,7 +13,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from benchmark.board.published import published_rows
-from benchmark.scoring import networks, recipes
+from benchmark.scoring import network_files, networks, recipes
 from benchmark.scoring.submission import read_about
 from headposeplus import rotations as rot
 from headposeplus.raw import manifest, subsets
@@ -306,7 +306,7 @@ def test_without_a_name_the_networks_are_listed(hpp):
 
 def test_arrays_that_are_too_large_for_poses_are_passed_over(tmp_path, monkeypatch):
     angles, rotations = poses()
-    monkeypatch.setattr(recipes, "_LARGE", 50_000)
+    monkeypatch.setattr(network_files, "_LARGE", 50_000)
     pixels = np.random.default_rng(0).random((60, 3, 1000))
     np.savez(tmp_path / "a.npz", names=files(), p_data=angles[:, [1, 0, 2]], pixels=pixels)
     data = (tmp_path / "a.npz").read_bytes()  # damage that shows if the array is read
