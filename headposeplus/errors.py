@@ -38,5 +38,25 @@ class SubmissionError(HeadposeError):
     """A file of predictions cannot be scored."""
 
 
+class ChoiceError(SubmissionError):
+    """Several protocols fit predictions: a line for each says when it is meant, and how it is named.
+
+    ``also`` says what else is to be mended; it may be empty.
+    """
+
+    def __init__(self, fault: Fault, lines: tuple[str, ...] = (), also: str = "") -> None:
+        super().__init__(fault)
+        self.args, self.lines, self.also = (fault, lines, also), lines, also
+
+    def __str__(self) -> str:
+        """Return all as one line."""
+        told = [*self.lines, *([self.also] if self.also else [])]
+        return f"{self.fault}: {'; '.join(told)}" if told else str(self.fault)
+
+
+class SuspicionWarning(UserWarning):
+    """Predictions look odd: another reading of them, or another order, fits the labels much better."""
+
+
 class TrainingError(HeadposeError):
     """A training run cannot start or go on."""

@@ -13,7 +13,7 @@ from benchmark.board import site
 from benchmark.board.markdown import PAGE, page
 from benchmark.scoring import entry as entry_file
 from benchmark.scoring.entry import Entry, Listed, OtherStatistics
-from benchmark.scoring.submission import of_other_statistics, read_files
+from benchmark.scoring.submission import NO_FACTS, About, of_other_statistics, read_files
 from headposeplus import archives
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, shell_line, unreadable
@@ -36,11 +36,11 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def add(folder: Path, entry: Entry, predictions: Sequence[Path] = ()) -> Path:
+def add(folder: Path, entry: Entry, predictions: Sequence[Path] = (), facts: About = NO_FACTS) -> Path:
     """Write an entry into the scoreboard's folder; the same predictions under the same name replace their older entry.
 
     ``predictions`` are copied beside it, a file a seed with its TOML, so that anyone can score them again; and with
-    them those under other batch statistics, whose scores the entry tells.
+    them those under other batch statistics, whose scores the entry tells. The TOML gets the ``facts`` that it lacks.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def add(folder: Path, entry: Entry, predictions: Sequence[Path] = ()) -> Path:
         copy = kept / f"{place:02}{suffix}"
         others = [(of_other_statistics(file, kind), of_other_statistics(copy, kind)) for kind in _kinds(entry)]
         for source, target in ((file, copy), *others):
-            for ending, content in zip((None, ".toml"), read_files(source), strict=True):
+            for ending, content in zip((None, ".toml"), read_files(source, facts), strict=True):
                 stem = target.name.partition(".")[0]  # of 00.csv.gz, too
                 write_bytes(target.with_name(stem + ending) if ending else target, content)
     write_bytes(path, data)

@@ -48,7 +48,7 @@ def write_report(path: Path, scored: Scored) -> None:
         )
         for row in worst
     ]
-    closeup = site.Closeup(frames, Points(true_angles[:, 1], true_angles[:, 0], mae))
+    closeup = site.Closeup(frames, Points(true_angles[:, 1], true_angles[:, 0], mae), scored.lacks)
     write_text(path, site.entry_page(scored.entry, closeup))
 
 

@@ -26,6 +26,7 @@ from benchmark.board.sections import ENTRIES, level, sections
 from benchmark.board.words import LONG, SCORES, number, safe_link, share, short
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
+from benchmark.scoring.evaluation import describe_plain
 from benchmark.scoring.figures import Group, Interval
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
@@ -49,10 +50,14 @@ class WorstFrame(NamedTuple):
 
 
 class Closeup(NamedTuple):
-    """What a report shows beyond its entry: the worst frames, and all of them as points of the label space."""
+    """What a report shows beyond its entry: the worst frames, and all of them as points of the label space.
+
+    Fields that its entry ``lacks`` are not shown.
+    """
 
     worst: list[WorstFrame]
     points: plots.Points | None
+    lacks: Sequence[str] = ()
 
 
 class Tile(NamedTuple):
@@ -68,6 +73,9 @@ class _Plot(NamedTuple):
     title: str
     svg: Markup
     caption: str = ""
+
+
+_IMAGES = "target images used"
 
 
 class _Fact(NamedTuple):
@@ -179,9 +187,11 @@ def _groups(entry: Entry) -> dict[str, tuple[Group, ...]]:
     return {"subject": entry.by.subject, "sequence": entry.by.sequence}
 
 
-def _facts(entry: Entry | Headline) -> list[_Fact]:
-    """Return what an entry says of itself, as far as it says it."""
+def _facts(entry: Entry | Headline, lacks: Sequence[str] = ()) -> list[_Fact]:
+    """Return what an entry says of itself, as far as it says it; of those fields that it ``lacks``, nothing."""
     facts = [*_facts_of_run(entry), *_facts_of_frames(entry)]
+    if "uses_target_images" in lacks:
+        facts = [fact for fact in facts if fact.name != _IMAGES]
     shortened = (fact._replace(text=short(fact.text, LONG)) for fact in facts)
     return [fact for fact in shortened if fact.text]
 
@@ -193,7 +203,7 @@ def _facts_of_run(entry: Entry | Headline) -> list[_Fact]:
     hashes = " ".join(short(digest, 64) for digest in entry.predictions_sha256[:_MANY])
     return [
         _Fact("training data", entry.training_data),
-        _Fact("target images used", "yes (transductive)" if entry.uses_target_images else "no"),
+        _Fact(_IMAGES, "yes (transductive)" if entry.uses_target_images else "no"),
         _Fact("selection", entry.selection),
         _Fact("selected epoch", epoch),
         _Fact("seeds", seeds),
@@ -265,6 +275,7 @@ def _figures(entry: Entry, closeup: Closeup | None, unverified: str) -> dict[str
     warnings = [f"Nobody can score this entry again: {unverified}."] if unverified else []
     return {
         "bootstrap": _bootstrap(entry),
+        "plain": "" if entry.plain_angles is UNSET else describe_plain(entry.plain_angles),
         "suspicions": warnings + [short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
         "angles": _angle_plots(entry),
         "plots": _other_plots(entry, closeup.points if closeup else None),
@@ -272,9 +283,9 @@ def _figures(entry: Entry, closeup: Closeup | None, unverified: str) -> dict[str
     }
 
 
-_NO_FIGURES: dict[str, object] = dict.fromkeys(("bootstrap", "suspicions", "angles", "plots"), "") | dict.fromkeys(
-    ("conventions", "vectors", "ray", "statistics", "distribution", "seeds"), ()
-)
+_NO_FIGURES: dict[str, object] = dict.fromkeys(
+    ("bootstrap", "plain", "suspicions", "angles", "plots"), ""
+) | dict.fromkeys(("conventions", "vectors", "ray", "statistics", "distribution", "seeds"), ())
 
 
 def _tables(entry: Entry) -> dict[str, object]:
@@ -318,7 +329,7 @@ def entry_page(
         tiles=tiles(entry),
         open=isinstance(entry, Headline),
         titles=SCORES,
-        facts=_facts(entry),
+        facts=_facts(entry, closeup.lacks if closeup else ()),
         worst=[_worst(frame) for frame in closeup.worst] if closeup else [],
         beside=describe_beside(entry.protocol) if closeup else "",
         **figures,

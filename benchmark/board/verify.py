@@ -117,6 +117,7 @@ def _scored_again(files: list[Path], entry: Entry, truth: Labels | None) -> tupl
     # Which version scored it may differ.
     alone = lacks_other_statistics(entry, files)
     passed = {"toolkit", *(["scores_of_other_statistics"] if alone else []), *(["ray"] if again.ray is UNSET else [])}
+    passed |= {"plain_angles"} if entry.plain_angles is UNSET else set()  # older ones do not tell them
     told = "no predictions beside it for its scores under other batch statistics" if alone else AGAIN
     return _differences(entry, again, passed), told
 

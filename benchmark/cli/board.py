@@ -19,6 +19,7 @@ from benchmark.cli.common import (
     RESAMPLES,
     SUBSET,
     TASK,
+    facts_options,
     say_protocol,
     say_suspicions,
     tell,
@@ -27,6 +28,7 @@ from benchmark.cli.common import (
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
+    from benchmark.scoring.submission import About
 
 
 @click.group()
@@ -44,27 +46,32 @@ def scoreboard() -> None:
 @SUBSET
 @RESAMPLES
 @BOOTSTRAP_SEED
+@facts_options
 def add(
     predictions: tuple[Path, ...],
     folder: Path,
     truth: LabelsAt,
     manifest: Path | None,
+    facts: About,
     **options: Any,
 ) -> None:
     """Score PREDICTIONS, several files being the seeds of one method, and add them to a scoreboard.
 
+    What the TOML beside them does not say, options do; the board keeps both in one.
+
     \b
     Example:
-      hpp scoreboard add predictions.csv --protocol biwi+/pda@1 --labels Biwi_plus.npz
+      hpp scoreboard add predictions.csv --protocol biwi+/cross@1 --labels Biwi_plus.npz
     """
     from benchmark.board import entries as board
     from benchmark.scoring import score as scoring
 
-    entry = scoring.score(list(predictions), truth, manifest_file=manifest, **options).entry
-    say_protocol(entry)
+    scored = scoring.score(list(predictions), truth, manifest_file=manifest, facts=facts, **options)
+    entry = scored.entry
+    say_protocol(entry, scored.found)
     click.echo(f"{entry.name}: MAE {entry.scores.mae:.2f} degrees")
     say_suspicions(entry)
-    click.echo(f"entry {board.add(folder, entry, predictions)}")
+    click.echo(f"entry {board.add(folder, entry, predictions, facts)}")
     click.echo(f"page  {board.build(folder)}")
 
 
@@ -86,7 +93,7 @@ def build(folder: Path) -> None:
 
 @scoreboard.command()
 @click.argument("folder", type=FOLDER)
-@truth_options(needed=False)
+@truth_options(needed=False, alone=True)
 @click.option("--strict", is_flag=True, help="Fail if any entry could not be scored again.")
 def verify(folder: Path, truth: LabelsAt | None, strict: bool) -> None:
     """Check every entry of a scoreboard, and score its predictions again where the labels are at hand.

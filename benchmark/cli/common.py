@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.cli.start import make_ready
-from headposeplus.errors import HeadposeError, SubmissionError
+from headposeplus.errors import ChoiceError, HeadposeError, SubmissionError
 from headposeplus.faults import shell_line
 
 if TYPE_CHECKING:
@@ -132,6 +132,12 @@ def tell(text: object) -> None:
     click.echo(as_typed(str(text), root.command, root.meta[_WORDS]))
 
 
+class _Asked(click.ClickException):
+    """What a command has to be told, with what it may be told: a fault of its use."""
+
+    exit_code = click.UsageError.exit_code
+
+
 class Commands(click.Group):
     """Shows what a user can mend as one line, without a traceback; ``--seeds`` takes several values."""
 
@@ -154,6 +160,9 @@ class Commands(click.Group):
         """Run a command; raise what a user can mend as a ClickException."""
         try:
             return super().invoke(ctx)
+        except ChoiceError as error:
+            lines = [f"{error.fault}:", *error.lines, error.also] if error.lines else [str(error.fault)]
+            raise _Asked(as_typed("\n  ".join(filter(None, lines)), self, ctx.meta[_WORDS])) from error
         except HeadposeError as error:
             text = as_typed(" ".join(map(str.strip, str(error).splitlines())), self, ctx.meta[_WORDS])
             raise click.ClickException(_of_rank() + text) from error
@@ -184,22 +193,25 @@ def typed_command() -> str:
     return shell_line("hpp", *sys.argv[1:])
 
 
-CONVENTION = click.option(
-    "--convention",
-    type=click.Choice(["pyr", "biwi", "ypr"]),
-    help="Of the angles in --labels.  [default: what the file or a TOML beside it says]",
-)
-CAMERA = click.option(
-    "--camera",
-    type=click.Choice(["rgb", "depth"]),
-    help="Of the poses in --labels.  [default: what the file or a TOML beside it says]",
-)
+_CONVENTIONS, _CAMERAS = click.Choice(["pyr", "biwi", "ypr"]), click.Choice(["rgb", "depth"])
+_IN_FILE = "  [default: what the file or a TOML beside it says]"
 
 
-def truth_options(needed: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _of_labels(name: str, kind: click.Choice[str], what: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return an option that says what labels are; and with a second, short name, where no predictions have it."""
+    names, text = (f"labels_{name}", f"--labels-{name}"), f"{what} in --labels.{_IN_FILE}"
+    return click.option(*names, type=kind, help=text), click.option(*names, f"--{name}", type=kind, help=text)
+
+
+_LABELS_CONVENTION, CONVENTION = _of_labels("convention", _CONVENTIONS, "Of the angles")
+_LABELS_CAMERA, CAMERA = _of_labels("camera", _CAMERAS, "Of the poses")
+
+
+def truth_options(needed: bool, alone: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options that say where the labels are and what they are; it gets them as ``truth``.
 
-    Where they are not ``needed``, ``truth`` may be None.
+    Where they are not ``needed``, ``truth`` may be None. Where labels are ``alone``, no predictions with them, their
+    convention and camera have short names, too.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -208,14 +220,15 @@ def truth_options(needed: bool) -> Callable[[Callable[..., None]], Callable[...,
             *arguments: Any,
             data: Path | None,
             labels: Path | None,
-            convention: str | None,
-            camera: str | None,
+            labels_convention: str | None,
+            labels_camera: str | None,
             **options: Any,
         ) -> None:
-            truth = labels_at(data, labels, convention, camera) if needed or data or labels else None
-            command(*arguments, truth=truth, **options)
+            at = (data, labels, labels_convention, labels_camera)
+            command(*arguments, truth=labels_at(*at) if needed or data or labels else None, **options)
 
-        for option in (CAMERA, CONVENTION, LABELS, DATA):
+        said = (CAMERA, CONVENTION) if alone else (_LABELS_CAMERA, _LABELS_CONVENTION)
+        for option in (*said, LABELS, DATA):
             wrapped = option(wrapped)
         return wrapped
 
@@ -231,8 +244,44 @@ def labels_at(data: Path | None, labels: Path | None, convention: str | None, ca
     if not (data or labels):
         raise SubmissionError("give the labels: either --data FOLDER of built datasets, or --labels Biwi_plus.npz")
     if data and (convention or camera):
-        raise SubmissionError("built datasets say their convention and camera: leave out --convention and --camera")
+        what = "built datasets say their convention and camera"
+        raise SubmissionError(f"{what}: leave out `labels_convention` and `labels_camera`")
     return LabelsAt(data or labels or Path(), convention or "", camera or "")
+
+
+_TARGET_IMAGES = "Whether training saw test images, without their labels."
+_FACTS = (
+    click.option("--name", help="Of the method."),
+    click.option("--authors", help="Who made it."),
+    click.option("--training-data", help="What the network was trained on, such as 300W-LP."),
+    click.option("--selected-by", help="How the epoch was chosen, such as: released weights."),
+    click.option("--target-images/--no-target-images", default=None, help=_TARGET_IMAGES),
+    click.option("--convention", type=_CONVENTIONS, help="Of the predicted angles; rotations have none."),
+    click.option("--camera", type=_CAMERAS, help="Of the predicted poses: that whose images the network saw."),
+)
+
+
+def facts_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what the TOML beside predictions does not; it gets them as ``facts``."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        from benchmark.scoring.submission import About
+
+        facts = About(
+            name=options.pop("name") or "",
+            authors=options.pop("authors") or "",
+            training_data=options.pop("training_data") or "",
+            selection=options.pop("selected_by") or "",
+            uses_target_images=options.pop("target_images"),
+            convention=options.pop("convention") or "",
+            camera=options.pop("camera") or "",
+        )
+        command(*arguments, facts=facts, **options)
+
+    for option in reversed(_FACTS):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def say_suspicions(entry: Entry) -> None:
@@ -246,7 +295,17 @@ def count(things: Sequence[object], word: str) -> str:
     return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
-def say_protocol(entry: Entry) -> None:
-    """Print under which protocol an entry was scored."""
+def say_protocol(entry: Entry, found: str = "") -> None:
+    """Print under which protocol an entry was scored, and how it was found where nobody named it."""
     protocol = entry.protocol
     click.echo(f"{protocol.id}, {protocol.frames:,} frames, convention {protocol.convention}, {protocol.camera} camera")
+    if found:
+        click.echo(f"no protocol was named; this is {found}")
+
+
+def say_lacking(predictions: Path, lacks: Sequence[str]) -> None:
+    """Print which of the authors' words an entry of a scoreboard still needs."""
+    from benchmark.scoring.submission import about_path, given
+
+    if lacks:
+        tell(f"a scoreboard still needs {given(lacks)}; or write them into {about_path(predictions).name}")

@@ -20,26 +20,28 @@ def submission() -> None:
 
 
 @submission.command()
-@click.option("--protocol", required=True, help="Id or file of the protocol.")
-@truth_options(needed=False)
+@click.option("--protocol", help="Id or file of the protocol; without it, those that there are are listed.")
+@truth_options(needed=False, alone=True)
 @SUBSET
 @MANIFEST
 @click.option("--out", type=FILE, default="predictions.csv", show_default=True, help="The CSV; the TOML goes beside.")
-def template(protocol: str, truth: LabelsAt | None, subset: str | None, manifest: Path | None, out: Path) -> None:
+def template(
+    protocol: str | None, truth: LabelsAt | None, subset: str | None, manifest: Path | None, out: Path
+) -> None:
     """Write a CSV with every id of a protocol and empty columns, and a commented TOML.
 
-    The frames of real Biwi are known; for others give --data or --labels.
+    The frames of real Biwi and AFLW2000-3D are known; for others give --data or --labels.
 
     \b
     Example:
-      hpp submission template --protocol biwi+/pda@1
+      hpp submission template --protocol biwi+/cross@1
     """
     from benchmark.scoring import score as scoring
 
-    about, frames = scoring.write_template(protocol, truth, out, subset, manifest)
-    click.echo(f"{frames:,} frames of {protocol} to fill in: {out}")
-    click.echo(f"what the predictions are, to fill in: {about}")
-    own = ["--protocol", protocol] if Path(protocol).is_file() else []
+    written = scoring.write_template(protocol, truth, out, subset, manifest)
+    click.echo(f"{written.frames:,} frames of {written.protocol} to fill in: {out}")
+    click.echo(f"what the predictions are, to fill in: {written.about}")
+    own = ["--protocol", protocol] if protocol and Path(protocol).is_file() else []
     few = ["--subset", subset] if subset else []
     click.echo(f"then: {shell_line('hpp', 'check', out, *own, *few)}")
 
@@ -126,7 +128,7 @@ def show(name: str) -> None:
 @click.option("--id", "name", required=True, help="Its id, with a version, such as lab/faces@1.")
 @click.option("--title", required=True, help="What is tested, in a few words.")
 @click.option("--task", type=click.Choice(["da", "pda", "cross"]), default="cross", show_default=True, help="The task.")
-@truth_options(needed=True)
+@truth_options(needed=True, alone=True)
 def new(file: Path, truth: LabelsAt, name: str, title: str, task: str) -> None:
     """Write FILE, the protocol of a test set of one's own: its frames by hash, its labels by mean and deviation.
 

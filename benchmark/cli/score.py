@@ -20,6 +20,8 @@ from benchmark.cli.common import (
     SUBSET,
     TASK,
     count,
+    facts_options,
+    say_lacking,
     say_protocol,
     say_suspicions,
     tell,
@@ -29,6 +31,7 @@ from headposeplus.errors import SubmissionError
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
+    from benchmark.scoring.submission import About
 
 
 @click.command()
@@ -45,16 +48,21 @@ if TYPE_CHECKING:
 @click.option("--scoreboard", type=FOLDER, help="Add the entry to this scoreboard and build its pages.")
 @click.option("--report", type=FILE, help="Write an HTML page with plots and the worst frames here.")
 @JSON
+@facts_options
 def score(
     predictions: tuple[Path, ...],
     truth: LabelsAt,
+    facts: About,
     scoreboard: Path | None,
     report: Path | None,
     json_file: Path | None,
     manifest: Path | None,
     **options: Any,
 ) -> None:
-    """Score PREDICTIONS: CSV, Parquet, Feather, npz, or a zip of one, with a TOML of the same name beside it.
+    """Score PREDICTIONS: CSV, Parquet, Feather, npz, or a zip of one.
+
+    What they are, a TOML of the same name beside them says, or options do: --convention and --camera are needed for
+    angles of Biwi's frames, the others for a scoreboard. Where no protocol is named, those that fit are listed.
 
     Several files are the seeds of one method and make one entry. All frames of the test set are scored, or, with
     --subset, those of the subset, which the entry then names. With --selection, those predictions of a run of hpp
@@ -63,7 +71,9 @@ def score(
 
     \b
     Examples:
-      hpp score predictions.csv --protocol biwi+/pda@1 --labels Biwi_plus.npz --report report.html
+      hpp score predictions.csv --labels Biwi_plus.npz
+      hpp score predictions.csv --labels Biwi_plus.npz --protocol biwi+/cross@1 --convention ypr --camera rgb
+      hpp score predictions.csv --labels Biwi_plus.npz --report report.html
       hpp score RUNS/pda-paper-seed*/padaco/predictions.csv --data DATA --scoreboard scoreboard
     """
     from benchmark.board import entries as board
@@ -73,25 +83,30 @@ def score(
     from benchmark.scoring import score as scoring
 
     rule = options["rule"]
+    options |= {"facts": facts, "for_board": scoreboard is not None}
     scored = scoring.score(list(predictions), truth, manifest_file=manifest, **options)
     entry = scored.entry
-    say_protocol(entry)
-    click.echo(f"{entry.name}, trained on {entry.training_data}; errors in degrees\n")
+    say_protocol(entry, scored.found)
+    trained = entry.training_data or "data that nobody named"
+    click.echo(f"{entry.name or predictions[0].name}, trained on {trained}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
     for line in filter(None, (ray.describe(entry), describe_beside(entry.protocol))):
         click.echo(line)
     for kind, mae in entry.mae_of_other_statistics().items():
         click.echo(f"MAE with the batch statistics of the {kind}: {mae:.2f}.")
     say_suspicions(entry)
+    if scored.unused:
+        click.echo(f"not scored: {scored.unused:,} rows of frames outside the subset.")
     where = json_file or scoring.entry_path(predictions[0], rule)
-    scoring.write_entry(where, entry)
-    click.echo(f"\nentry  {where}")
+    scoring.write_entry(where, entry, scored.lacks)
+    click.echo(f"\n{'scores' if scored.lacks else 'entry '} {where}")
     if report:
         write_report(report, scored)
         click.echo(f"report {report}")
     if scoreboard:
-        board.add(scoreboard, entry, [] if rule else predictions)
+        board.add(scoreboard, entry, [] if rule else predictions, facts)
         click.echo(f"page   {board.build(scoreboard)}")
+    say_lacking(predictions[0], scored.lacks)
 
 
 @click.command()
@@ -102,38 +117,40 @@ def score(
 @SUBSET
 @MANIFEST
 @JSON
+@facts_options
 def check(
     predictions: Path,
-    protocol: str | None,
-    task: str | None,
     truth: LabelsAt | None,
-    subset: str | None,
     manifest: Path | None,
     json_file: Path | None,
+    **options: Any,
 ) -> None:
     """List everything that is wrong with PREDICTIONS, each with its row and the way to mend it.
 
-    Faults keep predictions from being scored; the status is then 3. With labels, suspicions are looked for as well:
-    swapped columns, turned signs, another convention or camera, each with the error that the mended file would have.
-    Nothing is mended silently.
+    Faults keep predictions from being scored, or from a scoreboard; the status is then 3. With labels, suspicions are
+    looked for as well: swapped columns, turned signs, another convention or camera, each with the error that the mended
+    file would have. Nothing is mended silently.
 
     \b
     Example:
-      hpp check predictions.csv --protocol biwi+/pda@1 --labels Biwi_plus.npz
+      hpp check predictions.csv --protocol biwi+/cross@1 --labels Biwi_plus.npz
     """
     from benchmark.scoring import score as scoring
-    from benchmark.scoring.submission import ABOUT, about_path
+    from benchmark.scoring.submission import placed
     from headposeplus.files import write_json
 
-    checked, reference = scoring.check_files(predictions, truth, protocol, task, subset, manifest)
+    found = scoring.check_files(predictions, truth, manifest_file=manifest, **options)
+    checked, reference = found.checked, found.reference
     for word, faults in (("fault", checked.faults), ("suspicion", checked.suspicions)):
         for fault in faults:
-            file = about_path(predictions) if fault.file == ABOUT else predictions
-            tell(f"{word}: {fault._replace(file=file)}")
+            tell(f"{word}: {placed(fault, predictions)}")
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
     against = f"{reference.protocol.id}, {reference.protocol.frames:,} frames"
     counts = f"{count(checked.faults, 'fault')}, {count(checked.suspicions, 'suspicion')}"
     click.echo(f"{counts}; {against}{f' ({known})' if known else ''}")
+    if found.found:
+        click.echo(f"no protocol was named; this is {found.found}")
+    say_lacking(predictions, found.lacks)
     if truth is None:
         click.echo("columns, signs, conventions and orders were not tried: they need --data or --labels")
     if json_file:
@@ -152,20 +169,14 @@ def check(
 @RESAMPLES
 @BOOTSTRAP_SEED
 @JSON
+@facts_options
 def compare(
-    first: str,
-    second: str,
-    truth: LabelsAt,
-    protocol: str | None,
-    subset: str | None,
-    manifest: Path | None,
-    resamples: int,
-    seed: int,
-    json_file: Path | None,
+    first: str, second: str, truth: LabelsAt, manifest: Path | None, json_file: Path | None, **options: Any
 ) -> None:
     """Compare two predictions on the same frames, FIRST minus SECOND, with intervals over the subjects.
 
-    Each is a file, or those of several seeds, parted by commas.
+    Each is a file, or those of several seeds, parted by commas. --convention, --camera and --training-data are those
+    of both, where no TOML beside them says it.
 
     \b
     Examples:
@@ -178,7 +189,7 @@ def compare(
     sides = [[Path(name.strip()) for name in side.split(",") if name.strip()] for side in (first, second)]
     if not all(sides):
         raise SubmissionError("give two files of predictions, or for each those of several seeds: a.csv,b.csv")
-    comparison = scoring.compare_files(sides[0], sides[1], truth, protocol, resamples, seed, subset, manifest)
+    comparison = scoring.compare_files(sides[0], sides[1], truth, manifest_file=manifest, **options)
     frames = comparison.protocol.frames
     click.echo(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees\n\n{comparison}")
     if len(sides[0]) == len(sides[1]) == 1:

@@ -92,8 +92,8 @@ def serve(
     names: tuple[str, ...],
     labels: Path | None,
     data: Path | None,
-    convention: str | None,
-    camera: str | None,
+    labels_convention: str | None,
+    labels_camera: str | None,
     database: str,
     host: str,
     port: int,
@@ -142,7 +142,7 @@ def serve(
 
     root, proxies = root_of(root_path), proxies_of(behind_proxy) if behind_proxy else ()
     served = tuple(protocols.find(name) for name in dict.fromkeys(names))
-    truth = read_labels(labels_at(data, labels, convention, camera), of_protocol(served[0].id))
+    truth = read_labels(labels_at(data, labels, labels_convention, labels_camera), of_protocol(served[0].id))
     settings = ServiceSettings(
         database,
         served,

@@ -12,39 +12,51 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmark.scoring.labels import Labels
+from benchmark.scoring.metrics import scores
 from benchmark.scoring.orders import renumbered
 from benchmark.scoring.protocols import Reference
-from benchmark.scoring.submission import About, about_fault, read_about, repeated
+from benchmark.scoring.submission import BLANK, POSES, REQUIRED, About, about_fault, read_about, repeated
 from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, find_suspicions
-from headposeplus.faults import Fault, shown
+from headposeplus.faults import Fault, remarked, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.poses.tables import Poses, read
-from headposeplus.raw.targets import BIWI_PLUS, of_protocol, parse_frame, split_task
-from headposeplus.rotations import Floats, geodesic
+from headposeplus.raw import subsets
+from headposeplus.raw.targets import BIWI_PLUS, STILLS, of_protocol, parse_frame, split_task
+from headposeplus.rotations import CONVENTIONS, Floats, geodesic, to_matrix
 
 ON_HONOUR = "a method of the authors' own"
 _RADIANS = (0.008, 0.04)  # the spread of angles in radians as a share of the labels' in degrees; exactly 0.0175
 
 
 class Checked(NamedTuple):
-    """What a check finds. ``rotations`` (n, 3, 3) are in the order of the test set's ids; None if there are faults."""
+    """What a check finds. ``rotations`` (n, 3, 3) are in the order of the test set's ids; None if there are faults.
+
+    ``unused`` is the number of rows of frames that a subset leaves out.
+    """
 
     faults: list[Fault]
     suspicions: list[Fault]
     about: About
     rotations: Floats | None
+    unused: int = 0
 
 
-def check(predictions: bytes, about: bytes, reference: Reference, secret: bool = False) -> Checked:
+def check(
+    predictions: bytes, about: bytes, reference: Reference, secret: bool = False, for_board: bool = True
+) -> Checked:
     """Return everything that is wrong with predictions, the bytes of a table and of a TOML.
 
-    Without labels, what needs them is not looked for; nor is it where they are ``secret``: neither what is found nor
-    the time that it takes depends on them then.
+    The convention need not be said of rotations, nor of angles whose names say it, nor the camera of photographs, which
+    have but one; where they are not ``for_board``, nor what the authors say of themselves. Without labels, what needs
+    them is not looked for; nor is it where they are ``secret``: neither what is found nor the time that it takes
+    depends on them then.
     """
     reference = reference._replace(labels=None) if secret else reference
     said, faults = read_about(about)
     faults += _against_protocol(said, reference)
-    poses = read(predictions, said.convention or reference.protocol.convention)
+    poses = read(predictions, said.convention, otherwise=reference.protocol.convention)
+    faults = needed(faults, poses, of_protocol(reference.protocol.id), for_board)
     faults += poses.faults
     suspicions: list[Fault] = []
     rotations = None
@@ -57,12 +69,36 @@ def check(predictions: bytes, about: bytes, reference: Reference, secret: bool =
             rotations = poses.rotations[places]
             if reference.labels is not None and not any(fault.kind == CONSTANT for fault in faults):
                 convention = reference.protocol.convention
-                suspicions = find_suspicions(poses, places, said, reference.labels, convention)
+                if any(fault.field == "convention" and fault.kind == BLANK for fault in faults):
+                    faults = [_with_fit(fault, poses, places, reference.labels, convention) for fault in faults]
+                else:
+                    suspicions = find_suspicions(poses, places, said, reference.labels, convention)
                 # Angles in another unit are more than a suspicion: no method is scored so by choice.
                 if any(suspicion.kind == UNITS for suspicion in suspicions):
                     faults, suspicions = faults + suspicions, []
     suspicions += [*_odd_training(said, reference), *_on_honour(said)]
-    return Checked(faults, suspicions, said, None if faults else rotations)
+    unused = int(np.isin(poses.ids, list(reference.beyond)).sum()) if reference.beyond else 0
+    return Checked(faults, suspicions, said, None if faults else rotations, unused)
+
+
+def needed(faults: list[Fault], poses: Poses, target: str | None, for_board: bool) -> list[Fault]:
+    """Return the faults of a TOML without those of facts that nobody need say of poses of a target's frames."""
+    told = {"camera"} if target in STILLS else set()
+    if poses.form and (poses.form != ANGLE_COLUMNS or poses.told):
+        told.add("convention")
+    if not for_board:
+        told |= {field for field in REQUIRED if field not in POSES}
+    return [fault for fault in faults if fault.kind != BLANK or fault.field not in told]
+
+
+def _with_fit(fault: Fault, poses: Poses, places: np.ndarray, labels: Labels, convention: str) -> Fault:
+    """Return the fault of angles whose convention nobody says, with what they would score in each."""
+    if fault.field != "convention" or fault.kind != BLANK:
+        return fault
+    values = poses.values[places]
+    errors = {name: scores(to_matrix(values, name), labels.rotations, convention).mae for name in CONVENTIONS}
+    told = ", ".join(f"{name} {errors[name]:.2f}" for name in sorted(errors, key=errors.__getitem__))
+    return remarked(fault._replace(mend=""), f"the MAE would be: {told}")._replace(mend=fault.mend)
 
 
 def _against_protocol(about: About, reference: Reference) -> list[Fault]:
@@ -112,16 +148,15 @@ def _places(poses: Poses, reference: Reference, secret: bool) -> tuple[np.ndarra
         mend = f"{reference.protocol.id} scores all frames or none: hpp submission template writes a row for each"
         # Who sends predictions to a service has no say in its frames.
         if not secret and not reference.protocol.subset:
-            mend += "; to score only those of a subset, name it with `subset` (hpp subsets lists them)"
+            part = subsets.covered(poses.ids)
+            if part:
+                mend += f"; these are all of {part}: `subset` {part} scores it alone"
+            else:
+                mend += "; to score only those of a subset, name it with `subset` (hpp subsets lists them)"
         faults.append(Fault(what, mend))
     if extra.any():
         what = f"{int(extra.sum()):,} ids are not in the test set, the first {shown(poses.ids[int(extra.argmax())])}"
         faults.append(poses.fault(extra, what, f"take these rows out; an id reads {wanted[0]}"))
-    outside = np.isin(poses.ids, list(reference.beyond)) if reference.beyond else np.zeros(len(poses.ids), bool)
-    if 0 < outside.sum() < len(reference.beyond):
-        some = f"{int(outside.sum())} of the {len(reference.beyond)} test frames"
-        what = f"{some} outside the subset are there and the others are not"
-        faults.append(poses.fault(outside, what, "keep all of them or none"))
     return (None if missing else np.array([position[name] for name in wanted])), faults
 
 

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from benchmark.scoring import parse
 from benchmark.scoring.figures import (
+    AngleErrors,
     Bootstrap,
     Conventions,
     Degrees,
@@ -59,7 +60,8 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     over the seeds, None for one; ``intervals`` are None for one subject. What is unset is not in the file:
     ``selected_epoch`` where no rule of selection took it, ``subset`` where all frames counted, ``preset_changes`` where
     the authors name none, ``augment`` where they do not say how training images were augmented, ``ray`` where nobody
-    asked for the scores with the viewing ray (:mod:`benchmark.scoring.ray`), by which nothing is ranked.
+    asked for the scores with the viewing ray (:mod:`benchmark.scoring.ray`), by which nothing is ranked, and
+    ``plain_angles``, the errors of angles that are wrapped at 180 and no more, in entries from before they were told.
     ``quantiles`` and ``distribution`` are always in it; only the service takes them out of what it shows.
     """
 
@@ -98,6 +100,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     toolkit: Annotated[str, Meta(pattern="^[0-9A-Za-z.+-]{1,40}$")]
     scores_of_other_statistics: OtherStatistics | UnsetType = UNSET
     ray: Scores | UnsetType = UNSET
+    plain_angles: AngleErrors | UnsetType = UNSET
     selected_epoch: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     subset: Subset | UnsetType = UNSET
 

@@ -3,19 +3,22 @@
 In three lines::
 
     from benchmark import evaluate
-    found = evaluate(ids, rotations, protocol="biwi+/pda@1", labels="Biwi_plus.npz")
+    found = evaluate(ids, angles, protocol="biwi+/cross@1", labels="Biwi_plus.npz", convention="ypr")
     print(found.scores.mae, found.intervals.mae)
+
+What looks odd about the predictions is told by a :class:`headposeplus.errors.SuspicionWarning`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, structs
 from numpy.typing import ArrayLike
 from tabulate import tabulate
 
@@ -23,6 +26,7 @@ from benchmark.scoring import metrics, protocols
 from benchmark.scoring.entry import Entry
 from benchmark.scoring.figures import (
     MEASURES,
+    AngleErrors,
     Bootstrap,
     Conventions,
     Distribution,
@@ -37,11 +41,15 @@ from benchmark.scoring.figures import (
 from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import Labels, from_arrays, read_labels
 from benchmark.scoring.protocols import Protocol, Reference
-from headposeplus.errors import SubmissionError
+from benchmark.scoring.submission import About
+from benchmark.scoring.suspicions import SAME, UNITS, find_suspicions
+from headposeplus.errors import SubmissionError, SuspicionWarning
 from headposeplus.faults import Fault, said
-from headposeplus.poses.columns import ROTATION_TOLERANCE
+from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS, ROTATION_TOLERANCE
+from headposeplus.poses.containers import NOTHING
+from headposeplus.poses.tables import Poses
 from headposeplus.raw.targets import of_protocol
-from headposeplus.rotations import Floats, nearest_rotation, orthonormality_error
+from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
 RESAMPLES = 2_000
 
@@ -50,12 +58,16 @@ class Evaluation(Struct, frozen=True):
     """What predictions score. Errors in degrees, means over the frames and then over the seeds.
 
     ``scores`` are ``mae``, its parts ``pitch``, ``yaw`` and ``roll`` in the protocol's convention, ``geodesic`` and
-    ``maev``; ``deviation`` is their standard deviation over the seeds (n - 1), None for one seed; ``scores_of_seeds``
-    are those of each. ``intervals`` are (low, high) at 95 %, by drawing the subjects again as ``bootstrap`` says; None
-    for one subject. ``vectors`` are the parts of MAEV; ``conventions`` the errors of the angles in every named
-    convention. ``distribution`` (median, 95th percentile and shares of the frames within 5, 10 and 15 degrees) and
-    ``quantiles`` (the errors at 0, 1, ..., 100 % of the frames) are of ``mae`` and ``geodesic``. ``by`` has the errors
-    by bins of the true ``pitch``, ``yaw``, ``roll`` and ``yaw_pitch``, by ``sequence`` and by ``subject``.
+    ``maev``. Angles are wrapped at 180, and of the two triples that a rotation has, the one nearer to the label's
+    counts; ``plain_angles`` are the same errors wrapped and no more. ``deviation`` is the standard deviation of the
+    scores over the seeds (n - 1), None for one seed; ``scores_of_seeds`` are those of each. ``intervals`` are
+    (low, high) at 95 %, by drawing the subjects again as ``bootstrap`` says; None for one subject. ``vectors`` are the
+    parts of MAEV; ``conventions`` the errors of the angles in every named convention. ``distribution`` (median, 95th
+    percentile and shares of the frames within 5, 10 and 15 degrees) and ``quantiles`` (the errors at 0, 1, ..., 100 %
+    of the frames) are of ``mae`` and ``geodesic``. ``by`` has the errors by bins of the true ``pitch``, ``yaw``,
+    ``roll`` and ``yaw_pitch``, by ``sequence`` and by ``subject``.
+    ``suspicions`` are what looks odd, each with a way to mend it: other readings of the poses, or another order, that
+    fit the labels much better.
     """
 
     protocol: Protocol
@@ -66,13 +78,15 @@ class Evaluation(Struct, frozen=True):
     bootstrap: Bootstrap
     vectors: Vectors
     conventions: Conventions
+    plain_angles: AngleErrors
     distribution: Distribution
     quantiles: Quantiles
     by: Parts
+    suspicions: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the main figures as a table."""
-        return describe(self)
+        """Return the main figures as a table, and what looks odd."""
+        return "\n".join([describe(self), *(f"suspicion: {text}" for text in self.suspicions)])
 
 
 def evaluate(
@@ -83,6 +97,9 @@ def evaluate(
     resamples: int = RESAMPLES,
     seed: int = 0,
     camera: str = "",
+    convention: str = "",
+    labels_convention: str = "",
+    labels_camera: str = "",
 ) -> Evaluation:
     """Return the scores of predictions.
 
@@ -92,7 +109,7 @@ def evaluate(
         (n,), a frame each, such as ``biwi/01/00003``; in any order, each of the protocol's frames once.
     rotations
         (n, 3, 3), from the head's axes to those of the protocol's camera (x right, y down, z forward); or
-        (s, n, 3, 3) of s seeds. ``headposeplus.rotations.to_matrix`` makes them from angles in degrees.
+        (s, n, 3, 3) of s seeds. With a ``convention`` angles, (n, 3) or (s, n, 3): pitch, yaw, roll in degrees.
     protocol
         An id such as ``biwi+/pda@1``, a file of a protocol of one's own, or None: then the labels' frames are scored
         under an id of their own.
@@ -102,55 +119,100 @@ def evaluate(
     resamples, seed
         Of the bootstrap over subjects.
     camera
-        Of the labels, ``rgb`` or ``depth``, where they are arrays; without a protocol it has to be said.
+        Of the poses, ``rgb`` or ``depth``; the protocol's where it is not said. Labels that are arrays are in the same
+        one, and without a protocol it has to be said.
+    convention
+        Of the angles: ``pyr``, ``biwi`` or ``ypr``. Rotations have none.
+    labels_convention, labels_camera
+        Of the labels in a file that does not say them.
 
     Raises
     ------
     SubmissionError
-        If frames are missing, unknown or come twice, rotations are none, or the labels are not the protocol's.
+        If frames are missing, unknown or come twice, rotations are none, angles look like radians, the camera is not
+        the protocol's, or the labels are not.
     DatasetError
         If there are no labels, or they are none.
+
+    Warns
+    -----
+    SuspicionWarning
+        If other readings of the poses, or another order, fit the labels much better; ``suspicions`` has the same.
     """
-    reference = _reference(protocol, labels, camera)
-    predicted = _aligned(ids, rotations, reference)
-    return measure(predicted, reference, resamples, seed)
+    reference = _reference(protocol, labels, camera, labels_convention, labels_camera)
+    if camera not in ("", reference.protocol.camera):
+        known = reference.protocol
+        what = f"poses in the {camera} camera, but {known.id} scores those in the {known.camera} camera"
+        raise SubmissionError(Fault(what, "turn them into that camera first", field="camera"))
+    names = np.asarray(ids).astype(str)
+    given, values = _numbers(names, rotations, convention)
+    names, given, values = _without_others(names, given, values, reference)
+    places = _places(names, reference)
+    suspicions = _suspicions(names, given, values, places, reference, convention)
+    for text in suspicions:
+        warnings.warn(text, SuspicionWarning, stacklevel=2)
+    found = measure(given[:, places], reference, resamples, seed)
+    return structs.replace(found, suspicions=suspicions)
 
 
 def _reference(
     protocol: str | Protocol | None,
     labels: str | Path | LabelsAt | Labels | tuple[Sequence[str] | np.ndarray, ArrayLike],
     camera: str,
+    labels_convention: str,
+    labels_camera: str,
 ) -> Reference:
     if isinstance(protocol, str):
         protocol = protocols.find(protocol)
     target = of_protocol(protocol.id) if protocol else None
     if isinstance(labels, str | Path):
-        labels = read_labels(Path(labels), target)
-    elif isinstance(labels, LabelsAt):
+        labels = LabelsAt(Path(labels), labels_convention, labels_camera)
+    if isinstance(labels, LabelsAt):
         labels = read_labels(labels, target)
     elif not isinstance(labels, Labels):
         ids, rotations = labels
-        labels = from_arrays(np.asarray(ids), np.asarray(rotations), camera=camera)
+        labels = from_arrays(np.asarray(ids), np.asarray(rotations), camera=labels_camera or camera)
     return protocols.reference(protocol, labels, "cross")
 
 
-def _aligned(ids: Sequence[str] | np.ndarray, rotations: ArrayLike, reference: Reference) -> Floats:
-    """Return rotations (s, n, 3, 3) in the order of the test set's ids; raises SubmissionError."""
-    assert reference.ids is not None
-    names = np.asarray(ids).astype(str)
+def _numbers(names: np.ndarray, given: ArrayLike, convention: str) -> tuple[Floats, Floats]:
+    """Return rotations (s, n, 3, 3) of s seeds, and the numbers (s, n, k) that they came as; raises SubmissionError."""
+    count = len(names)
+    shape = (count, 3) if convention else (count, 3, 3)
     try:
-        matrices = np.asarray(rotations, np.float64)
+        numbers = np.asarray(given, np.float64)
     except (ValueError, TypeError) as error:
-        what = f"expected numbers ({len(names)}, 3, 3): {said(error)}"
-        raise SubmissionError(Fault(what, field="rotations")) from error
-    shape = matrices.shape
-    matrices = matrices[None] if matrices.ndim == 3 else matrices
-    if matrices.ndim != 4 or matrices.shape[1:] != (len(names), 3, 3) or not len(matrices):
-        what = f"the shape is {shape}, expected ({len(names)}, 3, 3), one for each id"
-        raise SubmissionError(Fault(what, field="rotations"))
-    if reference.beyond:
-        kept = ~np.isin(names, list(reference.beyond))
-        names, matrices = names[kept], matrices[:, kept]
+        raise SubmissionError(Fault(f"expected numbers {shape}: {said(error)}", field="rotations")) from error
+    found = numbers.shape
+    numbers = numbers[None] if numbers.ndim == len(shape) else numbers
+    if numbers.shape[1:] != shape or not len(numbers):
+        mend = "angles have a `convention`, pyr, biwi or ypr" if found[-2:] == (count, 3) else ""
+        mend = "rotations have no `convention`" if convention and found[-2:] == (3, 3) else mend
+        raise SubmissionError(
+            Fault(f"the shape is {found}, expected {shape}, one for each id", mend, field="rotations")
+        )
+    if convention:
+        if not np.isfinite(numbers).all():
+            what, mend = "an angle is no finite number", "give pitch, yaw, roll in degrees"
+            raise SubmissionError(Fault(what, mend, field="rotations"))
+        return to_matrix(numbers, convention), numbers
+    if not np.isfinite(numbers).all() or (orthonormality_error(numbers) > ROTATION_TOLERANCE).any():
+        mend = "to_matrix makes them from angles in degrees, or say the `convention` of angles"
+        raise SubmissionError(Fault("a matrix is no rotation", mend, field="rotations"))
+    return nearest_rotation(numbers), numbers.reshape(*numbers.shape[:2], 9)
+
+
+def _without_others(
+    names: np.ndarray, rotations: Floats, values: Floats, reference: Reference
+) -> tuple[np.ndarray, Floats, Floats]:
+    """Return predictions without those of frames that a subset leaves out."""
+    kept = ~np.isin(names, list(reference.beyond))
+    return (names, rotations, values) if kept.all() else (names[kept], rotations[:, kept], values[:, kept])
+
+
+def _places(names: np.ndarray, reference: Reference) -> np.ndarray:
+    """Return the rows (m,) of the test set's ids among those (n,) of predictions; raises SubmissionError."""
+    assert reference.ids is not None
     position = {name: row for row, name in enumerate(names.tolist())}
     missing = [name for name in reference.ids.tolist() if name not in position]
     if missing or len(position) != len(names) or len(names) != len(reference.ids):
@@ -160,10 +222,33 @@ def _aligned(ids: Sequence[str] | np.ndarray, rotations: ArrayLike, reference: R
             f"{f' ({missing[0]})' if missing else ''}"
         )
         raise SubmissionError(Fault(what, "give each of its frames once"))
-    if not np.isfinite(matrices).all() or (orthonormality_error(matrices) > ROTATION_TOLERANCE).any():
-        mend = "to_matrix makes them from angles in degrees"
-        raise SubmissionError(Fault("a matrix is no rotation", mend, field="rotations"))
-    return nearest_rotation(matrices[:, [position[name] for name in reference.ids.tolist()]])
+    return np.array([position[name] for name in reference.ids.tolist()])
+
+
+def _suspicions(
+    names: np.ndarray, rotations: Floats, values: Floats, places: np.ndarray, reference: Reference, convention: str
+) -> tuple[str, ...]:
+    """Return what looks odd about rotations (s, n, 3, 3) that came as numbers (s, n, k).
+
+    Raises
+    ------
+    SubmissionError
+        If they look like angles in another unit: no method is scored so by choice.
+    """
+    assert reference.labels is not None
+    form = ANGLE_COLUMNS if convention else MATRIX_COLUMNS
+    about = About(convention=convention, camera=reference.protocol.camera)
+    texts = []
+    for mine, numbers in zip(rotations, values, strict=True):
+        if len(mine) > 1 and geodesic(mine, mine[0]).max() < SAME:
+            texts.append("every row holds the same pose; give what a model predicts")
+            continue
+        poses = Poses(names, mine, form, numbers, None, NOTHING, [])
+        for fault in find_suspicions(poses, places, about, reference.labels, reference.protocol.convention):
+            if fault.kind == UNITS:
+                raise SubmissionError(fault._replace(field="rotations"))
+            texts.append(f"{fault.what}; {fault.mend}")
+    return tuple(dict.fromkeys(texts))
 
 
 def measure(predicted: Floats, reference: Reference, resamples: int = RESAMPLES, seed: int = 0) -> Evaluation:
@@ -186,6 +271,7 @@ def measure(predicted: Floats, reference: Reference, resamples: int = RESAMPLES,
         bootstrap=_bootstrap(labels, resamples, seed),
         vectors=metrics.vectors(np.mean([error.vectors.mean(axis=0) for error in errors], axis=0)),
         conventions=_mean([metrics.other_conventions(rotations, truth) for rotations in predicted]),
+        plain_angles=_mean([metrics.plain_angles(rotations, truth, convention) for rotations in predicted]),
         distribution=Distribution(mae, turned),
         quantiles=metrics.quantiles(tables),
         by=metrics.by_part(frames, truth, convention, labels.sequences, labels.subjects),
@@ -291,10 +377,18 @@ def describe(figures: Evaluation | Entry) -> str:
     parts.append(f"MAEV by vector: left {vectors.left:.2f}, down {vectors.down:.2f}, front {vectors.front:.2f}.")
     errors = ", ".join(f"{name} {getattr(conventions, name).mae:.2f}" for name in conventions.__struct_fields__)
     parts.append(f"MAE in other conventions: {errors}.")
+    if figures.plain_angles is not UNSET:
+        parts.append(describe_plain(figures.plain_angles))
     if figures.distribution is not UNSET:
         parts.append(_described("MAE of a frame", figures.distribution.mae))
         parts.append(_described("Geodesic error", figures.distribution.geodesic))
     return "\n".join(parts)
+
+
+def describe_plain(errors: AngleErrors) -> str:
+    """Return the errors of angles that are wrapped at 180 and no more, as text."""
+    parts = f"pitch {errors.pitch:.2f}, yaw {errors.yaw:.2f}, roll {errors.roll:.2f}"
+    return f"MAE, plain: {errors.mae:.2f} ({parts}), which takes no second Euler triple."
 
 
 def _described(name: str, spread: Spread) -> str:

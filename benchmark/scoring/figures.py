@@ -21,7 +21,11 @@ class Figures(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scores(Figures, frozen=True):
-    """Mean errors: of the Euler angles and their mean ``mae``, of the rotation, and of its three vectors (``maev``)."""
+    """Mean errors: of the Euler angles and their mean ``mae``, of the rotation, and of its three vectors (``maev``).
+
+    Those of the angles are wrapped at 180, and of the two triples that a rotation has, the one nearer to the label's
+    counts.
+    """
 
     mae: Degrees
     pitch: Degrees

@@ -18,6 +18,7 @@ from headposeplus.faults import Fault, remarked, said, shown, unreadable
 from headposeplus.files import beside, opened_npz
 from headposeplus.poses import tables
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS
+from headposeplus.poses.containers import PREDICTED
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import CONVENTIONS, Floats, from_matrix, to_matrix
@@ -95,9 +96,15 @@ def read_label_file(at: LabelsAt) -> LabelTable:
     named = [name for name in ("pyr", "ypr") if name in arrays]  # the array's name says it
     if named and told.convention not in ("", *named):
         what = f"holds {' and '.join(named)}, not {told.convention}"
-        raise DatasetError(Fault(what, "leave `convention` out, or give one of those", path))
+        raise DatasetError(Fault(what, "leave `labels_convention` out, or give one of those", path))
+    predicted = sorted(name for name in arrays if name.startswith(PREDICTED))
+    if predicted:
+        raise DatasetError(
+            Fault(f"holds predictions, {predicted[0]}, and no labels", "give the labels' own file", path)
+        )
     told = told._replace(convention=told.convention or (named[0] if named else ""))
-    poses = tables.read(data, told.convention or "pyr")
+    poses = tables.read(data, told.convention)
+    told = told._replace(convention=told.convention or poses.told)
     if poses.faults:
         first = poses.faults[0]
         raise DatasetError(remarked(first._replace(file=path), f"faults in all: {len(poses.faults)}"))
@@ -176,7 +183,7 @@ def agreed(path: Path, user: Said, known: Said, by: str = "what the file says") 
     for name, mine, theirs in zip(Said._fields, user, known, strict=True):
         if mine and theirs and mine != theirs:
             what = f"its {name} is {theirs} by {by}, not {mine}"
-            raise DatasetError(Fault(what, f"leave `{name}` out, or mend what is wrong", path))
+            raise DatasetError(Fault(what, f"leave `labels_{name}` out, or mend what is wrong", path))
     return Said(user.convention or known.convention, user.camera or known.camera)
 
 

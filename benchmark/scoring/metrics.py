@@ -19,11 +19,17 @@ from benchmark.scoring.figures import (
     Spread,
     Vectors,
 )
-from headposeplus.rotations import CONVENTIONS, Floats, euler_difference, from_matrix, geodesic
+from headposeplus.rotations import CONVENTIONS, Floats, angle_difference, euler_difference, from_matrix, geodesic
 
 WITHIN = (5, 10, 15)  # degrees
 BIN = 15  # degrees
 LEVEL = 0.95
+# What the frozen protocols leave out where they say "wrapped at 180".
+NEARER_TRIPLE = (
+    "every rotation has two triples of Euler angles, and the one nearer to the label's counts; this lowers the MAE of "
+    'Biwi\'s poses by less than 0.01 degrees where it is below 8, and by about 0.9 where it is 25; "MAE, plain", which '
+    "stands beside it, wraps each angle at 180 and does no more"
+)
 
 
 class Errors(NamedTuple):
@@ -44,8 +50,9 @@ def frame_errors(predicted: Floats, truth: Floats, convention: str = "pyr") -> E
     """Return the errors of rotations (n, 3, 3), frame by frame.
 
     Those of Euler angles are wrapped at 180 and take the nearer of a rotation's two triples
-    (:func:`headposeplus.rotations.euler_difference`). Those of vectors are the angles between the columns of both
-    rotations (Cao et al., "A Vector-based Representation to Enhance Head Pose Estimation", WACV 2021).
+    (:func:`headposeplus.rotations.euler_difference`); :func:`plain_angles` does not. Those of vectors are the angles
+    between the columns of both rotations (Cao et al., "A Vector-based Representation to Enhance Head Pose Estimation",
+    WACV 2021).
     """
     # As with the geodesic error, the chord keeps its precision at small angles.
     chords = np.linalg.norm(predicted - truth, axis=-2)
@@ -78,6 +85,16 @@ def other_conventions(predicted: Floats, truth: Floats) -> Conventions:
         angles = np.abs(euler_difference(predicted, truth, convention)).mean(axis=0)
         errors[convention] = AngleErrors(float(angles.mean()), *angles.tolist())
     return Conventions(**errors)
+
+
+def plain_angles(predicted: Floats, truth: Floats, convention: str = "pyr") -> AngleErrors:
+    """Return MAE and its three parts of rotations (n, 3, 3) with each angle wrapped at 180, and no more done.
+
+    The angles are those of :func:`headposeplus.rotations.from_matrix`, whose middle one is within 90 degrees. Where the
+    other triple of a rotation is nearer to the label's, these errors are larger than those of :func:`frame_errors`.
+    """
+    angles = np.abs(angle_difference(from_matrix(predicted, convention), from_matrix(truth, convention))).mean(axis=0)
+    return AngleErrors(float(angles.mean()), *angles.tolist())
 
 
 def spread(errors: Floats) -> Spread:

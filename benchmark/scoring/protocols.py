@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from benchmark.scoring import parse
 from benchmark.scoring.labels import Labels
+from benchmark.scoring.metrics import NEARER_TRIPLE
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, said, shown
 from headposeplus.files import content_hash, listing, write_text
@@ -193,7 +194,7 @@ def ask(labels: Labels) -> None:
     """Raise SubmissionError where nothing says the convention or the camera of labels."""
     if labels.unsaid:
         names = " and ".join(labels.unsaid)
-        give = " and ".join(f"`{name}`" for name in labels.unsaid)
+        give = " and ".join(f"`labels_{name}`" for name in labels.unsaid)
         example = "\n".join({"convention": 'convention = "pyr"', "camera": 'camera = "rgb"'}[x] for x in labels.unsaid)
         mend = f"give {give}, or write them into a TOML of its name beside it, such as {example!r}"
         raise SubmissionError(Fault(f"nothing says the {names} of these labels", mend, labels.source))
@@ -341,7 +342,7 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
             f"not the labels of {protocol.id}: expected pitch, yaw and roll with the means "
             f"{list(protocol.label_mean)} ({protocol.camera} camera), found {list(_rounded(statistics[0]))}"
         )
-        mend = "are they of the other camera or convention? Say which with `convention` and `camera`"
+        mend = "are they of the other camera or convention? Say which with `labels_convention` and `labels_camera`"
         raise SubmissionError(Fault(what, mend, labels.source))
     return labels
 
@@ -417,6 +418,7 @@ def explain(protocol: Protocol) -> str:
         "selection": protocol.selection,
         "predictions": f"angles in the convention {protocol.convention}, or rotations; {protocol.camera} camera",
         "metric": protocol.metric,
+        "in detail": NEARER_TRIPLE,
         "test labels": f"{angles}: mean {mean}; standard deviation {std} degrees",
     }
     marks = ", ".join(badges(protocol))

@@ -7,6 +7,7 @@ import difflib
 import io
 import re
 import unicodedata
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -29,6 +30,10 @@ from headposeplus.rotations import CONVENTIONS, Floats
 from headposeplus.sheets import STRANGERS
 
 REQUIRED = ("name", "authors", "training_data", "convention", "camera", "selection", "uses_target_images")
+POSES = ("convention", "camera")  # those without which no angle can be scored; an entry needs the others as well
+BLANK = "blank"  # the kind of the fault of one that nobody said
+# By which parameter such a fact may be given, where it is not its own name.
+_GIVEN_BY = {"selection": "selected_by", "uses_target_images": "target_images"}
 # The most characters of each text. What else is worth keeping goes into the table [run], which nothing reads.
 TEXTS = {
     "name": 80, "authors": 300, "link": 300, "training_data": 200, "selection": 200, "notes": 2000,
@@ -89,6 +94,9 @@ def _plain(text: str, most: int) -> str:
     return seen if len(seen) <= most else f"{seen[: most - 3]}..."
 
 
+NO_FACTS = About()
+
+
 def _is_hidden(letter: str) -> bool:
     # A line break is fine: texts are shown on one line.
     return unicodedata.category(letter) in _HIDDEN and letter not in "\n\t"
@@ -140,6 +148,12 @@ def about_path(predictions: Path) -> Path:
         if inside and inside.about_name:
             return predictions / _plain(PurePosixPath(inside.about_name).name, 60)
     return path
+
+
+def has_about(predictions: Path) -> bool:
+    """Return whether a TOML lies beside predictions, or in their zip."""
+    path = about_path(predictions)
+    return path.exists() or path.parent == predictions
 
 
 def _beside(predictions: Path) -> Path:
@@ -200,7 +214,8 @@ def read_about(data: bytes) -> tuple[About, list[Fault]]:
     for key in REQUIRED:
         value = content.get(key, "")
         if isinstance(value, str) and not value.strip():
-            faults.append(about_fault(key, "missing" if key not in content else "empty", _expected(key)))
+            what = "missing" if key not in content else "empty"
+            faults.append(about_fault(key, what, _expected(key))._replace(kind=BLANK))
     for key, value in content.items():
         text = value
         if isinstance(value, str):  # of a command, the spaces may be those of a path
@@ -279,14 +294,44 @@ def _text_fault(key: str, value: object) -> Fault | None:
     return about_fault(key, what, mend)
 
 
-def read_files(path: Path) -> tuple[bytes, bytes]:
-    """Return the bytes of predictions and of the TOML beside them, within limits.
+def read_files(path: Path, facts: About = NO_FACTS) -> tuple[bytes, bytes]:
+    """Return the bytes of predictions, and those of the TOML beside them with ``facts`` in it, within limits.
+
+    Where there is no TOML, the facts alone are in it; without any it is empty.
 
     Raises
     ------
     SubmissionError
-        If a file is missing, or larger than what is read.
+        If the predictions are missing, a file is larger than what is read, or the TOML says another thing than the
+        facts do.
     """
+    data, toml = _read_both(path)
+    told = {name: value for name, value in msgspec.structs.asdict(facts).items() if value not in ("", None)}
+    content = _parsed(toml)
+    if not told or isinstance(content, Fault):  # what is wrong with the TOML is told when it is read
+        return data, toml
+    for name, value in told.items():
+        theirs = content.get(name, "")
+        if theirs not in ("", value):
+            what = f"{shown(theirs)} there, but {shown(value)} by `{given_by(name)}`"
+            mend = "leave that out, or change the line"
+            raise SubmissionError(Fault(what, mend, about_path(path), name))
+    return data, tomli_w.dumps(content | told).encode()
+
+
+def given_by(field: str) -> str:
+    """Return the parameter by which a fact may be given that a TOML would say."""
+    return _GIVEN_BY.get(field, field)
+
+
+def given(fields: Sequence[str]) -> str:
+    """Return by which parameters facts may be given, and what some can be."""
+    words = [(f"`{given_by(field)}`", _choice(field)) for field in fields]
+    return ", ".join(" ".join(filter(None, both)) for both in words)
+
+
+def _read_both(path: Path) -> tuple[bytes, bytes]:
+    """Return the bytes of predictions and of the TOML beside them; none where there is no TOML."""
     data, about = _read(path, MAX_BYTES, _WANTED), _beside(path)
     if _may_hold_about(path, about):
         try:
@@ -295,6 +340,8 @@ def read_files(path: Path) -> tuple[bytes, bytes]:
             raise SubmissionError(error.fault._replace(file=path)) from error
         if inside and inside.about_name:
             return data, inside.about
+    if not about.exists():
+        return data, b""
     return data, _read(about, archives.MAX_ABOUT, f"a description of the predictions with {', '.join(REQUIRED)}")
 
 
@@ -326,7 +373,7 @@ def read_submission(path: Path) -> Submission:
     """
     data, toml = read_files(path)
     about, faults = read_about(toml)
-    stop(about_path(path), faults)
+    stop(path, faults)
     poses = read(data, about.convention)
     stop(path, [*poses.faults, *repeated(poses)])
     return Submission(poses.ids, poses.rotations, about)
@@ -344,11 +391,42 @@ def repeated(poses: Poses) -> list[Fault]:
     return [poses.fault(again, what, "keep one row a frame")]
 
 
+def blank_fault(path: Path, faults: list[Fault]) -> Fault:
+    """Return the one fault of all facts that nobody said of predictions, from the faults of each."""
+    names = [fault.field for fault in faults]
+    if len(names) == 1:
+        return faults[0]
+    needs = "these poses need" if set(names) <= set(POSES) else "an entry of a scoreboard needs"
+    mend = f"give {given(names)}, or write them into {about_path(path).name}"
+    return Fault(f"{needs} {', '.join(names)}, which nothing says", mend, ABOUT)
+
+
+def _choice(field: str) -> str:
+    """Return what a field can be, as it is typed; empty if that is any text."""
+    if field == "uses_target_images":
+        return "or --no-target-images"
+    return " or ".join({"convention": CONVENTIONS, "camera": CAMERAS}.get(field, ()))
+
+
+def placed(fault: Fault, path: Path) -> Fault:
+    """Return a fault of predictions with the file that it is in: theirs, or the TOML beside them."""
+    if fault.file != ABOUT:
+        return fault._replace(file=path)
+    toml, there = about_path(path), has_about(path)
+    if fault.kind != BLANK:
+        return fault._replace(file=toml if there else path)
+    if there:
+        return fault._replace(file=toml, mend=f"{fault.mend}, or give `{given_by(fault.field)}`")
+    return fault._replace(file=path, mend=f"give {given([fault.field])}, or say it in {toml.name}")
+
+
 def stop(path: Path, faults: list[Fault]) -> None:
-    """Raise SubmissionError if there are faults."""
+    """Raise SubmissionError if there are faults; what nobody said is told at once."""
+    blank = [fault for fault in faults if fault.kind == BLANK]
+    if blank:
+        faults = [blank_fault(path, blank), *(fault for fault in faults if fault.kind != BLANK)]
     if faults:
-        file = about_path(path) if faults[0].file == ABOUT else path
-        first = faults[0]._replace(file=file)
+        first = placed(faults[0], path)
         raise SubmissionError(
             remarked(first, f"the first of {len(faults)} faults: hpp check lists them all") if faults[1:] else first
         )

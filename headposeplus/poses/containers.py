@@ -36,6 +36,7 @@ from headposeplus.sheets import STRANGERS, Limits, Sheet
 KINDS = "CSV, Parquet, Feather, npz, or a zip of one"
 HEADER = "write the header id,pitch,yaw,roll (or r11 to r33, or qx, qy, qz, qw instead of the angles)"
 _PUBLISHED = {"pyr": ["pitch", "yaw", "roll"], "ypr": ["yaw", "pitch", "roll"]}  # arrays of Biwi_plus.npz
+PREDICTED = "pred_"  # before such a name where a file holds what was predicted
 _NUMPY = b"\x93NUMPY"  # the first bytes of a single array
 _SAVED = 'save it with its ids, numpy.savez("predictions.npz", id=ids, pitch=p, yaw=y, roll=r), or rotation=R (n, 3, 3)'
 _FROM_JSON = (
@@ -61,6 +62,8 @@ class Columns(NamedTuple):
         The line of the names, where there is one.
     decimal
         What parts the decimals of numbers, if it is no point.
+    told
+        The convention that the names of the angles say; empty where they say none.
     faults
         What is wrong with single rows.
     sheet
@@ -73,6 +76,7 @@ class Columns(NamedTuple):
     unit: str
     header: tuple[int, ...] = ()
     decimal: str = "."
+    told: str = ""
     faults: tuple[Fault, ...] = ()
     sheet: Sheet | None = None
 
@@ -84,7 +88,8 @@ def read_columns(data: bytes, convention: str, limits: Limits = STRANGERS) -> Co
     """Return the columns in the bytes of a file, or why there are none.
 
     The kind of file is told by its first bytes, whatever its name. Of all but CSV, only those columns are read that
-    poses stand in; an array ``pyr`` or ``ypr`` only where it is of the ``convention``.
+    poses stand in; an array ``pyr`` or ``ypr`` only where it is of the ``convention``. An empty one is what the names
+    of the angles say.
     """
     try:
         table = _read(data, convention, limits)
@@ -93,10 +98,13 @@ def read_columns(data: bytes, convention: str, limits: Limits = STRANGERS) -> Co
     column = id_column(table.columns)
     names = {column: "id"} if column else {}
     if not forms_of(table.columns):
-        fault = _named_otherwise([*table.columns], convention)
+        told = convention or next((name for name in CONVENTIONS if _named(table.columns, name)), "")
+        fault = _named_otherwise([*table.columns], told)
         if fault is not None:
             return fault._replace(rows=table.header)
-        names |= next((dict(zip(named, ANGLE_COLUMNS, strict=True)) for named in _named(table.columns, convention)), {})
+        for named in _named(table.columns, told)[:1]:
+            names |= dict(zip(named, ANGLE_COLUMNS, strict=True))
+            table = table._replace(told=told)
     return table._replace(columns={names.get(name, name): cells for name, cells in table.columns.items()})
 
 
@@ -135,7 +143,8 @@ def _read_csv(data: bytes, limits: Limits) -> Columns:
         raise DatasetError(Fault("JSON, no table", _FROM_JSON))
     sheet = sheets.read_sheet(text, HEADER, limits)
     check_names([name for name in sheet.names if name in READ])
-    return Columns({**sheet.columns}, sheet.lines, "CSV", "line", (sheet.header,), sheet.decimal, sheet.faults, sheet)
+    columns: dict[str, Cells] = {**sheet.columns}
+    return Columns(columns, sheet.lines, "CSV", "line", (sheet.header,), sheet.decimal, "", sheet.faults, sheet)
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
@@ -155,7 +164,8 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
 
 def _read_arrays(data: bytes, limits: Limits) -> dict[str, np.ndarray]:
     """Return the arrays of an npz file that poses may stand in."""
-    wanted = {"rotation", "quaternion", *_PUBLISHED, *READ - {*ID_COLUMNS}}
+    predicted = {f"{PREDICTED}{name}": name for name in _PUBLISHED}
+    wanted = {"rotation", "quaternion", *_PUBLISHED, *predicted, *READ - {*ID_COLUMNS}}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archives.list_zip(data, limits)
@@ -163,6 +173,8 @@ def _read_arrays(data: bytes, limits: Limits) -> dict[str, np.ndarray]:
             names = ", ".join(shown(name) for name, _ in named[:8])
             naming = id_column([name for name, _ in named])
             named = [(name, entry) for name, entry in named if name in wanted | {naming}]
+            if any(name in predicted for name, _ in named):  # beside them, the others are the truth
+                named = [(predicted.get(name, name), entry) for name, entry in named if name not in _PUBLISHED]
             if not naming:
                 raise DatasetError(Fault(f"no array id or images, but {names or 'none'}", "add the ids, (n,) texts"))
             check_names([name for name, _ in named])
@@ -184,11 +196,14 @@ def _read_npz(data: bytes, convention: str, limits: Limits) -> Columns:
     if rows > limits.rows:
         raise DatasetError(Fault(f"{rows:,} rows", "give a row a frame"))
     several = {"rotation": (MATRIX_COLUMNS, (rows, 3, 3)), "quaternion": (QUATERNION_COLUMNS, (rows, 4))}
+    told = ""
     if not set(ANGLE_COLUMNS) <= set(arrays):
-        fault = _named_otherwise([*arrays], convention)
+        told = convention or next((name for name in _PUBLISHED if name in arrays), "")
+        fault = _named_otherwise([*arrays], told)
         if fault is not None and not several.keys() & arrays.keys():
             raise DatasetError(fault)
-        several |= {convention: (_PUBLISHED[convention], (rows, 3))} if convention in _PUBLISHED else {}
+        told = told if told in _PUBLISHED and told in arrays else ""
+        several |= {told: (_PUBLISHED[told], (rows, 3))} if told else {}
     for name in [name for name in arrays if name in several or name not in _PUBLISHED]:
         names, shape = several.get(name, ([name], (rows,)))
         array = arrays[name]
@@ -200,4 +215,4 @@ def _read_npz(data: bytes, convention: str, limits: Limits) -> Columns:
             values = np.char.decode(values, "latin-1")
         check_names([*columns, *names])
         columns |= dict(zip(names, values.T, strict=True))
-    return Columns(columns, np.arange(1, rows + 1), "npz", "row")
+    return Columns(columns, np.arange(1, rows + 1), "npz", "row", told=told)

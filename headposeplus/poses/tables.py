@@ -56,6 +56,11 @@ class Poses(NamedTuple):
         return self.table.lines
 
     @property
+    def told(self) -> str:
+        """The convention that the names of the angles say; empty where they say none."""
+        return self.table.told
+
+    @property
     def unit(self) -> str:
         """What :attr:`lines` count: ``line``, or ``row`` where the file has no lines."""
         return self.table.unit
@@ -70,13 +75,19 @@ class Poses(NamedTuple):
         return fault_in(self.lines[rows], what, mend, self.unit)
 
 
-def read(data: bytes, convention: str, limits: Limits = STRANGERS, needs_ids: bool = True) -> Poses:
+def read(
+    data: bytes, convention: str, limits: Limits = STRANGERS, needs_ids: bool = True, otherwise: str = "pyr"
+) -> Poses:
     """Return the poses in the bytes of a file; angles are read in ``convention``.
+
+    Where it is empty, that is the one that their names say, or ``otherwise`` where these say none; where a rotation
+    stands beside such angles, only the rotation is read.
 
     The kind of file is told by its first bytes, whatever its name; a zip may hold one such file. A CSV may be as
     :mod:`headposeplus.sheets` reads it, its columns in any order and case. The frames are named by ``id``, or another
     of :data:`headposeplus.raw.ids.ID_COLUMNS`. An npz holds the columns as arrays, or ``rotation`` (n, 3, 3),
-    ``quaternion`` (n, 4), or ``pyr`` or ``ypr`` (n, 3) as in the published ``Biwi_plus.npz``.
+    ``quaternion`` (n, 4), or ``pyr`` or ``ypr`` (n, 3) as in the published ``Biwi_plus.npz``; what is predicted may
+    be called ``pred_pyr`` or ``pred_ypr``.
     """
     table = read_columns(data, convention, limits)
     if isinstance(table, Fault):
@@ -89,7 +100,10 @@ def read(data: bytes, convention: str, limits: Limits = STRANGERS, needs_ids: bo
         return _none(Fault(f"no complete pose among the columns {names}", HEADER, rows=table.header))
     if not len(table.lines):
         return _none(Fault("no row", "give a row a frame"))
-    return _poses(table, convention, limits)
+    forms = forms_of(table.columns)
+    if not (convention or table.told) and len(forms) > 1:
+        forms = [form for form in forms if form != ANGLE_COLUMNS]
+    return _poses(table, forms, convention or table.told or otherwise, limits)
 
 
 def _none(fault: Fault) -> Poses:
@@ -104,8 +118,8 @@ def _numbers(cells: Cells, decimal: str) -> Floats:
     return read_numbers(cells, decimal)
 
 
-def _poses(table: Columns, convention: str, limits: Limits) -> Poses:
-    """Return the poses of a table's columns, with what is wrong with its rows."""
+def _poses(table: Columns, forms: list[list[str]], convention: str, limits: Limits) -> Poses:
+    """Return the poses of a table's columns in some forms, with what is wrong with its rows."""
     columns, count = table.columns, len(table.lines)
     names = [str(name).strip() for name in columns.get("id", [""] * count)]
     ids = np.array(targets.as_ids([name[: limits.text] for name in names]))
@@ -113,7 +127,7 @@ def _poses(table: Columns, convention: str, limits: Limits) -> Poses:
     if "subject" in columns:
         subjects = np.array([str(name).strip()[: limits.text] for name in columns["subject"]])
     readings = []
-    for form in forms_of(columns):
+    for form in forms:
         values = np.column_stack([_numbers(columns[name], table.decimal) for name in form])
         blank = Poses(ids, np.full((count, 3, 3), np.nan), form, values, subjects, table, [])
         readings.append(_with_rotations(blank, convention))

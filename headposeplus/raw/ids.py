@@ -11,7 +11,7 @@ _ID = re.compile(r"biwi/(\d\d)/(\d{5})")
 # A file of a frame, with any folders before it, with or without its ending; some copies flatten the path.
 _FILE = re.compile(r"(?:.*[/\\_-])?(\d\d)[/\\_]frame_(\d{5})(?:_(?:rgb|pose|depth))?(?:\.\w{1,4})?")
 # The columns that may name a frame, the first of which counts.
-ID_COLUMNS = ("id", "images", "image", "image_path", "filename", "file_name", "file")
+ID_COLUMNS = ("id", "images", "image", "image_path", "filename", "file_name", "file", "ids")
 FORMS = "a Biwi frame such as biwi/01/00003 or 01/frame_00003_rgb.png"
 
 

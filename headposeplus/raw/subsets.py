@@ -79,6 +79,7 @@ _SEX = "Every sequence of the subjects whom the database names {letter}01 and so
 _SEQUENCE = re.compile(r"biwi/sequence-(0[1-9]|1\d|2[0-4])")
 _EXPECTED = "a text file with a Biwi frame a line, an npz with images, or JSON"
 _MEND = f"expected {_EXPECTED}"
+_NEARLY = 0.9  # share of the ids at hand that a subset must be to be meant
 _LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
 
@@ -349,6 +350,22 @@ def _lines(path: Path, listed: dict[str, list[str]]) -> dict[str, int]:
     if not lines:
         raise DatasetError(Fault("names no frame", "expected one a line, such as biwi/01/00003", path))
     return lines
+
+
+def covered(ids: np.ndarray, manifest_file: Path | None = None) -> str:
+    """Return the name of the largest subset that has all its frames among the ids (n,), and nearly all of these.
+
+    Empty if there is none: frames that lie anywhere are no subset, and of a whole test set that lacks a few frames none
+    is meant.
+    """
+    given, best, most = set(ids.tolist()), "", _NEARLY * len(ids)
+    frames = manifest.biwi_frames(manifest.read(manifest_file))
+    rows = [(f"biwi/sequence-{name}", [name]) for name in frames]
+    for name, sequences in [*rows, *((row.name, row.sequences.split()) for row in _definitions().values())]:
+        wanted = _ids(frames, sequences, name)
+        if len(wanted) > most and given.issuperset(wanted):
+            best, most = name, len(wanted)
+    return best
 
 
 def select(subset: Subset, ids: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy.io import loadmat
 
 from benchmark import evaluate
 from benchmark.cli.common import RAW_STILLS
-from benchmark.scoring import protocols
+from benchmark.scoring import choice, protocols
 from benchmark.scoring import score as scoring
 from benchmark.scoring.labels import from_arrays, read_labels
 from benchmark.scoring.submission import About, read_about
@@ -99,7 +99,7 @@ def test_the_target_says_which_dataset_of_a_folder_is_meant(data):
     ],
 )
 def test_what_predictions_are_meant_for(about, task, protocol, target):
-    assert scoring.target_of(about, task, protocol) == target
+    assert choice.target_of(about, task, protocol) == target
 
 
 def test_frames_of_other_datasets_share_no_subject():

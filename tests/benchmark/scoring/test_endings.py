@@ -145,8 +145,8 @@ def test_labels_in_a_zip_have_their_toml_there(noisy, tmp_path):
 
 def test_a_zip_that_cannot_be_scored_is_told(noisy, built, tmp_path, hpp):
     alone = packed(tmp_path / "alone.zip", ("predictions.csv", noisy))
-    words = f"{tmp_path}/alone.toml: expected a description of the predictions with name, authors"
-    assert words in hpp("check", alone, "--data", built[0], expect=1).output
+    words = f"{tmp_path}/alone.zip, camera: missing; give --camera rgb or depth, or say it in alone.toml"
+    assert words in hpp("check", alone, "--data", built[0], expect=3).output
     both = packed(tmp_path / "mine.zip", ("a.csv", noisy), ("b.csv", noisy))
     output = hpp("check", both, "--data", built[0], expect=3).output
     assert f"fault: {both}: a zip of 2 tables, 'a.csv', 'b.csv'; pack one table, and at most its TOML" in output

@@ -60,7 +60,11 @@ def test_what_an_npz_says(tmp_path, arrays, convention, camera):
 @pytest.mark.parametrize(
     ("said", "toml", "says"),
     [
-        (("", "rgb"), 'camera = "depth"', "its camera is depth by what the file says, not rgb; leave `camera` out"),
+        (
+            ("", "rgb"),
+            'camera = "depth"',
+            "its camera is depth by what the file says, not rgb; leave `labels_camera` out",
+        ),
         (("ypr", ""), 'convention = "pyr"', "its convention is pyr by what the file says, not ypr"),
         (("", ""), 'camera = "Kinect"', r"labels\.toml, camera: 'Kinect' is unknown; write one of rgb, depth"),
         (("", ""), "convention = 3", r"labels\.toml, convention: '3' is unknown; write one of pyr, biwi, ypr"),
@@ -85,21 +89,21 @@ def test_a_protocol_takes_what_its_labels_are(tmp_path, hpp):
     path, own = write_csv(tmp_path / "labels.csv"), tmp_path / "own.toml"
     new = ["protocols", "new", own, "--id", "lab/faces@1", "--title", "Faces", "--labels", path]
     text = hpp(*new, expect=1).output
-    assert "nothing says the convention and camera of these labels; give --convention and --camera" in text
+    assert "of these labels; give --labels-convention and --labels-camera, or write them into a TOML" in text
     assert not own.exists()
     assert "24 frames, convention ypr, depth camera" in hpp(*new, "--convention", "ypr", "--camera", "depth").output
     protocol = protocols.read(own)
     assert (protocol.convention, protocol.camera) == ("ypr", "depth")
     mine = tmp_path / "predictions.csv"
     submission.write_predictions(mine, IDS, ANGLES, about(protocol="lab/faces@1", convention="ypr", camera="depth"))
-    words = [mine, "--protocol", own, "--labels", path, "--convention", "ypr"]
+    words = [mine, "--protocol", own, "--labels", path, "--labels-convention", "ypr"]
     text = hpp("check", *words).output
     assert "0 faults, 1 suspicion" in text and "the predictions are the labels themselves" in text
     assert "0.00" in hpp("score", *words, "--resamples", 20).output
     entry = json.loads((tmp_path / "score.json").read_text())
     assert entry["scores"]["mae"] == 0 and (entry["convention"], entry["camera"]) == ("ypr", "depth")
     # Under a protocol its statistics tell a wrong reading; nothing need be said of what fits.
-    assert "Say which with --convention and --camera" in hpp("score", *words[:-2], expect=1).output
+    assert "Say which with --labels-convention and --labels-camera" in hpp("score", *words[:-2], expect=1).output
     (tmp_path / "labels.toml").write_text('convention = "ypr"\ncamera = "depth"\n')
     assert "0.00" in hpp("score", *words[:-2], "--resamples", 20).output
     (tmp_path / "labels.toml").write_text('convention = "ypr"\ncamera = "rgb"\n')
@@ -112,10 +116,10 @@ def test_a_task_asks_and_built_datasets_say(tmp_path, built, hpp):
     path, mine = write_csv(tmp_path / "labels.csv"), tmp_path / "predictions.csv"
     submission.write_predictions(mine, IDS, ANGLES, about(task="cross", convention="pyr", camera="rgb"))
     assert "nothing says the convention and camera" in hpp("score", mine, "--labels", path, expect=1).output
-    said = ["--convention", "pyr", "--camera", "rgb", "--resamples", 20]
+    said = ["--labels-convention", "pyr", "--labels-camera", "rgb", "--resamples", 20]
     assert "local-" in hpp("score", mine, "--labels", path, *said).output
-    text = hpp("score", mine, "--data", built[0], "--camera", "rgb", expect=1).output
-    assert "built datasets say their convention and camera" in text
+    text = hpp("score", mine, "--data", built[0], "--labels-camera", "rgb", expect=1).output
+    assert "built datasets say their convention and camera: leave out --labels-convention and --labels-camera" in text
     assert read_labels(built[0]).camera == "rgb" and not read_labels(built[0]).unsaid
 
 
@@ -139,9 +143,17 @@ def test_the_published_files_are_recognised(real, name, camera, tmp_path):
 @pytest.mark.parametrize(
     ("name", "said", "says"),
     [
-        ("Biwi_plus.npz", ("", "depth"), "its camera is rgb by its labels' statistics, not depth; leave `camera` out"),
+        (
+            "Biwi_plus.npz",
+            ("", "depth"),
+            "its camera is rgb by its labels' statistics, not depth; leave `labels_camera` out",
+        ),
         ("Biwi_plus_non_cal.npz", ("", "rgb"), "its camera is depth by its labels' statistics, not rgb"),
-        ("Biwi_plus.npz", ("biwi", ""), "holds pyr and ypr, not biwi; leave `convention` out, or give one of those"),
+        (
+            "Biwi_plus.npz",
+            ("biwi", ""),
+            "holds pyr and ypr, not biwi; leave `labels_convention` out, or give one of those",
+        ),
         ("aflw2000", ("pyr", ""), "its convention is ypr by what the file says, not pyr"),
         ("aflw2000", ("", "depth"), "its camera is rgb by what the file says, not depth"),
     ],
@@ -222,6 +234,6 @@ def test_arrays_say_their_camera(tmp_path):
     from benchmark.scoring.evaluation import evaluate
 
     rotations = rot.to_matrix(ANGLES)
-    with pytest.raises(SubmissionError, match="labels: nothing says the camera of these labels; give `camera`"):
+    with pytest.raises(SubmissionError, match="labels: nothing says the camera of these labels; give `labels_camera`"):
         evaluate(IDS, rotations, labels=(IDS, rotations))
     assert evaluate(IDS, rotations, labels=(IDS, rotations), camera="depth").protocol.camera == "depth"
