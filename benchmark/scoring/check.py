@@ -22,7 +22,7 @@ from headposeplus.faults import Fault, remarked, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.poses.tables import Poses, read
 from headposeplus.raw import subsets
-from headposeplus.raw.targets import BIWI_PLUS, STILLS, of_protocol, parse_frame, split_task
+from headposeplus.raw.targets import BIWI_PLUS, STILLS, of_ids, of_protocol, parse_frame, split_task
 from headposeplus.rotations import CONVENTIONS, Floats, geodesic, to_matrix
 
 ON_HONOUR = "a method of the authors' own"
@@ -56,7 +56,8 @@ def check(
     said, faults = read_about(about)
     faults += _against_protocol(said, reference)
     poses = read(predictions, said.convention, otherwise=reference.protocol.convention)
-    faults = needed(faults, poses, of_protocol(reference.protocol.id), for_board)
+    target = of_protocol(reference.protocol.id) if reference.ids is None else of_ids(reference.ids)
+    faults = needed(faults, poses, target, for_board)
     faults += poses.faults
     suspicions: list[Fault] = []
     rotations = None

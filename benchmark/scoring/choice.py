@@ -23,7 +23,7 @@ from headposeplus.faults import Fault, shown
 from headposeplus.poses.tables import read
 from headposeplus.raw import subsets
 from headposeplus.raw.manifest import ids_sha256
-from headposeplus.raw.targets import BIWI_PLUS, STILLS, TARGETS, join_task, of_protocol, split_task
+from headposeplus.raw.targets import BIWI_PLUS, TARGETS, join_task, of_ids, of_protocol, split_task
 
 _ORDER = ("cross", "pda", "da", "intra")  # what most come with stands first
 _ASKED = "which protocol? That depends on what the network was trained on"
@@ -69,12 +69,6 @@ def target_of(about: About, task: str | None = None, protocol: str | Protocol | 
     return split_task(task)[1] if task else None
 
 
-def target_of_ids(ids: np.ndarray) -> str | None:
-    """Return the dataset of stills that the first of some ids (n,) is of; None if there is none."""
-    name = str(ids[0]).partition("/")[0] if len(ids) else ""
-    return name if name in STILLS else None
-
-
 def decide(path: Path, files: tuple[bytes, bytes], labels: Path | LabelsAt | Labels | None, asked: Asked) -> Asked:
     """Return what is asked of predictions, the bytes of a table and a TOML, with their protocol and labels.
 
@@ -96,7 +90,7 @@ def decide(path: Path, files: tuple[bytes, bytes], labels: Path | LabelsAt | Lab
     poses = read(files[0], about.convention)
     if not len(poses.ids):
         stop(path, poses.faults)
-    target = target_of_ids(poses.ids)
+    target = of_ids(poses.ids)
     truth = _read(labels, target)
     blank = [fault for fault in needed(faults, poses, target, asked.for_board) if fault.kind == BLANK]
     fitting = choices(poses.ids, truth, asked.subset, asked.manifest_file, path)
@@ -179,7 +173,7 @@ def _place(protocol: Protocol) -> tuple[int, int, str]:
 
 def _own_tasks(labels: Labels, whole: list[Protocol], part: str) -> list[Choice]:
     """Return the tasks under which the labels' frames get a protocol of their own: those that no frozen one is of."""
-    target = target_of_ids(labels.ids) or BIWI_PLUS
+    target = of_ids(labels.ids) or BIWI_PLUS
     templates = [protocols.find_frozen(f"{target}/{kind}@1") for kind in _ORDER]
     taken = {one.task for one in whole}
     return [

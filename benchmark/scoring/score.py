@@ -19,7 +19,6 @@ from benchmark.scoring.choice import (
     decide,
     find_reference,
     named_protocol,
-    target_of_ids,
 )
 from benchmark.scoring.entry import SCHEMA, Entry, Subset, plain, to_bytes
 from benchmark.scoring.evaluation import RESAMPLES, Comparison, Evaluation, compare, measure
@@ -50,7 +49,7 @@ from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256, write_json, write_text
 from headposeplus.poses.tables import read
 from headposeplus.raw import subsets
-from headposeplus.raw.targets import BIWI_PLUS, join_task, of_protocol
+from headposeplus.raw.targets import BIWI_PLUS, join_task, of_ids, of_protocol
 from headposeplus.rotations import Floats
 
 _NAMING = {(ABOUT, "protocol"), (ABOUT, "task")}  # the fields that name a protocol
@@ -266,7 +265,7 @@ def _asked(
         if error.fault.file not in (path, about_path(path)):
             raise
         told = []  # the check tells it, with all else that is wrong
-    target = target_of_ids(read(files[0], "").ids)
+    target = of_ids(read(files[0], "").ids)
     truth = None if labels is None else read_labels(labels, target)
     return asked._replace(labels=truth, task=join_task("cross", target or BIWI_PLUS) if told else None), told
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from headposeplus.raw import aflw2000, ids, manifest
@@ -31,6 +32,12 @@ def of_protocol(protocol: str) -> str | None:
     """Return the target whose name a protocol's id begins with; None if there is none."""
     name = protocol.partition("/")[0]
     return name if name in TARGETS else None
+
+
+def of_ids(ids: Sequence[str] | np.ndarray) -> str | None:
+    """Return the dataset of stills that the first of some ids is of; None if there is none."""
+    name = str(ids[0]).partition("/")[0] if len(ids) else ""
+    return name if name in STILLS else None
 
 
 def parse_frame(text: str) -> str | None:

@@ -12,7 +12,7 @@ from benchmark.scoring import evaluation, labels, metrics, protocols
 from benchmark.scoring.figures import Bootstrap
 from benchmark.scoring.label_files import LabelsAt
 from headposeplus import rotations as rot
-from headposeplus.errors import DatasetError, SubmissionError
+from headposeplus.errors import DatasetError, HeadposeError, SubmissionError, SuspicionWarning
 
 MEASURES = ("mae", "pitch", "yaw", "roll", "geodesic", "maev")
 
@@ -235,3 +235,130 @@ def test_an_evaluation_is_plain_values(truth):
     found = evaluate(truth.ids, noisy(truth, 0), labels=truth)
     assert json.loads(json.dumps(msgspec.to_builtins(found)))["scores"] == asdict(found.scores)
     assert "95 % interval" in str(found) and "MAE in other conventions: pyr" in str(found)
+
+
+# The second triple of Euler angles, by NumPy alone
+
+
+def by_numpy(angles):
+    """Rotations (n, 3, 3) of pitch, yaw, roll in degrees: Rz(roll) Ry(yaw) Rx(pitch), of axes with y up."""
+    (a, b, c), (d, e, f) = np.cos(np.radians(angles.T)), np.sin(np.radians(angles.T))
+    rows = (
+        (c * b, c * e * d - f * a, c * e * a + f * d),
+        (f * b, f * e * d + c * a, f * e * a - c * d),
+        (-e, b * d, b * a),
+    )
+    return np.moveaxis(np.array(rows), -1, 0)
+
+
+def back(m):
+    """The angles of those, the middle one within 90 degrees."""
+    middle = -np.arcsin(np.clip(m[:, 2, 0], -1, 1))
+    return np.degrees(np.stack([np.arctan2(m[:, 2, 1], m[:, 2, 2]), middle, np.arctan2(m[:, 1, 0], m[:, 0, 0])], -1))
+
+
+def turned(rotations, spread, seed=1):
+    """Rotations (n, 3, 3), each turned about a random axis (Rodrigues' formula), by degrees of a spread an axis."""
+    vectors = np.radians(np.random.default_rng(seed).normal(0, spread, (len(rotations), 3)))
+    size = np.linalg.norm(vectors, axis=1)
+    x, y, z = (vectors / size[:, None]).T
+    cross = np.moveaxis(np.array([[0 * x, -z, y], [z, 0 * x, -x], [-y, x, 0 * x]]), -1, 0)
+    sin, cos = (part[:, None, None] for part in (np.sin(size), np.cos(size)))
+    return (np.eye(3) + sin * cross + (1 - cos) * cross @ cross) @ rotations
+
+
+def both_errors(truth, spread):
+    """The MAE with the nearer of both triples and with the first, of poses that are off by a spread; and ours."""
+    right = by_numpy(truth)
+    wrong = turned(right, spread)
+    first, labels_angles = back(wrong), back(right)
+    second = np.stack([first[:, 0] + 180, 180 - first[:, 1], first[:, 2] + 180], -1)
+    one, other = (np.abs((angles - labels_angles + 180) % 360 - 180) for angles in (first, second))
+    nearer = np.minimum(one.mean(axis=1), other.mean(axis=1)).mean()
+    flip = np.diag([1, -1, -1])
+    predicted, reference = flip @ wrong @ flip, flip @ right @ flip
+    ours = metrics.scores(predicted, reference).mae, metrics.plain_angles(predicted, reference)
+    assert ours[0] == pytest.approx(nearer, abs=1e-6) and ours[1].mae == pytest.approx(one.mean(), abs=1e-6)
+    assert [ours[1].pitch, ours[1].yaw, ours[1].roll] == pytest.approx(one.mean(axis=0), abs=1e-6)
+    return nearer, one.mean()
+
+
+def test_the_nearer_triple_lowers_large_errors_alone():
+    """On poses within 70 degrees: nothing below an MAE of 8 that two decimals show, more than half a degree at 25."""
+    truth = np.clip(np.random.default_rng(0).normal([-12, -8, 2], [24, 28, 12], (8000, 3)), -70, 70)
+    for spread, least, most, where in ((4, 0, 1e-6, 3.7), (8, 0, 0.01, 7.4), (27, 0.5, 1.1, 25)):
+        nearer, plain = both_errors(truth, spread)
+        assert plain == pytest.approx(where, abs=0.4) and least <= plain - nearer <= most, spread
+    # Near a yaw of 90 degrees the angles of a pose that is hardly off may be half a turn off.
+    nearer, plain = both_errors(np.array([[5.0, 89.0, 3.0]] * 500), 3)
+    assert plain > nearer + 15
+
+
+@pytest.mark.real
+def test_by_how_much_on_the_real_poses(real):
+    """As ``hpp protocols show`` says it."""
+    truth = np.load(real / "Biwi_plus.npz")["pyr"]
+    nearer, plain = both_errors(truth, 8.4)
+    assert 7.7 < plain < 8 and plain - nearer < 0.01
+    nearer, plain = both_errors(truth, 25.82)
+    assert plain == pytest.approx(25, abs=0.02) and plain - nearer == pytest.approx(0.86, abs=0.01)
+    assert "less than 0.01 degrees where it is below 8, and by 0.86 where it is 25" in metrics.NEARER_TRIPLE
+
+
+def test_plain_angles_stand_beside_the_scores(truth):
+    found = evaluate(truth.ids, turned(truth.rotations, 26), labels=truth, resamples=0)
+    plain = found.plain_angles
+    assert plain.mae > found.scores.mae and f"MAE, plain: {plain.mae:.2f} (pitch {plain.pitch:.2f}, " in str(found)
+    runs = np.stack([turned(truth.rotations, 26, seed) for seed in (1, 2)])
+    both = [evaluate(truth.ids, run, labels=truth, resamples=0).plain_angles.mae for run in runs]
+    assert evaluate(truth.ids, runs, labels=truth, resamples=0).plain_angles.mae == pytest.approx(np.mean(both))
+
+
+# What is told of predictions from Python, too
+
+
+def test_angles_are_taken_with_their_convention(truth):
+    angles = rot.from_matrix(noisy(truth, 0), "ypr")
+    from_angles = evaluate(truth.ids, angles, labels=truth, resamples=0, convention="ypr")
+    assert asdict(from_angles.scores) == pytest.approx(
+        asdict(evaluate(truth.ids, noisy(truth, 0), labels=truth, resamples=0).scores)
+    )
+    two = evaluate(truth.ids, np.stack([angles, angles + 1]), labels=truth, resamples=0, convention="ypr")
+    assert len(two.scores_of_seeds) == 2
+    for given, options, says in (
+        (angles, {}, r"expected \(324, 3, 3\), one for each id; angles have a `convention`, pyr, biwi or ypr"),
+        (truth.rotations, {"convention": "ypr"}, "expected .*, one for each id; rotations have no `convention`"),
+        (angles * np.nan, {"convention": "ypr"}, "an angle is no finite number; give pitch, yaw, roll in degrees"),
+        (np.radians(angles), {"convention": "ypr"}, "rotations: angles look like radians.* multiply pitch, yaw and"),
+        (
+            angles,
+            {"convention": "ypr", "camera": "depth"},
+            "camera: poses in the depth camera, but local-.* rgb camera",
+        ),
+    ):
+        with pytest.raises(SubmissionError, match=says):
+            evaluate(truth.ids, given, labels=truth, **options)
+    with pytest.raises(HeadposeError, match="unknown angle convention 'rpy'"):
+        evaluate(truth.ids, angles, labels=truth, convention="rpy")
+
+
+def test_suspicions_are_told_from_python_as_of_files(truth):
+    angles = rot.from_matrix(noisy(truth, 0))
+    fine = evaluate(truth.ids, angles, labels=truth, resamples=0, convention="pyr")
+    assert fine.suspicions == ()
+    order = np.random.default_rng(0).permutation(len(angles))
+    for given, options, says in (
+        (angles[:, [1, 0, 2]], {"convention": "pyr"}, "columns look swapped, pitch in yaw, yaw in pitch: read so, the"),
+        (rot.from_matrix(noisy(truth, 0), "ypr"), {"convention": "pyr"}, "angles look like ypr, not pyr"),
+        (np.swapaxes(noisy(truth, 0), 1, 2), {}, "rotations look inverted"),
+        (np.tile(np.eye(3), (len(angles), 1, 1)), {}, "every row holds the same pose"),
+        (np.roll(noisy(truth, 0), 3, axis=0), {}, "poses look shifted by 3 rows"),
+        (noisy(truth, 0)[order], {}, "poses fit their frames no better than in any order"),
+    ):
+        with pytest.warns(SuspicionWarning, match=says) as warned:
+            found = evaluate(truth.ids, given, labels=truth, resamples=0, **options)
+        assert warned[0].filename == __file__ and len(warned) == 1
+        assert found.suspicions == (str(warned[0].message),) and f"suspicion: {found.suspicions[0]}" in str(found)
+        assert found.suspicions[0].startswith(says) and "; " in found.suspicions[0]
+    # Of rows in another order than the test set's, those that the ids name count.
+    assert evaluate(truth.ids[order], angles[order], labels=truth, resamples=0, convention="pyr") == fine
