@@ -325,7 +325,9 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
                 f"{len(labels.ids):,}{some}"
             )
             mend = "frames of one's own get a protocol by hpp protocols new, or are scored with `task`"
-            if len(rows) == len(labels.ids):
+            if wanted is not None and not len(rows):
+                mend = f"give the labels of {protocol.test_set}, or name a protocol of these: hpp protocols lists them"
+            elif len(rows) == len(labels.ids):
                 mend = "give the labels of all its frames, also where only a `subset` is scored"
             raise SubmissionError(Fault(what, mend, labels.source))
         labels = labels.take(rows)

@@ -145,8 +145,9 @@ def _run(command: str, folder: Path, status: int) -> str:
     if done.returncode != status:
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise HeadposeError(f"{command}: exit status {done.returncode} instead of {status}: {last}")
-    errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
-    return "\n".join([done.stdout.rstrip(), *errors]).replace(str(folder), ".")
+    told = done.stderr.splitlines()
+    first = next((row for row, line in enumerate(told) if line.startswith("Error: ")), len(told))
+    return "\n".join(filter(None, [done.stdout.rstrip(), *told[first:]])).replace(str(folder), ".")
 
 
 def _shortened(lines: list[str], most: int) -> list[str]:
