@@ -79,7 +79,8 @@ def test_the_walk_to_the_board(run_page):
     protocols.write(Path("tiny.toml"), "tiny/pda@1", "pda", labels, "The smallest miniature")
     text = (DOCS / "submitting.md").read_text(encoding="utf-8").replace("show miniature/pda@2", "show tiny.toml")
     text = text.replace("--protocol miniature/pda@2", "--protocol tiny.toml").replace("miniature/pda@2", "tiny/pda@1")
-    text = re.sub(r"(hpp (?:check|score|compare|scoreboard add) (?!alone)[^&>\n]*--data DATA)", r"\1 --protocol tiny.toml", text)
+    named = r"(hpp (?:check|score|compare|scoreboard add) (?!alone)[^&>\n]*--data DATA)"
+    text = re.sub(named, r"\1 --protocol tiny.toml", text)
     text = text.replace("mine.csv 15", "mine.csv 5")  # neighbours
     commands, output = run_page(text, "hpp miniature|hpp build-datasets|hpp serve|serve.pid|curl|submit.html")
     assert len(commands) >= 13
