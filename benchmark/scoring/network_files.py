@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +66,9 @@ def read(source: Path, network: Network) -> tuple[Table, Form | None]:
 
 def _of_npy(data: bytes) -> Table:
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of files that Python 2 wrote, as old networks do
+            array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # whatever NumPy raises on a damaged header
         raise SubmissionError(Fault(f"a damaged npy file, or one of objects ({said(error)})", PAGE)) from error
     return Table({"the array": array}, None)
@@ -111,7 +114,7 @@ def _of_lines(text: str, network: Network) -> Table | None:
     columns = next((form.columns for form in network.forms if form.kind == "angles"), ())
     rows = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     parted = [line.rsplit(None, len(columns)) for _, line in rows]
-    first = parted[0]
+    first = parted[0] if parted else []
     if not columns or len(first) != len(columns) + 1 or not all(map(_NUMBER.fullmatch, first[1:])):
         return None
     lines = np.array([number for number, _ in rows])

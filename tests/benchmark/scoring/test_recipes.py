@@ -358,6 +358,7 @@ def bad_files(folder):
          "no yaw, pitch, roll, and no array (n, 3), but yaw, pitch"),
         ("hopenet", text("b.txt", lines), (), "lines 1, 2, 3, 4, 5 and 24 more: 29 names of no known image, '1', '2', "
          "'3'; these number the frames of a video; expected a Biwi frame such as biwi/01/00003 or"),
+        ("hopenet", text("t.txt", "\x1c\n"), (), "no cell that is not empty; write a CSV with name"),
         ("hopenet", text("c.txt", "19/frame_00000 1 2 3\n19/frame_00001 1 2\n"), (),
          "line 2: no name and pose; write NAME yaw pitch roll"),
         ("whenet", text("d.csv", "name,yaw,pitch,roll\na.jpg,1,2,3\nb.jpg,1,2,3\n19/frame_00000,1,2,3\nc.jpg,1,2,3\n"
