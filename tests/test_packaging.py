@@ -101,7 +101,7 @@ def test_the_commands_of_a_wheel_run_in_a_foreign_project(installed, project):
     submission.write_predictions(project / "mine.csv", ids, np.array(angles, float), about)
     rows = ["id,pitch,yaw,roll,subject", *(f"{name},0,0,0,{name[:2]}" for name in ids)]
     (project / "labels.csv").write_text("\n".join(rows))
-    labels = ("--labels", "labels.csv", "--convention", "pyr", "--camera", "rgb")
+    labels = ("--labels", "labels.csv", "--labels-convention", "pyr", "--labels-camera", "rgb")
     printed = must_run(hpp, "score", "mine.csv", *labels, **where)
     assert "theirs" not in printed
     assert json.loads((project / "mine-score.json").read_text())["scores"]["mae"] == pytest.approx(1)

@@ -125,7 +125,7 @@ def test_a_converted_file_is_scored_by_one_command(network, tmp_path, hpp):
     labels = pd.DataFrame(angles + np.random.default_rng(2).normal(0, 2, angles.shape), columns=rot.ANGLES)
     labels.insert(0, "id", FRAMES)
     labels.assign(subject="M11").to_csv(tmp_path / "labels.csv", index=False)
-    given = ("--labels", tmp_path / "labels.csv", "--convention", "ypr", "--camera", "rgb")
+    given = ("--labels", tmp_path / "labels.csv", "--labels-convention", "ypr", "--labels-camera", "rgb")
     protocol = tmp_path / "own.toml"
     hpp("protocols", "new", protocol, "--id", "lab/faces@1", "--title", "Faces", *given)
     file, more = WRITERS[network](tmp_path, angles, rotations)
