@@ -115,3 +115,13 @@ def test_the_dockerfile_copies_what_is_there_and_installs_extras_that_exist():
     assert len(targets) == 3 and all(f"\n{name}:" in rules for name in targets if name != "&&")
     [command] = re.findall(r'^ENTRYPOINT \["(.*)"\]$', DOCKERFILE, re.MULTILINE)
     assert f"{command} = " in SETUP["options.entry_points"]["console_scripts"]
+
+
+def test_the_page_on_installing_names_each_extra_and_the_sizes_that_make_says():
+    page = " ".join((ROOT / "docs/installing.md").read_text(encoding="utf-8").split())
+    listed = page.partition("installs other extras: ")[2].partition("## ")[0]
+    assert set(re.findall(r"(?:, |^)`([a-z]+)`", listed)) == set(EXTRAS)
+    assert set(re.findall(r"EXTRAS=([a-z,]+)", page)) <= {"serve,parquet", "miniature,detect"}
+    assert set(re.findall(r"[\d.]+ GB", SIZE)) <= set(re.findall(r"[\d.]+ GB", page))
+    for name in re.findall(r"make install ([A-Z]+)=", page):
+        assert f"\n{name} ?= " in (ROOT / "Makefile").read_text(encoding="utf-8")

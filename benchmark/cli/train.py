@@ -130,7 +130,7 @@ def benchmark(
 
     Scoring begins when all training has ended; where --data has no labels of the target, it says what is lacking. A
     finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
-    torchrun --nproc-per-node N -m benchmark benchmark ... Each process then has its share of a batch, and batch
+    torchrun --nproc-per-node N $(which hpp) benchmark ... Each process then has its share of a batch, and batch
     statistics, covariances, Gram matrices and transport plans are those of a share.
 
     \b
