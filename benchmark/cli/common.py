@@ -52,7 +52,7 @@ LABELS = click.option(
     help="Biwi_plus.npz, raw AFLW2000-3D, or a CSV with id, pitch, yaw, roll, subject.",
 )
 PROTOCOL = click.option(
-    "--protocol", help="Id or file of the protocol.  [default: what the TOML beside the predictions says]"
+    "--protocol", help="Id or file of the protocol.  [default: that of the TOML; without one, what fits is listed]"
 )
 RESAMPLES = click.option(
     "--resamples",

@@ -202,6 +202,9 @@ def to_bytes(entry: Entry) -> bytes:
         If :func:`read` would refuse it: whoever builds the board next could not read it.
     """
     wrong = f"{shown(entry.name)} does not fit a scoreboard"
+    unsaid = [name for name in ("authors", "training_data", "selection") if not getattr(entry, name).strip()]
+    if unsaid:
+        raise SubmissionError(Fault(f"{wrong}: nothing says its {', '.join(unsaid)}"))
     try:
         data = (json.dumps(plain(entry), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except ValueError as error:  # half of a surrogate pair, for instance

@@ -388,7 +388,7 @@ def describe(figures: Evaluation | Entry) -> str:
 def describe_plain(errors: AngleErrors) -> str:
     """Return the errors of angles that are wrapped at 180 and no more, as text."""
     parts = f"pitch {errors.pitch:.2f}, yaw {errors.yaw:.2f}, roll {errors.roll:.2f}"
-    return f"MAE, plain: {errors.mae:.2f} ({parts}), which takes no second Euler triple."
+    return f"MAE, plain: {errors.mae:.2f} ({parts}): wrapped alone, where the MAE takes the nearer Euler triple."
 
 
 def _described(name: str, spread: Spread) -> str:

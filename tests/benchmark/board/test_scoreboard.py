@@ -304,11 +304,25 @@ def test_the_key_of_an_entry_is_a_plain_name(built, runs):
         assert set(found) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and len(found) < 180
 
 
+def test_entries_from_before_the_plain_angles_are_right_and_others_are_held_to_them(board, built, hpp):
+    path = next(iter(board.glob("*.json")))
+    entry = json.loads(path.read_text())
+    plain = entry.pop("plain_angles")
+    assert plain["mae"] >= entry["scores"]["mae"] - 1e-4
+    for changed, status, says in (
+        (entry, 0, f"{path.name}: right"),
+        (entry | {"plain_angles": plain | {"mae": 1.5}}, 3, "plain_angles is {"),
+    ):
+        path.write_text(json.dumps(changed))
+        assert says in hpp("scoreboard", "verify", board, "--data", built[0], "--strict", expect=status).output
+
+
 def test_what_no_board_could_hold_is_not_added(built, runs, tmp_path):
     entry = scoring.score(runs[0], built[0]).entry
     for change, says in (
         ({"name": ""}, "name: '' does not fit a scoreboard: expected str of length >= 1"),
         ({"name": "\ud800"}, "surrogates not allowed"),
+        ({"authors": " ", "training_data": ""}, "nothing says its authors, training_data"),
         ({"seeds": tuple(range(101))}, "seeds: "),
         ({"bootstrap": replace(entry.bootstrap, resamples=10**6)}, "bootstrap.resamples: "),
         ({"quantiles": UNSET}, "missing required field quantiles"),
