@@ -111,8 +111,8 @@ def evaluate(
         (n, 3, 3), from the head's axes to those of the protocol's camera (x right, y down, z forward); or
         (s, n, 3, 3) of s seeds. With a ``convention`` angles, (n, 3) or (s, n, 3): pitch, yaw, roll in degrees.
     protocol
-        An id such as ``biwi+/pda@1``, a file of a protocol of one's own, or None: then the labels' frames are scored
-        under an id of their own.
+        An id such as ``biwi+/cross@1``, a file of a protocol of one's own, or None: then it is the task ``cross`` on
+        the labels' frames, under the frozen protocol that has them, or an id of their own.
     labels
         A folder of built datasets, ``Biwi_plus.npz`` or a CSV of labels; :class:`LabelsAt`, which also says their
         convention and camera; :class:`Labels`; or ids (m,) and rotations (m, 3, 3).

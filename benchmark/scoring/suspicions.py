@@ -68,6 +68,8 @@ def find_suspicions(poses: Poses, places: np.ndarray, about: About, labels: Labe
         return [Fault(what, f"{MEND}; a loader with shuffle=True gives others")] if shuffled else []
     now = scores(poses.rotations[places], labels.rotations, convention).mae
     then = scores(best.rotations(np.arange(len(places))), labels.rotations, convention).mae
+    if then >= now:  # nearer as a rotation, and no better by the measure that ranks
+        return []
     what = f"{best.what}: read so, the MAE would be {then:.2f} degrees instead of {now:.2f}"
     return [Fault(what, best.mend, kind=best.kind)]
 

@@ -11,6 +11,7 @@ from benchmark import compare, evaluate
 from benchmark.scoring import evaluation, labels, metrics, protocols
 from benchmark.scoring.figures import Bootstrap
 from benchmark.scoring.label_files import LabelsAt
+from benchmark.upkeep import bench_score
 from headposeplus import rotations as rot
 from headposeplus.errors import DatasetError, HeadposeError, SubmissionError, SuspicionWarning
 
@@ -360,5 +361,9 @@ def test_suspicions_are_told_from_python_as_of_files(truth):
         assert warned[0].filename == __file__ and len(warned) == 1
         assert found.suspicions == (str(warned[0].message),) and f"suspicion: {found.suspicions[0]}" in str(found)
         assert found.suspicions[0].startswith(says) and "; " in found.suspicions[0]
+    # No other reading is told of that would score worse, though its rotations are nearer: pitch off by two degrees.
+    biwi = bench_score.random_labels(0)
+    moved = rot.from_matrix(biwi.rotations) + np.array([2, 0, 0])
+    assert evaluate(biwi.ids, moved, labels=biwi, resamples=0, convention="pyr").suspicions == ()
     # Of rows in another order than the test set's, those that the ids name count.
     assert evaluate(truth.ids[order], angles[order], labels=truth, resamples=0, convention="pyr") == fine
