@@ -81,7 +81,7 @@ def predict(
     choose = given_boxes(boxes, pictures) if boxes else detected() if detect else whole
     found = predict_pictures(network, pictures, choose, draw)
     write_poses(out, found.rows, network, convention, rotation, typed_command())
-    source = f"the boxes of {boxes}" if boxes else "dlib's boxes, made as large as those of datasets" if detect else ""
+    source = f"the boxes of {boxes}" if boxes else "dlib's boxes, enlarged to those of datasets" if detect else ""
     click.echo(f"{describe(network, found, source, convention)}\nposes    {out}")
     if draw:
         click.echo(f"pictures {draw}")
@@ -112,7 +112,7 @@ def export_onnx(model: Path, out: Path, statistics: str) -> None:
     network = load_network(model, statistics, "cpu")
     done = library(network, out)
     size = network.facts.size
-    click.echo(
-        f"images (n, 3, {size}, {size}) to angles (n, 3) and rotations (n, 3, 3); at most {done.degrees:.1g} degrees "
-        f"from torch on {done.images} random images\nonnx {out}"
-    )
+    click.echo(f"images    (n, 3, {size}, {size}), float32, RGB from 0 to 255")
+    click.echo("angles    (n, 3), pitch, yaw, roll in degrees, convention pyr, RGB camera")
+    click.echo("rotations (n, 3, 3), head to camera")
+    click.echo(f"as torch  within {done.degrees:.1g} degrees on {done.images} random images\nonnx      {out}")

@@ -253,7 +253,8 @@ def describe(network: TrainedNetwork, found: PicturePoses, boxes: str, conventio
     about, facts = network.about, network.facts
     crops = f"about {boxes}" if boxes else "of the whole images, as no boxes are given"
     lines = [
-        f"network  {about.name}, trained on {about.training_data}, batch statistics {about.batch_statistics}",
+        f"network  {about.name}, trained on {about.training_data}",
+        f"         batch statistics: {about.batch_statistics}",
         f"crops    {facts.size} pixels a side, {crops}",
     ]
     if not boxes and any(row.chosen.box[2] != row.chosen.box[3] for row in found.rows):

@@ -271,7 +271,7 @@ def test_faces_are_found_by_dlib(model, tiny, boxes, tmp_path, hpp):
         )
         cv2.imwrite(str(path), large)
     said = hpp("predict", *frames, "--model", model, "--detect", "--out", out, "--device", "cpu", expect=3).output
-    assert "dlib's boxes, made as large as those of datasets" in said
+    assert "about dlib's boxes, enlarged to those of datasets" in said
     table, built = pd.read_csv(out), read_boxes(boxes)
     assert 3 <= len(table) < len(frames)
     assert said.count("_rgb.png: dlib finds no face; give its box: --boxes") == len(frames) - len(table)
