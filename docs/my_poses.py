@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from benchmark import load_network
+from headposeplus import load_network
 
 table = pd.read_csv("poses.csv").head(3)
 

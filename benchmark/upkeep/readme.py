@@ -24,7 +24,7 @@ from benchmark.studies import findings
 from benchmark.studies.demo import TIMES, read_times
 from benchmark.studies.records import read_record
 from benchmark.training import presets
-from benchmark.upkeep import box_rule, house, real_frames, recipes
+from benchmark.upkeep import box_rule, data_page, house, real_frames, recipes
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
@@ -116,6 +116,16 @@ def bench_gpu() -> str:
     return f"{github(rows)}\n\n{about}"
 
 
+def _real_frames() -> RealFrames:
+    return read_record(real_frames.RECORD, RealFrames, "the figures of real frames")
+
+
+def training_needs() -> str:
+    """Return what the paper's training takes from each store, as a GPU was measured."""
+    measured = {store: _bench(f"train-gpu-{store}", TrainFigures) for store in ("device", "host", "stream")}
+    return data_page.describe_training_needs(_bench("build", BuildFigures), _real_frames(), measured)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "demo results": demo_results,
     "demo times": demo_times,
@@ -133,9 +143,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "box rule": lambda: describe_box_rule(
         read_record(box_rule.RECORD, BoxRuleFigures, "the figures of the box rule"), "github"
     ),
-    "real frames": lambda: describe_real_frames(
-        read_record(real_frames.RECORD, RealFrames, "the figures of real frames"), "github"
-    ),
+    "real frames": lambda: describe_real_frames(_real_frames(), "github"),
+    **{f"copies of {name}": partial(data_page.copies, name) for name in data_page.COPIES},
+    "what a build takes": lambda: data_page.describe_build_needs(_bench("build", BuildFigures), _real_frames()),
+    "what training takes": training_needs,
     "real board": real_board,
     "networks": recipes.table,
     "recipes": recipes.sections,

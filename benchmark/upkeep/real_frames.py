@@ -23,7 +23,7 @@ from headposeplus.boxes.geometry import iou
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import open_dataset, read_fields
-from headposeplus.files import sha256, write_json
+from headposeplus.files import listing, sha256, write_json
 from headposeplus.raw.source import Source
 from headposeplus.rotations import from_matrix, geodesic
 from headposeplus.tasks import cores
@@ -36,7 +36,8 @@ class RealFrames(msgspec.Struct, frozen=True):
     """How far a build of real frames is from what is published; degrees.
 
     ``largest_angle`` is the largest difference of a pitch, yaw or roll, ``largest_rotation`` of a rotation;
-    ``projected_iou`` is the mean overlap of the boxes that a build without boxes makes with the published ones.
+    ``projected_iou`` is the mean overlap of the boxes that a build without boxes makes with the published ones,
+    ``stored_bytes`` what the shards take.
     """
 
     toolkit: str
@@ -48,6 +49,7 @@ class RealFrames(msgspec.Struct, frozen=True):
     largest_rotation: float
     boxes_equal: int
     projected_iou: float
+    stored_bytes: int
 
 
 def measure(raw: Path, published: Path) -> RealFrames:
@@ -59,6 +61,7 @@ def measure(raw: Path, published: Path) -> RealFrames:
         build_datasets(Source(raw), without, Options(size=_SIZE), cores())
         parts = list(read_fields(open_dataset(with_boxes / "biwi+"), "id", "label/rotation", "box"))
         ids, rotations, given = (np.concatenate([part[name] for part in parts]) for name in parts[0])
+        stored = sum(path.stat().st_size for path in listing(with_boxes / "biwi+", ".h5"))
         projected = np.concatenate([part["box"] for part in read_fields(open_dataset(without / "biwi+"), "box")])
     place = {name: row for row, name in enumerate(labels.ids.tolist())}
     truth = labels.rotations[[place[str(name)] for name in ids]]
@@ -73,6 +76,7 @@ def measure(raw: Path, published: Path) -> RealFrames:
         largest_rotation=float(geodesic(rotations, truth).max()),
         boxes_equal=int((given == wanted).all(axis=1).sum()),
         projected_iou=round(float(iou(projected, wanted).mean()), 4),
+        stored_bytes=stored,
     )
 
 
