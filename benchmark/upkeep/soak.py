@@ -1,262 +1,161 @@
-"""Kill commands at random moments, run them again, and compare what they end in; fill disks; keep a record.
+"""Attack the commands and the service, and keep a record of what came of it.
 
     python -m benchmark.upkeep.soak results/soak.json
 
-A command is killed by SIGKILL, which it cannot see coming, at a moment drawn between its start and its usual end. Then
-its workers have some seconds to end, and the same command has to go on to the same files.
+Commands are killed by SIGKILL, which they cannot see coming, at moments drawn between their start and their usual end.
+Then their workers have some seconds to end, and the same command has to go on to the same files. Services are killed
+while predictions are sent to them. Commands run out of room; connections are held that ask nothing; secret labels are
+asked for by what a service tells of predictions, and counted by a method that is handed none.
+
+The record is written after each part, so that Ctrl+C keeps what was found.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import random
-import resource
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
+import httpx
+import numpy as np
 
+from benchmark.scoring.labels import read_labels
 from benchmark.studies.records import write_record
+from benchmark.upkeep.soak_attacks import Ask, Secret, attacks_on
+from benchmark.upkeep.soak_counting import count_rows
+from benchmark.upkeep.soak_kills import commands, kill_command, must_run, run_without_room
+from benchmark.upkeep.soak_record import RECORD, Soak, describe_soak
+from benchmark.upkeep.soak_service import (
+    Asker,
+    Challenge,
+    challenge_of,
+    kill_services,
+    new_token,
+    serving,
+    stay_silent,
+)
+from benchmark.upkeep.walk import ROOT
 from headposeplus import __version__
-from headposeplus.files import below, names, sha256
-from headposeplus.files import leftovers as half_written
-from headposeplus.progress import progress
+from headposeplus.miniature.poses import SCALES, biwi_motion
+from headposeplus.progress import Bar, progress
+from headposeplus.raw import manifest
+from headposeplus.rotations import from_matrix
 from headposeplus.tasks import processor
 
-_GRACE = 10.0  # seconds in which workers have to end after the process that started them
-_TRAINING = ("--preset", "trial", "--device", "cpu", "--threads", "1")
-_SMALL_DISK = 200 << 10
-_LIMIT = 20 << 10
+_REAL = ROOT.parent / "shared" / "real" / "Biwi_plus.npz"
+_SILENT, _SILENT_FOR = 300, 20.0  # connections, and seconds: longer than one may be silent
+_MINIATURE = "labels of a miniature"
 
 
-class Command(NamedTuple):
-    """A command that is killed: its name, its words for a folder to write to, and the endings of what it leaves."""
-
-    name: str
-    words: Callable[[Path], list[str | Path]]
-    endings: tuple[str, ...]
-
-
-class Killed(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a command's kills.
-
-    ``kills`` is how many times it was killed, ``early`` how many of these came before its end, ``survivors`` how many
-    processes were left after ten seconds, ``equal`` how many runs then ended in the same files, and ``leftovers`` how
-    many half-written files lay beside them.
-    """
-
-    command: str
-    seconds: float
-    kills: int
-    early: int
-    survivors: int
-    equal: int
-    leftovers: int
+def miniature_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids (n,) and poses (n, 3) of Biwi's frames in a small miniature, without its images."""
+    scale, rows = SCALES["small"], manifest.read()
+    rows = rows[rows["dataset"] == "biwi"].set_index("unit", drop=False)
+    motions = {name: biwi_motion(rows.loc[name], scale.frames, seed) for name in scale.sequences}
+    ids = [f"biwi/{name}/{number:05d}" for name, motion in motions.items() for number in motion.numbers]
+    return np.array(ids), np.concatenate([motion.angles for motion in motions.values()])
 
 
-class NoRoom(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command said where there was no room, and whether it went on to the same files when there was."""
+class Soaking:
+    """A soak in a folder: its record, which is written after each part, and its progress."""
 
-    command: str
-    where: str
-    status: int
-    said: str
-    equal: bool
+    def __init__(self, base: Path, out: Path, seed: int, kills: int, bar: Bar) -> None:
+        self._base, self._out, self._kills, self._bar = base, out, kills, bar
+        self._seed, self._rng = seed, random.Random(seed)
+        self.record = Soak(toolkit=__version__, processor=processor(), seed=seed)
 
+    def _keep(self) -> None:
+        write_record(self._out, self.record)
 
-class Soak(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of kills and full disks."""
+    def _step(self) -> None:
+        self._bar.update()
 
-    toolkit: str
-    processor: str
-    seed: int
-    killed: list[Killed]
-    no_room: list[NoRoom]
+    def commands(self) -> None:
+        """Kill each command, and let it run out of room."""
+        raw, data = self._base / "raw", self._base / "data"
+        killed = commands(raw, data)
+        miniature, build = killed[:2]
+        must_run(miniature.run(raw))
+        must_run(build.run(data))
+        for command in killed:
+            folder = self._base / command.name.replace(" ", "-")
+            self._bar.set_postfix_str(command.name)
+            self.record.killed.append(kill_command(command, folder, self._kills, self._rng, self._step))
+            self.record.no_room.extend(run_without_room(command, folder))
+            self._keep()
+        self._bar.set_postfix_str("a method that counts rows")
+        self.record.counting.append(count_rows(data, self._base / "counting", _MINIATURE))
+        self._step()
+        self._keep()
 
+    def services(self) -> None:
+        """Kill services, hold connections to one, and attack its labels."""
+        ids, angles = miniature_labels(self._seed)
+        challenge = challenge_of(self._base / "challenge", ids, angles)
+        self._bar.set_postfix_str("hpp serve")
+        killed, sent = kill_services(challenge, self._base / "serve", self._kills, self._rng, self._step)
+        self.record.killed.append(killed)
+        self.record.sent.append(sent)
+        self._keep()
+        self._bar.set_postfix_str("silent connections")
+        self.record.silent.append(stay_silent(challenge, self._base / "silent", _SILENT, _SILENT_FOR))
+        self._step()
+        self._keep()
+        self._attack(challenge, _MINIATURE)
 
-def _commands(raw: Path, data: Path) -> list[Command]:
-    copies: list[str | Path] = ["--biwi", raw / "hpdb", "--manifest", raw / "data_manifest.csv"]
-    synhead: list[str | Path] = ["--synhead", raw / "synhead2_release"]
-    padaco: list[str | Path] = ["benchmark", "--method", "padaco", "--data", data, *_TRAINING]
-    reproduce: list[str | Path] = ["reproduce", "--methods", "source-only,dann", "--seeds", "0", "1", "--data", data]
-    built: list[str | Path] = ["build-datasets", *copies, *synhead, "--size", "32", "--jobs", "2"]
-    return [
-        Command("miniature", lambda out: ["miniature", out, "--scale", "tiny", "--jobs", "2"], ("",)),
-        Command("build", lambda out: [*built, "--out", out], (".h5", "dataset.json")),
-        Command(
-            "boxes", lambda out: ["boxes", "detect", *copies, "--jobs", "2", "--out", out / "boxes.csv"], ("boxes.csv",)
-        ),
-        Command("export", lambda out: ["export", data / "biwi+", "--out", out], ("",)),
-        Command("training", lambda out: [*padaco, "--out", out], ("predictions.csv", "log.jsonl")),
-        Command("reproduce", lambda out: [*reproduce, *_TRAINING, "--jobs", "2", "--out", out], ("predictions.csv",)),
-    ]
+    def real(self, path: Path) -> None:
+        """Attack the published labels of Biwi as if they were secret."""
+        labels = read_labels(path)
+        protocol = "biwi+/cross@1"
+        options = ("--protocol", protocol, "--labels", path)
+        self._attack(Challenge(options, protocol, labels.ids, from_matrix(labels.rotations)), "labels of Biwi")
 
+    def _attack(self, challenge: Challenge, name: str) -> None:
+        folder = self._base / f"attacks-{len(self.record.attacks)}"
+        folder.mkdir()
+        database = f"sqlite:///{folder / 'serve.db'}"
+        self._bar.set_postfix_str(f"attacks on {name}")
+        sequences = np.char.rpartition(challenge.ids.astype(str), "/")[:, 0]
+        secret = Secret(name, challenge.angles, sequences)
+        with (
+            serving(folder, "--database", database, *challenge.options) as server,
+            httpx.Client(base_url=server.listening(), timeout=120) as client,
+        ):
 
-def _typed(words: list[str | Path]) -> list[str]:
-    return [sys.executable, "-m", "benchmark", *map(str, words)]
+            def new_asker(submitter: str) -> Ask:
+                return Asker(client, new_token(database, submitter), challenge).figure
 
-
-def _run(words: list[str | Path]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(_typed(words), capture_output=True, text=True, check=False)
-
-
-def _must_run(words: list[str | Path]) -> None:
-    done = _run(words)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, words))}: status {done.returncode}\n{done.stderr}")
-
-
-def left(out: Path, endings: tuple[str, ...]) -> dict[str, str]:
-    """Return the SHA-256 of the files with some endings below a folder, by their paths in it."""
-    return {str(path.relative_to(out)): sha256(path) for path in below(out, *endings)}
-
-
-def _session(leader: int) -> list[int]:
-    """Return the processes that still run of a session, whoever started them."""
-    found = []
-    for pid in filter(str.isdecimal, names(Path("/proc"))):
-        with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader and fields[0] != "Z":
-                found.append(int(pid))
-    return found
-
-
-def kill_once(words: list[str | Path], after: float) -> tuple[bool, int]:
-    """Start a command and kill it after some seconds.
-
-    Returns whether it still ran then, and how many of its processes outlived it by ten seconds; these are killed.
-    """
-    process = subprocess.Popen(
-        _typed(words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(after)
-    early = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    end = time.monotonic() + _GRACE
-    while (survivors := _session(process.pid)) and time.monotonic() < end:
-        time.sleep(0.1)
-    for pid in survivors:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return early, len(survivors)
-
-
-def _kill(command: Command, folder: Path, kills: int, rng: random.Random, step: Callable[[], object]) -> Killed:
-    """Kill a command some times, each in a folder of its own, and let it go on."""
-    begun = time.monotonic()
-    _must_run(command.words(folder / "whole"))
-    seconds = time.monotonic() - begun
-    whole = left(folder / "whole", command.endings)
-    early = survivors = equal = leftovers = 0
-    for number in range(kills):
-        out = folder / f"killed-{number}"
-        ran, outlived = kill_once(command.words(out), rng.uniform(0.2, 1.0) * seconds)
-        early, survivors = early + ran, survivors + outlived
-        done = _run(command.words(out))
-        equal += not done.returncode and left(out, command.endings) == whole
-        folders = {out, *(path.parent for path in below(out, ""))}
-        leftovers += sum(len(half_written(folder)) for folder in folders)
-        shutil.rmtree(out, ignore_errors=True)
-        step()
-    return Killed(
-        command=command.name,
-        seconds=round(seconds, 1),
-        kills=kills,
-        early=early,
-        survivors=survivors,
-        equal=equal,
-        leftovers=leftovers,
-    )
-
-
-@contextlib.contextmanager
-def _small_disk(folder: Path) -> Iterator[Callable[[], object]]:
-    """Mount a disk without room on a folder; yields what makes room on it."""
-    folder.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK}", "tmpfs", str(folder)], check=True)
-    try:
-        yield partial(subprocess.run, ["mount", "-o", "remount,size=512M", str(folder)], check=True)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def _limit(folder: Path) -> Iterator[Callable[[], object]]:
-    """Limit the size of files; yields what ends that."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_LIMIT, before[1]))
-    try:
-        yield partial(resource.setrlimit, resource.RLIMIT_FSIZE, before)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def _without_room(command: Command, folder: Path) -> list[NoRoom]:
-    whole, found = left(folder / "whole", command.endings), []
-    circumstances = [("ulimit -f", _limit), *([("a full disk", _small_disk)] if os.geteuid() == 0 else [])]
-    for where, circumstance in circumstances:
-        out = folder / where.replace(" ", "-")
-        with circumstance(out) as make_room:
-            refused = _run(command.words(out))
-            make_room()
-            again = _run(command.words(out))
-            equal = not again.returncode and left(out, command.endings) == whole
-        said = refused.stderr.strip().splitlines()[-1:] or [""]
-        found.append(
-            NoRoom(
-                command=command.name,
-                where=where,
-                status=refused.returncode,
-                said=said[0].replace(f"{folder}/", ""),
-                equal=equal,
-            )
-        )
-    return found
-
-
-def soak(seed: int, kills: int) -> Soak:
-    """Kill each command ``kills`` times, and let each run out of room."""
-    rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as temporary:
-        base = Path(temporary)
-        raw, data = base / "raw", base / "data"
-        _must_run(["miniature", raw, "--scale", "tiny", "--seed", str(seed)])
-        build = next(command for command in _commands(raw, data) if command.name == "build")
-        _must_run(build.words(data))
-        commands = _commands(raw, data)
-        killed: list[Killed] = []
-        no_room: list[NoRoom] = []
-        with progress(len(commands) * kills, "soak", "kill") as bar:
-            for command in commands:
-                killed.append(_kill(command, base / command.name, kills, rng, bar.update))
-                no_room += _without_room(command, base / command.name)
-        return Soak(toolkit=__version__, processor=processor(), seed=seed, killed=killed, no_room=no_room)
+            self.record.attacks.extend(attacks_on(secret, new_asker, self._step))
+        self._keep()
 
 
 def main() -> None:
-    """Kill commands, fill disks, print what became of it, and write a record."""
+    """Attack, keep the record, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the record to write")
-    parser.add_argument("--kills", type=int, default=9, help="of each command")
+    parser.add_argument("out", type=Path, nargs="?", default=RECORD, help="the record to write")
+    parser.add_argument("--kills", type=int, default=8, help="of each command")
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the data")
+    parser.add_argument(
+        "--biwi", type=Path, default=_REAL, help="Biwi_plus.npz, whose labels are attacked if it is there"
+    )
     given = parser.parse_args()
-    record = soak(given.seed, given.kills)
-    for line in (*record.killed, *record.no_room):
-        print(line)
-    write_record(given.out, record)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: servers have sessions of their own
+    real, stopped = given.biwi.is_file(), False
+    steps = 7 * given.kills + 5 + 3 * real
+    with tempfile.TemporaryDirectory() as base, progress(steps, "soak", "step") as bar:
+        soaking = Soaking(Path(base), given.out, given.seed, given.kills, bar)
+        try:
+            soaking.commands()
+            soaking.services()
+            if real:
+                soaking.real(given.biwi)
+        except KeyboardInterrupt:
+            stopped = True
+    print(describe_soak(soaking.record))
+    if stopped:
+        raise SystemExit(f"stopped: {given.out} holds what was found")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
@@ -24,6 +22,7 @@ from benchmark.service import store
 from benchmark.service.app import create_app
 from benchmark.service.database import open_database
 from benchmark.service.settings import ServiceSettings
+from benchmark.upkeep import soak_service
 from headposeplus.raw.manifest import ids_sha256
 from headposeplus.rotations import from_matrix, to_matrix
 
@@ -174,30 +173,12 @@ def rows_of(database):
         }
 
 
-class Server:
-    """``hpp serve`` in a process of its own, on a free port."""
+class Server(soak_service.Server):
+    """``hpp serve`` of a database, which listens at ``url``."""
 
     def __init__(self, database, folder, *options, files=None):
-        self.log = folder / f"log-{time.monotonic_ns()}.jsonl"
-        arguments = ["--database", database, "--port", "0", "--daily", "1000", "--per-minute", "100000", *options]
-        # With ``files``, it may not open more.
-        before = ["prlimit", f"--nofile={files}"] if files else []
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*before, sys.executable, "-m", "benchmark", "serve", *map(str, arguments)], stderr=log, stdout=log
-            )
-        deadline = time.monotonic() + 60
-        while not (match := re.search(r'"url": "(http:[^"]+)/"', self.log.read_text())):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
-        self.url = match[1]
-
-    def lines(self):
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-    def stop(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        return self.process.wait(30)
+        super().__init__(folder, "--database", database, *options, files=files)
+        self.url = self.listening()
 
 
 @contextmanager

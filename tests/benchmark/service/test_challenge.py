@@ -4,6 +4,7 @@ import json
 import re
 import time
 from datetime import datetime, timezone
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmark.service.challenge import climb, open_challenge
 from benchmark.service.database import ServiceError, open_database
 from benchmark.service.pages import listing, show_submission
 from benchmark.service.worker import Task, Worker, _assess
+from benchmark.upkeep import soak_attacks
 from headposeplus.rotations import from_matrix, to_matrix
 from tests.benchmark.service.cases import (
     LABELS,
@@ -53,8 +55,9 @@ class Attacker:
     """Plays submissions through what scores them and what tells of them, without HTTP and child processes."""
 
     def __init__(self, database, **others):
-        self.database = database
-        new_token(database)
+        self.database, self.submitter = database, "lab"
+        for name in ("lab", "other"):
+            new_token(database, name)
         self.settings = settings(database, **others)
         create_app(self.settings)  # opens the challenge
         self.engine = open_database(database)
@@ -65,7 +68,7 @@ class Attacker:
     def ask(self, angles, **fields):
         """Everything that the service tells of some predictions, as text, and the figure."""
         data = angles if isinstance(angles, bytes) else csv(angles)
-        name = store.add_submission(self.engine, "lab", data, about(**fields), "", True, 10_000)
+        name = store.add_submission(self.engine, self.submitter, data, about(**fields), "", True, 10_000)
         job = store.claim(self.engine)
         task = Task(job.predictions, job.about, job.protocol, (PROTOCOL,), LABELS, 60.0, None)
         self.worker._finish(job, _assess(task), 0)
@@ -76,9 +79,9 @@ class Attacker:
     def figure(self, angles):
         return self.ask(angles).entry.scores.mae
 
-    def mae(self, angles, subjects=None):
-        """The MAE on some subjects, computed by itself."""
-        rows = np.isin(LABELS.subjects, list(self.public if subjects is None else subjects))
+    def mae(self, angles):
+        """The MAE on the public part, computed by itself."""
+        rows = np.isin(LABELS.subjects, list(self.public))
         return np.abs((angles - TRUE + 180) % 360 - 180)[rows].mean()
 
 
@@ -94,8 +97,11 @@ def attacker(lite, monkeypatch):
     found.engine.dispose()
 
 
-def noisy(error=4.0, seed=0):
-    return TRUE + np.random.default_rng(seed).normal(0, error, TRUE.shape)
+SECRET = soak_attacks.Secret("labels", TRUE, LABELS.sequences)
+
+
+def off(error, bias=0.0, seed=0):
+    return soak_attacks.guesses(TRUE, LABELS.sequences, error, bias, seed)
 
 
 # ---- the Ladder
@@ -112,67 +118,50 @@ def test_a_figure_is_new_only_a_step_below_the_best_told():
 
 def test_offsets_tell_nothing(attacker):
     """Of errors by groups, +-40 degrees make linear equations: of the one figure they make none."""
-    base = noisy()
-    first = attacker.figure(base)
+    base = off(3.0, bias=3.0)
+    found = soak_attacks.play("offsets", soak_attacks.by_offsets, base, SECRET, attacker.figure)
+    first, *told = [answer.entry.scores.mae for answer in attacker.answers]
     assert first == pytest.approx(attacker.mae(base), abs=STEP / 2 + 0.01)
-    told = []
-    for sequence in "abcd":
-        for axis in range(3):
-            for offset in (40.0, -40.0):
-                asked = base.copy()
-                asked[LABELS.sequences == sequence, axis] += offset
-                told.append(attacker.figure(asked))
-    assert len(told) == 24 and set(told) == {first}
+    assert len(told) == 24 and set(told) == {first} and found.informative == 0
     assert {answer.entry.improved for answer in attacker.answers[1:]} == {False}
+    assert found.after == found.before > found.in_full + 0.3  # which is what they gain elsewhere
 
 
 def test_what_lowers_the_figure_is_no_way_to_climb(attacker):
     """Single frames that are moved one after another, each kept if the figure falls, as without a Ladder it does."""
-    base, random = noisy(), np.random.default_rng(1)
-    first = best = attacker.figure(base)
-    without, falls = attacker.mae(base), 0
-    for _ in range(60):
-        asked = base.copy()
-        rows = random.choice(ROWS, 3, replace=False)
-        asked[rows] += random.normal(0, 4, (3, 3))
-        falls += attacker.mae(asked) < without  # what the whole figure would have told
-        told = attacker.figure(asked)
-        if told < best:
-            base, best = asked, told
-    assert falls > 10 and best == first and {answer.entry.scores.mae for answer in attacker.answers} == {first}
+    base = off(4.0)
+    found = soak_attacks.play("climbing", soak_attacks.by_climbing, base, SECRET, attacker.figure)
+    assert len({answer.entry.scores.mae for answer in attacker.answers}) == 1 and found.queries == 61
+    assert found.after == found.before > found.in_full and found.informative == 0
 
 
 def test_a_constant_of_a_sequence_is_told_in_steps_alone(attacker):
     """A whole sequence that is mended lowers the figure by steps: it may be told, and nothing finer."""
-    base = noisy(1.0)
-    (sequence,) = [name for name in "abcd" if name in attacker.public][:1]
-    rows = LABELS.sequences == sequence
-    base[rows, 1] += 12.0
-    told = [attacker.figure(base)]
-    shifts = np.arange(0.5, 24.5, 0.5)
-    for shift in shifts:
-        asked = base.copy()
-        asked[rows, 1] -= shift
-        told.append(attacker.figure(asked))
-        assert told[-1] <= told[-2]
-    new = [state for state in attacker.answers if state.entry.improved]
+
+    def play(sequence, submitter):
+        attacker.submitter = submitter  # who has a Ladder of their own
+        base, rows = off(1.0), LABELS.sequences == sequence
+        base[rows, 1] += soak_attacks.WRONG
+        turn_back = partial(soak_attacks.by_shifts, sequence=sequence)
+        before = len(attacker.answers)
+        found = turn_back(soak_attacks.Base(base, LABELS.sequences), attacker.figure)
+        return (base - found)[rows, 1].max(), attacker.answers[before:], rows
+
+    # A private sequence's is not told at all.
+    shift, answers, _ = play(next(name for name in "abcd" if name not in attacker.public), "lab")
+    assert shift == 0 and len({state.entry.scores.mae for state in answers}) == 1
+    shift, answers, rows = play(next(name for name in "abcd" if name in attacker.public), "other")
+    told = [state.entry.scores.mae for state in answers]
+    assert all(after <= before for before, after in pairwise(told))
     assert all(round(figure / STEP, 6) == round(figure / STEP) for figure in told)
     # Each rung is a step below the last: as many as the whole gain has, and not one a query.
-    rungs = [state.entry.scores.mae for state in new]
+    rungs = [state.entry.scores.mae for state in answers if state.entry.improved]
     assert all(above - below >= STEP - 1e-9 for above, below in pairwise(rungs))
-    assert len(rungs) <= 1 + (rungs[0] - rungs[-1]) / STEP + 1e-6 < 1 + len(told)
+    assert 1 < len(rungs) <= 1 + (rungs[0] - rungs[-1]) / STEP + 1e-6 < 1 + len(told)
     # What that gains: the offset, as coarsely as the step is for the share of this sequence and of one angle.
-    found = shifts[[one < before for before, one in pairwise(told)]][-1]
     share = rows.sum() / np.isin(LABELS.subjects, list(attacker.public)).sum() / 3
-    assert abs(found - 12.0) <= 2 * STEP / share + 0.5
-    print(f"offset of 12 found as {found:g} by {len(told)} submissions, {len(rungs)} of which told a figure")
-    # A private sequence's is not told at all.
-    private = next(name for name in "abcd" if name not in attacker.public)
-    asked = noisy(1.0, seed=5)
-    asked[LABELS.sequences == private] += 12.0
-    before = attacker.figure(asked)
-    asked[LABELS.sequences == private] -= 12.0
-    assert attacker.figure(asked) == before
+    assert abs(shift - soak_attacks.WRONG) <= 2 * STEP / share + 0.5
+    print(f"offset of 12 found as {shift:g} by {len(told)} submissions, {len(rungs)} of which told a figure")
 
 
 def test_faulty_submissions_ask_nothing(attacker, monkeypatch):
