@@ -104,10 +104,13 @@ def leftovers(folder: Path) -> list[Path]:
     return []
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed runs left half-written in a folder and in all below it; what a process still writes stays."""
-    for place, _, _ in os.walk(folder):
-        for path in leftovers(Path(place)):
+def sweep(folder: Path, deep: bool = False) -> None:
+    """Remove what killed runs left half-written in a folder, if ``deep`` also in all below it.
+
+    What a process of this machine still writes stays.
+    """
+    for place in (Path(place) for place, _, _ in os.walk(folder)) if deep else (folder,):
+        for path in leftovers(place):
             if not _runs(int(path.name.split(".")[-2])):
                 with suppress(OSError):
                     path.unlink()
@@ -190,7 +193,7 @@ def _flush(path: Path) -> None:
 def locked(folder: Path, wait: bool) -> Iterator[None]:
     """Keep other processes out of a folder while it is written to; wait for them, or raise HeadposeError.
 
-    What killed ones left half-written in it is removed.
+    What killed runs left half-written in it is removed.
 
     The lock ends with the process, however that ends. Where the file system keeps no locks, a file stands for it, which
     a process that was killed leaves behind: on the same machine the next one takes it away, elsewhere the user has to.

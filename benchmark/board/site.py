@@ -354,7 +354,7 @@ def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path
                 f"an entry's key is {short(listed.key, 60)!r}: expected letters, digits, dots, dashes and underscores"
             )
             raise SubmissionError(Fault(what, "rename its file, or add it again with hpp scoreboard add"))
-    sweep(folder)
+    sweep(folder, deep=True)
     for listed in board:
         write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry, unverified=listed.unverified))
     kept = {f"{listed.key}.html" for listed in board}

@@ -176,18 +176,17 @@ def _train(run: LoadedRun, source: Dataset) -> None:
         train_on_source(run, stage1)
     if not is_own(run.job.method):
         run = reordered(run)
-    method, adaptation = run.job.method(run.job.settings), None
-    if method.trains:
-        with locked(folder, wait=False) if ranks.first else nullcontext():
-            adaptation = adapt(run, folder, method)
-    if method.estimated:
-        images = target_images(run)
-        if method.estimated == "both":
-            count = len(row_slices(len(run.target.ids), run.job.preset.batch))
-            rng = np.random.default_rng([run.job.seed, 7])
-            images = in_turn(drawn_images(run, uniform(len(run.training)), count, rng), images)
-        estimate_statistics(run.network, images)
-    method.finish(run.network)
-    if ranks.first:
-        leave_predictions(run, method, source, adaptation)
+    method = run.job.method(run.job.settings)
+    with locked(folder, wait=False) if ranks.first else nullcontext():
+        adaptation = adapt(run, folder, method) if method.trains else None
+        if method.estimated:
+            images = target_images(run)
+            if method.estimated == "both":
+                count = len(row_slices(len(run.target.ids), run.job.preset.batch))
+                rng = np.random.default_rng([run.job.seed, 7])
+                images = in_turn(drawn_images(run, uniform(len(run.training)), count, rng), images)
+            estimate_statistics(run.network, images)
+        method.finish(run.network)
+        if ranks.first:
+            leave_predictions(run, method, source, adaptation)
     among.wait(ranks)

@@ -1,6 +1,6 @@
 """Runs the notebook in ``examples/`` in an empty folder, and writes down what its cells print and draw.
 
-    python -m benchmark.upkeep.notebook
+python -m benchmark.upkeep.notebook
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from headposeplus import __version__
 from headposeplus.datasets.dataset import Crop, Dataset, open_dataset, read_crops, read_fields
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, shown
-from headposeplus.files import sweep, whole_or_absent, write_bytes, write_text
+from headposeplus.files import locked, sweep, whole_or_absent, write_bytes, write_text
 from headposeplus.images import PNG
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS
 from headposeplus.progress import progress
@@ -148,10 +148,14 @@ def export_images(dataset: Dataset, folder: Path, subset: Subset | None = None) 
         If the dataset is empty or damaged, or lacks a frame of the subset.
     """
     rows = np.flatnonzero(_chosen(dataset, subset))
-    sweep(folder)
-    with progress(len(rows), "images", "image") as bar:
+    cleared: set[Path] = set()
+    with locked(folder, wait=False), progress(len(rows), "images", "image") as bar:
         for crop in read_crops(dataset, rows):
             _write_crop(folder, crop)
+            place = (folder / crop.id).parent
+            if place not in cleared:
+                sweep(place)
+                cleared.add(place)
             bar.update()
     return len(rows)
 

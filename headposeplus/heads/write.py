@@ -18,7 +18,16 @@ import pandas as pd
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError, ImageError
 from headposeplus.faults import Fault
-from headposeplus.files import bytes_sha256, listing, read_json, sweep, write_bytes, write_json, write_text
+from headposeplus.files import (
+    bytes_sha256,
+    listing,
+    locked,
+    read_json,
+    sweep,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from headposeplus.heads import assets as files
 from headposeplus.heads.kernels import check_compiler
 from headposeplus.heads.model import Head, build_head, read_base
@@ -278,7 +287,6 @@ def _check_note(out: Path, note: dict[str, object]) -> None:
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
     elif out.exists() and (not out.is_dir() or listing(out)):
         raise HeadposeError(Fault("not empty and holds no rendered heads", "choose another folder", out))
-    sweep(out)
 
 
 def _write_backgrounds(folder: Path, plan: _Plan, options: Options) -> None:
@@ -337,11 +345,13 @@ def write_heads(out: Path, assets: Path, options: Options, jobs: int, dask: str 
     _check_note(out, plan.note)
     if not (out / NOTE).exists():
         _check_assets(plan.files)
-    _write_tables(out, plan, options.biwi is not None)
-    _write_backgrounds(out / FOLDER / "background", plan, options)
-    tasks = _tasks(out, assets, options, plan)
-    with workers(min(jobs, len(tasks)), dask if tasks else None) as executor:
-        run_tasks(_write_images, tasks, executor, "heads")
+    with locked(out, wait=False):
+        sweep(out, deep=True)
+        _write_tables(out, plan, options.biwi is not None)
+        _write_backgrounds(out / FOLDER / "background", plan, options)
+        tasks = _tasks(out, assets, options, plan)
+        with workers(min(jobs, len(tasks)), dask if tasks else None) as executor:
+            run_tasks(_write_images, tasks, executor, "heads")
     return out / FOLDER
 
 

@@ -7,6 +7,8 @@ number of processes, and a run that was stopped goes on where it was.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +19,7 @@ import pandas as pd
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, shown
-from headposeplus.files import listing, read_json, sweep, write_bytes, write_json, write_text
+from headposeplus.files import listing, locked, read_json, sweep, write_bytes, write_json, write_text
 from headposeplus.images import PNG
 from headposeplus.miniature.heads import body_mesh, head_mesh
 from headposeplus.miniature.people import draw_identity
@@ -236,8 +238,12 @@ def _manifest(real: pd.DataFrame, motions: dict[str, Motion], tracks: pd.DataFra
     return pd.concat((rows, tracks)).assign(source="hpp miniature").astype({"frames": int})
 
 
-def _start(out: Path, about: dict[str, object]) -> None:
-    """Note what miniature ``out`` holds; raises HeadposeError if it holds another, or something else."""
+@contextmanager
+def _started(out: Path, about: dict[str, object]) -> Iterator[None]:
+    """Note what miniature ``out`` holds, and keep other processes out of it.
+
+    Raises HeadposeError if it holds another, or something else, or another process writes there.
+    """
     note = out / "miniature.json"
     if note.exists():
         held = read_json(note, "the description of a miniature")
@@ -246,8 +252,10 @@ def _start(out: Path, about: dict[str, object]) -> None:
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
     elif out.exists() and (not out.is_dir() or listing(out)):
         raise HeadposeError(Fault("not empty and not a miniature", "choose another folder", out))
-    sweep(out)
-    write_json(note, about)
+    with locked(out, wait=False):
+        sweep(out, deep=True)
+        write_json(note, about)
+        yield
 
 
 def _write_tracks(root: Path, scale: Scale, seed: int, rows: pd.DataFrame, motions: dict[str, Motion]) -> list[_Track]:
@@ -346,27 +354,29 @@ def write_miniature(
     out, people = Path(out), seed if people is None else people
     if scale not in SCALES:
         raise HeadposeError(f"there is no scale {shown(scale)}; there are {', '.join(SCALES)}")
-    _start(out, {"scale": scale, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__})
     size = SCALES[scale]
-    motions, root = _motions(size, seed), out / SYNHEAD
-    tracks = _write_tracks(root, size, seed, motions.rows, motions.of)
-    table = pd.DataFrame(
-        [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in tracks],
-        columns=list(manifest.COLUMNS),
-    )
-    _write_backgrounds(root / "background", size, people)
-    _write_head_places(root, size)
-    heads = [_Head(out, size, seed, people, head, tracks) for head in synhead.HEADS]
-    run_tasks(_write_head, [task for task in heads if _missing_images(task)], jobs, "SynHead heads")
-    _write_biwi(out, size, seed, people, Likeness(), motions, table, jobs)
-    return source_of(out, seed)
+    about = {"scale": scale, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__}
+    with _started(out, about):
+        motions, root = _motions(size, seed), out / SYNHEAD
+        tracks = _write_tracks(root, size, seed, motions.rows, motions.of)
+        table = pd.DataFrame(
+            [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in tracks],
+            columns=list(manifest.COLUMNS),
+        )
+        _write_backgrounds(root / "background", size, people)
+        _write_head_places(root, size)
+        heads = [_Head(out, size, seed, people, head, tracks) for head in synhead.HEADS]
+        run_tasks(_write_head, [task for task in heads if _missing_images(task)], jobs, "SynHead heads")
+        _write_biwi(out, size, seed, people, Likeness(), motions, table, jobs)
+        return source_of(out, seed)
 
 
 def write_target(out: Path, scale_name: str, seed: int, jobs: int, people: int, like: Likeness) -> Source:
     """Write the Biwi of a miniature alone, in some ways like its source; else as :func:`write_miniature`."""
     scale = SCALES[scale_name]
     about = {"scale": scale_name, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__}
-    _start(out, about | {"like the source": [name for name, value in like._asdict().items() if value]})
-    nothing = pd.DataFrame(columns=list(manifest.COLUMNS))
-    _write_biwi(out, scale, seed, people, like, _motions(scale, seed), nothing, jobs)
-    return Source(out / BIWI, None, manifest=out / manifest.FILE_NAME, seed=seed)
+    about |= {"like the source": [name for name, value in like._asdict().items() if value]}
+    with _started(out, about):
+        nothing = pd.DataFrame(columns=list(manifest.COLUMNS))
+        _write_biwi(out, scale, seed, people, like, _motions(scale, seed), nothing, jobs)
+        return Source(out / BIWI, None, manifest=out / manifest.FILE_NAME, seed=seed)

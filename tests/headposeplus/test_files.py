@@ -125,11 +125,13 @@ def test_what_killed_runs_left_is_swept_and_what_is_being_written_stays(tmp_path
     ) as writer:
         assert writer.stdout.readline() == b"here\n"
         assert len(leftovers(tmp_path)) == 1 and len(leftovers(deep)) == 2
-        sweep(tmp_path)
+        sweep(tmp_path, deep=True)
         assert [path.name for path in deep.iterdir()] == [f".three.png.{writer.pid}.part"]
         writer.kill()
-    with locked(tmp_path, wait=False):
-        assert not list(deep.iterdir())
+    sweep(tmp_path)
+    assert leftovers(deep)
+    sweep(tmp_path, deep=True)
+    assert not list(deep.iterdir())
     assert (tmp_path / ".hidden.part").exists() and not leftovers(tmp_path)
 
 
@@ -203,6 +205,20 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process(tmp_path, number):
             assert waiting.returncode == 0
     with holder(folder, environment) as third:
         assert third.stdout.readline() == "held\n"
+
+
+def test_who_holds_a_folder_clears_what_killed_runs_left_in_it(tmp_path):
+    left = tmp_path / ".model.pt.99999999.part"  # of no process: numbers are smaller
+    kept = [tmp_path / name for name in ("a.part", ".a.part", "below/.a.99999999.part")]
+    (tmp_path / "below").mkdir()
+    for path in (left, *kept):
+        path.write_bytes(b"half")
+    with holder(tmp_path, dict(os.environ)) as first:
+        assert first.stdout.readline() == "held\n" and not left.exists() and all(path.exists() for path in kept)
+        left.write_bytes(b"of the one that holds it")
+        with pytest.raises(HeadposeError, match="another process"), locked(tmp_path, wait=False):
+            pass
+        assert left.exists()
 
 
 def test_a_folder_that_may_not_be_written_to_is_told(tmp_path):

@@ -119,11 +119,23 @@ def test_images_are_the_stored_crops(built, tiny, tmp_path):
     folder, _ = built
     subset = subsets.find("biwi/leave-F01-out/test", tiny / "data_manifest.csv")
     assert export.export_images(open_dataset(folder / "biwi+"), tmp_path, subset) == 12
-    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")) == [f"{i}.png" for i in subset.ids]
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
+    assert files == [".lock", *(f"{name}.png" for name in subset.ids)]
     with h5py.File(folder / "biwi+/shard-00000-of-00004.h5") as file:
         end = file["image/offset"][1]
         name, data = file["id"][0].decode(), file["image/bytes"][:end].tobytes()
     assert (tmp_path / f"{name}.png").read_bytes() == data
+
+
+def test_what_a_killed_export_left_half_written_goes(built, tmp_path):
+    dataset, other = open_dataset(built[0] / "biwi+"), tmp_path / "mine/.01.png.99999999.part"
+    export.export_images(dataset, tmp_path)
+    whole = sorted(tmp_path.rglob("*"))
+    (tmp_path / "biwi/03/.00213.png.99999999.part").write_bytes(b"half")
+    other.parent.mkdir()
+    other.write_bytes(b"")
+    export.export_images(dataset, tmp_path)
+    assert sorted(tmp_path.rglob("*")) == sorted([*whole, other.parent, other])  # what it does not write to stays
 
 
 def test_images_of_a_union_and_their_masks(built, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headposeplus.errors import HeadposeError
-from headposeplus.files import sha256
+from headposeplus.files import locked, sha256
 from headposeplus.images import foreground, read_image
 from headposeplus.miniature import poses, stage, write
 from headposeplus.miniature.heads import head_mesh
@@ -31,6 +31,19 @@ def test_resumed_with_another_number_of_jobs_gives_the_same_files(tiny, tiny_cop
         path.unlink()
     write.write_miniature(tiny_copy, "tiny", seed=0, jobs=1)
     assert files(tiny_copy) == before
+
+
+def test_what_a_killed_run_left_half_written_goes(tiny, tiny_copy):
+    for name in (
+        "hpdb/01/.frame_00003_rgb.png.99999999.part",
+        "synhead2_release/BIWI/f01/00/.1.png.99999999.part",
+        ".a.json.99999999.part",
+    ):
+        (tiny_copy / name).write_bytes(b"half")
+    write.write_miniature(tiny_copy, "tiny", seed=0, jobs=1)
+    assert not list(tiny_copy.rglob("*.part"))
+    with locked(tiny_copy, wait=False), pytest.raises(HeadposeError, match="another process is writing here; wait"):
+        write.write_miniature(tiny_copy, "tiny", seed=0, jobs=1)
 
 
 def test_another_seed_gives_others(tmp_path, tiny):
