@@ -27,7 +27,7 @@ help:
 	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
 	@echo "make findings  train what docs/findings.md rests on (hours), and keep the records in results/findings"
 	@echo "make fuzz      ten thousand mutations of valid submissions, each a score or a list of faults"
-	@echo "make soak      kill commands at random moments, fill disks, and keep the record in results/soak.json"
+	@echo "make soak      kill commands and the service, fill disks, attack secret labels: results/soak.json"
 	@echo "make lock      resolve the dependencies again into requirements.lock"
 
 $(BIN)/uv:

@@ -24,7 +24,7 @@ from benchmark.studies import findings
 from benchmark.studies.demo import TIMES, read_times
 from benchmark.studies.records import read_record
 from benchmark.training import presets
-from benchmark.upkeep import box_rule, data_page, house, real_frames, recipes
+from benchmark.upkeep import box_rule, data_page, house, real_frames, recipes, soak_record
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
@@ -32,6 +32,7 @@ from benchmark.upkeep.bench_train import TrainFigures, about_train, describe_tra
 from benchmark.upkeep.box_rule import BoxRuleFigures, describe_box_rule
 from benchmark.upkeep.open_heads import describe_faces
 from benchmark.upkeep.real_frames import RealFrames, describe_real_frames
+from benchmark.upkeep.soak_record import Soak, describe_soak
 from benchmark.upkeep.walk import ROOT, photograph
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
@@ -150,6 +151,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "real board": real_board,
     "networks": recipes.table,
     "recipes": recipes.sections,
+    "soak": lambda: describe_soak(read_record(soak_record.RECORD, Soak, "what make soak keeps"), "github"),
     "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
     **{part: partial(describe, FINDINGS) for part, describe in findings.TABLES.items()},
 }

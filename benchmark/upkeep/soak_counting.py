@@ -132,9 +132,9 @@ def target_angles(data: Path) -> Floats:
     return from_matrix(read_labels(open_dataset(data / "biwi+"))[1])
 
 
-def chance(angles: Floats) -> float:
-    """Return how far two of some poses (n, 3) are apart, in degrees."""
-    return float(np.abs(angles[:, None] - angles[None]).mean())
+def blind(angles: Floats) -> float:
+    """Return how far off all poses (n, 3) are from their mean, in degrees."""
+    return float(np.abs(angles - angles.mean(axis=0)).mean())
 
 
 def count_rows(data: Path, out: Path, labels: str) -> Counted:
@@ -149,5 +149,5 @@ def count_rows(data: Path, out: Path, labels: str) -> Counted:
         looking=round(strangers.looking, 2),
         drawing=round(strangers.drawing, 2),
         ours=round(max(ours), 2),
-        chance=round(chance(angles), 2),
+        blind=round(blind(angles), 2),
     )

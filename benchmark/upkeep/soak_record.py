@@ -93,9 +93,9 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """How far off the target's poses are that a method takes from the order of rows, in degrees.
 
-    ``looking`` is by the rows that it looks at, ``drawing`` by those of its batches; ``poses`` were guessed by the
-    former. ``ours`` is the same as a method of the project, which sees the files' order, and ``chance`` is how far two
-    poses of the target are apart.
+    ``looking`` is by the rows that it looks at, ``drawing`` by those of its batches; ``poses`` is how many the former
+    guesses. ``ours`` is the larger of both where it is a method of the project, which sees the files' order, and
+    ``blind`` is how far off they all are from their mean, which takes no counting.
     """
 
     labels: str
@@ -103,49 +103,59 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     looking: float
     drawing: float
     ours: float
-    chance: float
+    blind: float
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came of a part of a soak."""
+
+    killed: Killed | None = None
+    sent: Sent | None = None
+    no_room: list[NoRoom] = []
+    silent: Silent | None = None
+    attacks: list[Attack] = []
+    counted: Counted | None = None
 
 
 class Soak(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of kills, full disks, silent connections and attacks on labels."""
+    """A record of kills, full disks, silent connections and attacks on labels, by the names of its parts."""
 
     toolkit: str
     processor: str
     seed: int
-    killed: list[Killed] = []
-    sent: list[Sent] = []
-    no_room: list[NoRoom] = []
-    silent: list[Silent] = []
-    attacks: list[Attack] = []
-    counting: list[Counted] = []
+    parts: dict[str, Part] = {}
 
 
-def _kills(record: Soak) -> list[tuple[str, str, str]]:
+Row = tuple[str, str, str]
+
+
+def _kills(parts: list[Part]) -> list[Row]:
     rows = []
-    for found in record.killed:
+    for found in (part.killed for part in parts if part.killed):
         came = f"ended in the same {found.equal} times; {found.survivors} processes left"
         if found.leftovers:
             came += f"; {found.leftovers} half-written files"
-        rows.append((f"{found.command}: killed at any moment", f"{found.kills} times, {found.early} in time", came))
-    for sent in record.sent:
-        came = f"{sent.rows} rows, {sent.scored} of them scored; {sent.lost} lost"
-        rows.append(("predictions sent to services that are killed, and again", f"{sent.sent} files", came))
+        rows.append((f"`{found.command}`, killed", f"{found.kills} times, {found.early} in time", came))
+    for sent in (part.sent for part in parts if part.sent):
+        came = f"{sent.acknowledged} acknowledged before the kill, {sent.lost} of them lost; "
+        came += f"{sent.rows} rows, {sent.scored} scored as without a kill"
+        rows.append(("predictions sent to `hpp serve`, killed, and again", f"{sent.sent} files", came))
     return rows
 
 
-def _rooms(record: Soak) -> list[tuple[str, str, str]]:
-    rows = []
-    for where, count in Counter(found.where for found in record.no_room).items():
-        here = [found for found in record.no_room if found.where == where]
+def _rooms(parts: list[Part]) -> list[Row]:
+    rows, all_of_them = [], [found for part in parts for found in part.no_room]
+    for where, count in Counter(found.where for found in all_of_them).items():
+        here = [found for found in all_of_them if found.where == where]
         refused = sum(found.status == 1 and found.lines == 1 for found in here)
         came = f"{refused} said so in one line; {sum(found.equal for found in here)} went on to the same files"
         rows.append((where, f"{count} commands", came))
     return rows
 
 
-def _visits(record: Soak) -> list[tuple[str, str, str]]:
+def _visits(parts: list[Part]) -> list[Row]:
     rows = []
-    for found in record.silent:
+    for found in (part.silent for part in parts if part.silent):
         came = f"{found.answered} of {found.asked} pages answered, the slowest in {found.slowest:.2f} s; "
         came += f"{found.lines} lines of log, {found.requests} of them of these pages"
         tried = f"{found.connections} connections that ask nothing, while others ask for pages"
@@ -153,14 +163,14 @@ def _visits(record: Soak) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _attacks(record: Soak) -> list[tuple[str, str, str]]:
+def _attacks(parts: list[Part]) -> list[Row]:
     rows = []
-    for found in record.attacks:
+    for found in (attack for part in parts for attack in part.attacks):
         came = f"{found.informative} told another figure; MAE {found.before:.2f} -> {found.after:.2f} "
         came += f"(-> {found.in_full:.2f} if the whole figure were told)"
         rows.append((f"{found.name}, {found.labels}", f"{found.queries} submissions", came))
-    for counted in record.counting:
-        came = f"{counted.looking:.1f} and {counted.drawing:.1f} degrees off, chance {counted.chance:.1f} "
+    for counted in (part.counted for part in parts if part.counted):
+        came = f"{counted.looking:.1f} and {counted.drawing:.1f} degrees off, their mean {counted.blind:.1f} "
         came += f"({counted.ours:.1f} in the files' order)"
         tried = f"a method that counts rows to read off the target's poses, {counted.labels}"
         rows.append((tried, f"{counted.poses} poses", came))
@@ -169,7 +179,8 @@ def _attacks(record: Soak) -> list[tuple[str, str, str]]:
 
 def describe_soak(record: Soak, style: str = "simple") -> str:
     """Return the record as a table, and on what it was made."""
-    found = [*_kills(record), *_rooms(record), *_visits(record), *_attacks(record)]
+    parts = list(record.parts.values())
+    found = [*_kills(parts), *_rooms(parts), *_visits(parts), *_attacks(parts)]
     rows = [{"tried": tried, "how often": often, "what came of it": came} for tried, often, came in found]
     about = f"Seed {record.seed}, release {record.toolkit}, on {record.processor}."
     return f"{tabulate(rows, headers='keys', tablefmt=style, disable_numparse=True)}\n\n{about}"

@@ -85,13 +85,14 @@ class Challenge(NamedTuple):
 
 
 def challenge_of(folder: Path, ids: np.ndarray, angles: Floats) -> Challenge:
-    """Write labels (n, 3) and a protocol of them into a folder."""
+    """Write labels (n, 3) and a protocol of them into a folder, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True)
     labels, protocol = folder / "labels.csv", folder / "protocol.toml"
     made = Challenge(("--protocol", protocol, "--labels", labels), _PROTOCOL, ids, angles)
     labels.write_bytes(made.csv(angles))
     labels.with_suffix(".toml").write_text('convention = "pyr"\ncamera = "rgb"\n')
-    must_run(hpp("protocols", "new", protocol, "--id", _PROTOCOL, "--title", "Faces", "--labels", labels))
+    if not protocol.exists():
+        must_run(hpp("protocols", "new", protocol, "--id", _PROTOCOL, "--title", "Faces", "--labels", labels))
     return made
 
 
@@ -187,15 +188,13 @@ class _Round(NamedTuple):
             for name in acknowledged.values():
                 _outcome(client, name)
 
-    def stored(self) -> list[tuple[str, str, float | None]]:
-        """Return the rows of the database: a submission's id, its state, and the MAE on all frames of those scored."""
+    def stored(self) -> list[float | None]:
+        """Return of each row of the database the MAE on all frames; None of what is not scored."""
         with contextlib.closing(sqlite3.connect(self.database.removeprefix("sqlite:///"))) as connection:
-            rows = connection.execute("SELECT id, status, verdict FROM hpp_submissions").fetchall()
-        found = []
-        for name, status, verdict in rows:
-            entry = (json.loads(verdict) if verdict else {}).get("entry")
-            found.append((name, status, entry and round(entry["scores"]["mae"], 6)))
-        return found
+            rows = connection.execute("SELECT status, verdict FROM hpp_submissions").fetchall()
+        return [
+            json.loads(verdict)["entry"]["scores"]["mae"] if status == "scored" else None for status, verdict in rows
+        ]
 
 
 def _round(folder: Path, challenge: Challenge, files: list[bytes]) -> _Round:
@@ -222,6 +221,30 @@ def _kill_while_sending(tried: _Round, after: float) -> tuple[bool, int, dict[in
     return early, survivors, acknowledged
 
 
+class Receipts(NamedTuple):
+    """The ids by which files were acknowledged, by the files' numbers: before a kill, and when they came again."""
+
+    before: dict[int, str]
+    again: dict[int, str]
+
+
+class Stored(NamedTuple):
+    """What a database holds of files: ``rows``, ``scored`` as without a kill, and ``lost`` after an acknowledgement."""
+
+    rows: int
+    scored: int
+    lost: int
+    equal: bool
+
+
+def compare(found: list[float | None], figures: list[float | None], receipts: Receipts) -> Stored:
+    """Return what a database holds whose rows have the figures ``found``, where ``figures`` are those of the files."""
+    lost = sum(receipts.again.get(number) != name for number, name in receipts.before.items())
+    scored = sum(figure is not None and figure in figures for figure in found)
+    equal = sorted(map(str, found)) == sorted(map(str, figures)) and not lost
+    return Stored(len(found), scored, lost, equal)
+
+
 def kill_services(
     challenge: Challenge, folder: Path, kills: int, rng: random.Random, step: Callable[[], object]
 ) -> tuple[Killed, Sent]:
@@ -232,28 +255,22 @@ def kill_services(
     begun = time.monotonic()
     with serving(whole.folder, "--database", whole.database, *challenge.options) as server:
         whole.finish(server, {})
-    seconds = time.monotonic() - begun
-    figures = sorted(figure or 0.0 for _, _, figure in whole.stored())
-    early = survivors = equal = leftovers = before = rows = scored = lost = 0
+    seconds, figures = time.monotonic() - begun, whole.stored()
+    if len(figures) != len(files) or None in figures:
+        raise SystemExit(f"a service that was not killed has of {len(files)} files the figures {figures}")
+    early = survivors = leftovers = acknowledged = 0
+    stored = []
     for number in range(kills):
         tried = _round(folder / f"killed-{number}", challenge, files)
-        ran, outlived, acknowledged = _kill_while_sending(tried, rng.uniform(0.2, 1.0) * seconds)
+        ran, outlived, before = _kill_while_sending(tried, rng.uniform(0.2, 1.0) * seconds)
         again: dict[int, str] = {}
         with serving(tried.folder, "--database", tried.database, *challenge.options) as server:
             tried.finish(server, again)
-        stored = tried.stored()
-        of_round = sum(again.get(number) != name for number, name in acknowledged.items())
-        right = sum(state == "scored" and figure in figures for _, state, figure in stored)
-        early, survivors, before, rows = (
-            early + ran,
-            survivors + outlived,
-            before + len(acknowledged),
-            rows + len(stored),
-        )
-        lost, scored = lost + of_round, scored + right
-        equal += sorted(figure or 0.0 for _, _, figure in stored) == figures and not of_round
+        stored.append(compare(tried.stored(), figures, Receipts(before, again)))
+        early, survivors, acknowledged = early + ran, survivors + outlived, acknowledged + len(before)
         leftovers += len(half_written(tried.folder))
         step()
+    rows, scored, lost, equal = (sum(column) for column in zip(*stored, strict=True))
     killed = Killed(
         command="hpp serve",
         seconds=round(seconds, 1),
@@ -263,7 +280,7 @@ def kill_services(
         equal=equal,
         leftovers=leftovers,
     )
-    return killed, Sent(sent=kills * len(files), acknowledged=before, rows=rows, scored=scored, lost=lost)
+    return killed, Sent(sent=kills * len(files), acknowledged=acknowledged, rows=rows, scored=scored, lost=lost)
 
 
 # ---- connections that ask nothing

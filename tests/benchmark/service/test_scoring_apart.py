@@ -1,6 +1,7 @@
 """Scoring in child processes: nothing brings the service down."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from tests.benchmark.service.cases import (
     about,
     end,
     fail_with_a_label,
+    files,
     fill_memory,
     hang,
     new_token,
     outcome,
+    predictions,
     send,
     serving,
     settings,
@@ -43,12 +46,25 @@ def test_a_scoring_that_goes_wrong_is_a_fault_and_the_service_goes_on(lite, asse
     with serving(lite, assess, seconds=1.5 if assess is hang else 30) as client:
         submission = outcome(client, send(client, token))
         assert submission["status"] == "faulty" and says in submission["faults"][0]["what"]
+        assert submission["counts"]  # against the limit of a day: labels may have been looked at
         assert event in [record.message for record in caplog.records]
         health = client.get("/healthz").json()
         assert (health["status"], health["queued"], health["running"]) == ("ok", 0, 0)
     lines = [Lines().format(record) for record in caplog.records]
     shown = "\n".join(lines) + json.dumps(submission) + "".join(capfd.readouterr())
     assert "label" not in shown and f"{LABELS.rotations[0, 0, 0]:.4f}" not in shown
+
+
+def test_two_scorings_run_at_once(lite):
+    token = new_token(lite)
+    with serving(lite, hang, seconds=30) as client:
+        for number in range(4):
+            send(client, token, files(predictions(seed=number)))
+        end = time.monotonic() + 20
+        while (health := client.get("/healthz").json())["running"] < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert (health["queued"], health["running"]) == (2, 2)
 
 
 def test_a_description_names_its_protocol():

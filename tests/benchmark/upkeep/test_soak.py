@@ -7,11 +7,13 @@ from functools import partial
 import numpy as np
 import pytest
 
+pytest.importorskip("httpx", reason="httpx is not installed: pip install -e .[dev]")
+
 from benchmark.studies.records import read_record, write_record
-from benchmark.upkeep import soak_attacks, soak_kills, soak_record
-from benchmark.upkeep.soak import miniature_labels
+from benchmark.upkeep import soak, soak_attacks, soak_kills, soak_record
 from benchmark.upkeep.soak_attacks import Base, Secret, guesses
 from benchmark.upkeep.soak_kills import Command
+from benchmark.upkeep.soak_service import Receipts, compare
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
@@ -30,26 +32,26 @@ def test_a_process_that_outlives_a_kill_is_found_and_ended():
     assert soak_kills.kill_once(python("pass"), 10.0, grace=0.3) == (False, 0)
 
 
-WRITE = "import sys, os, pathlib; out = pathlib.Path(sys.argv[1]); out.mkdir(parents=True, exist_ok=True); "
+WRITE = "import sys, os, pathlib, time; out = pathlib.Path(sys.argv[1]); out.mkdir(parents=True, exist_ok=True); "
 
 
 @linux
 @pytest.mark.parametrize(
     ("code", "equal", "leftovers"),
     [
-        ("(out / 'a.csv').write_text('same')", 2, 0),
-        ("(out / 'a.csv').write_text(str(os.getpid()))", 0, 0),  # a changed file
-        ("(out / f'{os.getpid()}.csv').write_text('more')", 0, 0),  # a file of another name
-        ("(out / 'a.csv').write_text('same'); sys.exit('killed' in out.name)", 0, 0),  # one that fails
-        ("(out / f'.a.csv.{os.getpid()}.part').write_text('half'); (out / 'a.csv').write_text('same')", 2, 4),
+        ("(out / 'a.csv').write_text('same')", True, False),
+        ("(out / 'a.csv').write_text(str(os.getpid()))", False, False),  # a changed file
+        ("(out / f'{os.getpid()}.csv').write_text('more')", False, False),  # a file of another name
+        ("(out / 'a.csv').write_text('same'); sys.exit('killed' in out.name)", False, False),  # one that fails
+        ("(out / f'.a.csv.{os.getpid()}.part').write_text('half'); (out / 'a.csv').write_text('same')", True, True),
     ],
 )
 def test_runs_that_end_in_other_files_are_counted(tmp_path, code, equal, leftovers):
-    command = Command("write", lambda out: python(WRITE + code, out), (".csv",))
+    command = Command("write", lambda out: python(f"{WRITE}time.sleep(0.3); {code}", out), (".csv",))
     steps = []
     found = soak_kills.kill_command(command, tmp_path, 2, random.Random(0), partial(steps.append, 1), grace=0.0)
-    assert (found.kills, found.equal, found.survivors, len(steps)) == (2, equal, 0, 2)
-    assert found.leftovers <= leftovers and (found.leftovers > 0) == (leftovers > 0)
+    assert found.early == len(steps) == 2 <= found.kills and found.survivors == 0
+    assert found.equal == (found.kills if equal else 0) and (found.leftovers > 0) == leftovers
 
 
 @linux
@@ -74,12 +76,25 @@ def test_a_command_that_fails_ends_the_soak(tmp_path):
         soak_kills.must_run(python("import sys; sys.exit(3)"))
 
 
+def test_rows_too_many_and_submissions_that_are_lost_are_counted():
+    sent, before = [1.5, 2.5], {1: "b"}
+    for found, again, expected in (
+        ([2.5, 1.5], {0: "a", 1: "b"}, (2, 2, 0, True)),
+        ([2.5, 1.5, 1.5], {0: "a", 1: "b"}, (3, 3, 0, False)),  # one is stored twice
+        ([2.5, 1.5], {0: "a", 1: "c"}, (2, 2, 1, False)),  # one has another id than was acknowledged
+        ([1.5], {0: "a"}, (1, 1, 1, False)),
+        ([1.5, None], {0: "a", 1: "b"}, (2, 1, 0, False)),  # one is not scored
+        ([1.5, 2.6], {0: "a", 1: "b"}, (2, 1, 0, False)),
+    ):
+        assert compare(found, sent, Receipts(before, again)) == expected
+
+
 # ---- attacks
 
 
 @pytest.fixture(scope="module")
 def secret():
-    ids, angles = miniature_labels(0)
+    ids, angles = soak.miniature_labels(0)
     return Secret("labels of a miniature", angles, np.char.rpartition(ids, "/")[:, 0])
 
 
@@ -115,13 +130,43 @@ def test_a_record_reads_back_and_its_table_tells_what_went_wrong(tmp_path):
     sent = soak_record.Sent(sent=12, acknowledged=5, rows=13, scored=11, lost=1)
     refused = soak_record.NoRoom(command="hpp x", where="a full disk", status=1, said="Error: a", lines=1, equal=True)
     traceback = soak_record.NoRoom(command="hpp y", where="a full disk", status=1, said="", lines=2, equal=False)
-    record = soak_record.Soak(
-        toolkit="1", processor="P", seed=4, killed=[killed], sent=[sent], no_room=[refused, traceback]
-    )
+    parts = {
+        "x": soak_record.Part(killed=killed, sent=sent, no_room=[refused]),
+        "y": soak_record.Part(no_room=[traceback]),
+    }
+    record = soak_record.Soak(toolkit="1", processor="P", seed=4, parts=parts)
     write_record(tmp_path / "soak.json", record)
     assert read_record(tmp_path / "soak.json", soak_record.Soak, "a record") == record
     table = soak_record.describe_soak(record)
-    for words in ("9 times, 8 in time", "the same 7 times; 3 processes left; 2 half-written files",
-                  "13 rows, 11 of them scored; 1 lost", "1 said so in one line; 1 went on"):  # fmt: skip
+    for words in (
+        "9 times, 8 in time", "the same 7 times; 3 processes left; 2 half-written files",
+        "5 acknowledged before the kill, 1 of them lost; 13 rows, 11 scored", "1 said so in one line; 1 went on",
+    ):  # fmt: skip
         assert words in table, table
     assert "silent" not in table and "Seed 4, release 1, on P." in table
+
+
+def test_a_part_that_is_soaked_anew_leaves_the_others(tmp_path, monkeypatch, capsys):
+    out, name = tmp_path / "soak.json", "silent connections"
+
+    def silent(answered):
+        return soak_record.Part(silent=soak_record.Silent(
+            connections=3, seconds=1.0, opened=3, asked=9, answered=answered, slowest=0.1, lines=9, requests=9,
+        ))  # fmt: skip
+
+    def run(parts, *words):
+        monkeypatch.setattr(soak, "PARTS", dict.fromkeys(soak.PARTS) | parts)
+        monkeypatch.setattr(sys, "argv", ["soak", str(out), "--only", *words])
+        soak.main()
+        return read_record(out, soak_record.Soak, "a record").parts
+
+    def stop(_place):
+        raise KeyboardInterrupt
+
+    first = run({name: lambda _: silent(8), "hpp serve": lambda _: soak_record.Part()}, name, "hpp serve")
+    assert list(first) == ["hpp serve", name] and first[name] == silent(8)
+    assert run({name: lambda _: silent(9)}, name) == {**first, name: silent(9)}
+    assert "9 of 9 pages answered" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="holds what came of hpp serve, silent connections"):
+        run({name: lambda _: silent(7), "hpp serve": stop}, name, "hpp serve")
+    assert read_record(out, soak_record.Soak, "a record").parts[name] == silent(7)
