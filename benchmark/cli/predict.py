@@ -65,6 +65,7 @@ def predict(
     """
     from benchmark.training.network import load_network
     from benchmark.training.predict import (
+        check_out,
         describe,
         detected,
         find_pictures,
@@ -78,6 +79,7 @@ def predict(
         raise click.UsageError("give --boxes or --detect, not both")
     network = load_network(model, statistics, device)
     pictures = find_pictures(images, draw)
+    check_out(out, pictures)
     choose = given_boxes(boxes, pictures) if boxes else detected() if detect else whole
     found = predict_pictures(network, pictures, choose, draw)
     write_poses(out, found.rows, network, convention, rotation, typed_command())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
@@ -20,7 +21,7 @@ from headposeplus.boxes.geometry import RULE
 from headposeplus.datasets.plots import draw_pose
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault, shown
-from headposeplus.files import below, write_bytes, write_text
+from headposeplus.files import below, write_bytes, write_text, written
 from headposeplus.images import SUFFIXES, Image, crop, crop_matrix, encode
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS
 from headposeplus.progress import progress
@@ -281,20 +282,26 @@ def _predict(network: TrainedNetwork, held: list[_Held], drawing: _Drawing | Non
     return [PicturePose(one.picture.path, one.chosen, *pose) for one, *pose in poses]
 
 
+def check_out(path: Path, pictures: Sequence[Picture]) -> None:
+    """Raise HeadposeError if poses cannot be written to a file, which is told before the work and not after it."""
+    if path.suffix.lower() == ".toml":
+        raise HeadposeError(Fault("expected a name for a CSV", "the TOML beside it takes the ending .toml", path))
+    if path.resolve() in {picture.path.resolve() for picture in pictures}:
+        raise HeadposeError(Fault("is one of the pictures", "choose another `out`", path))
+    with written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
 def write_poses(
     path: Path, rows: Sequence[PicturePose], network: TrainedNetwork, convention: str, rotation: bool, command: str
 ) -> None:
     """Write poses as a CSV: image, pitch, yaw, roll in degrees, the box, and with ``rotation`` r11 to r33.
 
-    A TOML beside it says what they are, so that it can be scored where the pictures are a protocol's.
-
-    Raises
-    ------
-    HeadposeError
-        If the name is that of the TOML, or one of them cannot be written.
+    A TOML beside it says what they are, so that it can be scored where the pictures are a protocol's. Raises
+    HeadposeError if one of them cannot be written.
     """
-    if path.suffix.lower() == ".toml":
-        raise HeadposeError(Fault("expected a name for a CSV", "the TOML beside it takes the ending .toml", path))
     rotations = np.stack([row.rotation for row in rows])
     # Raw angles stay as they are: those of a matrix are another triple where yaw is beyond 90 degrees.
     raw = convention == network.facts.convention

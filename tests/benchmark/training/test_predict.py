@@ -214,10 +214,20 @@ def test_pictures_that_cannot_be_read_are_listed_and_the_rest_is_written(model, 
     (photos.parent / "empty").mkdir()
     said = hpp("predict", "empty", "--model", model, "--device", "cpu", expect=1).output
     assert only_error(said) == "Error: empty: holds no picture; expected files .png, .jpg, .jpeg"
-    said = hpp("predict", photos, "--model", model, "--out", "x.toml", "--device", "cpu", expect=1).output
-    assert "x.toml: expected a name for a CSV" in only_error(said)
     said = hpp("predict", photos, "--model", model, "--boxes", "x", "--detect", expect=2).output
     assert "give --boxes or --detect, not both" in said
+
+
+def test_where_poses_cannot_be_written_no_picture_is_read(model, photos, hpp, monkeypatch):
+    monkeypatch.setattr(library, "read_upright", lambda path: pytest.fail(f"{path} was read"))
+    (photos.parent / "file").write_text("here")
+    for out, says in (
+        ("x.toml", "x.toml: expected a name for a CSV; the TOML beside it takes the ending .toml"),
+        (photos / "a.png", "a.png: is one of the pictures; choose another --out"),
+        ("file/poses.csv", "file/poses.csv: cannot be written: "),
+    ):
+        said = hpp("predict", photos, "--model", model, "--out", out, "--device", "cpu", expect=1).output
+        assert says in only_error(said)
 
 
 def test_pictures_are_drawn_beside_and_never_over_those_that_are_read(model, photos, hpp, monkeypatch):
