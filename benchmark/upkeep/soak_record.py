@@ -170,7 +170,7 @@ def _attacks(parts: list[Part]) -> list[Row]:
         came += f"(-> {found.in_full:.2f} if the whole figure were told)"
         rows.append((f"{found.name}, {found.labels}", f"{found.queries} submissions", came))
     for counted in (part.counted for part in parts if part.counted):
-        came = f"{counted.looking:.1f} and {counted.drawing:.1f} degrees off, their mean {counted.blind:.1f} "
+        came = f"{counted.looking:.1f} and {counted.drawing:.1f} degrees off, the mean pose {counted.blind:.1f} "
         came += f"({counted.ours:.1f} in the files' order)"
         tried = f"a method that counts rows to read off the target's poses, {counted.labels}"
         rows.append((tried, f"{counted.poses} poses", came))
