@@ -98,12 +98,11 @@ walk: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/hpp bench build bench --json results/bench/build.json
-	$(BIN)/hpp build-datasets --biwi bench/raw/hpdb --synhead bench/raw/synhead2_release \
-	  --manifest bench/raw/data_manifest.csv --out bench/data
+	$(BIN)/hpp build-datasets --biwi bench/raw/hpdb --synhead bench/raw/synhead2_release --out bench/data
 	$(BIN)/hpp bench loader --data bench/data --json results/bench/loader.json
 	$(BIN)/hpp miniature bench/small
 	$(BIN)/hpp build-datasets --biwi bench/small/hpdb --synhead bench/small/synhead2_release \
-	  --manifest bench/small/data_manifest.csv --size 32 --out bench/small/data
+	  --size 32 --out bench/small/data
 	$(BIN)/hpp bench train --data bench/small/data --preset miniature --json results/bench/train.json
 	$(BIN)/hpp bench score --json results/bench/score.json
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchmark.scoring.evaluation import Evaluation as Evaluation
     from benchmark.scoring.evaluation import compare as compare
     from benchmark.scoring.evaluation import evaluate as evaluate
+    from benchmark.training.network import load_network as load_network
     from headposeplus.boxes.files import read_boxes as read_boxes
     from headposeplus.build.build import build_datasets as build_datasets
     from headposeplus.build.work import Options as Options
@@ -44,6 +45,7 @@ _ROOMS = {
     "evaluate": "benchmark.scoring.evaluation",
     "from_matrix": "headposeplus.rotations",
     "geodesic": "headposeplus.rotations",
+    "load_network": "benchmark.training.network",
     "open_dataset": "headposeplus.datasets.dataset",
     "read_boxes": "headposeplus.boxes.files",
     "read_crops": "headposeplus.datasets.dataset",

@@ -36,7 +36,7 @@ class _Lines:
         if now - self._shown >= LINE_EVERY and self.n < self._total:
             self._shown = now
             done = self.n - self._first
-            left = f", {_duration((now - self._began) * (self._total - self.n) / done)} left" if done > 0 else ""
+            left = f", {duration((now - self._began) * (self._total - self.n) / done)} left" if done > 0 else ""
             self._write(f", {100 * self.n / self._total:.0f} %{left}{self._postfix}")
 
     def set_postfix(self, values: Mapping[str, str], refresh: bool = False) -> None:
@@ -49,7 +49,7 @@ class _Lines:
 
     def close(self) -> None:
         """Write the last line."""
-        self._write(f" in {_duration(time.monotonic() - self._began)}")
+        self._write(f" in {duration(time.monotonic() - self._began)}")
 
     def _write(self, text: str) -> None:
         with suppress(OSError):  # a log on a full disk ends no work
@@ -61,7 +61,7 @@ class _Lines:
 Bar: TypeAlias = "tqdm[NoReturn] | _Lines"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time in words, to its two largest units."""
     whole = round(seconds)
     if whole < 60:

@@ -124,10 +124,11 @@ def photographs_copy(photographs, tmp_path):
 
 @pytest.fixture
 def hpp():
-    """Run the command line; return its result."""
+    """Run the command line; return its result. No line is wrapped, unless ``columns`` says how wide the terminal is."""
 
-    def run(*arguments, expect=0):
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    def run(*arguments, expect=0, columns=1000):
+        environment = {"COLUMNS": str(columns) if columns else None}  # None: a pipe
+        result = CliRunner(env=environment).invoke(main, [str(argument) for argument in arguments])
         assert result.exit_code == expect, result.output + repr(result.exception)
         if expect:
             assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)

@@ -69,7 +69,7 @@ def known(words):
     for word in words:
         if not isinstance(command, click.Group) or word.startswith("--"):
             break
-        command = command.commands[word]
+        command = command.commands.get(word) or command.commands[command.default]
     return {option for parameter in command.params for option in parameter.opts}
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
-from tabulate import tabulate
 
 from benchmark.board.published import CAMERAS, published
 from benchmark.board.words import augmentation, remark_on
 from benchmark.scoring.entry import Entry, Listed
+from headposeplus import tables
 
 PAGE = "scoreboard.md"
 
@@ -27,19 +27,24 @@ def _text(value: object) -> str:
 
 def github(rows: Sequence[dict[str, str]]) -> str:
     """Return rows as a table in GitHub's Markdown, the cells as they are."""
-    return tabulate(list(rows), headers="keys", tablefmt="github", disable_numparse=True)
+    return tables.table(rows, "github")
 
 
-def table(board: Sequence[Listed], layout: str = "github") -> str:
-    """Return the entries of one protocol as a table."""
-    rows = [_row(listed, escaped=layout == "github") for listed in board]
-    if not any(row["augmentation"] for row in rows):
-        rows = [{name: cell for name, cell in row.items() if name != "augmentation"} for row in rows]
-    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+def table(board: Sequence[Listed]) -> str:
+    """Return the entries of one protocol as a table in GitHub's Markdown."""
+    return github(rows(board, _text))
 
 
-def _row(listed: Listed, escaped: bool) -> dict[str, str]:
-    entry, clean = listed.entry, _text if escaped else str
+def rows(board: Sequence[Listed], clean: Callable[[object], str]) -> list[dict[str, str]]:
+    """Return all that a table tells of each entry, their authors' texts cleaned by ``clean``."""
+    told = [_row(listed, clean) for listed in board]
+    if not any(row["augmentation"] for row in told):
+        told = [{name: cell for name, cell in row.items() if name != "augmentation"} for row in told]
+    return told
+
+
+def _row(listed: Listed, clean: Callable[[object], str]) -> dict[str, str]:
+    entry = listed.entry
     marks = f" ({remark_on(entry.suspicions)})" if entry.suspicions else ""
     marks += " (not verifiable)" if listed.unverified else ""
     names = ("pitch", "yaw", "roll", "geodesic", "maev")
@@ -68,10 +73,8 @@ def _other_statistics(entry: Entry) -> str:
     return f"{errors['source']:.2f} / {errors['target']:.2f}" if len(errors) == 2 else ""
 
 
-def published_table(
-    layout: str = "github", test_set: str = "Biwi+", tasks: Sequence[str] = ("da", "pda"), by_error: bool = False
-) -> str:
-    """Return the published rows of some tasks on a test set as a table, in their order or the best first."""
+def published_table(test_set: str = "Biwi+", tasks: Sequence[str] = ("da", "pda"), by_error: bool = False) -> str:
+    """Return the published rows of some tasks on a test set as Markdown, in their order or the best first."""
     rows = published()
     rows = rows[rows["task"].isin(tasks) & rows["test_set"].eq(test_set)]
     if by_error:
@@ -89,7 +92,7 @@ def published_table(
         "images": ["not said" if images is pd.NA else f"{images:,}" for images in rows["n_images"]],
         "source": rows["source"],
     }
-    return tabulate(columns, headers="keys", tablefmt=layout, disable_numparse=True)
+    return github([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
 
 def page(board: Sequence[Listed]) -> str:

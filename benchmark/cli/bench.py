@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.common import FILE, FOLDER, SEED, Real
+from benchmark.cli.common import FILE, FOLDER, SEED, WIDE, Real, say
+from benchmark.cli.groups import HelpfulGroup
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -31,20 +32,25 @@ def _keep(figures: Struct, json_file: Path | None) -> None:
         write_record(json_file, figures)
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def bench() -> None:
-    """Measure how fast the toolkit is (to train a method: hpp benchmark)."""
+    """Measure how fast the toolkit is.
+
+    To train a method: hpp benchmark.
+    """
 
 
 @bench.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs of each measurement.")
 @JSON
+@WIDE
 @SEED
 def build(folder: Path, repeats: int, json_file: Path | None, seed: int) -> None:
-    """Measure the build beside the bare decoding and encoding of the same files, on one core and on all.
+    """Measure how fast datasets are built.
 
-    A miniature whose images have the real sizes is written to FOLDER and kept for the next time.
+    The build is compared with the bare decoding and encoding of the same files, on one core and on all. A miniature
+    whose images have the real sizes is written to FOLDER and kept for the next time.
 
     \b
     Example:
@@ -64,11 +70,14 @@ def build(folder: Path, repeats: int, json_file: Path | None, seed: int) -> None
 @SECONDS
 @DEVICE
 @JSON
+@WIDE
 @SEED
 def loader(
     data: Path, dataset: str, batch: int, seconds: float, device: str, json_file: Path | None, seed: int
 ) -> None:
-    """Measure how fast batches come from each store, beside a plain loader that reads one file an image.
+    """Measure how fast batches come from each store.
+
+    They are compared with a plain loader that reads one file an image.
 
     \b
     Example:
@@ -103,16 +112,19 @@ def loader(
     help="Where the crops are kept: decoded on the device or in memory, or encoded on disk.",
 )
 @JSON
+@WIDE
 @SEED
 def train(json_file: Path | None, **options: Any) -> None:
-    """Measure both stages of training beside the same steps on one batch that is on the device already.
+    """Measure how fast both stages of training are.
 
-    The seconds that the sampling weights take at the size of the real datasets are measured, too.
+    They are compared with the same steps on one batch that is on the device already. The seconds that the sampling
+    weights take at the size of the real datasets are measured, too.
 
     \b
     Examples:
       hpp bench train --data DATA
-      hpp bench train --data DATA --preset miniature --device cpu --json train.json
+      hpp bench train --data DATA --preset miniature --device cpu \\
+        --json train.json
     """
     from benchmark.upkeep import bench_train as library
 
@@ -124,9 +136,12 @@ def train(json_file: Path | None, **options: Any) -> None:
 @bench.command()
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of each measurement.")
 @JSON
+@WIDE
 @SEED
 def score(repeats: int, json_file: Path | None, seed: int) -> None:
-    """Measure how long it takes to check and score predictions of all frames of the real Biwi, on one core.
+    """Measure how long predictions take to check and score.
+
+    They are of all frames of the real Biwi, on one core.
 
     \b
     Example:
@@ -135,5 +150,5 @@ def score(repeats: int, json_file: Path | None, seed: int) -> None:
     from benchmark.upkeep import bench_score as library
 
     figures = library.bench_score(repeats, seed)
-    click.echo(library.describe_score(figures))
+    say(library.describe_score(figures))
     _keep(figures, json_file)

@@ -20,20 +20,31 @@ from benchmark.cli.common import (
     SUBSET,
     TASK,
     facts_options,
+    listing,
+    say,
+    say_listing,
     say_protocol,
     say_suspicions,
     tell,
     truth_options,
 )
+from benchmark.cli.groups import HelpfulGroup
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
     from benchmark.scoring.submission import About
 
 
-@click.group()
+@click.group(cls=HelpfulGroup, default="build", subcommand_metavar="FOLDER | COMMAND [ARGS]...")
 def scoreboard() -> None:
-    """Keep a scoreboard: a folder of one JSON file an entry, its predictions, and its pages."""
+    """Keep a scoreboard: print it, add to it, check it.
+
+    It is a folder of one JSON file an entry, its predictions, and its pages.
+
+    \b
+    Example:
+      hpp scoreboard FOLDER
+    """
 
 
 @scoreboard.command()
@@ -55,13 +66,16 @@ def add(
     facts: About,
     **options: Any,
 ) -> None:
-    """Score PREDICTIONS, several files being the seeds of one method, and add them to a scoreboard.
+    """Score predictions and add them to a scoreboard.
+
+    Several files of PREDICTIONS are the seeds of one method.
 
     What the TOML beside them does not say, options do; the board keeps both in one.
 
     \b
     Example:
-      hpp scoreboard add predictions.csv --protocol biwi+/cross@1 --labels Biwi_plus.npz
+      hpp scoreboard add predictions.csv --protocol biwi+/cross@1 \\
+        --labels Biwi_plus.npz
     """
     from benchmark.board import entries as board
     from benchmark.scoring import score as scoring
@@ -69,7 +83,7 @@ def add(
     scored = scoring.score(list(predictions), truth, manifest_file=manifest, facts=facts, **options)
     entry = scored.entry
     say_protocol(entry, scored.found)
-    click.echo(f"{entry.name}: MAE {entry.scores.mae:.2f} degrees")
+    say(f"{entry.name}: MAE {entry.scores.mae:.2f} degrees")
     say_suspicions(entry)
     click.echo(f"entry {board.add(folder, entry, predictions, facts)}")
     click.echo(f"page  {board.build(folder)}")
@@ -77,18 +91,22 @@ def add(
 
 @scoreboard.command()
 @click.argument("folder", type=FOLDER)
+@listing
 def build(folder: Path) -> None:
-    """Build the pages of a scoreboard, Markdown and HTML, and print the first.
+    """Build the pages of a scoreboard, and print it.
+
+    The pages are Markdown and HTML; hpp scoreboard FOLDER does so, too.
 
     \b
     Example:
       hpp scoreboard build scoreboard
     """
     from benchmark.board import entries as board
+    from benchmark.board.screen import describe_board
 
-    path = board.build(folder)
-    click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"page {path}\nsite {folder / board.site.INDEX}")
+    path, listed = board.build(folder), board.entries(folder)
+    places = f"page {path}\nsite {folder / board.site.INDEX}"
+    say_listing(f"{describe_board(listed)}\n\n{places}", [one.entry for one in listed])
 
 
 @scoreboard.command()
@@ -96,9 +114,10 @@ def build(folder: Path) -> None:
 @truth_options(needed=False, alone=True)
 @click.option("--strict", is_flag=True, help="Fail if any entry could not be scored again.")
 def verify(folder: Path, truth: LabelsAt | None, strict: bool) -> None:
-    """Check every entry of a scoreboard, and score its predictions again where the labels are at hand.
+    """Check every entry of a scoreboard.
 
-    The status is 3 if any entry is not what it says, and with --strict also if any was not scored again.
+    Its predictions are scored again where the labels are at hand. The status is 3 if any entry is not what it says, and
+    with --strict also if any was not scored again.
 
     \b
     Example:
@@ -121,7 +140,7 @@ def verify(folder: Path, truth: LabelsAt | None, strict: bool) -> None:
 
 @scoreboard.command()
 def schema() -> None:
-    """Print what an entry's file must hold, as a JSON Schema.
+    """Print the JSON Schema of an entry's file.
 
     \b
     Example:

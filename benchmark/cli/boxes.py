@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.common import BIWI, FAULTS, FILE, JOBS, MANIFEST, NEEDED_BIWI, OUT_FILE, count
+from benchmark.cli.common import BIWI, FAULTS, FILE, JOBS, NEEDED_BIWI, OUT_FILE, RAW_MANIFEST, WIDE, count, say
+from benchmark.cli.groups import HelpfulGroup
 
 if TYPE_CHECKING:
     from headposeplus.boxes.geometry import BoxTable
@@ -18,9 +19,9 @@ _TRANSFORM = click.option("--transform", type=FILE, help="Apply this mapping, wh
 _WITHOUT = "in frames or files, which have no box:"
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def boxes() -> None:
-    """Make, check, correct and compare the face boxes of Biwi.
+    """Make, correct and compare the face boxes of Biwi.
 
     A file of boxes is a CSV: id, x, y, width, height (raw pixels), source, and whether checked by hand.
     """
@@ -46,14 +47,14 @@ def _say(out: Path, table: BoxTable) -> None:
     """Say how many boxes there are of each source, and where."""
     counts = Counter(table.sources.tolist())
     of_each = ", ".join(f"{count:,} {source}" for source, count in sorted(counts.items()))
-    click.echo(f"{len(table.ids):,} boxes ({of_each})\nboxes {out}")
+    say(f"{len(table.ids):,} boxes ({of_each})\nboxes {out}")
 
 
 @boxes.command()
 @NEEDED_BIWI
 @OUT_FILE
 @_TRANSFORM
-@MANIFEST
+@RAW_MANIFEST
 @JOBS
 @click.pass_context
 def project(
@@ -85,7 +86,7 @@ def project(
     show_default=True,
     help="Times that an image is doubled first, for small faces.",
 )
-@MANIFEST
+@RAW_MANIFEST
 @JOBS
 @click.pass_context
 def detect(
@@ -112,7 +113,8 @@ def detect(
     \b
     Examples:
       hpp boxes detect --biwi RAW/hpdb --out detected.csv
-      hpp boxes detect --biwi RAW/hpdb --model mmod_human_face_detector.dat --out cnn.csv
+      hpp boxes detect --biwi RAW/hpdb --model mmod_human_face_detector.dat \\
+        --out cnn.csv
     """
     from headposeplus.boxes.detection import write_detected
     from headposeplus.raw.biwi import find_root
@@ -121,7 +123,7 @@ def detect(
     found = write_detected(out, find_root(biwi), model, upsample, jobs or cores(), manifest)
     _say(out, found.boxes.table)
     if found.parts:
-        click.echo(f"parts {found.parts}, so that with the files mended only their frames take time; else delete it")
+        say(f"parts {found.parts}, so that with the files mended only their frames take time; else delete it")
     _tell(ctx, found.boxes.faults, _WITHOUT)
 
 
@@ -132,7 +134,7 @@ def detect(
 @click.option("--image-width", type=click.IntRange(1), help="Of the images that the boxes are of, if not the raw ones.")
 @_TRANSFORM
 @BIWI
-@MANIFEST
+@RAW_MANIFEST
 @JOBS
 @click.pass_context
 def import_(
@@ -146,7 +148,9 @@ def import_(
     manifest: Path | None,
     jobs: int | None,
 ) -> None:
-    """Write the boxes of FILE: the published Biwi_plus.npz, a CSV, JSON lists of corners or OPAL's text.
+    """Write the boxes of another program's file.
+
+    FILE is the published Biwi_plus.npz, a CSV, JSON lists of corners or OPAL's text.
 
     Frames may be named as people do: biwi/01/00003, 01/frame_00003_rgb.png, faces_0/01/... A CSV has id and x, y,
     width, height, or x1, y1, x2, y2. With --biwi each box is compared with the head: where most cannot be, nothing is
@@ -164,7 +168,7 @@ def import_(
     _write(ctx, out, made.table, [])
     doubtful = [misplaced_fault(made.misplaced, file, "a build projects the head instead")] if made.misplaced else []
     if biwi:
-        click.echo(
+        say(
             f"{made.compared:,} of {len(made.table.ids):,} compared with the boxes that the poses give: "
             f"mean IoU {made.overlap:.2f}"
         )
@@ -177,7 +181,9 @@ def import_(
 @OUT_FILE
 @click.pass_context
 def correct(ctx: click.Context, file: Path, corrections: Path, out: Path) -> None:
-    """Apply CORRECTIONS, as the page of hpp boxes review saves them, to the boxes of FILE.
+    """Apply the corrections that a review saved.
+
+    CORRECTIONS, as the page of hpp boxes review saves them, are applied to the boxes of FILE.
 
     \b
     Example:
@@ -194,10 +200,13 @@ def correct(ctx: click.Context, file: Path, corrections: Path, out: Path) -> Non
 @click.argument("a", type=FILE)
 @click.argument("b", type=FILE)
 @BIWI
-@MANIFEST
+@RAW_MANIFEST
+@WIDE
 @click.pass_context
 def compare(ctx: click.Context, a: Path, b: Path, biwi: Path | None, manifest: Path | None) -> None:
-    """Show how the boxes of the files A and B overlap: over all frames and, with --biwi, by pose.
+    """Show how the boxes of two files overlap.
+
+    That is over all frames and, with --biwi, by pose.
 
     \b
     Example:
@@ -217,7 +226,9 @@ def compare(ctx: click.Context, a: Path, b: Path, biwi: Path | None, manifest: P
 @click.argument("b", type=FILE)
 @OUT_FILE
 def fit(a: Path, b: Path, out: Path) -> None:
-    """Fit the shift and scale that bring the boxes of A closest to those of B, for --transform.
+    """Fit a mapping from the boxes of A to those of B.
+
+    That is the shift and scale that bring them closest, for --transform.
 
     \b
     Example:
@@ -228,7 +239,7 @@ def fit(a: Path, b: Path, out: Path) -> None:
 
     mapping = fit_mapping(read_boxes(a), read_boxes(b))
     write_mapping(out, mapping)
-    click.echo(
+    say(
         f"fitted to {mapping.pairs:,} boxes: shift {mapping.shift.round(3).tolist()} in widths and heights, "
         f"scale {mapping.scale.round(3).tolist()}; mean IoU {mapping.iou_before:.3f} before, "
         f"{mapping.iou_after:.3f} after\nmapping {out}"
@@ -241,7 +252,7 @@ def fit(a: Path, b: Path, out: Path) -> None:
 @OUT_FILE
 @click.option("--against", type=FILE, help="Boxes to compare with, such as a detector's.  [default: the projection]")
 @click.option("--limit", type=click.IntRange(1), default=500, show_default=True, help="Frames on the page.")
-@MANIFEST
+@RAW_MANIFEST
 @JOBS
 @click.pass_context
 def review(
@@ -254,13 +265,15 @@ def review(
     manifest: Path | None,
     jobs: int | None,
 ) -> None:
-    """Write a page, HTML, to look at the boxes of FILE and correct them, the most doubtful first.
+    """Write a page on which boxes are looked at and corrected.
 
-    Open it in a browser, drag boxes or type numbers, and save the corrections; hpp boxes correct applies them.
+    It is HTML and has the boxes of FILE, the most doubtful first. Open it in a browser, drag boxes or type numbers, and
+    save the corrections; hpp boxes correct applies them.
 
     \b
     Example:
-      hpp boxes review boxes.csv --biwi RAW/hpdb --against detected.csv --out review.html
+      hpp boxes review boxes.csv --biwi RAW/hpdb --against detected.csv \\
+        --out review.html
     """
     from headposeplus.boxes.files import read_boxes
     from headposeplus.boxes.review import write_review
@@ -269,7 +282,7 @@ def review(
 
     other = read_boxes(against) if against else None
     on_page = write_review(read_boxes(file), find_root(biwi), out, other, limit, jobs or cores(), manifest)
-    click.echo(
+    say(
         f"{on_page.frames:,} frames: {on_page.missing:,} without a box, {on_page.disagreeing:,} that disagree, "
         f"{on_page.jumping:,} jumps, {on_page.undetected:,} not detected, {on_page.checked:,} checked before; "
         f"{on_page.shown:,} are on the page\npage {out}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.cli.groups import HelpfulGroup
 from benchmark.cli.start import make_ready
 from headposeplus.errors import ChoiceError, HeadposeError, SubmissionError
 from headposeplus.faults import shell_line
@@ -96,6 +97,36 @@ def stills_of(options: Mapping[str, Any]) -> dict[str, Path]:
     return {name: options[name] for name in RAW_STILLS if options.get(name) is not None}
 
 
+def manifest_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the option ``--manifest``; without it, a manifest beside its raw folders is taken, and said."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(*arguments: Any, manifest: Path | None, **options: Any) -> Any:
+            named = {"biwi": options.get("biwi") or options.get("biwi_folder"), "synhead": options.get("synhead")}
+            given = {name: folder for name, folder in named.items() if folder} | stills_of(options)
+            return command(*arguments, manifest=manifest or _manifest_beside(given), **options)
+
+        return click.option("--manifest", type=FILE, help=text)(wrapped)
+
+    return decorate
+
+
+def _manifest_beside(given: Mapping[str, Path]) -> Path | None:
+    if not given:
+        return None
+    from headposeplus.raw.source import manifest_beside
+
+    path = manifest_beside(given)
+    if path:
+        click.echo(f"manifest {path}, which lies beside the raw folders")
+    return path
+
+
+RAW_MANIFEST = manifest_option(
+    "What a full raw copy holds.  [default: data_manifest.csv beside the raw folders, else that of the real datasets]"
+)
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _WORDS = "headposeplus.words"  # of the command line, in the context
 _PARAMETER = re.compile(r"`(\w+)`")
@@ -126,6 +157,55 @@ def as_typed(text: str, command: click.Command, words: Sequence[str] = ()) -> st
     return _PARAMETER.sub(lambda match: flags.get(match[1], match[0]), text)
 
 
+def _show_whole_rows(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from headposeplus.tables import whole_rows
+
+        ctx.with_resource(whole_rows())
+
+
+WIDE = click.option(
+    "--wide",
+    is_flag=True,
+    expose_value=False,
+    callback=_show_whole_rows,
+    help="Every row of a table on one line, however wide.",
+)
+_AS_JSON = "headposeplus.json"  # whether the listing shall be, in the context
+
+
+def _ask_json(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        ctx.meta[_AS_JSON] = True
+
+
+def listing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that lists something the options ``--wide`` and ``--json``; :func:`say_listing` heeds them."""
+    text = "Print all that is known as JSON instead."
+    as_json = click.option("--json", is_flag=True, expose_value=False, callback=_ask_json, help=text)
+    return WIDE(as_json(command))
+
+
+def say_listing(text: str, values: object) -> None:
+    """Print a listing as text, or what it is made of where ``--json`` asks for it."""
+    if not click.get_current_context().meta.get(_AS_JSON):
+        click.echo(text)
+        return
+    import json
+
+    import msgspec
+
+    click.echo(json.dumps(msgspec.to_builtins(values), indent=2, ensure_ascii=False))
+
+
+def say(*lines: object) -> None:
+    """Print lines of text; those longer than the terminal is wide go on in the next."""
+    from headposeplus.tables import prose
+
+    for line in prose(*(part for text in lines for part in str(text).split("\n"))):
+        click.echo(line)
+
+
 def tell(text: object) -> None:
     """Print a library's text with the flags of the command that runs."""
     root = click.get_current_context().find_root()
@@ -138,7 +218,7 @@ class _Asked(click.ClickException):
     exit_code = click.UsageError.exit_code
 
 
-class Commands(click.Group):
+class Commands(HelpfulGroup):
     """Shows what a user can mend as one line, without a traceback; ``--seeds`` takes several values."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
@@ -298,9 +378,9 @@ def count(things: Sequence[object], word: str) -> str:
 def say_protocol(entry: Entry, found: str = "") -> None:
     """Print under which protocol an entry was scored, and how it was found where nobody named it."""
     protocol = entry.protocol
-    click.echo(f"{protocol.id}, {protocol.frames:,} frames, convention {protocol.convention}, {protocol.camera} camera")
+    say(f"{protocol.id}, {protocol.frames:,} frames, convention {protocol.convention}, {protocol.camera} camera")
     if found:
-        click.echo(f"no protocol was named; this is {found}")
+        say(f"no protocol was named; this is {found}")
 
 
 def say_lacking(predictions: Path, lacks: Sequence[str]) -> None:

@@ -14,11 +14,17 @@ from benchmark.cli.common import (
     FOLDER,
     JOBS,
     MANIFEST,
+    RAW_MANIFEST,
     RAW_STILLS,
     SEED,
     SUBSET,
     SYNHEAD,
+    WIDE,
     Real,
+    listing,
+    manifest_option,
+    say,
+    say_listing,
     stills_of,
     stills_options,
     tell,
@@ -35,10 +41,11 @@ _RAW = ("biwi", "synhead", *RAW_STILLS)
 @SEED
 @JOBS
 def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
-    """Write a procedural raw Biwi and SynHead to OUT/hpdb and OUT/synhead2_release.
+    """Write a small raw Biwi and SynHead to try everything on.
 
-    Folders, names and formats are those of the real datasets, so that everything can be tried without them.
-    Only --scale full has the real sizes of the images. A run that was stopped goes on where it was.
+    OUT/hpdb and OUT/synhead2_release are drawn by a procedure; OUT/data_manifest.csv says what they hold. Folders,
+    names and formats are those of the real datasets, so that everything can be tried without them. Only --scale full
+    has the real sizes of the images. A run that was stopped goes on where it was.
 
     \b
     Example:
@@ -84,14 +91,17 @@ def miniature(out: Path, scale: str, seed: int, jobs: int | None) -> None:
 @click.option(
     "--dask", metavar="ADDRESS", help="Render on the workers of this Dask scheduler, such as tcp://host:8786."
 )
-@click.option("--manifest", type=FILE, help="Whose rows of Biwi are repeated.  [default: the real datasets' manifest]")
+@manifest_option(
+    "Whose rows of Biwi are repeated.  [default: data_manifest.csv beside raw Biwi, else the real datasets']"
+)
 @SEED
 @JOBS
 def render(out: Path, assets: Path, dry_run: bool, jobs: int | None, dask: str | None, **options: Any) -> None:
-    """Render an open source in SynHead's raw layout to OUT/synhead2_release, from public-domain heads.
+    """Render an open source in place of SynHead.
 
-    Its people are made of MakeHuman's assets, which anyone may use and change. OUT/README.md and OUT/data_manifest.csv
-    say what the copy holds. A run that was stopped goes on where it was, and gives the same files.
+    It is written to OUT/synhead2_release in SynHead's raw layout. Its people are made of MakeHuman's assets, which
+    anyone may use and change. OUT/README.md and OUT/data_manifest.csv say what the copy holds. A run that was stopped
+    goes on where it was, and gives the same files.
 
     \b
     Examples:
@@ -103,7 +113,7 @@ def render(out: Path, assets: Path, dry_run: bool, jobs: int | None, dask: str |
 
     asked, jobs = Options(**options), jobs or cores()
     if dry_run:
-        click.echo(describe_estimate(estimate_heads(out, assets, asked), jobs))
+        say(describe_estimate(estimate_heads(out, assets, asked), jobs))
         return
     synhead = write_heads(out, assets, asked, jobs, dask)
     click.echo(f"raw SynHead {synhead}\nmanifest    {out / 'data_manifest.csv'}")
@@ -115,7 +125,8 @@ def render(out: Path, assets: Path, dry_run: bool, jobs: int | None, dask: str |
 @SYNHEAD
 @stills_options
 @click.option("--boxes", type=FILE, help="Face boxes of Biwi, each to be about its head.")
-@MANIFEST
+@RAW_MANIFEST
+@WIDE
 @click.option("--deep", is_flag=True, help="Decode every image.")
 @click.option("--json", "json_file", type=FILE, help="Write the whole report here.")
 @JOBS
@@ -132,9 +143,10 @@ def verify(
     jobs: int | None,
     **options: Path | None,
 ) -> None:
-    """Compare raw copies with the manifest, or DATA, a folder of built datasets, with what its build wrote down.
+    """Check raw copies, or built datasets.
 
-    The exit status is 0 where all is as it should be, and 3 where something is missing, damaged or different.
+    Raw copies are compared with the manifest; DATA, a folder of built datasets, with what its build wrote down. The
+    exit status is 0 where all is as it should be, and 3 where something is missing, damaged or different.
 
     \b
     Examples:
@@ -171,14 +183,16 @@ def verify(
 @click.option("--biwi", type=FOLDER, help="Raw Biwi, whose angles the BIWI tracks follow: checks columns and signs.")
 @click.option("--plot", type=FILE, help="Draw all candidates here, PNG.")
 @click.option("--json", "json_file", type=FILE, help="Write the report here.")
+@WIDE
 @SEED
 @JOBS
 def render_order(
     synhead: Path, biwi: Path | None, plot: Path | None, json_file: Path | None, seed: int, jobs: int | None
 ) -> None:
-    """Infer from its images in which order of axes, and with which signs, SynHead was rendered.
+    """Infer the order of SynHead's rotations from its images.
 
-    Where the images cannot tell, the candidates are shown and the exit status is 1.
+    That is in which order of axes, and with which signs, it was rendered. Where the images cannot tell, the candidates
+    are shown and the exit status is 1.
 
     \b
     Example:
@@ -227,21 +241,24 @@ def render_order(
 @click.option("--strict", is_flag=True, help="Stop at the first damaged file, or box that misses its head.")
 @click.option("--dry-run", is_flag=True, help="Say what would be built, how many bytes and about how long; build none.")
 @click.option("--dask", metavar="ADDRESS", help="Build on the workers of this Dask scheduler, such as tcp://host:8786.")
-@MANIFEST
+@RAW_MANIFEST
+@WIDE
 @SEED
 @JOBS
 @click.pass_context
 def build_datasets(
     ctx: click.Context, out: Path, dry_run: bool, jobs: int | None, dask: str | None, **options: Any
 ) -> None:
-    """Build Biwi+, SynHead+, SynBiwi+ and SynHead++ from raw Biwi and SynHead, and aflw2000 from AFLW2000-3D.
+    """Build the datasets from raw copies.
 
-    With only some of them, what they allow is built. A build that was stopped goes on where it was. Damaged
-    frames are left out, counted and listed, and the exit status is then 3.
+    Biwi+, SynHead+, SynBiwi+ and SynHead++ are built from raw Biwi and SynHead, aflw2000 from AFLW2000-3D. With only
+    some of them, what they allow is built. A build that was stopped goes on where it was. Damaged frames are left out,
+    counted and listed, and the exit status is then 3.
 
     \b
     Examples:
-      hpp build-datasets --biwi RAW/hpdb --synhead RAW/synhead2_release --boxes Biwi_plus.npz --out DATA
+      hpp build-datasets --biwi RAW/hpdb --synhead RAW/synhead2_release \\
+        --boxes Biwi_plus.npz --out DATA
       hpp build-datasets --aflw2000 RAW/AFLW2000 --out DATA
     """
     from headposeplus.build import build, estimate, summary
@@ -265,9 +282,10 @@ def build_datasets(
 @click.argument("data", type=FOLDER)
 @click.option("--biwi", type=FOLDER, help="Raw Biwi, whose head meshes are drawn over its frames.")
 @click.option("--out", type=FOLDER, help="Folder of the card and the pictures.  [default: DATA/inspect]")
+@WIDE
 @SEED
 def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
-    """Look at built datasets: counts, label statistics, pictures and a dataset card.
+    """Look at built datasets: counts, labels, pictures, a card.
 
     DATA is the folder of a build. Beside the data are written card.md, which describes each dataset with its sources,
     licences and citations, and the pictures that it shows.
@@ -289,12 +307,13 @@ def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
 @click.option("--from-camera", type=_CAMERA, default="rgb", show_default=True, help="Camera whose poses are read.")
 @click.option("--to-camera", type=_CAMERA, default="rgb", show_default=True, help="Camera whose poses are written.")
 @click.option("--biwi", "biwi_folder", type=FOLDER, help="Raw Biwi.  [default: its sequences' known calibrations]")
-@MANIFEST
+@RAW_MANIFEST
 def convert(source: Path, target: Path, manifest: Path | None, **options: Any) -> None:
-    """Turn the poses of the table SOURCE from one convention and camera into another, and write the CSV TARGET.
+    """Turn poses from one convention and camera into another.
 
-    SOURCE is a CSV, Parquet, Feather, npz, or a zip of one, with the columns pitch, yaw and roll in degrees (or a
-    rotation: r11 to r33, or qx, qy, qz, qw), and, where the camera changes, id. All else in a CSV stays as it is.
+    The poses of the table SOURCE are written to the CSV TARGET. SOURCE is a CSV, Parquet, Feather, npz, or a zip of
+    one, with the columns pitch, yaw and roll in degrees (or a rotation: r11 to r33, or qx, qy, qz, qw), and, where the
+    camera changes, id. All else in a CSV stays as it is.
 
     \b
     Example:
@@ -311,10 +330,10 @@ def convert(source: Path, target: Path, manifest: Path | None, **options: Any) -
 @SUBSET
 @MANIFEST
 def export(dataset: Path, out: Path, subset: str | None, manifest: Path | None) -> None:
-    """Write a built DATASET, such as DATA/biwi+, for those who do not use this loader.
+    """Write a built dataset for other loaders.
 
-    OUT ends in .npz (images, pyr, ypr and bbox, as the published Biwi_plus.npz has them), in .csv (a row a crop with
-    its pose and box), or is the name of a folder for the crops themselves.
+    DATASET is a folder such as DATA/biwi+. OUT ends in .npz (images, pyr, ypr and bbox, as the published Biwi_plus.npz
+    has them), in .csv (a row a crop with its pose and box), or is the name of a folder for the crops themselves.
 
     \b
     Example:
@@ -328,13 +347,19 @@ def export(dataset: Path, out: Path, subset: str | None, manifest: Path | None) 
 @click.command()
 @click.argument("name", required=False)
 @MANIFEST
+@listing
 def subsets(name: str | None, manifest: Path | None) -> None:
-    """List the named subsets and splits of Biwi+, or the frames of the one called NAME.
+    """List the subsets and splits of Biwi+, or the frames of one.
 
     \b
-    Example:
+    Examples:
+      hpp subsets
       hpp subsets biwi/female
     """
     from headposeplus.raw import subsets as library
 
-    click.echo("\n".join(library.find(name, manifest).ids) if name else library.table())
+    if name:
+        subset = library.find(name, manifest)
+        say_listing("\n".join(subset.ids), subset._asdict())
+    else:
+        say_listing(library.table(), library.plain())

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.common import FILE, MANIFEST, SUBSET, tell, truth_options
+from benchmark.cli.common import FILE, MANIFEST, SUBSET, listing, say, say_listing, tell, truth_options
+from benchmark.cli.groups import HelpfulGroup
 from headposeplus.faults import shell_line
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def submission() -> None:
     """Prepare predictions to be scored."""
 
@@ -28,9 +29,10 @@ def submission() -> None:
 def template(
     protocol: str | None, truth: LabelsAt | None, subset: str | None, manifest: Path | None, out: Path
 ) -> None:
-    """Write a CSV with every id of a protocol and empty columns, and a commented TOML.
+    """Write the CSV and the TOML to fill in for a protocol.
 
-    The frames of real Biwi and AFLW2000-3D are known; for others give --data or --labels.
+    The CSV has every id of the protocol and empty columns; the TOML is commented. The frames of real Biwi and
+    AFLW2000-3D are known; for others give --data or --labels.
 
     \b
     Example:
@@ -60,16 +62,18 @@ def template(
 def convert(
     file: Path | None, network: str | None, frames: str | None, subset: str | None, protocol: str | None, out: Path
 ) -> None:
-    """Turn FILE, what a published network's own script gives, into a submission: a CSV, and a TOML that says whose.
+    """Turn what a published network gives into a submission.
 
-    Known are the files of 6DRepNet, Hopenet, WHENet, FSA-Net, img2pose, OPAL and TriNet; docs/networks.md says what
-    each holds. With --subset, only the frames of that are written.
+    FILE is what the network's own script gives; a CSV is written, and a TOML that says whose it is. Known are the files
+    of 6DRepNet, Hopenet, WHENet, FSA-Net, img2pose, OPAL and TriNet; docs/networks.md says what each holds. With
+    --subset, only the frames of that are written.
 
     \b
     Examples:
       hpp submission convert --from
       hpp submission convert --from 6drepnet 6drepnet.npz --out mine.csv
-      hpp submission convert --from fsanet fsanet_BIWI.npy --frames biwi/fsa-net --out mine.csv
+      hpp submission convert --from fsanet fsanet_BIWI.npy \\
+        --frames biwi/fsa-net --out mine.csv
     """
     from benchmark.scoring import networks, recipes
 
@@ -86,17 +90,34 @@ def convert(
         tell(line)
 
 
-@click.group(invoke_without_command=True)
+def _list() -> None:
+    from benchmark.scoring.protocols import frozen, hashed, table
+
+    say_listing(table(), [hashed(protocol) for protocol in frozen()])
+
+
+@click.group(
+    cls=HelpfulGroup,
+    default="show",
+    invoke_without_command=True,
+    subcommand_metavar="[ID | COMMAND [ARGS]...]",
+)
+@listing
 @click.pass_context
 def protocols(context: click.Context) -> None:
-    """List the protocols, what a score means; show explains one, new writes one for labels of your own."""
-    if context.invoked_subcommand is None:
-        from benchmark.scoring.protocols import table
+    """List the protocols, or explain one: what a score means.
 
-        click.echo(table())
+    \b
+    Examples:
+      hpp protocols
+      hpp protocols biwi+/pda@1
+    """
+    if context.invoked_subcommand is None:
+        _list()
 
 
 @protocols.command(name="list")
+@listing
 def list_() -> None:
     """List the frozen protocols.
 
@@ -104,23 +125,23 @@ def list_() -> None:
     Example:
       hpp protocols list
     """
-    from benchmark.scoring.protocols import table
-
-    click.echo(table())
+    _list()
 
 
 @protocols.command()
 @click.argument("name")
+@listing
 def show(name: str) -> None:
-    """Explain the protocol NAME, an id or a file.
+    """Explain a protocol, by its id or file; hpp protocols NAME does so, too.
 
     \b
     Example:
       hpp protocols show biwi+/pda@1
     """
-    from benchmark.scoring.protocols import explain, find
+    from benchmark.scoring.protocols import explain, find, hashed
 
-    click.echo(explain(find(name)))
+    protocol = find(name)
+    say_listing(explain(protocol), hashed(protocol))
 
 
 @protocols.command()
@@ -130,19 +151,20 @@ def show(name: str) -> None:
 @click.option("--task", type=click.Choice(["da", "pda", "cross"]), default="cross", show_default=True, help="The task.")
 @truth_options(needed=True, alone=True)
 def new(file: Path, truth: LabelsAt, name: str, title: str, task: str) -> None:
-    """Write FILE, the protocol of a test set of one's own: its frames by hash, its labels by mean and deviation.
+    """Write the protocol of a test set of one's own.
 
-    No label is in it, so it can be handed out. The texts in it may be changed until the first score names it. The
-    labels' convention and camera become the protocol's; where the file does not say them, give --convention and
-    --camera.
+    FILE will hold its frames by hash, and its labels by mean and deviation. No label is in it, so it can be handed out.
+    The texts in it may be changed until the first score names it. The labels' convention and camera become the
+    protocol's; where the file does not say them, give --convention and --camera.
 
     \b
     Example:
-      hpp protocols new faces.toml --id lab/faces@1 --title "Faces" --labels labels.csv --convention ypr --camera rgb
+      hpp protocols new faces.toml --id lab/faces@1 --title "Faces" \\
+        --labels labels.csv --convention ypr --camera rgb
     """
     from benchmark.scoring.labels import read_labels
     from benchmark.scoring.protocols import write
 
     protocol = write(file, name, task, read_labels(truth), title)
     what = f"convention {protocol.convention}, {protocol.camera} camera"
-    click.echo(f"{file}: {protocol.id}, {protocol.frames:,} frames, {what}; hash {protocol.sha256[:12]}")
+    say(f"{file}: {protocol.id}, {protocol.frames:,} frames, {what}; hash {protocol.sha256[:12]}")

@@ -19,8 +19,10 @@ from benchmark.cli.common import (
     RESAMPLES,
     SUBSET,
     TASK,
+    WIDE,
     count,
     facts_options,
+    say,
     say_lacking,
     say_protocol,
     say_suspicions,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 @click.option("--report", type=FILE, help="Write an HTML page with plots and the worst frames here.")
 @JSON
 @facts_options
+@WIDE
 def score(
     predictions: tuple[Path, ...],
     truth: LabelsAt,
@@ -59,10 +62,11 @@ def score(
     manifest: Path | None,
     **options: Any,
 ) -> None:
-    """Score PREDICTIONS: CSV, Parquet, Feather, npz, or a zip of one.
+    """Score predictions against labels.
 
-    What they are, a TOML of the same name beside them says, or options do: --convention and --camera are needed for
-    angles of Biwi's frames, the others for a scoreboard. Where no protocol is named, those that fit are listed.
+    PREDICTIONS are a CSV, Parquet, Feather, npz, or a zip of one. What they are, a TOML of the same name beside them
+    says, or options do: --convention and --camera are needed for angles of Biwi's frames, the others for a scoreboard.
+    Where no protocol is named, those that fit are listed.
 
     Several files are the seeds of one method and make one entry. All frames of the test set are scored, or, with
     --subset, those of the subset, which the entry then names. With --selection, those predictions of a run of hpp
@@ -72,9 +76,10 @@ def score(
     \b
     Examples:
       hpp score predictions.csv --labels Biwi_plus.npz
-      hpp score predictions.csv --labels Biwi_plus.npz --protocol biwi+/cross@1 --convention ypr --camera rgb
-      hpp score predictions.csv --labels Biwi_plus.npz --report report.html
-      hpp score RUNS/pda-paper-seed*/padaco/predictions.csv --data DATA --scoreboard scoreboard
+      hpp score predictions.csv --labels Biwi_plus.npz \\
+        --protocol biwi+/cross@1 --convention ypr --camera rgb
+      hpp score RUNS/pda-paper-seed*/padaco/predictions.csv \\
+        --data DATA --scoreboard scoreboard
     """
     from benchmark.board import entries as board
     from benchmark.board.published import describe_beside
@@ -88,10 +93,10 @@ def score(
     entry = scored.entry
     say_protocol(entry, scored.found)
     trained = entry.training_data or "data that nobody named"
-    click.echo(f"{entry.name or predictions[0].name}, trained on {trained}; errors in degrees\n")
+    say(f"{entry.name or predictions[0].name}, trained on {trained}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
     for line in filter(None, (ray.describe(entry), describe_beside(entry.protocol))):
-        click.echo(line)
+        say(line)
     for kind, mae in entry.mae_of_other_statistics().items():
         click.echo(f"MAE with the batch statistics of the {kind}: {mae:.2f}.")
     say_suspicions(entry)
@@ -125,11 +130,11 @@ def check(
     json_file: Path | None,
     **options: Any,
 ) -> None:
-    """List everything that is wrong with PREDICTIONS, each with its row and the way to mend it.
+    """List everything that is wrong with predictions.
 
-    Faults keep predictions from being scored, or from a scoreboard; the status is then 3. With labels, suspicions are
-    looked for as well: swapped columns, turned signs, another convention or camera, each with the error that the mended
-    file would have. Nothing is mended silently.
+    Each fault has its row and the way to mend it. Faults keep predictions from being scored, or from a scoreboard; the
+    status is then 3. With labels, suspicions are looked for as well: swapped columns, turned signs, another convention
+    or camera, each with the error that the mended file would have. Nothing is mended silently.
 
     \b
     Example:
@@ -147,12 +152,12 @@ def check(
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
     against = f"{reference.protocol.id}, {reference.protocol.frames:,} frames"
     counts = f"{count(checked.faults, 'fault')}, {count(checked.suspicions, 'suspicion')}"
-    click.echo(f"{counts}; {against}{f' ({known})' if known else ''}")
+    say(f"{counts}; {against}{f' ({known})' if known else ''}")
     if found.found:
-        click.echo(f"no protocol was named; this is {found.found}")
+        say(f"no protocol was named; this is {found.found}")
     say_lacking(predictions, found.lacks)
     if truth is None:
-        click.echo("columns, signs, conventions and orders were not tried: they need --data or --labels")
+        say("columns, signs, conventions and orders were not tried: they need --data or --labels")
     if json_file:
         write_json(json_file, scoring.check_record(checked, reference))
     if checked.faults:
@@ -170,18 +175,20 @@ def check(
 @BOOTSTRAP_SEED
 @JSON
 @facts_options
+@WIDE
 def compare(
     first: str, second: str, truth: LabelsAt, manifest: Path | None, json_file: Path | None, **options: Any
 ) -> None:
-    """Compare two predictions on the same frames, FIRST minus SECOND, with intervals over the subjects.
+    """Compare two predictions on the same frames.
 
-    Each is a file, or those of several seeds, parted by commas. --convention, --camera and --training-data are those
-    of both, where no TOML beside them says it.
+    What is told is FIRST minus SECOND, with intervals over the subjects. Each is a file, or those of several seeds,
+    parted by commas. --convention, --camera and --training-data are those of both, where no TOML beside them says it.
 
     \b
     Examples:
       hpp compare padaco.csv dann.csv --data DATA
-      hpp compare a-seed0.csv,a-seed1.csv b-seed0.csv,b-seed1.csv --labels Biwi_plus.npz
+      hpp compare a-seed0.csv,a-seed1.csv b-seed0.csv,b-seed1.csv \\
+        --labels Biwi_plus.npz
     """
     from benchmark.scoring import score as scoring
     from headposeplus.files import write_json
@@ -191,8 +198,8 @@ def compare(
         raise SubmissionError("give two files of predictions, or for each those of several seeds: a.csv,b.csv")
     comparison = scoring.compare_files(sides[0], sides[1], truth, manifest_file=manifest, **options)
     frames = comparison.protocol.frames
-    click.echo(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees\n\n{comparison}")
+    say(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees", "", comparison)
     if len(sides[0]) == len(sides[1]) == 1:
-        click.echo("The intervals are over subjects; how much seeds differ, one file of each does not tell.")
+        say("The intervals are over subjects; how much seeds differ, one file of each does not tell.")
     if json_file:
         write_json(json_file, comparison.to_json())

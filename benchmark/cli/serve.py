@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from benchmark.cli.common import CAMERA, CONVENTION, FILE, FOLDER, Real, labels_at
+from benchmark.cli.common import CAMERA, CONVENTION, FILE, FOLDER, Real, labels_at, listing, say_listing
+from benchmark.cli.groups import HelpfulGroup
+from headposeplus import tables
 from headposeplus.errors import HeadposeError
 
 DATABASE = click.option(
@@ -32,7 +34,7 @@ def _check_installed() -> None:
         raise HeadposeError(f"hpp serve needs more packages: pip install 'headposeplus[serve]' ({error})") from error
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
+@click.group(cls=HelpfulGroup, invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
 @click.option(
     "--protocol",
     "names",
@@ -105,10 +107,11 @@ def serve(
     private: float | None,
     step: float | None,
 ) -> None:
-    """Score predictions that are sent by HTTP against labels that stay here, with a live board.
+    """Score predictions that are sent by HTTP, with a live board.
 
-    Until hpp serve close, a submitter is told one figure, the MAE on some of the subjects, and a new one only when it
-    is a step better. --private and --step are those with which a database's challenge is opened, and stay.
+    The labels stay here. Until hpp serve close, a submitter is told one figure, the MAE on some of the subjects, and a
+    new one only when it is a step better. --private and --step are those with which a database's challenge is opened,
+    and stay.
 
     Submitters need a token: hpp serve token add NAME. Put a server with TLS in front where others can listen, and name
     its address with --behind-proxy.
@@ -117,8 +120,10 @@ def serve(
     Examples:
       hpp serve token add "Lab A"
       hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz
-      hpp serve --protocol challenge.toml --labels secret.csv --database postgresql://hpp@localhost/hpp
-      hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz --behind-proxy 127.0.0.1 --root-path /heads
+      hpp serve --protocol challenge.toml --labels secret.csv \\
+        --database postgresql://hpp@localhost/hpp
+      hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz \\
+        --behind-proxy 127.0.0.1 --root-path /heads
     """
     if ctx.invoked_subcommand is not None:
         typed = [
@@ -167,7 +172,9 @@ def token() -> None:
 @click.argument("name")
 @DATABASE
 def add(name: str, database: str) -> None:
-    """Print a new token for NAME. Only its hash is kept: it cannot be shown again.
+    """Print a new token for a submitter.
+
+    Only its hash is kept: it cannot be shown again.
 
     \b
     Example:
@@ -184,7 +191,7 @@ def add(name: str, database: str) -> None:
 @click.argument("name")
 @DATABASE
 def revoke(name: str, database: str) -> None:
-    """Make the token of NAME invalid; what was scored stays.
+    """Make a token invalid; what was scored stays.
 
     \b
     Example:
@@ -200,31 +207,40 @@ def revoke(name: str, database: str) -> None:
 
 @token.command(name="list")
 @DATABASE
+@listing
 def list_(database: str) -> None:
-    """List who has a token, since when, and how many submissions were scored or faulty.
+    """List who has a token, and how much each submitted.
+
+    That is since when, and how many submissions were scored or faulty.
 
     \b
     Example:
       hpp serve token list
     """
     _check_installed()
-    from tabulate import tabulate
-
     from benchmark.service import store
     from benchmark.service.database import open_database
 
+    submitters = store.list_submitters(open_database(database, create=False))
     rows = [
-        (who.name, who.created[:10], (who.revoked or "")[:10], who.scored, who.faulty)
-        for who in store.list_submitters(open_database(database, create=False))
+        {
+            "name": who.name,
+            "since": who.created[:10],
+            "revoked": (who.revoked or "")[:10],
+            "scored": who.scored,
+            "faulty": who.faulty,
+        }
+        for who in submitters
     ]
-    headers = ("name", "since", "revoked", "scored", "faulty")
-    click.echo(tabulate(rows, headers, disable_numparse=True) if rows else "nobody has a token")
+    say_listing(tables.table(rows) or "nobody has a token", [who._asdict() for who in submitters])
 
 
 @serve.command()
 @DATABASE
 def close(database: str) -> None:
-    """Close the challenge: no more submissions are taken, and the board tells all figures. It stays closed.
+    """Close the challenge: the board tells all figures.
+
+    No more submissions are taken, and it stays closed.
 
     \b
     Example:
@@ -242,7 +258,9 @@ def close(database: str) -> None:
 @click.argument("key")
 @DATABASE
 def withdraw(key: str, database: str) -> None:
-    """Take the entry KEY off the board; its submission stays. The address of the entry's page ends in KEY.
+    """Take an entry off the board; its submission stays.
+
+    The address of the entry's page ends in KEY.
 
     \b
     Example:
@@ -260,7 +278,9 @@ def withdraw(key: str, database: str) -> None:
 @click.argument("file", type=FILE)
 @DATABASE
 def backup(file: Path, database: str) -> None:
-    """Write all of the database, as it is at one moment, into a new SQLite FILE, while the service runs.
+    """Write all of the database into a new SQLite file.
+
+    FILE has it as it is at one moment; the service may run.
 
     \b
     Example:
@@ -276,7 +296,7 @@ def backup(file: Path, database: str) -> None:
 @click.argument("file", type=FILE)
 @DATABASE
 def restore(file: Path, database: str) -> None:
-    """Copy the backup FILE into a database that is empty or not yet there.
+    """Copy a backup into an empty or new database.
 
     \b
     Example:

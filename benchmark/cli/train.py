@@ -7,8 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from benchmark.cli.common import FOLDER, JOBS, RAW_STILLS, SEED, SEEDS, Real, tell, typed_command
+from benchmark.cli.common import (
+    FOLDER,
+    JOBS,
+    RAW_STILLS,
+    SEED,
+    SEEDS,
+    WIDE,
+    Real,
+    listing,
+    say,
+    say_listing,
+    tell,
+    typed_command,
+)
 from headposeplus.faults import Fault, shell_line
 
 TASK = click.option(
@@ -126,17 +140,18 @@ def _training(command: Callable[..., Any]) -> Callable[..., Any]:
 def benchmark(
     method: str, task: str, data: Path, out: Path, preset: str, seed: int, seeds: tuple[int, ...], **options: Any
 ) -> None:
-    """Train a method, predict the target, whose labels are not read, and score the predictions.
+    """Train a method, predict the target and score that.
 
-    Scoring begins when all training has ended; where --data has no labels of the target, it says what is lacking. A
-    finished run is not trained again, and one that was stopped goes on where it was. On several GPUs or machines:
-    torchrun --nproc-per-node N $(which hpp) benchmark ... Each process then has its share of a batch, and batch
-    statistics, covariances, Gram matrices and transport plans are those of a share.
+    Training reads no label of the target. Scoring begins when all training has ended; where --data has no labels of the
+    target, it says what is lacking. A finished run is not trained again, and one that was stopped goes on where it was.
+    On several GPUs or machines: torchrun --nproc-per-node N $(which hpp) benchmark ... Each process then has its share
+    of a batch, and batch statistics, covariances, Gram matrices and transport plans are those of a share.
 
     \b
     Examples:
       hpp benchmark --method padaco --task pda --data DATA --out RUNS
-      hpp benchmark --method my_package.my_module:MyMethod --data DATA --out RUNS --seeds 0 1 2
+      hpp benchmark --method my_package.my_module:MyMethod --data DATA \\
+        --out RUNS --seeds 0 1 2
     """
     from benchmark.loaders.launch import ranks_here
     from benchmark.scoring.finished import describe_finished, score_finished
@@ -178,16 +193,16 @@ def presets(name: str | None) -> None:
 
 
 @click.command()
+@listing
 def methods() -> None:
-    """List the methods, a line each.
+    """List the methods.
 
     \b
     Example:
       hpp methods
     """
-    from tabulate import tabulate
-
     from baselines.methods import METHODS
+    from headposeplus import tables
 
     rows = [
         {
@@ -198,7 +213,11 @@ def methods() -> None:
         }
         for method in METHODS.values()
     ]
-    click.echo(tabulate(rows, headers="keys"))
+    values = [
+        {"name": one.name, "second_stage": one.trains, "target_images": one.uses_target, "summary": one.summary}
+        for one in METHODS.values()
+    ]
+    say_listing(tables.table(rows), values)
 
 
 @click.command()
@@ -221,18 +240,29 @@ def methods() -> None:
 @_training
 @JOBS
 @SEEDS
-def reproduce(names: str | None, seeds: tuple[int, ...], **options: Any) -> None:
-    """Train all methods of a task with several seeds (0, 1 and 2), score them, and write the table and its pictures.
+@WIDE
+@click.pass_context
+def reproduce(
+    ctx: click.Context, names: str | None, seeds: tuple[int, ...], data: Path | None, preset: str, **options: Any
+) -> None:
+    """Train and score all methods of a task: the table.
 
-    Each figure is a mean over the seeds with its standard deviation (n - 1), beside the paper's where the data are the
-    paper's. Without --data, the preset miniature writes and builds a miniature for each seed: heads, light and cameras
-    of its own. Finished runs are kept, so a command that was stopped goes on where it was.
+    Each is trained with several seeds (0, 1 and 2); the table and its pictures are written. Each figure is a mean over
+    the seeds with its standard deviation (n - 1), beside the paper's where the data are the paper's. Without --data,
+    the preset is miniature, which writes and builds a miniature for each seed: heads, light and cameras of its own.
+    Finished runs are kept, so a command that was stopped goes on where it was.
 
     \b
-    Example:
-      hpp reproduce --task pda --preset miniature --seeds 0 1 2
+    Examples:
+      hpp reproduce
+      hpp reproduce --task pda --data DATA --seeds 0 1 2
     """
+    from benchmark.studies.page import describe
     from benchmark.studies.reproduce import reproduce as library
 
-    page = library(methods=names.split(",") if names else None, seeds=list(seeds or (0, 1, 2)), **options)
-    click.echo(f"\n{page.read_text(encoding='utf-8')}\nresults {page.parent}")
+    if data is None and ctx.get_parameter_source("preset") is ParameterSource.DEFAULT:
+        preset = "miniature"
+        say("no --data: the preset is miniature, and each seed has a miniature of its own")
+    methods = names.split(",") if names else None
+    page = library(methods=methods, seeds=list(seeds or (0, 1, 2)), data=data, preset=preset, **options)
+    click.echo(f"\n{describe(page.parent)}\n\npage    {page}\nresults {page.parent}")

@@ -2,7 +2,7 @@
 
 In three lines::
 
-    from benchmark import evaluate
+    from headposeplus import evaluate
     found = evaluate(ids, angles, protocol="biwi+/cross@1", labels="Biwi_plus.npz", convention="ypr")
     print(found.scores.mae, found.intervals.mae)
 
@@ -20,7 +20,6 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Struct, structs
 from numpy.typing import ArrayLike
-from tabulate import tabulate
 
 from benchmark.scoring import metrics, protocols
 from benchmark.scoring.entry import Entry
@@ -43,6 +42,7 @@ from benchmark.scoring.labels import Labels, from_arrays, read_labels
 from benchmark.scoring.protocols import Protocol, Reference
 from benchmark.scoring.submission import About
 from benchmark.scoring.suspicions import SAME, UNITS, find_suspicions
+from headposeplus import tables
 from headposeplus.errors import SubmissionError, SuspicionWarning
 from headposeplus.faults import Fault, said
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS, ROTATION_TOLERANCE
@@ -329,8 +329,7 @@ class Comparison(Struct, frozen=True):
                 row |= {"95 % interval": f"{low:+.2f} to {high:+.2f}", "so": verdict}
             rows.append(row)
         better = sum(value < 0 for value in self.subjects.values())
-        table = tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
-        return f"{table}\n\nA has the lower MAE in {better} of {len(self.subjects)} subjects."
+        return f"{tables.table(rows)}\n\nA has the lower MAE in {better} of {len(self.subjects)} subjects."
 
 
 def compare(
@@ -369,7 +368,7 @@ def describe(figures: Evaluation | Entry) -> str:
         if figures.deviation:
             row["± over seeds"] = f"{getattr(figures.deviation, name):.2f}"
         rows.append(row)
-    parts = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
+    parts = []
     if figures.intervals:
         drawn = figures.bootstrap
         parts.append(f"Intervals: {drawn.resamples:,} resamples of the {drawn.subjects} subjects, seed {drawn.seed}.")
@@ -382,7 +381,7 @@ def describe(figures: Evaluation | Entry) -> str:
     if figures.distribution is not UNSET:
         parts.append(_described("MAE of a frame", figures.distribution.mae))
         parts.append(_described("Geodesic error", figures.distribution.geodesic))
-    return "\n".join(parts)
+    return "\n".join([tables.table(rows), "", *tables.prose(*parts)])
 
 
 def describe_plain(errors: AngleErrors) -> str:

@@ -14,11 +14,11 @@ import numpy as np
 import tomli_w
 from msgspec import Meta, Struct
 from msgspec.structs import replace
-from tabulate import tabulate
 
 from benchmark.scoring import parse
 from benchmark.scoring.labels import Labels
 from benchmark.scoring.metrics import NEARER_TRIPLE
+from headposeplus import tables
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, said, shown
 from headposeplus.files import content_hash, listing, write_text
@@ -88,6 +88,11 @@ def plain(protocol: Protocol) -> dict[str, object]:
     return msgspec.to_builtins(protocol)
 
 
+def hashed(protocol: Protocol) -> dict[str, object]:
+    """Return what a protocol says as plain values, and the hash of that."""
+    return {**plain(protocol), "sha256": protocol.sha256}
+
+
 class Reference(NamedTuple):
     """What predictions are checked against: a protocol and the ids (n,) of its frames, with their labels if at hand.
 
@@ -147,8 +152,9 @@ def read(path: Path) -> Protocol:
 
 
 def hint(name: str) -> str:
-    """Return the question whether a frozen protocol of nearly this name was meant; empty if there is none."""
-    near = difflib.get_close_matches(name[:80], [protocol.id for protocol in frozen()], 1)
+    """Return the question whether a frozen protocol of nearly this name, or with it in its own, was meant."""
+    ids = [protocol.id for protocol in frozen()]
+    near = difflib.get_close_matches(name[:80], ids, 1) or [one for one in ids if name and name in one]
     return f"did you mean {near[0]}? " if near else ""
 
 
@@ -399,9 +405,9 @@ def table() -> str:
         }
         for protocol in frozen()
     ]
-    lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
-    lines += [f"{name}: {what}" for name, what in TASKS.items()]
-    return "\n".join([*lines, "hpp protocols show ID explains one; hpp subsets lists the parts of Biwi."])
+    lines = [f"{name}: {what}" for name, what in TASKS.items()]
+    lines.append("hpp protocols ID explains one; hpp subsets lists the parts of Biwi.")
+    return "\n".join([tables.table(rows), "", *tables.prose(*lines)])
 
 
 def explain(protocol: Protocol) -> str:
@@ -426,4 +432,4 @@ def explain(protocol: Protocol) -> str:
     marks = ", ".join(badges(protocol))
     if marks:
         rows["marks"] = marks
-    return tabulate(rows.items(), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 90])
+    return tables.pairs(rows)

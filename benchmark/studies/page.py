@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from benchmark.board.published import published
 from benchmark.scoring import selection
 from benchmark.scoring.protocols import whole
 from benchmark.studies.records import RunRecord, TaskRecords, read_record
 from benchmark.training.presets import TASKS
+from headposeplus import tables
 from headposeplus.files import write_text
+from headposeplus.rotations import ANGLES
 
 RECORDS, PAGE, PICTURES = "records.json", "table.md", ("label_spaces", "curves")
+_ON_SCREEN = ("method", "MAE", "pitch", "yaw", "roll", "target images", "MAE in the paper")
 # The rows of the paper's Table 1 that a method's name stands for.
 _PAPER = {
     ("da", "source-only"): "BaselineDA",
@@ -49,6 +51,32 @@ def best_first(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 
 def table(records: Sequence[RunRecord], task: str, layout: str = "github") -> str:
     """Return a row a method, best first: errors in degrees, mean ± standard deviation over the seeds."""
+    return tables.table(_rows(records, task), layout)
+
+
+def describe(results: Path) -> str:
+    """Return the results in a folder for a terminal: what holds for all methods, and a row a method.
+
+    Where whole rows are asked for, they are those of the page.
+    """
+    about = read_records(results / RECORDS)
+    above = {
+        "task": f"{about.task}: {TASKS[about.task]}",
+        "protocol": ", ".join(sorted({record.protocol for record in about.records})),
+        "preset": f"{about.preset}{_augmented(about)}",
+        "data": _where(about),
+        "seeds": ", ".join(map(str, about.seeds)),
+        "convention": f"{whole(about.task).convention}, RGB camera",
+    }
+    rows = _rows(about.records, about.task)
+    if tables.width() is not None:
+        rows = [{name: row[name] for name in _ON_SCREEN if name in row} for row in rows]
+        rows = [row | {name: row[name].partition(" ±")[0] for name in ANGLES} for row in rows]
+    note = "Errors in degrees: means over the seeds, ± standard deviation (n - 1)."
+    return f"{tables.pairs(above)}\n\n{tables.with_note(rows, note)}"
+
+
+def _rows(records: Sequence[RunRecord], task: str) -> list[dict[str, str]]:
     real = all(record.protocol.startswith("biwi+/") for record in records)
     paper = published()
     paper = paper[paper["source"].str.contains("ICCV 2019 Table 1") & paper["task"].eq(task)]
@@ -65,7 +93,7 @@ def table(records: Sequence[RunRecord], task: str, layout: str = "github") -> st
             printed = paper[paper["method"].eq(_PAPER.get((task, method), ""))]["mae"]
             row["MAE in the paper"] = f"{printed.iloc[0]:.2f}" if len(printed) else ""
         rows.append(row)
-    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+    return rows
 
 
 def rules_table(records: Sequence[RunRecord], layout: str = "github") -> str:
@@ -77,7 +105,7 @@ def rules_table(records: Sequence[RunRecord], layout: str = "github") -> str:
         if errors:
             row = {titles.get(rule, rule): spread([error[rule] for error in errors]) for rule in errors[0]}
             rows.append({"method": method} | row)
-    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+    return tables.table(rows, layout)
 
 
 def _augmented(about: TaskRecords) -> str:
@@ -85,14 +113,17 @@ def _augmented(about: TaskRecords) -> str:
     return f", augmentation {kind}" if kind else ""
 
 
+def _where(about: TaskRecords) -> str:
+    return f"a miniature of scale {about.miniature} for each seed" if about.miniature else "the data given"
+
+
 def write_page(results: Path) -> Path:
     """Write the page of a folder of results from its records; return its path."""
     about = read_records(results / RECORDS)
     records = about.records
-    where = f"a miniature of scale {about.miniature} for each seed" if about.miniature else "the data given"
     parts = [
         f"# {about.task}: {TASKS[about.task]}",
-        f"Preset {about.preset}{_augmented(about)}, seeds {', '.join(map(str, about.seeds))}; {where}; "
+        f"Preset {about.preset}{_augmented(about)}, seeds {', '.join(map(str, about.seeds))}; {_where(about)}; "
         f"{', '.join(sorted({record.device for record in records}))}, torch {about.torch}. Errors in degrees, "
         f"convention {whole(about.task).convention}, RGB camera: mean ± standard deviation (n - 1) over the seeds. The "
         "batch statistics are mixed, the running ones of training, unless a column says otherwise.",

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import cv2
 import msgspec
 import numpy as np
-from tabulate import tabulate
 
-from headposeplus import __version__
+from headposeplus import __version__, tables
 from headposeplus.build.build import build_datasets
 from headposeplus.build.match import match
 from headposeplus.build.work import Options
@@ -230,18 +229,15 @@ def describe_build(figures: BuildFigures, layout: str = "simple") -> str:
         }
         for run in figures.runs
     ]
-    return "\n".join(
-        [
-            tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True),
-            "",
-            f"{figures.crops:,} crops of {figures.size} pixels a side, {figures.stored_mib:,} MiB, on "
-            f"{figures.processor} with {figures.cores} cores; median (least to most) of "
-            f"{len(figures.runs[0].build_seconds)} runs. All cores are {figures.scaling:.2f} times as fast as "
-            f"one. The rendering order takes {figures.rendering_order_seconds:.1f} s more, once. The match of "
-            f"{MATCHED[0]:,} poses against {MATCHED[1]:,} takes {figures.match_seconds:.2f} s on one core (at most "
-            f"{MOST_MATCH:.0f}).",
-        ]
+    about = (
+        f"{figures.crops:,} crops of {figures.size} pixels a side, {figures.stored_mib:,} MiB, on "
+        f"{figures.processor} with {figures.cores} cores; median (least to most) of "
+        f"{len(figures.runs[0].build_seconds)} runs. All cores are {figures.scaling:.2f} times as fast as "
+        f"one. The rendering order takes {figures.rendering_order_seconds:.1f} s more, once. The match of "
+        f"{MATCHED[0]:,} poses against {MATCHED[1]:,} takes {figures.match_seconds:.2f} s on one core (at most "
+        f"{MOST_MATCH:.0f})."
     )
+    return tables.with_note(rows, about, layout)
 
 
 def _spread(values: list[float]) -> str:

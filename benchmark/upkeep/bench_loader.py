@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 import torch
 from PIL import Image
-from tabulate import tabulate
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
@@ -25,6 +24,7 @@ from benchmark.loaders.compose import Composer, Source, load_source
 from benchmark.loaders.open import STORES, choose
 from benchmark.loaders.stores import AHEAD, Batch
 from benchmark.upkeep.machine import Machine, machine, wait_for
+from headposeplus import tables
 from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset, read_backgrounds, read_crops
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault
@@ -252,13 +252,10 @@ def describe_loader(figures: LoaderFigures, layout: str = "simple") -> str:
     for store in figures.stores:
         steps = (median(values) for values in (store.gather, store.compose, store.both))
         rows.append([f"{store.store} store", *steps, f"{store.ratio:.1f}", f"{store.opening_seconds:.1f}"])
-    return "\n".join(
-        [
-            tabulate(rows, headers=columns, tablefmt=layout, disable_numparse=True),
-            "",
-            f"{figures.crops:,} crops of {figures.size} pixels a side ({figures.dataset}), batches of "
-            f"{figures.batch}, on {figures.describe()}; medians of {rounds} rounds. The plain loader reads "
-            f"a JPEG and a PNG a sample, of {plain.files:,}, with PIL, puts a background behind it and normalises "
-            f"with torchvision. The aim is a ratio of {LEAST_RATIO} at 224 pixels.",
-        ]
+    about = (
+        f"{figures.crops:,} crops of {figures.size} pixels a side ({figures.dataset}), batches of "
+        f"{figures.batch}, on {figures.describe()}; medians of {rounds} rounds. The plain loader reads "
+        f"a JPEG and a PNG a sample, of {plain.files:,}, with PIL, puts a background behind it and normalises "
+        f"with torchvision. The aim is a ratio of {LEAST_RATIO} at 224 pixels."
     )
+    return tables.with_note([dict(zip(columns, row, strict=True)) for row in rows], about, layout)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import torch
-from tabulate import tabulate
 from torch import Tensor
 
 from baselines import weights
@@ -29,6 +28,7 @@ from benchmark.training.loop import Step, Trainer, make_trainer, take
 from benchmark.training.presets import TASKS, Preset, find_preset
 from benchmark.training.settings import check_sizes
 from benchmark.upkeep.machine import Machine, machine, wait_for
+from headposeplus import tables
 from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.faults import Fault
@@ -332,9 +332,10 @@ def describe_train(figures: TrainFigures, layout: str = "simple") -> str:
     """Return the figures of :func:`bench_train` as text."""
     rows = [stage_row(stage) for stage in figures.stages]
     source, target, seconds = figures.source, figures.target, figures.weights_seconds
-    return (
-        f"{tabulate(rows, headers='keys', tablefmt=layout, disable_numparse=True)}\n\n{about_train(figures)} "
+    about = (
+        f"{about_train(figures)} "
         f"{source.dataset} came from its {source.store} store, {target.dataset} from its {target.store} store. The "
         f"sampling weights of {LABELS:,} source labels and {PREDICTIONS:,} predictions take {seconds['padaco']:.2f} s "
         f"(PADACO) and {seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f})."
     )
+    return tables.with_note(rows, about, layout)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 from scipy.optimize import least_squares
-from tabulate import tabulate
 
 from benchmark.upkeep.walk import ROOT
+from headposeplus import tables
 from headposeplus.boxes import geometry
 from headposeplus.boxes.files import read_boxes
 from headposeplus.boxes.geometry import iou, projected
@@ -186,7 +186,7 @@ def describe_box_rule(figures: BoxRuleFigures, style: str = "simple") -> str:
         f"({figures.fitted_frames:,} frames, mean IoU {figures.fitted_iou:.3f}); the table is of the others. "
         "Degrees, convention pyr, RGB camera."
     )
-    return f"{tabulate(rows, headers='keys', tablefmt=style, disable_numparse=True)}\n\n{about}"
+    return tables.with_note(rows, about, style)
 
 
 def main(words: Sequence[str]) -> None:

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
-from tabulate import tabulate
 
+from headposeplus import tables
 from headposeplus.drawing import own_settings, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,7 +176,7 @@ def table() -> str:
         {"room": f"`{name.replace('.', '/')}/`", "what it does": rooms[name].purpose.replace("``", "`")}
         for name in sorted(rooms, key=lambda name: (-level[name], name))
     ]
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+    return tables.table(rows, "github")
 
 
 if __name__ == "__main__":

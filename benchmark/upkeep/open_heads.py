@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from tabulate import tabulate
 
 from benchmark.studies.records import read_record
+from headposeplus import tables
 
+_COLUMNS = ("pictures", "dlib finds", "MediaPipe finds", "its pose, MAE", "pitch, yaw, roll, mean", "geodesic")
 _NAMES = {"open": "open heads", "procedural": "procedural heads", "photograph": "photographs of Biwi"}
 
 
@@ -68,11 +69,11 @@ def describe_faces(folder: Path) -> str:
         found: Found = getattr(faces, kind)
         bias = ", ".join(f"{value:+.1f}" for value in found.bias)
         share = [f"{count} of {found.pictures}" for count in (found.dlib, found.mediapipe)]
-        rows.append([name, *share, f"{found.error:.1f}", bias, f"{found.geodesic:.1f}"])
-    heads = ["pictures", "dlib finds", "MediaPipe finds", "its pose, MAE", "pitch, yaw, roll, mean", "geodesic"]
+        cells = (name, *share, f"{found.error:.1f}", bias, f"{found.geodesic:.1f}")
+        rows.append(dict(zip(_COLUMNS, cells, strict=True)))
     rate, head = speed.images / speed.image_seconds, speed.head_seconds / speed.heads
     return (
-        f"{tabulate(rows, heads, tablefmt='github', disable_numparse=True)}\n\n"
+        f"{tables.table(rows, 'github')}\n\n"
         f"{rate:.0f} images of {speed.size} x {speed.size} pixels a second and core, with their PNG, and "
         f"{head:.1f} seconds for each head, on {speed.processor}."
     )

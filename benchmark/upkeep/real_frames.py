@@ -13,11 +13,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from tabulate import tabulate
 
 from benchmark.scoring.labels import read_labels
 from benchmark.upkeep.walk import ROOT
-from headposeplus import __version__
+from headposeplus import __version__, tables
 from headposeplus.boxes.files import read_boxes
 from headposeplus.boxes.geometry import iou
 from headposeplus.build.build import build_datasets
@@ -90,7 +89,7 @@ def describe_real_frames(figures: RealFrames, style: str = "simple") -> str:
         "boxes that are the published ones": f"{figures.boxes_equal:,} of {figures.frames:,}",
         "mean IoU of the projected boxes with the published ones": f"{figures.projected_iou:.3f}",
     }
-    return tabulate(list(rows.items()), headers=("", ""), tablefmt=style, disable_numparse=True)
+    return tables.pairs(rows, style)
 
 
 def main(words: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.upkeep.soak_record import Killed, NoRoom
+from headposeplus.beside import python
 from headposeplus.files import below, names, sha256
 from headposeplus.files import leftovers as half_written
 
@@ -34,7 +34,7 @@ class Command(NamedTuple):
 
 def hpp(*words: str | Path) -> list[str]:
     """Return a command of the command line, to be run."""
-    return [sys.executable, "-m", "benchmark", *map(str, words)]
+    return [*python("from headposeplus.beside import main; main()"), *map(str, words)]
 
 
 def commands(raw: Path, data: Path) -> list[Command]:

@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
-from tabulate import tabulate
 
+from headposeplus import tables
 from headposeplus.boxes import geometry
 from headposeplus.boxes.formats import NOT_DETECTED, TRANSFORMED, VERSION
 from headposeplus.boxes.geometry import BoxTable, iou
@@ -97,10 +97,19 @@ def compare_boxes(a: BoxTable, b: BoxTable, angles: dict[str, Floats] | None = N
 
 def describe_comparison(comparison: pd.DataFrame) -> str:
     """Return a comparison as text."""
-    table = comparison.astype(object).where(comparison.notna(), None)
-    text = tabulate(table, headers="keys", showindex=False, floatfmt=".3f", missingval="-")
-    note = "IoU, shift of the middle (in widths of A's box) and ratio of widths leave out the frames not_detected."
-    return f"{text}\n{note}\nBins are of pyr angles in degrees, RGB camera."
+    names = list(comparison.columns)
+    rows = [
+        {name.replace("_", " "): _cell(value) for name, value in zip(names, row, strict=True)}
+        for row in comparison.itertuples(index=False)
+    ]
+    note = "IoU, shift of the middle (in widths of A's box) and ratio of widths leave out the frames not detected."
+    shown = tables.table(rows, right=[name.replace("_", " ") for name in names[1:]])
+    return "\n".join([shown, *tables.prose(note, "Bins are of pyr angles in degrees, RGB camera.")])
+
+
+def _cell(value: object) -> str:
+    """Return what a table shows of a value: a dash where there is none."""
+    return "-" if pd.isna(value) else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def apply_mapping(mapping: BoxMapping, table: BoxTable) -> BoxTable:

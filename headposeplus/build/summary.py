@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tabulate import tabulate
-
+from headposeplus import tables
 from headposeplus.build.build import Summary
 from headposeplus.build.estimate import Estimate
 from headposeplus.build.record import ORDER_REPORT
@@ -21,7 +20,7 @@ _LISTED = 20  # damaged files that are printed; dataset.json holds all
 
 
 def _angles(labels: dict[str, list[float]], statistic: str) -> str:
-    return ", ".join(f"{value:.2f}" for value in labels.get(statistic, ()))
+    return " ".join(f"{value:.2f}" for value in labels.get(statistic, ()))
 
 
 def _table(datasets: list[Dataset]) -> str:
@@ -32,11 +31,11 @@ def _table(datasets: list[Dataset]) -> str:
             "mean pitch, yaw, roll": _angles(info.labels, "mean"),
             "deviation": _angles(info.labels, "std"),
             "boxes": ", ".join(f"{count:,} {source}" for source, count in info.boxes.items()),
-            "left out": f"{len(info.left_out):,}",
+            **({"left out": f"{len(info.left_out):,}"} if any(one.info.left_out for one in datasets) else {}),
         }
         for _, info in datasets
     ]
-    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True)
+    return tables.table(rows, whole=("mean pitch, yaw, roll", "deviation"))
 
 
 def _remarks(info: Info) -> list[str]:
@@ -60,17 +59,15 @@ def _remarks(info: Info) -> list[str]:
 
 def describe(summary: Summary, out: Path) -> str:
     """Return the summary of a build as text."""
-    lines = [_table(summary.datasets), "Angles in degrees: convention pyr, RGB camera."]
-    lines += [
-        describe_digests({info.name: info.labels_sha256 for _, info in summary.datasets if info.labels_sha256}),
-        *found_at(summary.roots),
-        "",
-    ]
+    digests = {info.name: info.labels_sha256 for _, info in summary.datasets if info.labels_sha256}
+    lines = [_table(summary.datasets)]
+    lines += tables.prose("Angles in degrees: convention pyr, RGB camera.")
+    lines += [describe_digests(digests), *tables.prose(*found_at(summary.roots)), ""]
     if summary.order:
         lines += [render_order.describe(summary.order), f"recorded in {out / 'synhead+' / ORDER_REPORT}", ""]
     for dataset in summary.datasets:
-        lines += [*_remarks(dataset.info), *map(str, misplaced_boxes(dataset))]
-    lines += summary.notes
+        lines += [*tables.prose(*_remarks(dataset.info)), *map(str, misplaced_boxes(dataset))]
+    lines += tables.prose(*summary.notes)
     left_out = list(dict.fromkeys(map(str, summary.left_out)))  # a frame of two datasets is one
     if left_out:
         frames = "frame was" if len(left_out) == 1 else "frames were"
@@ -96,15 +93,14 @@ def describe_estimates(estimates: list[Estimate], notes: list[str], out: Path) -
     place = _existing(out)
     needed, free = sum(estimate.bytes for estimate in estimates), shutil.disk_usage(place).free
     seconds = sum(estimate.seconds for estimate in estimates)
-    lines = ["Nothing was built. What is needed, extrapolated from a few images of each dataset:", ""]
-    lines += [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
-    lines.append(
+    lines = [
         f"In all about {needed / 2**20:,.1f} MiB, about {seconds:,.0f} seconds; {free / 2**30:,.1f} GiB are free in "
         f"{place}."
-    )
+    ]
     if needed > free:
         lines.append("The disk has not enough room.")
-    return "\n".join([*lines, *notes])
+    first = "Nothing was built. What is needed, extrapolated from a few images of each dataset:"
+    return "\n".join([*tables.prose(first), "", tables.table(rows), "", *tables.prose(*lines, *notes)])
 
 
 def _existing(folder: Path) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
+from headposeplus import tables
 from headposeplus.boxes.placement import misplaced_fault
 from headposeplus.datasets import plots
 from headposeplus.datasets.dataset import Dataset, labels_sha256, open_dataset, read_fields, read_labels
@@ -122,7 +122,7 @@ def _counts(datasets: list[Dataset], layout: str) -> str:
                 "labels": (info.labels_sha256 or labels_sha256(dataset))[:8],
             }
         )
-    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+    return tables.table(rows, layout)
 
 
 def _labels(datasets: list[Dataset], layout: str) -> str:
@@ -131,7 +131,7 @@ def _labels(datasets: list[Dataset], layout: str) -> str:
         for column, name in enumerate(ANGLES):
             row = {"dataset": dataset.name if not column else "", "angle": name}
             rows.append(row | {key: f"{values[column]:.2f}" for key, values in dataset.info.labels.items()})
-    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+    return tables.table(rows, layout)
 
 
 def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: int) -> list[tuple[str, Path]]:

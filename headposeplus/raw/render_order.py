@@ -20,8 +20,8 @@ import cv2
 import msgspec
 import numpy as np
 from scipy.spatial import cKDTree
-from tabulate import tabulate
 
+from headposeplus import tables
 from headposeplus.errors import ImageError, OrderError, RawDataError
 from headposeplus.faults import Fault, said
 from headposeplus.images import crop, crop_matrix, foreground, inscribed_circle, read_rendered, square
@@ -41,7 +41,6 @@ MIN_DISAGREEMENT = 0.5  # degrees; orders that agree better than this cannot be 
 SIZE = 64  # pixels a side of the compared patch
 _AT_ONCE = 8  # orders that are drawn at once: their points fit into a core's cache
 _BY_HAND = "give it to the build with `render_order` (such as xyz+++)"
-_COLUMNS = 4  # of the table of candidates
 _TASK = 40  # pairs of images that a worker compares at a time
 BALL = 1.15  # radius of the ball in units of the largest circle that fits into the head's outline
 
@@ -357,13 +356,14 @@ def check_margin(report: OrderReport, root: Path) -> None:
 def describe(report: OrderReport) -> str:
     """Return the report as text: the order, its margin, and a table of all candidates."""
     cells = [f"{c.order} {c.error:.3f} ({c.behind:.0f})" for c in report.candidates]
-    table = [cells[start : start + _COLUMNS] for start in range(0, len(cells), _COLUMNS)]
     return "\n".join(
         [
-            f"SynHead's rendering order, inferred from {report.pairs} pairs of images: {report.order}",
-            f"(margin {report.margin:.1f} standard errors, {MIN_MARGIN:.0f} are needed; {report.biwi})",
-            "All candidates by error (0 the same image, 1 unrelated), and standard errors behind the best:",
-            tabulate(table, tablefmt="plain", disable_numparse=True),
+            *tables.prose(
+                f"SynHead's rendering order, inferred from {report.pairs} pairs of images: {report.order}",
+                f"(margin {report.margin:.1f} standard errors, {MIN_MARGIN:.0f} are needed; {report.biwi})",
+                "All candidates by error (0 the same image, 1 unrelated), and standard errors behind the best:",
+            ),
+            tables.columns(cells),
         ]
     )
 

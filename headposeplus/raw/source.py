@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from headposeplus.errors import HeadposeError
-from headposeplus.raw import biwi, synhead
+from headposeplus.faults import Fault, remarked
+from headposeplus.raw import biwi, manifest, synhead
+from headposeplus.raw.folders import present
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import euler_order
 
@@ -91,3 +96,57 @@ def found_at(roots: Mapping[str, Path | str]) -> list[str]:
 
 def _path(folder: Path | str, absolute: bool) -> Path:
     return Path(folder).resolve() if absolute else Path(folder)
+
+
+def manifest_beside(copies: Mapping[str, Path]) -> Path | None:
+    """Return the manifest that lies beside raw copies, such as ``RAW/data_manifest.csv`` beside ``RAW/hpdb``.
+
+    ``copies`` are the folders as they are given, by the dataset's name. A manifest counts for the datasets of which it
+    has rows; a copy without one has that of the real datasets, and None is returned if that is the one of all. Of
+    several, one is taken that says of each dataset what its own does.
+
+    Raises
+    ------
+    HeadposeError
+        If there is none such, or a file of that name is no manifest.
+    """
+    own: dict[str, Path | None] = {}
+    rows: dict[Path | None, dict[str, pd.DataFrame]] = {None: _rows_of(manifest.read(), copies)}
+    for name, folder in copies.items():
+        path = _manifest_of(name, folder)
+        if path and path not in rows:
+            rows[path] = _rows_of(_read_beside(path), copies)
+        own[name] = path if path and len(rows[path][name]) else None
+    for path in dict.fromkeys(own.values()) or [None]:
+        if all(rows[path][name].equals(rows[theirs][name]) for name, theirs in own.items()):
+            return None if all(rows[path][name].equals(rows[None][name]) for name in copies) else path
+    each = ", ".join(f"{path or manifest.default_path()} that of `{name}`" for name, path in own.items())
+    raise HeadposeError(Fault(f"the raw copies have manifests that differ: {each}", "choose one by `manifest`"))
+
+
+def _rows_of(table: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Return what a manifest says of some datasets."""
+    kept = table.drop(columns="source")
+    return {name: kept[kept["dataset"] == name].reset_index(drop=True) for name in names}
+
+
+def _read_beside(path: Path) -> pd.DataFrame:
+    try:
+        return manifest.read(path)
+    except HeadposeError as error:
+        remark = "it lies beside the raw folders; move it away, or name another by `manifest`"
+        raise HeadposeError(remarked(error.fault, remark)) from error
+
+
+def _manifest_of(name: str, folder: Path) -> Path | None:
+    """Return the nearest manifest above a raw copy, up to beside the folder that was given; None if there is none."""
+    find_root = {"biwi": biwi.find_root, "synhead": synhead.find_root}.get(name) or STILLS[name].find_root
+    try:
+        root = find_root(folder)
+    except HeadposeError:  # the command says it
+        return None
+    given = Path(os.path.abspath(folder))
+    above = Path(os.path.abspath(root)).parents
+    near = [place for place in above if place == given.parent or given in (place, *place.parents)]
+    found = next(iter(present(place / manifest.FILE_NAME for place in near)), None)
+    return found if found is None or folder.is_absolute() else Path(os.path.relpath(found))

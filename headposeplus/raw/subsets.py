@@ -19,7 +19,6 @@ import difflib
 import hashlib
 import io
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Collection
 from functools import cache
@@ -27,9 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tabulate import tabulate
 
-from headposeplus import archives
+from headposeplus import archives, tables
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, said, shown, unreadable
 from headposeplus.files import opened_npz, parse_json, write_text
@@ -80,7 +78,6 @@ _SEQUENCE = re.compile(r"biwi/sequence-(0[1-9]|1\d|2[0-4])")
 _EXPECTED = "a text file with a Biwi frame a line, an npz with images, or JSON"
 _MEND = f"expected {_EXPECTED}"
 _NEARLY = 0.9  # share of the ids at hand that a subset must be to be meant
-_LISTED_WIDTH = 110  # columns of a terminal that the sources are wrapped to
 
 
 class _Definition(NamedTuple):
@@ -386,6 +383,12 @@ def select(subset: Subset, ids: np.ndarray) -> np.ndarray:
     return np.sort(np.array([position[name] for name in subset.ids], dtype=np.int64))
 
 
+def plain() -> list[dict[str, object]]:
+    """Return what is known of all named subsets as plain values."""
+    lists = ("sequences", "subjects", "straddling_subjects")
+    return [row._asdict() | {name: getattr(row, name).split() for name in lists} for row in _definitions().values()]
+
+
 def table() -> str:
     """Return all named subsets as a table, and below it where they come from."""
     rows = [
@@ -398,15 +401,16 @@ def table() -> str:
         }
         for row in _definitions().values()
     ]
-    lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
+    lines = []
     splits_of_sources: dict[str, list[str]] = {}
     for row in _definitions().values():
         splits_of_sources.setdefault(row.source, []).append(row.split)
     for source, splits in splits_of_sources.items():
         named = f"{splits[0]} to {splits[-1]}" if len(set(splits)) > 1 else splits[0]
-        lines += textwrap.wrap(f"{named}: {source}", _LISTED_WIDTH, subsequent_indent="  ")
+        lines.append(f"{named}: {source}")
     lines += ["", "biwi/sequence-01 to biwi/sequence-24 are the frames of one sequence each."]
-    return "\n".join([*lines, "A file of frames, one a line, is a subset as well; its hash says which."])
+    lines.append("A file of frames, one a line, is a subset as well; its hash says which.")
+    return "\n".join([tables.table(rows), "", *tables.prose(*lines)])
 
 
 if __name__ == "__main__":

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
+from headposeplus import tables
 from headposeplus.datasets.info import describe_digests
-from headposeplus.raw.manifest import TESTED
+from headposeplus.raw.manifest import LABEL_STATISTICS, TESTED
 from headposeplus.raw.source import found_at
 from headposeplus.raw.targets import STILLS
 from headposeplus.verify.report import (
     COUNTS,
     DEGREES,
     LABEL_TOLERANCE,
-    BesidePublished,
     DataReport,
     LabelCheck,
     LabelStatistics,
@@ -27,6 +25,7 @@ from headposeplus.verify.report import (
     count,
 )
 
+_COUNTED = COUNTS[:2]  # of the table
 LISTED = 20  # faults that are printed; the report holds all
 _NAMES = {
     "biwi": ("raw Biwi", "frames"),
@@ -55,8 +54,7 @@ def _describe_faults(report: RawReport | DataReport) -> list[str]:
 
 
 def _table(rows: list[dict[str, str]], right: tuple[str, ...] = ()) -> str:
-    align = ["right" if name in right else "left" for name in rows[0]]
-    return tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True, colalign=align)
+    return tables.table(rows, right=right)
 
 
 def describe(report: RawReport | DataReport) -> str:
@@ -69,8 +67,7 @@ def describe(report: RawReport | DataReport) -> str:
 
 def describe_raw(report: RawReport) -> str:
     """Return a report of :func:`headposeplus.verify.raw.verify_raw` as text: a table, faults and verdicts."""
-    lines = [_units(report), ""]
-    lines += found_at(report.roots)
+    lines = found_at(report.roots)
     how = "every file was decoded" if report.deep else "of images, the beginning and end were read; --deep decodes"
     lines.append(f"manifest {report.manifest.file}, SHA-256 {report.manifest.sha256[:12]}; {how}")
     if sequences := [unit for unit in report.units if isinstance(unit, SequenceCheck)]:
@@ -85,23 +82,25 @@ def describe_raw(report: RawReport) -> str:
             f"{synhead.backgrounds:,} background images"
         )
     verdicts = [_verdict(*_NAMES[dataset], totals) for dataset, totals in report.totals.items()]
-    return "\n".join([*lines, *_describe_faults(report), "", *verdicts])
+    shown = [_units(report), "", *tables.prose(*lines), *_describe_faults(report), ""]
+    return "\n".join([*shown, *tables.prose(*verdicts)])
 
 
 def _units(report: RawReport) -> str:
-    """Return a table with a row for each sequence and track, and the totals."""
+    """Return a table with a row for each sequence and track, and the totals; a state names what is not 0."""
     rows = []
     for unit in report.units:
         row = {"dataset": unit.dataset, "unit": unit.unit, "subject": unit.subject}
-        for kind in COUNTS:
+        for kind in _COUNTED:
             number = getattr(unit, kind)
             row[kind] = "?" if number is None else f"{number:,}"
         rows.append(row | {"state": unit.state})
     for dataset, totals in report.totals.items():
         row = {"dataset": dataset, "unit": "total", "subject": ""}
-        row |= {kind: f"{getattr(totals, kind):,}" for kind in COUNTS}
-        rows.append(row | {"state": f"{totals.complete} of {totals.units} complete"})
-    return _table(rows, COUNTS)
+        row |= {kind: f"{getattr(totals, kind):,}" for kind in _COUNTED}
+        wrong = [f"{kind} {getattr(totals, kind):,}" for kind in COUNTS[2:] if getattr(totals, kind)]
+        rows.append(row | {"state": ", ".join([f"{totals.complete} of {totals.units} complete", *wrong])})
+    return _table(rows, _COUNTED)
 
 
 def _describe_biwi(checks: list[SequenceCheck]) -> list[str]:
@@ -145,14 +144,14 @@ def describe_data(report: DataReport) -> str:
             "rows": f"{check.rows:,}" if isinstance(check.rows, int) else "?",
             "shards": f"{check.shards:,}",
             "MB": f"{check.bytes / 1e6:,.1f}",
-            "mean pitch, yaw, roll": _three(check.labels.mean) if check.labels else "",
-            "deviation": _three(check.labels.std) if check.labels else "",
             "state": check.state,
         }
         for check in report.datasets
     ]
-    lines = [_table(rows, ("rows", "shards", "MB"))] if rows else []
-    lines.append(f"Angles in {DEGREES}.")
+    shown = [_table(rows, ("rows", "shards", "MB")), ""] if rows else []
+    if labelled := [_labels_row("labels of", check.name, check.labels) for check in report.datasets if check.labels]:
+        shown += [_table(labelled, tuple(labelled[0])[1:]), ""]
+    lines = [f"Angles in {DEGREES}."]
     if digests := {check.name: check.labels_sha256 for check in report.datasets if check.labels_sha256}:
         lines.append(describe_digests(digests))
     lines.append("")
@@ -163,21 +162,21 @@ def describe_data(report: DataReport) -> str:
             lines.append(f"not comparable, for frames that are absent: {some}")
     for name, parts in (report.statistics.stills or {}).items():
         lines.append(_describe_labels(name, parts, "part"))
-    if report.statistics.union:
-        lines += [_beside_published(report.statistics.union), f"({DEGREES})"]
-    lines += [*_describe_faults(report), ""]
+    shown += tables.prose(*lines)
+    if pair := report.statistics.union:
+        beside = [
+            _labels_row("SynHead++", "these data", pair.found),
+            _labels_row("SynHead++", pair.published.source, pair.published),
+        ]
+        shown += ["", _table(beside, tuple(beside[0])[1:])]
+    shown += [*_describe_faults(report), ""]
     read = f"{report.hashes_checked:,} hashes checked, {report.bytes_read:,} bytes read"
     read += ", every crop decoded" if report.deep else ""
     verdict = count(len(report.faults)) if report.faults else "whole"
-    return "\n".join([*lines, f"{report.folder}: {verdict}: {read}"])
+    return "\n".join([*shown, *tables.prose(f"{report.folder}: {verdict}: {read}")])
 
 
-def _beside_published(pair: BesidePublished) -> str:
-    def row(name: str, values: LabelStatistics) -> dict[str, str]:
-        return {"SynHead++": name, "mean pitch, yaw, roll": _three(values.mean), "deviation": _three(values.std)}
-
-    return _table([row("these data", pair.found), row(pair.published.source, pair.published)])
-
-
-def _three(values: list[float]) -> str:
-    return ", ".join(f"{value:.4f}" for value in values)
+def _labels_row(title: str, name: str, labels: LabelStatistics) -> dict[str, str]:
+    """Return the row of some labels, whose columns are as :data:`headposeplus.raw.manifest.LABEL_STATISTICS`."""
+    values = zip(LABEL_STATISTICS, [*labels.mean, *labels.std], strict=True)
+    return {title: name} | {column.replace("_", " "): f"{value:.4f}" for column, value in values}

@@ -167,12 +167,13 @@ def test_an_entry_that_nobody_can_verify_is_marked(board, hpp):
     csv = board / "predictions" / other.stem / "00.csv"
     csv.write_text(csv.read_text().replace("0", "1", 1))
     output = hpp("scoreboard", "build", board).output
-    assert output.count("mine (not verifiable)") == 2
+    assert output.count("mine: not verifiable: ") == 2
     for name, why in (
         (bare.stem, "its predictions are not beside it"),
         (other.stem, "the predictions beside it are not those that it names"),
     ):
         assert f"not verifiable: {why}" in (board / "index.html").read_text()
+        assert f"mine: not verifiable: {why}" in output
         assert f"Nobody can score this entry again: {why}." in (board / "entries" / f"{name}.html").read_text()
     csv.unlink()
     os.mkfifo(csv)

@@ -32,7 +32,7 @@ def test_every_command_has_help_and_an_example(words, command, hpp):
 
 def test_every_method_and_preset_is_listed(hpp):
     assert all(name in hpp("benchmark", "--help").output for name in PRESETS)
-    listed = [line.split()[0] for line in hpp("methods").output.splitlines()[2:]]
+    listed = [line.split()[0] for line in hpp("methods", "--wide").output.splitlines()[2:]]
     assert listed == list(METHODS)
 
 
@@ -61,7 +61,8 @@ def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
     assert str(predictions) in trained
     scored = hpp("score", predictions, "--data", data, "--scoreboard", board).output
     assert "padaco (slim)" in scored and "local-" in scored and (predictions.parent / "score.json").exists()
-    assert "Published on the real Biwi+" in hpp("scoreboard", "build", board).output and (board / "index.html").exists()
+    assert "padaco (slim)" in hpp("scoreboard", board).output and (board / "index.html").exists()
+    assert "Published on the real Biwi+" in (board / "scoreboard.md").read_text(encoding="utf-8")
     assert "1 entry, 0 wrong, 1 scored again" in hpp("scoreboard", "verify", board, "--data", data).output
 
 

@@ -208,7 +208,8 @@ def test_a_dry_run_writes_nothing_and_measures(tmp_path, made_up, hpp, rendered)
 def test_the_tools_read_it(rendered, tiny, tmp_path, hpp):
     """Verified against its own manifest, and built together with a Biwi."""
     table = rendered / "data_manifest.csv"
-    output = hpp("verify", "--synhead", rendered, "--manifest", table, "--deep").output
+    output = hpp("verify", "--synhead", rendered, "--deep").output
+    assert f"manifest {table}, which lies beside the raw folders" in output
     assert "SynHead: 50 poses in 2 of 2 tracks, 60 background images" in output and "complete" in output
     out = tmp_path / "data"
     order = str(hidden_order(0))

@@ -57,6 +57,7 @@ def test_a_whole_copy_is_complete(tiny, deep):
     assert [getattr(files_of_01, kind) for kind in kinds] == [12, 12, 12, 1, 1]
     text = describe_raw(report)
     assert text.endswith(f"raw Biwi: complete: 48 of 48 frames\nraw SynHead: complete: {images:,} of {images:,} images")
+    text = " ".join(text.split())
     assert "convention pyr, RGB camera; within 0.001): 4 as in the manifest" in text
     assert ("pose.bin against pose.txt: 48 compared" in text) == deep
     for unit in report.units[:4]:  # the label statistics by SciPy's way round
