@@ -69,6 +69,8 @@ def known(words):
     for word in words:
         if not isinstance(command, click.Group) or word.startswith("--"):
             break
+        if word not in command.commands and not command.default:
+            return set()  # a word that is asked back
         command = command.commands.get(word) or command.commands[command.default]
     return {option for parameter in command.params for option in parameter.opts}
 

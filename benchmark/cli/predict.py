@@ -49,19 +49,21 @@ def predict(
     draw: Path | None,
     device: str,
 ) -> None:
-    """Predict the poses of faces in IMAGES, PNG or JPEG files and folders of them, with a trained network.
+    """Predict the poses of faces in pictures.
 
-    Without --boxes and --detect each image is taken whole, as the crop of a face. A pose is what a crop shows: that of
-    a head near the axis of a camera like Biwi's RGB camera, with the head's axes of the labels that were trained on. Of
-    a face off the middle of its picture, the pose in the camera's own frame differs by about the angle that it is off.
+    IMAGES are PNG or JPEG files, and folders of them; MODEL is a trained network. Without --boxes and --detect each
+    image is taken whole, as the crop of a face. A pose is what a crop shows: that of a head near the axis of a
+    camera like Biwi's RGB camera, with the head's axes of the labels that were trained on. Of a face off the middle
+    of its picture, the pose in the camera's own frame differs by about the angle that it is off.
 
     A CSV of poses is written, and a TOML beside it that says what they are. Pictures that cannot be read, or in which
     there is no box, are listed, and the exit status is then 3.
 
     \b
     Examples:
-      hpp predict PHOTOS --model RUNS/pda-paper-seed0/padaco --detect --draw drawn
-      hpp predict RAW/hpdb/01 --model model.pt --boxes boxes.csv --convention ypr
+      hpp predict PHOTOS --model RUNS/pda-paper-seed0/padaco \\
+        --detect --draw drawn
+      hpp predict RAW/hpdb/01 --model model.pt --boxes boxes.csv
     """
     from benchmark.training.network import load_network
     from benchmark.training.predict import (
@@ -99,10 +101,11 @@ def predict(
 @OUT_FILE
 @_STATISTICS
 def export_onnx(model: Path, out: Path, statistics: str) -> None:
-    """Write the network of MODEL, the folder of a method's run or its model.pt, as ONNX.
+    """Write a trained network as ONNX.
 
-    Its input is RGB, float32 from 0 to 255, (n, 3, size, size); normalisation is part of the graph. Its outputs are
-    angles (n, 3), pitch, yaw, roll in degrees, pyr, and rotations (n, 3, 3). Its answers are compared with torch's.
+    MODEL is the folder of a method's run, or its model.pt. Its input is RGB, float32 from 0 to 255, (n, 3, size,
+    size); normalisation is part of the graph. Its outputs are angles (n, 3), pitch, yaw, roll in degrees, pyr, and
+    rotations (n, 3, 3). Its answers are compared with torch's.
 
     \b
     Example:
