@@ -121,9 +121,10 @@ def write_page(results: Path) -> Path:
     """Write the page of a folder of results from its records; return its path."""
     about = read_records(results / RECORDS)
     records = about.records
+    changes = f" ({about.changes})" if about.changes else ""
     parts = [
         f"# {about.task}: {TASKS[about.task]}",
-        f"Preset {about.preset}{_augmented(about)}, seeds {', '.join(map(str, about.seeds))}; {_where(about)}; "
+        f"Preset {about.preset}{changes}{_augmented(about)}, seeds {', '.join(map(str, about.seeds))}; {_where(about)}; "
         f"{', '.join(sorted({record.device for record in records}))}, torch {about.torch}. Errors in degrees, "
         f"convention {whole(about.task).convention}, RGB camera: mean ± standard deviation (n - 1) over the seeds. The "
         "batch statistics are mixed, the running ones of training, unless a column says otherwise.",

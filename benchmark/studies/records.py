@@ -69,7 +69,10 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 class TaskRecords(msgspec.Struct, frozen=True):
-    """All runs of a task; ``miniature`` is the scale of the miniatures, None where the data were given."""
+    """All runs of a task; ``miniature`` is the scale of the miniatures, None where the data were given.
+
+    ``changes`` says how the two stages differ from a preset of the toolkit; it is empty where they do not.
+    """
 
     task: str
     preset: str
@@ -79,6 +82,7 @@ class TaskRecords(msgspec.Struct, frozen=True):
     options: dict[str, bool | int | float | str]
     torch: str
     records: list[RunRecord]
+    changes: str = ""
 
 
 def read_record(path: Path, kind: type[Record], expected: str) -> Record:

@@ -170,6 +170,7 @@ def reproduce(
         options={name: value for name, value in how.items() if value is not None and value is not False},
         torch=str(torch.__version__),
         records=records,
+        changes=planned[0].changes,
     )
     write_record(results / RECORDS, about)
     draw(results, list(zip(planned, records, strict=True)), first / TASKS[task].source, seeds[0])

@@ -1,7 +1,7 @@
 """Training, one way for all methods: stage 1 on the source, stage 2 on source and target.
 
-A run lives in ``OUT/TASK-PRESET-seedN``, or ``OUT/TASK-PRESET-AUGMENT-seedN`` where the source is augmented:
-``stage1`` is shared by all methods, and each method has a folder.
+A run lives in ``OUT/TASK-PRESET-seedN``, whose name also says what is not as the preset has it
+(:attr:`benchmark.training.job.TrainingJob.family`): ``stage1`` is shared by all methods, and each method has a folder.
 """
 
 from __future__ import annotations

@@ -327,6 +327,9 @@ def test_an_augmentation_is_passed_on_and_told(tmp_path):
     for options, says in (({"augment": "boxes"}, "Preset trial, augmentation boxes, seeds 0"), ({}, "Preset trial, s")):
         records.write_record(tmp_path / "records.json", msgspec.structs.replace(about, options=options))
         assert says in write_page(tmp_path).read_text()
+    changed = msgspec.structs.replace(about, preset="trial-batch5", changes="trial, but batch 5, not 20", options={})
+    records.write_record(tmp_path / "records.json", changed)
+    assert "Preset trial-batch5 (trial, but batch 5, not 20), seeds 0" in write_page(tmp_path).read_text()
 
 
 def test_a_method_of_ones_own_has_its_own_folder(tmp_path, monkeypatch):

@@ -110,6 +110,7 @@ def test_a_preset_of_the_toolkit_says_nothing_new(trained):
     assert trained._replace(options=RunOptions(device="cpu", clip=1.0)).changes == "trial, but clip 1.0, not none"
     quiet = TRIAL._replace(batch=10)  # whoever changes it in Python without a word is found out as well
     assert trained._replace(preset=quiet).changes == "trial, but batch 10, not 20"
+    assert trained._replace(preset=quiet).folder.parent.name == "pda-trial-changed-seed0"
 
 
 @pytest.mark.parametrize(
