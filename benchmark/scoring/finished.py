@@ -35,9 +35,9 @@ def describe_finished(predictions: Path, found: Entry | Fault) -> str:
         low, high = found.intervals.mae
         interval = f" (95 % interval {low:.2f} to {high:.2f})"
     lines = [
-        f"MAE {found.scores.mae:.2f}{interval}, "
-        f"{', '.join(f'{name} {getattr(found.scores, name):.2f}' for name in _ANGLES)}, in degrees",
-        f"{protocol.id}: {protocol.frames:,} frames, {protocol.convention}, {protocol.camera} camera",
+        f"MAE {found.scores.mae:.2f}{interval}; "
+        f"{', '.join(f'{name} {getattr(found.scores, name):.2f}' for name in _ANGLES)}",
+        f"degrees, {protocol.id}: {protocol.frames:,} frames, {protocol.convention}, {protocol.camera} camera",
         *(f"suspicion: {suspicion}" for suspicion in found.suspicions),
         f"entry {entry_path(predictions, None)}",
     ]

@@ -32,8 +32,8 @@ def test_training_ends_with_its_score(job, benchmark, hpp):
     entry = score(predictions, job.data).entry
     low, high = entry.intervals.mae
     assert lines[0] == f"predictions {predictions}"
-    assert lines[1].startswith(f"MAE {entry.scores.mae:.2f} (95 % interval {low:.2f} to {high:.2f}), pitch ")
-    assert len(lines[1]) <= 100 and lines[2] == f"{entry.protocol.id}: 48 frames, pyr, rgb camera"
+    assert lines[1].startswith(f"MAE {entry.scores.mae:.2f} (95 % interval {low:.2f} to {high:.2f}); pitch ")
+    assert len(lines[1]) <= 78 and lines[2] == f"degrees, {entry.protocol.id}: 48 frames, pyr, rgb camera"
     assert lines[3] == f"entry {predictions.with_name('score.json')}"
     assert lines[4] == f"all figures: hpp score {predictions} --data {job.data}"
     assert json.loads(predictions.with_name("score.json").read_text())["scores"]["mae"] == entry.scores.mae
@@ -47,7 +47,7 @@ def test_the_labels_are_read_when_all_seeds_are_trained(job, benchmark, monkeypa
     lines = benchmark(job.data, "--seeds", 0, 1)
     assert ended == [0, 1, "scored", "scored"]
     assert [line.split()[0] for line in lines] == [
-        "predictions", "predictions", *("MAE", lines[3].split()[0], "entry") * 2, "the"
+        "predictions", "predictions", *("MAE", "degrees,", "entry") * 2, "the"
     ]  # fmt: skip
     assert lines[-1].startswith("the seeds as one entry: hpp score ") and lines[-1].count("predictions.csv") == 2
 
