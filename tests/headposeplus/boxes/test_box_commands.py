@@ -44,7 +44,7 @@ def test_commands_from_projection_to_build(tiny, tmp_path, hpp, commands):
 
     text = commands("compare", "=p.csv", "=t.csv")
     row = dict(zip(*(re.split(r"  +", text.splitlines()[i].strip()) for i in (0, 2)), strict=True))
-    assert row["bin"] == "all" and row["frames"] == "48" and float(row["mean_iou"]) > 0.9 and "|yaw|" not in text
+    assert row["bin"] == "all" and row["frames"] == "48" and float(row["mean iou"]) > 0.9 and "|yaw|" not in text
     text = commands("compare", "=p.csv", "=t.csv", *manifest, biwi=True)
     for angle in ("pitch", "yaw", "roll"):
         assert sum(int(n) for n in re.findall(rf"\|{angle}\| (?:\d+ to|from) \d+ +(\d+)", text)) == 48
