@@ -37,6 +37,12 @@ def test_folders_are_listed_in_one_place():
     assert found == ["headposeplus/files.py"], "list folders by headposeplus.files.listing or below"
 
 
+def test_every_table_is_laid_out_in_one_place():
+    """So that all of them fit the terminal, and ``--wide`` reaches all."""
+    found = [str(path.relative_to(ROOT)) for path in FILES if re.search("(?:from|import) tabulate", path.read_text())]
+    assert found == ["headposeplus/tables.py"], "make tables by headposeplus.tables.table"
+
+
 def called(tree):
     """The names of the functions that are called anywhere in a tree."""
     functions = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))

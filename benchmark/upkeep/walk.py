@@ -137,8 +137,9 @@ def photograph(page: Path, size: str, picture: Path) -> None:
 
 
 def _run(command: str, folder: Path, status: int) -> str:
-    """Return what a command prints, with this Python's ``hpp`` and with no progress bars."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    """Return what a command prints in a pipe, with this Python's ``hpp`` and with no progress bars."""
+    kept = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment = {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
