@@ -124,7 +124,8 @@ def write_page(results: Path) -> Path:
     changes = f" ({about.changes})" if about.changes else ""
     parts = [
         f"# {about.task}: {TASKS[about.task]}",
-        f"Preset {about.preset}{changes}{_augmented(about)}, seeds {', '.join(map(str, about.seeds))}; {_where(about)}; "
+        f"Preset {about.preset}{changes}{_augmented(about)}, seeds {', '.join(map(str, about.seeds))}; "
+        f"{_where(about)}; "
         f"{', '.join(sorted({record.device for record in records}))}, torch {about.torch}. Errors in degrees, "
         f"convention {whole(about.task).convention}, RGB camera: mean ± standard deviation (n - 1) over the seeds. The "
         "batch statistics are mixed, the running ones of training, unless a column says otherwise.",
