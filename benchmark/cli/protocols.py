@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.common import FILE, MANIFEST, SUBSET, listing, say, say_listing, tell, truth_options
+from benchmark.cli.common import FILE, MANIFEST, SUBSET, WIDE, listing, say, say_listing, tell, truth_options
 from benchmark.cli.groups import HelpfulGroup
 from headposeplus.faults import shell_line
 
@@ -59,6 +59,7 @@ def template(
 @SUBSET
 @click.option("--protocol", help="Id or file of the protocol.  [default: cross@1 of the images' dataset]")
 @click.option("--out", type=FILE, default="predictions.csv", show_default=True, help="The CSV; the TOML goes beside.")
+@WIDE
 def convert(
     file: Path | None, network: str | None, frames: str | None, subset: str | None, protocol: str | None, out: Path
 ) -> None:

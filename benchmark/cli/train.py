@@ -179,6 +179,7 @@ def benchmark(
 
 @click.command()
 @click.argument("name", required=False)
+@listing
 def presets(name: str | None) -> None:
     """Show the presets of training, or NAME as a file to change.
 
@@ -189,7 +190,11 @@ def presets(name: str | None) -> None:
     """
     from benchmark.training import presets as library
 
-    click.echo(library.to_toml(library.find_preset(name)) if name else library.table())
+    if name:
+        preset = library.find_preset(name)
+        say_listing(library.to_toml(preset), preset._asdict())
+    else:
+        say_listing(library.table(), [preset._asdict() for preset in library.PRESETS.values()])
 
 
 @click.command()

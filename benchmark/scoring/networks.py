@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.spatial.transform import Rotation
-from tabulate import tabulate
 
+from headposeplus import tables
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, shown
 from headposeplus.poses.columns import MATRIX_COLUMNS
@@ -314,7 +314,7 @@ def find(name: str) -> Network:
 
 
 def table() -> str:
-    """Return all networks as a table of less than 80 columns."""
+    """Return all networks as a table."""
     rows = [
         {
             "--from": network.key,
@@ -324,5 +324,4 @@ def table() -> str:
         }
         for network in ALL
     ]
-    lines = [tabulate(rows, headers="keys", tablefmt="simple", disable_numparse=True), ""]
-    return "\n".join([*lines, "docs/networks.md has the lines to add to each network's own script."])
+    return tables.with_note(rows, "docs/networks.md has the lines to add to each network's own script.")

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_type_hint
 import msgspec
 import tomli_w
 from msgspec import Meta
-from tabulate import tabulate
 
 from benchmark.scoring.protocols import tomllib
+from headposeplus import tables
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, said, shown, unreadable
 from headposeplus.files import content_hash, read_file
@@ -271,4 +271,4 @@ def to_toml(preset: Preset) -> str:
 def table(layout: str = "simple") -> str:
     """Return the presets of the toolkit as a table, a row a setting."""
     rows = [{"setting": key} | {name: _word(preset, key) for name, preset in PRESETS.items()} for key in SETTINGS]
-    return tabulate(rows, headers="keys", tablefmt=layout, disable_numparse=True)
+    return tables.table(rows, layout)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import msgspec
-from tabulate import tabulate
 
 from benchmark.upkeep.walk import ROOT
+from headposeplus import tables
 
 RECORD = ROOT / "results" / "soak.json"
 
@@ -183,4 +183,4 @@ def describe_soak(record: Soak, style: str = "simple") -> str:
     found = [*_kills(parts), *_rooms(parts), *_visits(parts), *_attacks(parts)]
     rows = [{"tried": tried, "how often": often, "what came of it": came} for tried, often, came in found]
     about = f"Seed {record.seed}, release {record.toolkit}, on {record.processor}."
-    return f"{tabulate(rows, headers='keys', tablefmt=style, disable_numparse=True)}\n\n{about}"
+    return tables.with_note(rows, about, style)

@@ -118,6 +118,8 @@ CALLED = {
     ("protocols", "list"): [()],
     ("protocols", "show"): [("biwi+/pda@1",), ("miniature/da@2",)],
     ("methods",): [()],
+    ("presets",): [()],
+    ("submission", "convert"): [("--from",)],
     ("subsets",): [(), ("biwi/70-30-1/test",)],
     ("scoreboard", "build"): [("BOARD",)],
     ("verify",): [RAW, ("DATA", "--manifest", "RAW/data_manifest.csv"), ("DATA",)],
