@@ -14,7 +14,7 @@ from baselines.method import Method, MethodSettings
 from baselines.methods import find_method
 from benchmark.loaders.launch import Ranks
 from benchmark.scoring import selection
-from benchmark.training.presets import PRESETS, Preset, changed, changes, find_preset
+from benchmark.training.presets import Preset, changed, changes, find_preset, renamed
 from headposeplus.errors import TrainingError
 
 MODEL, PREDICTIONS = "model.pt", "predictions.csv"
@@ -68,9 +68,7 @@ class TrainingJob(NamedTuple):
         weights = "" if self.weights == self.preset.weights else f"weights-{Path(self.weights).stem}"
         clip = "" if self.options.clip is None else f"clip{self.options.clip}"
         half = next((word for word, half in PRECISIONS.items() if half is self.options.half), "")
-        # Of a preset that was changed in Python, the name may not say so.
-        quiet = "changed" if not self.preset.base and self.preset.name in PRESETS and changes(self.preset) else ""
-        parts = (self.preset.name, quiet, weights, clip, "" if half == "auto" else half)
+        parts = (self.preset.name, weights, clip, "" if half == "auto" else half)
         return "-".join(_plain(part) for part in parts if part)
 
     @property
@@ -177,7 +175,7 @@ def make_job(
     HeadposeError
         If there is no such method or preset.
     """
-    chosen = find_preset(preset) if isinstance(preset, str) else preset
+    chosen = find_preset(preset) if isinstance(preset, str) else renamed(preset)
     epochs, rate, batch = (options.get(name) for name in ("epochs", "rate", "batch"))
     chosen = changed(chosen, int(epochs or 0), float(rate or 0), int(batch or 0))
     half = PRECISIONS[str(options.get("precision", "auto"))]

@@ -206,6 +206,13 @@ def _wrong(path: Path, key: str, value: object, expected: str) -> HeadposeError:
     return HeadposeError(Fault(f"expected {expected}, found {found}", file=path, field=key))
 
 
+def renamed(preset: Preset) -> Preset:
+    """Return a preset of the toolkit that was changed in Python under a name that says so; another one as it is."""
+    if preset.base or preset.name not in PRESETS or not changes(preset):
+        return preset
+    return preset._replace(name=f"{preset.name}-changed", base=preset.name)
+
+
 def changed(preset: Preset, epochs: int = 0, rate: float = 0, batch: int = 0) -> Preset:
     """Return a preset with other epochs and another rate of stage 1, or another batch; its name says which.
 

@@ -10,7 +10,7 @@ from benchmark.scoring.submission import read_submission
 from benchmark.training import presets
 from benchmark.training import run as train
 from benchmark.training.job import PREDICTIONS, RunOptions, make_job
-from benchmark.training.presets import PRESETS, SETTINGS, Preset, changed, changes, find_preset
+from benchmark.training.presets import PRESETS, SETTINGS, Preset, changed, changes, find_preset, renamed
 from benchmark.training.settings import RUN
 from headposeplus.errors import HeadposeError
 
@@ -108,7 +108,7 @@ def test_a_preset_of_the_toolkit_says_nothing_new(trained):
     assert "preset_changes" not in predictions.with_suffix(".toml").read_text()
     assert "base" not in json.loads((predictions.parent / RUN).read_text())["preset"]  # older runs are known by it
     assert trained._replace(options=RunOptions(device="cpu", clip=1.0)).changes == "trial, but clip 1.0, not none"
-    quiet = TRIAL._replace(batch=10)  # whoever changes it in Python without a word is found out as well
+    quiet = renamed(TRIAL._replace(batch=10))  # whoever changes it in Python without a word is found out as well
     assert trained._replace(preset=quiet).changes == "trial, but batch 10, not 20"
     assert trained._replace(preset=quiet).folder.parent.name == "pda-trial-changed-seed0"
 

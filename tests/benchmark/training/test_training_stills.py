@@ -52,7 +52,7 @@ def test_a_run_adapts_to_the_photographs_and_is_scored_on_them(on_photographs, d
     source, target = open_data(on_photographs)
     assert (source.name, target.name) == ("synhead++", "aflw2000")
     predictions = train.run(on_photographs)
-    assert predictions.parents[1].name == "pda-aflw2000-trial-changed-seed0"
+    assert predictions.parents[1].name == "pda-aflw2000-trial-seed0"
     table = pd.read_csv(predictions)
     assert table["id"].str.startswith("aflw2000/image").all() and len(table) == 8
     assert np.isfinite(table[["pitch", "yaw", "roll"]].to_numpy()).all()
