@@ -128,7 +128,7 @@ def test_a_page_is_what_its_commands_printed(page):
 
 @pytest.mark.parametrize("page", WALKED)
 def test_pictures_of_a_page_are_kept_and_shown(page):
-    pictures = [step.words.split("/")[-1] for step in walk.steps(PAGES[page]) if step.kind == "picture"]
+    pictures = [Path(step.words.split()[-1]).name for step in walk.steps(PAGES[page]) if step.kind == "picture"]
     pictures += [step.words.split()[2] for step in walk.steps(PAGES[page]) if step.kind == "page"]
     assert pictures
     for name in pictures:

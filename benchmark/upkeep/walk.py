@@ -6,13 +6,13 @@ The steps of a page stand in comments:
     the command with its output; ``run exit 3`` expects that exit status, ``run lines 9`` shows no more lines than that;
 ``<!-- file: NAME -->`` to ``<!-- end -->``
     a file of ``docs/``, which is put where the commands run;
-``<!-- picture: FILE -->``
+``<!-- picture: FILE -->`` or ``<!-- picture: FILE NAME -->``
     a picture that the commands have made, which goes into ``docs/pictures`` for the line below to show;
 ``<!-- page: FILE WIDTHxHEIGHT PICTURE -->``
     a picture of an HTML page, taken in a headless Chromium.
 
-The last line of a page holds a hash of its steps, their outputs and its files: a test fails when one was changed and
-the commands were not run again.
+``python -m benchmark.upkeep.walk try.md`` runs those of one page. The last line of a page holds a hash of its steps,
+their outputs and its files: a test fails when one was changed and the commands were not run again.
 """
 
 from __future__ import annotations
@@ -105,11 +105,12 @@ def _listing(name: str, folder: Path) -> str:
     return f"```python\n{(DOCS / name).read_text(encoding='utf-8')}```"
 
 
-def _keep_picture(name: str, folder: Path, pictures: Path) -> None:
+def _keep_picture(words: str, folder: Path, pictures: Path) -> None:
+    name, *kept = words.split()
     if not (folder / name).exists():
         raise HeadposeError(Fault("the commands before it have made no such picture", file=name))
     pictures.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / name, pictures)
+    shutil.copy(folder / name, pictures / Path(*kept or [name]).name)
 
 
 def photograph(page: Path, size: str, picture: Path) -> None:
@@ -162,7 +163,7 @@ def _shortened(lines: list[str], most: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    for name in PAGES:
+    for name in sys.argv[1:] or PAGES:
         with tempfile.TemporaryDirectory() as temporary:
             page = DOCS / name
             write_text(page, walk(page.read_text(encoding="utf-8"), Path(temporary)))
