@@ -72,7 +72,7 @@ def known(words):
         if word not in command.commands and not command.default:
             return set()  # a word that is asked back
         command = command.commands.get(word) or command.commands[command.default]
-    return {option for parameter in command.params for option in parameter.opts}
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS)

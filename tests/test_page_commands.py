@@ -95,6 +95,23 @@ def test_the_walk_to_the_board(run_page):
         assert words in output, words
 
 
+def test_the_short_walk_to_a_score(run_page):
+    protocols.write(Path("tiny.toml"), "tiny/pda@1", "pda", read_labels(Path("DATA")), "The smallest miniature")
+    text = (DOCS / "score.md").read_text(encoding="utf-8").replace("miniature/pda@2", "tiny.toml")
+    commands, output = run_page(text.replace("mine.csv 15", "mine.csv 5"), "hpp miniature")
+    assert len(commands) == 5
+    for words in ("mine.csv: which protocol?", "a scoreboard still needs --name", "Nearest images: MAE"):
+        assert words in output, words
+
+
+def test_the_short_walk_through_build_and_training(run_page):
+    text = (DOCS / "rebuild.md").read_text(encoding="utf-8").replace("of-00024", "of-00004")
+    commands, output = run_page(text, "hpp miniature|padaco")
+    assert len(commands) == 4
+    for words in ("whole", "datasets in DATA", "SHA-256 of ids, poses and boxes", "in degrees, local-"):
+        assert words in " ".join(output.split()), words
+
+
 def test_the_page_on_using_a_trained_network(run_page, hpp, capsys):
     hpp("benchmark", "--method", "source-only", "--preset", "trial", "--data", "DATA", "--out", "RUNS",
         "--device", "cpu", "--threads", 1)  # fmt: skip

@@ -62,7 +62,7 @@ def describe(summary: Summary, out: Path) -> str:
     digests = {info.name: info.labels_sha256 for _, info in summary.datasets if info.labels_sha256}
     lines = [_table(summary.datasets)]
     lines += tables.prose("Angles in degrees: convention pyr, RGB camera.")
-    lines += [describe_digests(digests), *tables.prose(*found_at(summary.roots)), ""]
+    lines += [*tables.prose(*describe_digests(digests), *found_at(summary.roots)), ""]
     if summary.order:
         lines += [render_order.describe(summary.order), f"recorded in {out / 'synhead+' / ORDER_REPORT}", ""]
     for dataset in summary.datasets:

@@ -161,10 +161,10 @@ def content_sha256(info: Info) -> str:
     return content_hash([msgspec.to_builtins(info.shards), info.joined, info.backgrounds_sha256])
 
 
-def describe_digests(digests: Mapping[str, str]) -> str:
-    """Return the ``labels_sha256`` of datasets by name as text."""
+def describe_digests(digests: Mapping[str, str]) -> list[str]:
+    """Return the ``labels_sha256`` of datasets by name as lines."""
     listed = ", ".join(f"{name} {digest[:8]}" for name, digest in digests.items())
-    return f"SHA-256 of ids, poses and boxes, the same on every processor:\n  {listed}"
+    return ["SHA-256 of ids, poses and boxes, the same on every processor:", f"  {listed}"]
 
 
 def write_info(folder: Path, info: Info) -> None:

@@ -153,7 +153,7 @@ def describe_data(report: DataReport) -> str:
         shown += [_table(labelled, tuple(labelled[0])[1:]), ""]
     lines = [f"Angles in {DEGREES}."]
     if digests := {check.name: check.labels_sha256 for check in report.datasets if check.labels_sha256}:
-        lines.append(describe_digests(digests))
+        lines += describe_digests(digests)
     lines.append("")
     if sequences := report.statistics.biwi:
         lines.append(_describe_labels("Biwi+", sequences))

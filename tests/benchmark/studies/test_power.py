@@ -85,7 +85,7 @@ def test_a_unit_keeps_a_row_for_each_person_and_method(small, members, tmp_path,
         theirs.append({crop.id: crop.encoded.tobytes() for crop in read_crops(dataset, np.arange(dataset.info.rows))})
     labels = power.read_target(data)
     for method, table in rows.groupby("method"):
-        predictions = tmp_path / "runs/pda-trial-all-seed7" / method / "predictions.csv"
+        [predictions] = (tmp_path / "runs").glob(f"pda-trial-*-all-seed7/{method}/predictions.csv")
         submission = read_submission(predictions)
         written = pd.read_csv(predictions).set_index("id")
         assert submission.ids.tolist() == labels.ids.tolist()

@@ -86,7 +86,7 @@ def test_a_network_says_of_raw_frames_what_its_run_said_of_their_crops(model, bo
         assert found.keys() == run.keys()
         assert max(np.abs(found[frame] - angles).max() for frame, angles in run.items()) < BATCHES
         mine, theirs = read_submission(out), read_submission(model / name)
-        assert mine.ids.tolist() == theirs.ids.tolist() and mine.about.command.startswith("hpp ")
+        assert mine.ids.tolist() == theirs.ids.tolist() and mine.about.command.startswith("hpp")
         assert geodesic(mine.rotations, theirs.rotations).max() < 1e-3
         told = ("name", "training_data", "selection", "uses_target_images", "batch_statistics", "convention", "camera")
         assert [getattr(mine.about, key) for key in told] == [getattr(theirs.about, key) for key in told]
@@ -189,7 +189,7 @@ def test_boxes_are_found_by_the_ends_of_paths(model, photos, hpp):
     )
     for text, says in (
         ("c.png,9,9,32,32\n", "boxes.csv: has a box for none of the 3 pictures, "),
-        ("a.png,9,9,0,32\n", "boxes.csv, line 2: the box of a.png is not finite, has no area"),
+        ("a.png,9,9,0,32\n", "boxes.csv, line 2: the box of a.png is not finite, is below a pixel"),
         ("a.png,9,9,1,1\na.png,9,9,1,1\n", "boxes.csv, line 3: a.png comes twice"),
     ):
         assert says in only_error(found(text, expect=1))

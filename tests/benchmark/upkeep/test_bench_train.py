@@ -53,7 +53,7 @@ def opened(folder, kind="device"):
 
 
 @pytest.mark.parametrize("store", STORES[1:])
-def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
+def test_bench_train_measures_what_it_says(built, tmp_path, hpp, monkeypatch, store):
     folder, kept = built[0], tmp_path / "train.json"
     text = hpp("bench", "train", "--data", folder, "--preset", "trial", "--batch", 10, "--seconds", 0.05,
                "--device", "cpu", "--store", store, "--json", kept).output  # fmt: skip
@@ -75,6 +75,7 @@ def test_bench_train_measures_what_it_says(built, tmp_path, hpp, store):
     assert "slim in float32, crops of 32 pixels" in text and f"{totals['synhead++']:,} of synhead++" in text
     assert f"synhead++ came from its {store} store, biwi+ from its {store} store" in text
     assert "10 images a domain" in text and "3,000 source labels and 200 predictions" in text
+    monkeypatch.setenv("COLUMNS", "1000")  # as in the fixture
     assert bench_train.describe_train(figures) in text
     assert bench_train.describe_train(figures, "github").startswith("| stage")
 
