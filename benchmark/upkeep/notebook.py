@@ -5,6 +5,7 @@ python -m benchmark.upkeep.notebook
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ def read() -> Any:
 
 def run(notebook: Any, folder: Path) -> Any:
     """Run a notebook's cells in a folder and return it with their outputs; raises CellExecutionError if one fails."""
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    # A command that ran in this process may have chosen how pictures are drawn: a notebook shows its own.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran: another time each time
     return notebook

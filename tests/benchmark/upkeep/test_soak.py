@@ -125,7 +125,7 @@ def test_offsets_solve_for_the_mean_error_of_a_sequence(secret):
 # ---- the record
 
 
-def test_a_record_reads_back_and_its_table_tells_what_went_wrong(tmp_path):
+def test_a_record_reads_back_and_its_table_tells_what_went_wrong(tmp_path, monkeypatch):
     killed = soak_record.Killed(command="hpp x", seconds=1.0, kills=9, early=8, survivors=3, equal=7, leftovers=2)
     sent = soak_record.Sent(sent=12, acknowledged=5, rows=13, scored=11, lost=1)
     refused = soak_record.NoRoom(command="hpp x", where="a full disk", status=1, said="Error: a", lines=1, equal=True)
@@ -137,6 +137,7 @@ def test_a_record_reads_back_and_its_table_tells_what_went_wrong(tmp_path):
     record = soak_record.Soak(toolkit="1", processor="P", seed=4, parts=parts)
     write_record(tmp_path / "soak.json", record)
     assert read_record(tmp_path / "soak.json", soak_record.Soak, "a record") == record
+    monkeypatch.setenv("COLUMNS", "1000")
     table = soak_record.describe_soak(record)
     for words in (
         "9 times, 8 in time", "the same 7 times; 3 processes left; 2 half-written files",
