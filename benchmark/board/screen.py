@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
+from msgspec import UNSET
+
 from benchmark.board.markdown import rows
 from benchmark.board.words import augmentation, remark_on, short
 from benchmark.scoring.entry import Entry, Listed
@@ -16,8 +18,8 @@ _FACTS: dict[str, Callable[[Entry], str]] = {
     "trained on": lambda entry: entry.training_data,
     "convention": lambda entry: f"{entry.convention}, {entry.camera} camera",
     "selection": lambda entry: entry.selection,
-    "seeds": lambda entry: ", ".join("?" if seed is None else str(seed) for seed in entry.seeds),
-    "augmentation": lambda entry: augmentation(entry.augment) or "none",
+    "seeds": lambda entry: ", ".join("not said" if seed is None else str(seed) for seed in entry.seeds),
+    "augmentation": lambda entry: "not said" if entry.augment is UNSET else augmentation(entry.augment) or "none",
 }
 
 

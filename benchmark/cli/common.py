@@ -7,7 +7,7 @@ import functools
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import click
 from benchmark.cli.groups import HelpfulGroup
 from benchmark.cli.start import make_ready
 from headposeplus.errors import ChoiceError, HeadposeError, SubmissionError
-from headposeplus.faults import shell_line
+from headposeplus.faults import Fault, shell_line
 
 if TYPE_CHECKING:
     from benchmark.scoring.entry import Entry
@@ -266,6 +266,16 @@ def _of_rank() -> str:
     except HeadposeError:  # the very thing that is told
         return ""
     return "" if ranks.first else f"rank {ranks.rank}: "
+
+
+def keep_inputs(inputs: Iterable[Path | None], *outputs: Path | None) -> None:
+    """Raise HeadposeError if a file that is to be written is one that is read, or the TOML beside it."""
+    from headposeplus.files import beside
+
+    read = {path.resolve() for given in inputs if given for path in (given, beside(given, ".toml"))}
+    for output in filter(None, outputs):
+        if output.resolve() in read:
+            raise HeadposeError(Fault("is read by this command", "choose another name to write to", output))
 
 
 def typed_command() -> str:

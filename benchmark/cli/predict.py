@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmark.cli.common import FAULTS, FILE, FOLDER, OUT_FILE, count, tell, typed_command
+from benchmark.cli.common import FAULTS, FILE, FOLDER, OUT_FILE, count, keep_inputs, tell, typed_command
 
 _ANY = click.Path(path_type=Path)
 _STATISTICS = click.option(
@@ -79,6 +79,7 @@ def predict(
 
     if boxes and detect:
         raise click.UsageError("give --boxes or --detect, not both")
+    keep_inputs([boxes, model], out)
     network = load_network(model, statistics, device)
     pictures = find_pictures(images, draw)
     check_out(out, pictures)

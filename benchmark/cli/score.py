@@ -22,6 +22,7 @@ from benchmark.cli.common import (
     WIDE,
     count,
     facts_options,
+    keep_inputs,
     say,
     say_lacking,
     say_protocol,
@@ -87,11 +88,14 @@ def score(
     from benchmark.scoring import evaluation, ray
     from benchmark.scoring import score as scoring
 
+    keep_inputs([*predictions, truth.path, manifest], json_file, report)
     rule = options["rule"]
     options |= {"facts": facts, "for_board": scoreboard is not None}
     scored = scoring.score(list(predictions), truth, manifest_file=manifest, **options)
     entry = scored.entry
     say_protocol(entry, scored.found)
+    if rule:
+        say(f"selected by {entry.selection}: epoch {entry.selected_epoch}")
     trained = entry.training_data or "data that nobody named"
     say(f"{entry.name or predictions[0].name}, trained on {trained}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
@@ -144,6 +148,7 @@ def check(
     from benchmark.scoring.submission import placed
     from headposeplus.files import write_json
 
+    keep_inputs([predictions, truth.path if truth else None, manifest], json_file)
     found = scoring.check_files(predictions, truth, manifest_file=manifest, **options)
     checked, reference = found.checked, found.reference
     for word, faults in (("fault", checked.faults), ("suspicion", checked.suspicions)):
@@ -196,10 +201,11 @@ def compare(
     sides = [[Path(name.strip()) for name in side.split(",") if name.strip()] for side in (first, second)]
     if not all(sides):
         raise SubmissionError("give two files of predictions, or for each those of several seeds: a.csv,b.csv")
+    keep_inputs([*sides[0], *sides[1], truth.path, manifest], json_file)
     comparison = scoring.compare_files(sides[0], sides[1], truth, manifest_file=manifest, **options)
     frames = comparison.protocol.frames
     say(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees", "", comparison)
-    if len(sides[0]) == len(sides[1]) == 1:
+    if comparison.intervals and len(sides[0]) == len(sides[1]) == 1:
         say("The intervals are over subjects; how much seeds differ, one file of each does not tell.")
     if json_file:
         write_json(json_file, comparison.to_json())

@@ -37,12 +37,14 @@ _TRAINING = (
         "--preset",
         default="paper",
         show_default=True,
-        help="paper, miniature, trial (seconds), or a file such as my.toml; hpp presets shows their values.",
+        help="paper, miniature, trial (seconds), or a file such as my.toml; hpp presets shows their values. Without "
+        "--data, hpp reproduce takes miniature.",
     ),
     click.option(
         "--epochs",
         type=click.IntRange(1, 10_000),
-        help="Of stage 1; those of stage 2 change in proportion.  [default: the preset's]",
+        help="Of stage 1; those of stage 2 change in proportion, to one at least of each part.  "
+        "[default: the preset's]",
     ),
     click.option(
         "--rate",

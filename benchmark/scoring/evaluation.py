@@ -52,6 +52,7 @@ from headposeplus.raw.targets import of_protocol
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
 
 RESAMPLES = 2_000
+FEWEST = 6  # subjects that can decide: with five, even if all agree, chance does so in 6 % of cases (a sign test)
 
 
 class Evaluation(Struct, frozen=True):
@@ -326,6 +327,7 @@ class Comparison(Struct, frozen=True):
             if self.intervals:
                 low, high = getattr(self.intervals, name)
                 verdict = "A is better" if high < 0 else "B is better" if low > 0 else "not decided"
+                verdict = verdict if len(self.subjects) >= FEWEST else "too few subjects"
                 row |= {"95 % interval": f"{low:+.2f} to {high:+.2f}", "so": verdict}
             rows.append(row)
         better = sum(value < 0 for value in self.subjects.values())

@@ -6,6 +6,7 @@ checkpoint is written after each, so a run that was stopped goes on as if it had
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -223,8 +224,8 @@ def _read_records(pending: list[tuple[StepRecord, Parts]], ranks: Ranks) -> list
         complete = record._replace(losses=losses)
         if not np.isfinite(row).all():
             raise TrainingError(
-                "the loss is not finite; limit the gradient with `clip` and choose another `out`. "
-                f"The step's record: {complete.to_json()}"
+                "the loss is not finite; lower the rate with `rate`, or limit the gradient with `clip`. "
+                f"The step's record: {json.dumps(complete.to_json())}"
             )
         records.append(complete)
     return records

@@ -92,6 +92,8 @@ def export_onnx(network: TrainedNetwork, path: Path) -> Exported:
         import onnxscript  # noqa: F401 - likewise
     except ImportError as error:
         raise HeadposeError("ONNX needs other packages: pip install 'headposeplus[onnx]'") from error
+    if path.suffix.lower() != ".onnx":
+        raise HeadposeError(Fault("a network is written as ONNX", "choose a name that ends in .onnx", path))
     module, size = _WithRotations(copy.deepcopy(network.predictor)).cpu().eval(), network.facts.size
     program = torch.onnx.export(
         module, (torch.zeros(2, 3, size, size),), dynamo=True, input_names=[INPUT], output_names=OUTPUTS,

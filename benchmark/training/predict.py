@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from benchmark.scoring.submission import BLANK, read_about
 from benchmark.training.network import BATCH, TrainedNetwork, cut, read_upright
 from benchmark.training.predictions import commit
 from headposeplus.boxes.detection import face_finder
@@ -288,6 +289,10 @@ def check_out(path: Path, pictures: Sequence[Picture]) -> None:
         raise HeadposeError(Fault("expected a name for a CSV", "the TOML beside it takes the ending .toml", path))
     if path.resolve() in {picture.path.resolve() for picture in pictures}:
         raise HeadposeError(Fault("is one of the pictures", "choose another `out`", path))
+    about = path.with_suffix(".toml")
+    if about.exists() and any(fault.kind != BLANK for fault in read_about(about.read_bytes())[1]):
+        mend = f"choose another `out`: {path.name} would get one of this name"
+        raise HeadposeError(Fault("there is such a file, and it says of no predictions what they are", mend, about))
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -28,7 +28,7 @@ from benchmark.training.job import PREDICTIONS, RunOptions, TrainingJob, find_de
 from benchmark.training.predictions import leave_predictions
 from benchmark.training.settings import RunSettings, claim, open_data, settings_of_run
 from benchmark.training.stage1 import train_on_source
-from benchmark.training.stage2 import adapt
+from benchmark.training.stage2 import adapt, check_target
 from benchmark.training.views import LoadedRun, drawn_images, is_own, reordered, row_slices, target_images
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.errors import TrainingError
@@ -172,6 +172,8 @@ def _train(run: LoadedRun, source: Dataset) -> None:
     """Train both stages and leave the network and its predictions."""
     folder, ranks = run.job.folder, run.ranks
     stage1 = folder.parent / "stage1"
+    if run.job.method.trains:
+        check_target(run)
     with locked(stage1, wait=True) if ranks.first else nullcontext():
         train_on_source(run, stage1)
     if not is_own(run.job.method):

@@ -254,10 +254,11 @@ def judge(run: LoadedRun, seen: Seen) -> dict[str, float]:
     }
 
 
-def _check_target(run: LoadedRun, method: Method) -> None:
+def check_target(run: LoadedRun) -> None:
+    """Raise TrainingError if the target is too small to adapt to, which is found before the first stage."""
     count, batch = len(run.target.ids), run.job.preset.batch
     if count < 2:
-        wrong = f"{count} target images; {method.name} normalises by batches and needs 2"
+        wrong = f"{count} target images; {run.job.method.name} normalises by batches and needs 2"
         raise TrainingError(Fault(wrong, file=run.job.data / TASKS[run.job.task].target))
     if batch > count:
         raise TrainingError(f"a batch of {batch} is larger than the target of {count} images; lower `batch`")
@@ -269,10 +270,9 @@ def adapt(run: LoadedRun, folder: Path, method: Method) -> Adaptation:
     Raises
     ------
     TrainingError
-        If the target is too small, the method's probabilities are none, or the loss is no longer finite.
+        If the method's probabilities are none, or the loss is no longer finite.
     """
     job, preset = run.job, run.job.preset
-    _check_target(run, method)
     seed_torch(job.seed, 6)  # what a method begins with does not depend on whether stage 1 was trained just now
     method.start(run.network, look(run, 0, method.looks_at(-1)))
     step = Step(run.network, method.to(run.device))

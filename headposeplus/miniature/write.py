@@ -248,7 +248,10 @@ def _started(out: Path, about: dict[str, object]) -> Iterator[None]:
     if note.exists():
         held = read_json(note, "the description of a miniature")
         if held != about:
-            what = f"holds the miniature {held}, not {about}"
+            held = held if isinstance(held, dict) else {}
+            other = [f"{name} {shown(held.get(name))}, not {shown(value)}" for name, value in about.items()
+                     if held.get(name) != value]  # fmt: skip
+            what = f"holds the miniature of {', '.join(other) or 'other settings'}"
             raise HeadposeError(Fault(what, "choose another folder or delete it", out))
     elif out.exists() and (not out.is_dir() or listing(out)):
         raise HeadposeError(Fault("not empty and not a miniature", "choose another folder", out))

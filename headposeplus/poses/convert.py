@@ -13,7 +13,7 @@ import numpy as np
 
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault, unreadable
-from headposeplus.files import write_text
+from headposeplus.files import beside, write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, forms_of, texts
 from headposeplus.poses.containers import KINDS, Columns
 from headposeplus.poses.tables import Poses, read
@@ -105,6 +105,10 @@ def convert_file(
             raise HeadposeError(f"unknown camera {camera!r}: expected {' or '.join(CAMERAS)}")
     if target.suffix.lower() != ".csv":
         raise HeadposeError(Fault("a table is written as a CSV", "choose a name that ends in .csv", target))
+    about = beside(target, ".toml")
+    if about.exists():
+        what = f"{about.name} beside it says what its poses are, and would be of the old ones"
+        raise HeadposeError(Fault(what, "choose another name, or move the TOML away", target))
     poses = _read(source, from_convention)
     rotations, how = poses.rotations, ""
     if from_camera != to_camera:

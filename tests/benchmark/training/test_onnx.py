@@ -88,6 +88,13 @@ def test_a_file_that_answers_otherwise_is_not_kept(exporting, model, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_is_not_written_over_what_is_no_onnx(exporting, model):
+    before = (model / "model.pt").read_bytes()
+    with pytest.raises(HeadposeError, match=r"model\.pt: a network is written as ONNX; choose a name that ends in"):
+        onnx_file.export_onnx(load_network(model, device="cpu"), model / "model.pt")
+    assert (model / "model.pt").read_bytes() == before
+
+
 def test_rotations_of_the_graph_are_those_of_the_project():
     angles = np.random.default_rng(0).uniform((-180, -90, -180), (180, 90, 180), (500, 3))
     found = onnx_file._rotations(torch.from_numpy(angles)).numpy()

@@ -178,6 +178,16 @@ def test_boxes_are_found_by_the_ends_of_paths(model, photos, hpp):
 
     assert found("photos/a.png,9,9,30,30\nb.png,9,9,31,31\nmore/a.png,9,9,32,32\n") == [30, 31, 32]
     assert found(f"{photos / 'a.png'},9,9,30,30\nb,9,9,31,31\nmore\\a.png,9,9,32,32\n") == [30, 31, 32]
+    (photos.parent / "poses.toml").write_text('base = "trial"\n')  # a preset of the user's, say
+    said = found("b.png,9,9,31,31\n", expect=1)
+    assert said.startswith(
+        "Error: poses.toml: there is such a file, and it says of no predictions what they are; choose"
+    )
+    (photos.parent / "poses.toml").unlink()
+    before = (photos.parent / "boxes.csv").read_text()
+    said = hpp("predict", photos, "--model", model, "--boxes", "boxes.csv", "--out", "boxes.csv", expect=1).output
+    assert said == "Error: boxes.csv: is read by this command; choose another name to write to\n"
+    assert (photos.parent / "boxes.csv").read_text() == before
     said = found("a.png,9,9,30,30\nb.png,9,9,31,31\n", expect=3)
     for path in ("photos/a.png", "photos/more/a.png"):
         assert f"{photos.parent / path}: the box of a.png in boxes.csv fits 2 pictures; name the folders there" in said

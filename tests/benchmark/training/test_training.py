@@ -145,8 +145,11 @@ def test_stage_1_is_shared(adapting, records):
 def test_what_stops_a_run(job, copied, tmp_path):
     with pytest.raises(DatasetError, match="crops of 32 pixels, but the preset paper needs 224; build with `size` 224"):
         train.run(job._replace(preset=presets.PRESETS["paper"]))
-    with pytest.raises(TrainingError, match="a batch of 101 is larger than an epoch of 100 images; lower `batch`"):
-        train.run(job._replace(preset=FAST._replace(batch=101), out=tmp_path / "epoch"))
+    with pytest.raises(TrainingError, match="a batch of 45 is larger than an epoch of 40 images; lower `batch`"):
+        train.run(job._replace(preset=FAST._replace(batch=45, epoch_samples=40), out=tmp_path / "epoch"))
+    with pytest.raises(TrainingError, match="a batch of 49 is larger than the target of 48 images; lower `batch`"):
+        train.run(job._replace(preset=FAST._replace(batch=49), out=tmp_path / "target"))
+    assert not (tmp_path / "target").exists() or not list((tmp_path / "target").rglob("*.pt"))  # nothing is trained
     with pytest.raises(TrainingError, match="`device` gpu: expected auto"):
         train.run(job._replace(options=CPU._replace(device="gpu")))
     with pytest.raises(TrainingError, match="a batch of 5000 is larger"):
@@ -189,7 +192,9 @@ def test_data_that_stop_a_run(job, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_its_record(job):
     wild = FAST._replace(stage1_rate=1e30, stage1_optimizer="sgd")
-    with pytest.raises(TrainingError, match=r"the loss is not finite.*'stage': 1, 'epoch': 0"):
+    with pytest.raises(
+        TrainingError, match=r'the loss is not finite; lower the rate with `rate`.*"stage": 1, "epoch": 0'
+    ):
         train.run(job._replace(preset=wild))
 
 
