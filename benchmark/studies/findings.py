@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,15 +40,36 @@ def setting(results: Path) -> str:
     )
 
 
+class _Plain(NamedTuple):
+    """A claim as a plain difference A - B, and what the paper says of it; B is the first stage, as in the picture."""
+
+    text: str
+    says: str
+    sign: int  # of the claim's own difference, better less worse
+
+
+def _plain(claim: Claim) -> _Plain:
+    if claim.better == plan.FIRST:
+        return _Plain(f"{claim.task}: {claim.worse} - {claim.better}", "higher", -1)
+    return _Plain(f"{claim.task}: {claim.better} - {claim.worse}", "lower", 1)
+
+
+def _turned(values: Sequence[float], sign: int) -> str:
+    """Return a mean and its interval, with the other sign where that is -1."""
+    mean, low, high = values
+    return _interval((mean, low, high) if sign > 0 else (-mean, -high, -low))
+
+
 def claims_table(results: Path) -> str:
-    """Return the paper's eight claims and what became of each, in the paper's setting and with augmentation."""
+    """Return the paper's eight claims as differences of MAE, and what became of each, with and without augmentation."""
     kept = claims.read(results).paper
     rows = []
     for claim in plan.CLAIMS:
-        row = {"claim": f"**{claim.text}**" if claim.primary else claim.text}
+        plain = _plain(claim)
+        row = {"A - B": f"**{plain.text}**" if claim.primary else plain.text, "the paper says": plain.says}
         for name, title in (("paper", "as in the paper"), ("augmented", "with augmentation")):
             one = next(one for one in kept if (one.text, one.setting) == (claim.text, name))
-            row[title] = _interval([one.mean, one.low, one.high])
+            row[title] = _turned([one.mean, one.low, one.high], plain.sign)
             row[f"{title}: verdict"] = one.verdict + (f" (n = {one.decided})" if one.decided else "")
         rows.append(row)
     return github(rows)
@@ -55,11 +77,12 @@ def claims_table(results: Path) -> str:
 
 def parts_table(results: Path) -> str:
     """Return the differences of the paper's claims by angle, and with the viewing ray, in the paper's setting."""
+    plain = {claim.text: _plain(claim) for claim in plan.CLAIMS}
     return github(
         [
-            {"claim": one.text}
-            | {name: _interval(values) for name, values in one.parts.items()}
-            | {"with the viewing ray": _interval(one.ray)}
+            {"A - B": plain[one.text].text, "the paper says": plain[one.text].says}
+            | {name: _turned(values, plain[one.text].sign) for name, values in one.parts.items()}
+            | {"with the viewing ray": _turned(one.ray, plain[one.text].sign)}
             for one in claims.read(results).paper
             if one.setting == "paper"
         ]

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 
@@ -33,6 +34,27 @@ def test_the_kept_claims_are_those_of_the_kept_runs():
         # Student's interval over the draws alone takes persons who return for new ones, so it is seldom the wider one.
         half = plain.std() / np.sqrt(len(plain)) * 2.1
         assert half < one.high - one.low < 8 * half
+
+
+def test_claims_are_plain_differences_with_the_sign_of_the_picture():
+    """A - B by plain averages over the kept runs: of one sign with the table's wherever its interval leaves out zero."""
+    runs, signs = claims.read_runs(KEPT), set()
+    for line in findings.claims_table(KEPT).splitlines()[2:]:
+        name, says, *cells = (cell.strip(" *") for cell in line.strip("|").split("|"))
+        task, a, b = re.fullmatch(r"(\w+): (\S+) - (\S+)", name).groups()
+        assert says == ("higher" if (task, a) in (("pda", "dann"), ("pda", "pada-like")) else "lower")
+        assert plan.FIRST != a
+        for setting, difference, verdict in (("paper", *cells[:2]), ("augmented", *cells[2:])):
+            some = runs[(runs["task"] == task) & (runs["setting"] == setting)]
+            plain = some.groupby("method")[list(plan.ANGLES)].mean().mean(axis=1)
+            mean, low, high = map(float, re.findall(r"[+-]\d+\.\d+", difference))
+            assert low <= mean <= high and mean == pytest.approx(plain[a] - plain[b], abs=0.15)
+            if verdict.startswith(claims.HOLDS):
+                assert (mean > 0) == (says == "higher")
+            elif verdict.startswith(claims.OPPOSITE):
+                assert (mean > 0) == (says == "lower")
+            signs.add((says, verdict.partition(" (")[0]))
+    assert {("higher", claims.HOLDS), ("lower", claims.OPPOSITE)} <= signs
 
 
 def test_the_runs_are_those_of_the_plan():
