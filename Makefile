@@ -76,7 +76,7 @@ install:
 demo: $(VENV)/.installed
 	$(BIN)/hpp demo $(DEMO)
 
-# What the README shows of a finished demo, into results/demo; then `make readme`.
+# What the pages show of a finished demo, into results/demo; then `make readme`.
 keep-demo: $(VENV)/.ready
 	$(BIN)/python -c "from pathlib import Path; from benchmark.upkeep.readme import keep_demo; keep_demo(Path('$(DEMO)'))"
 

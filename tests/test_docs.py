@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 import torch
 
+import headposeplus
 from benchmark.cli.main import main
 from benchmark.upkeep import readme, walk
+from headposeplus.datasets import card
 from headposeplus.errors import HeadposeError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 }
-WITH_COMMANDS = [page for page in PAGES if page not in ("docs/findings.md", "docs/architecture.md")]
+WITHOUT_COMMANDS = ("findings", "architecture", "angles", "published", "benchmarks")
+WITH_COMMANDS = [page for page in PAGES if page != "CHANGELOG.md" and Path(page).stem not in WITHOUT_COMMANDS]
 WALKED = [f"docs/{name}" for name in walk.PAGES]
 
 
@@ -59,8 +62,35 @@ def test_a_changed_table_and_a_lost_mark_are_told(tmp_path, capsys):
 
 
 def test_python_examples_hold():
-    results = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    results = doctest.testfile(str(ROOT / "docs/angles.md"), module_relative=False)
     assert results.attempted > 0 and not results.failed
+
+
+def test_the_readme_is_short():
+    """Six kB, tables included; first a picture and three doors, with their commands."""
+    text = PAGES["README.md"]
+    assert len(text.encode()) <= 6_000
+    first = text.partition("\n## ")[0]
+    places = [first.find(f"](docs/{name}") for name in ("pictures/", "try.md", "score.md", "rebuild.md")]
+    assert places == sorted(places) and min(places) > 0
+    assert all(command in first for command in ("    make demo\n", "    hpp score ", "    hpp build-datasets "))
+    assert (ROOT / re.search(r"docs/pictures/[\w.-]+", first)[0]).stat().st_size < 300_000
+
+
+def test_the_readme_leads_to_every_page():
+    linked = set(re.findall(r"\]\(([\w/-]+\.md)", PAGES["README.md"]))
+    assert linked == set(PAGES) - {"README.md"}
+
+
+def test_the_citation_is_that_of_the_dataset_card():
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "license", "repository-code"} <= set(cited)
+    assert cited["version"] == headposeplus.__version__
+    papers = [cited["preferred-citation"], *cited["references"]]
+    for paper, text in zip(papers, (card.METHOD, card.SOURCES["biwi"][2], card.SOURCES["synhead"][2]), strict=True):
+        people = ", ".join(f"{one['given-names']} {one['family-names']}" for one in paper["authors"])
+        assert text.startswith(f"{people}: {paper['title']}. ") and str(paper["year"]) in text
 
 
 def known(words):

@@ -18,7 +18,7 @@ _LIMITS = np.array([[-80.0, -76.0, -64.0], [52.0, 68.0, 68.0]])  # of the publis
 
 
 class Scale(NamedTuple):
-    """How large a miniature is. Only ``bench`` and ``full`` have the images' real sizes."""
+    """How large a miniature is. Only ``bench``, ``shown`` and ``full`` have the images' real sizes."""
 
     sequences: tuple[str, ...]
     frames: int
@@ -40,6 +40,8 @@ SCALES = {
     "study": Scale(ALL_SEQUENCES, 42, 240, 180, (24, 26, 5, 15), (24, 48, 240, 40), 96, 60, 96),
     # Of the real sizes, but few: for timing a build.
     "bench": Scale(ALL_SEQUENCES, 20, 640, 480, (8, 9, 2, 5), (16, 18, 16, 18), 400, 24, 240),
+    # Of the real sizes, and no more than a picture shows.
+    "shown": Scale(("01", "05", "07", "09", "12", "16", "20"), 3, 640, 480, (7, 1, 1, 1), (2, 4, 2, 2), 400, 2, 240),
     "full": Scale(ALL_SEQUENCES, 84, 640, 480, (24, 26, 5, 15), (24, 24, 120, 40), 400, 60, 240),
 }
 

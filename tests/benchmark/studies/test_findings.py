@@ -37,13 +37,13 @@ def test_the_kept_claims_are_those_of_the_kept_runs():
 
 
 def test_claims_are_plain_differences_with_the_sign_of_the_picture():
-    """A - B by plain averages over the kept runs: of one sign with the table's wherever its interval leaves out zero."""
+    """A - B by plain averages over the kept runs, and verdicts that fit its sign and what the paper says."""
     runs, signs = claims.read_runs(KEPT), set()
     for line in findings.claims_table(KEPT).splitlines()[2:]:
         name, says, *cells = (cell.strip(" *") for cell in line.strip("|").split("|"))
         task, a, b = re.fullmatch(r"(\w+): (\S+) - (\S+)", name).groups()
         assert says == ("higher" if (task, a) in (("pda", "dann"), ("pda", "pada-like")) else "lower")
-        assert plan.FIRST != a
+        assert a != plan.FIRST
         for setting, difference, verdict in (("paper", *cells[:2]), ("augmented", *cells[2:])):
             some = runs[(runs["task"] == task) & (runs["setting"] == setting)]
             plain = some.groupby("method")[list(plan.ANGLES)].mean().mean(axis=1)
