@@ -121,9 +121,25 @@ def test_commands_and_options_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_linked_files_exist(page):
-    for path in re.findall(r"\]\(([^)#:]+)\)", PAGES[page]):
-        assert ((ROOT / page).parent / path).exists(), path
+def test_linked_files_and_headings_exist(page):
+    for path, heading in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", PAGES[page]):
+        linked = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert linked.exists(), path
+        if heading:
+            assert heading in headings(linked.read_text(encoding="utf-8")), f"{path}#{heading}"
+
+
+def headings(text):
+    """The anchors that GitHub gives to the headings of a page."""
+    lines = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_a_heading_is_found_by_its_anchor():
+    assert headings("# A method of one's own\n\n```\n# no heading\n```\n## AFLW2000-3D, another\n") == {
+        "a-method-of-ones-own",
+        "aflw2000-3d-another",
+    }
 
 
 @pytest.mark.slow

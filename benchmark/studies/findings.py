@@ -205,8 +205,7 @@ def photographs_table(results: Path) -> str:
     for (size, preset, source, task, name), some in runs.groupby(keys, sort=True):
         of = some.groupby("method")[["mae", "ray mae"]].mean()
         row = {
-            "pixels": str(size),
-            "preset": str(preset),
+            "preset": f"{preset}, {size} pixels",
             "source": str(source),
             "target": _TARGETS[str(task)],
             "setting": str(name),
