@@ -11,6 +11,7 @@ Pairs that differ by an in-plane rotation alone would be simpler to compare, but
 
 from __future__ import annotations
 
+import functools
 import itertools
 from concurrent.futures import Executor
 from pathlib import Path
@@ -39,7 +40,7 @@ STEEPEST = np.array([55.0, 60.0, 60.0])  # poses beyond these show little of the
 MIN_MARGIN = 3.0  # standard errors by which the best order must beat the next
 MIN_DISAGREEMENT = 0.5  # degrees; orders that agree better than this cannot be told apart
 SIZE = 64  # pixels a side of the compared patch
-_AT_ONCE = 8  # orders that are drawn at once: their points fit into a core's cache
+_AT_ONCE = 8  # orders that are drawn at once: all 48 take three times as long, their points leave a core's cache
 _BY_HAND = "give it to the build with `render_order` (such as xyz+++)"
 _TASK = 40  # pairs of images that a worker compares at a time
 BALL = 1.15  # radius of the ball in units of the largest circle that fits into the head's outline
@@ -168,9 +169,10 @@ def _compare(task: _Comparison) -> Floats:
     ball = np.stack((x, y, -np.sqrt(np.clip(BALL**2 - x**2 - y**2, 0, None))), axis=-1)[inside].astype(np.float32)
     rotations = task.rotations.astype(np.float32)
     errors = np.full(task.rotations.shape[:2], np.nan)
+    patch = functools.cache(_patch)  # where poses are few, pairs share images
     for pair, (first, second) in enumerate(zip(task.first, task.second, strict=True)):
         try:
-            source, target = _patch(first), _patch(second)[inside]
+            source, target = patch(first), patch(second)[inside]
         except ImageError:
             continue  # the build lists damaged images; here the other pairs suffice
         for start in range(0, rotations.shape[1], _AT_ONCE):
@@ -267,7 +269,7 @@ def _pair_errors(
     if len(shown) < MIN_PAIRS:
         what = "the poses hardly differ between the orders of axes, so none can be told"
         raise OrderError(Fault(what, _BY_HAND, root))
-    chosen = [shown[i] for i in rng.permutation(len(shown))[:IMAGES]]
+    chosen = [shown[i] for i in sorted(rng.permutation(len(shown))[:IMAGES])]  # a head's images side by side
     moves = np.stack([_moves(poses.angles, pairs, order) for order in ALL_ORDERS], axis=1)
     tasks = [
         _Comparison(
