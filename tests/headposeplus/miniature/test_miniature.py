@@ -29,7 +29,7 @@ def test_resumed_with_another_number_of_jobs_gives_the_same_files(tiny, tiny_cop
     ]
     for path in victims:
         path.unlink()
-    write.write_miniature(tiny_copy, "tiny", seed=0, jobs=1)
+    write.write_miniature(tiny_copy, "tiny", seed=0, jobs=2)
     assert files(tiny_copy) == before
 
 

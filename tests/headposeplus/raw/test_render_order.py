@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 from pathlib import Path
@@ -7,11 +8,10 @@ import numpy as np
 import pytest
 
 from headposeplus.errors import OrderError
-from headposeplus.miniature.poses import hidden_order
+from headposeplus.miniature.poses import SCALES, hidden_order
 from headposeplus.miniature.write import write_miniature
 from headposeplus.raw import render_order, synhead
 from headposeplus.rotations import ALL_ORDERS, from_matrix, to_matrix
-from headposeplus.tasks import workers
 
 # Flipping the signs of two angles mirrors all poses and all candidates alike, so an order of axes has two cases.
 CASES = ("xyz+++", "xyz++-", "xzy+--", "xzy-++", "yxz-+-", "yxz---", "yzx--+", "yzx+-+", "zxy+++", "zxy++-", "zyx-+-",
@@ -50,17 +50,23 @@ def test_rendering_order_is_the_hidden_one(built):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 5, 7])
-def test_rendering_order_of_other_miniatures(tmp_path, seed):
-    write_miniature(tmp_path / "raw", "tiny", seed, jobs=2)
-    assert render_order.infer(synhead.look_through(tmp_path / "raw/synhead2_release"), workers=2).order == hidden_order(
-        seed
-    )
+def test_rendering_order_of_other_miniatures(tmp_path, seed, monkeypatch):
+    monkeypatch.setitem(SCALES, "tiny", SCALES["tiny"]._replace(frames=1))  # of Biwi, which is not looked at
+    write_miniature(tmp_path / "raw", "tiny", seed)
+    assert render_order.infer(synhead.look_through(tmp_path / "raw/synhead2_release")).order == hidden_order(seed)
+
+
+def test_processes_side_by_side_find_the_same(copy, monkeypatch):
+    monkeypatch.setattr(render_order, "IMAGES", 4 * render_order.MIN_PAIRS)
+    assert render_order.judge(copy, workers=2) == render_order.judge(copy)
 
 
 @pytest.fixture(scope="module")
-def executor():
-    with workers(2) as found:
-        yield found
+def read_once():
+    """Each image's detail is taken once for all orders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render_order, "_patch", functools.cache(render_order._patch))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +75,14 @@ def copy(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize("order", CASES, ids=str)
-def test_every_order_is_found(copy, executor, order):
+def test_every_order_is_found(copy, order):
     """The same images, with the angles written as if they had been rendered in another order."""
     angles = {
         track: np.round(from_matrix(to_matrix(rows, hidden_order(0)), order), 6) for track, rows in copy.angles.items()
     }
-    report = render_order.judge(copy._replace(angles=angles), workers=executor)
+    report = render_order.judge(copy._replace(angles=angles))
     print(f"{order}: margin {report.margin:.1f}")
     assert report.order == order
     render_order.check_margin(report, copy.root)
