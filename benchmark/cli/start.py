@@ -9,7 +9,7 @@ import sys
 
 
 def make_ready(alone: bool) -> None:
-    """Let no text fail to be printed, and no setting of a notebook decide how pictures are drawn.
+    """Let no text fail to be printed, no setting of a notebook decide how pictures are drawn, and no thread spin long.
 
     ``alone`` says that the process is the command's: in another one, its own pictures shall still be shown.
     """
@@ -23,3 +23,8 @@ def make_ready(alone: bool) -> None:
     # Matplotlib refuses to be imported where it does not have the backend; the processes to come inherit this one.
     if alone:
         os.environ["MPLBACKEND"] = "agg"
+        # GNU's OpenMP, with which torch computes on Linux, reads this once, when torch is imported. Its threads wait
+        # for one another in a loop that keeps their cores: beside another program, training stands still meanwhile.
+        # They shall go to sleep sooner, unless the user says how they wait.
+        if "OMP_WAIT_POLICY" not in os.environ:
+            os.environ.setdefault("GOMP_SPINCOUNT", "10000")

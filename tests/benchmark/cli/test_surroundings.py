@@ -84,6 +84,33 @@ assert dict(matplotlib.rcParams) == before and plt.get_backend() == "svg"
     assert done.returncode == 0, done.stderr
 
 
+# A command of the same group that prints what processes that it starts would inherit.
+TELLS = """
+import os, sys
+import click
+from benchmark.cli.main import main
+@click.command()
+def tell():
+    assert "torch" not in sys.modules
+    click.echo(os.environ.get("GOMP_SPINCOUNT", "unset"))
+main.add_section("Test", tell)
+main(["tell"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "unset")],
+)
+def test_threads_do_not_spin_long_unless_the_user_says_so(setting, told):
+    """Which they read as torch is imported: a command is ready before that."""
+    plain = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    environment = {**plain, "PYTHONPATH": str(ROOT), **setting}
+    words = [sys.executable, "-c", TELLS]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{told}\n", "")
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_no_encoding_of_the_output_ends_a_command(tiny, tmp_path, encoding):
     folder = tmp_path / f"\u2713 {ODD}"  # a check mark, which those encodings lack
