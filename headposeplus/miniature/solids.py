@@ -26,11 +26,18 @@ class Mesh(NamedTuple):
     gloss: np.ndarray
 
 
+def _lengths(p: Points) -> np.ndarray:
+    """Return the lengths (n,) of vectors (n, 3), as NumPy's norm does and much faster."""
+    x, y, z = (p * p).T
+    lengths: np.ndarray = np.sqrt(x + y + z)
+    return lengths
+
+
 def ellipsoid(p: Points, centre: tuple[float, ...], radii: tuple[float, ...]) -> np.ndarray:
     """Return the distance (n,) of points (n, 3) to an ellipsoid, about right near its surface."""
     scaled = (p - centre) / radii
-    length = np.linalg.norm(scaled, axis=1)
-    steepness = np.linalg.norm(scaled / radii, axis=1)
+    length = _lengths(scaled)
+    steepness = _lengths(scaled / radii)
     return length * (length - 1) / np.maximum(steepness, 1e-9)
 
 
@@ -38,7 +45,7 @@ def capsule(p: Points, a: tuple[float, ...], b: tuple[float, ...], ra: float, rb
     """Return the distance (n,) of points (n, 3) to a capsule from a to b, whose radius goes from ra to rb."""
     start, axis = np.array(a), np.subtract(b, a)
     along = np.clip((p - start) @ axis / (axis @ axis), 0, 1)
-    return np.linalg.norm(p - start - along[:, None] * axis, axis=1) - (ra + (rb - ra) * along)
+    return _lengths(p - start - along[:, None] * axis) - (ra + (rb - ra) * along)
 
 
 def join(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
