@@ -143,12 +143,15 @@ def _marked(rows: list[Row]) -> list[Row]:
     for row in rows:
         if alone or not row.published:
             groups.setdefault(row.images, []).append(row)
+    least = {images: _least(group) for images, group in groups.items()}
     ends = [end for row in rows for end in _reach(row)]
     low, high = min(ends, default=0.0), max(ends, default=0.0)
     marked = []
     for row in rows:
-        group = groups.get(row.images, []) if alone or not row.published else []
-        best = frozenset(key for key in SCORES if len(group) > 1 and _is_best(row, group, key))
+        lowest = least.get(row.images, {}) if alone or not row.published else {}
+        best = frozenset(
+            key for key, value in row.values.items() if value is not None and _told(value) == lowest.get(key)
+        )
         # A few percent at both ends leave room for the dot.
         places = [round(4 + 92 * (end - low) / (high - low), 1) for end in _reach(row)] if high > low else []
         marked.append(row._replace(best=best, whisker=places))
@@ -168,11 +171,18 @@ def _reach(row: Row) -> list[float]:
     return [mae, mae, mae] if row.interval is None else [row.interval[0], mae, row.interval[1]]
 
 
-def _is_best(row: Row, group: list[Row], key: str) -> bool:
-    """Tell whether a value is the best of a group, as far as the table shows."""
-    known = [round(value, 2) for value in (other.values[key] for other in group) if value is not None]
-    value = row.values[key]
-    return value is not None and round(value, 2) == min(known)
+def _least(group: list[Row]) -> dict[str, float]:
+    """Return the best value of each score among rows that compare, as far as the table shows; none of a row alone."""
+    best: dict[str, float] = {}
+    for row in group if len(group) > 1 else ():
+        for key, value in row.values.items():
+            if value is not None:
+                best[key] = min(best.get(key, math.inf), _told(value))
+    return best
+
+
+def _told(value: float) -> float:
+    return round(value, 2)
 
 
 def _columns(rows: list[Row]) -> list[str]:

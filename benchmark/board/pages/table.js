@@ -1,12 +1,14 @@
 "use strict";
+// What a cell says: of a name with a line below it, the name.
+const text = (cell) => (cell.querySelector("bdi") ?? cell).textContent.trim();
+
 // Tables whose columns sort. Values that are missing stay last either way.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
-  const text = (row, place) => row.cells[place].dataset.text ?? row.cells[place].textContent.trim();
-  const value = (row, place) => parseFloat(row.cells[place].dataset.value ?? "");
-  const compare = (a, b, place, numeric, sign) => {
-    if (!numeric) return sign * text(a, place).localeCompare(text(b, place), "en", {numeric: true});
-    const [x, y] = [value(a, place), value(b, place)];
+  const value = (cell) => parseFloat(cell.dataset.value ?? cell.textContent);
+  const compare = (a, b, numeric, sign) => {
+    if (!numeric) return sign * text(a).localeCompare(text(b), "en", {numeric: true});
+    const [x, y] = [value(a), value(b)];
     if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
     return sign * (x - y);
   };
@@ -20,7 +22,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-      const rows = [...body.rows].sort((a, b) => compare(a, b, place, head.dataset.sort === "number", sign));
+      const numeric = head.dataset.sort === "number";
+      const rows = [...body.rows].sort((a, b) => compare(a.cells[place], b.cells[place], numeric, sign));
       body.append(...rows);
     });
   });
@@ -32,19 +35,22 @@ if (filters) {
   const fields = ["search", "protocol", "trained", "transductive"].map((name) => document.getElementById(name));
   const published = document.getElementById("published");
   const rows = [...document.querySelectorAll("tr.row")];
-  const words = new Map(rows.map((row) => [row, `${row.cells[0].textContent} ${row.dataset.trained}`.toLowerCase()]));
+  const told = new Map(rows.map((row) => {
+    const [trained, transductive] = [".trained", ".transductive"].map((kind) => text(row.querySelector(kind)));
+    return [row, {trained, transductive, words: `${row.cells[0].textContent} ${trained}`.toLowerCase()}];
+  }));
 
   const show = () => {
     const [search, protocol, trained, transductive] = fields.map((field) => field.value);
     const wanted = search.toLowerCase().split(/\s+/);
     let count = 0;
-    for (const row of rows) {
+    for (const [row, its] of told) {
       row.hidden = !(
         (!protocol || row.closest(".protocol").dataset.protocol === protocol) &&
-        (!trained || row.dataset.trained === trained) &&
-        (!transductive || row.dataset.transductive === transductive) &&
+        (!trained || its.trained === trained) &&
+        (!transductive || its.transductive === transductive) &&
         (published.checked || !("published" in row.dataset)) &&
-        wanted.every((word) => words.get(row).includes(word))
+        wanted.every((word) => its.words.includes(word))
       );
       count += !row.hidden;
     }
