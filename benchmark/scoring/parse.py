@@ -30,10 +30,16 @@ def from_json(data: bytes, kind: type[Value], limit: int, wrong: str, mend: str 
         if len(data) > limit:
             raise ValueError(f"more than {limit:,} bytes")
         value = msgspec.json.decode(data, type=kind)
-        parse_json(data)  # msgspec sees no key that comes twice
+        if _as_written(value) != data:
+            parse_json(data)  # msgspec sees no key that comes twice
         return value
     except (ValueError, RecursionError) as error:
         raise SubmissionError(_fault(error, kind, wrong, mend, file)) from error
+
+
+def _as_written(value: msgspec.Struct) -> bytes:
+    """Return a value as the toolkit writes it, or nearly: no key comes twice there, and it takes half as long."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 def from_plain(content: object, kind: type[Value], wrong: str, mend: str = "", file: Path | str = "") -> Value:
