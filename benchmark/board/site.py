@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from markupsafe import Markup
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from benchmark.board import plots
+from benchmark.board import drawn, plots
 from benchmark.board.published import describe_beside
 from benchmark.board.sections import ENTRIES, level, sections
 from benchmark.board.words import LONG, SCORES, number, safe_link, share, short
@@ -30,7 +29,7 @@ from benchmark.scoring.evaluation import describe_plain
 from benchmark.scoring.figures import Group, Interval
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault
-from headposeplus.files import listing, sweep, write_text
+from headposeplus.files import escaped, listing, sweep, write_bytes, write_text
 
 INDEX = "index.html"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -87,7 +86,7 @@ class _Fact(NamedTuple):
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("benchmark.board", "pages"),
+        loader=jinja2.FileSystemLoader(drawn.PAGES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -99,7 +98,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _page_file(name: str) -> str:
-    return (resources.files("benchmark.board") / "pages" / name).read_text(encoding="utf-8")
+    return (drawn.PAGES / name).read_text(encoding="utf-8")
 
 
 def render(template: str, script: str = "", **values: Any) -> str:
@@ -339,7 +338,7 @@ def entry_page(
 def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path:
     """Write the site into a folder: ``index.html`` and ``entries/KEY.html``; return the path of the first.
 
-    Pages in ``entries/`` whose entry is gone are removed.
+    Pages in ``entries/`` that stand as they would be drawn now are left alone; those whose entry is gone are removed.
 
     Raises
     ------
@@ -355,11 +354,26 @@ def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path
             )
             raise SubmissionError(Fault(what, "rename its file, or add it again with hpp scoreboard add"))
     sweep(folder, deep=True)
-    for listed in board:
-        write_text(folder / ENTRIES / f"{listed.key}.html", entry_page(listed.entry, unverified=listed.unverified))
+    _draw_pages(folder, board)
     kept = {f"{listed.key}.html" for listed in board}
     for path in listing(folder / ENTRIES, ".html") if (folder / ENTRIES).is_dir() else ():
         if path.name not in kept:
             path.unlink()
     write_text(folder / INDEX, board_page(board, published=published))
     return folder / INDEX
+
+
+def _draw_pages(folder: Path, board: Sequence[Listed]) -> None:
+    """Write the pages of entries that do not stand as they would be drawn now."""
+    before = drawn.read_record(folder)
+    seals = {listed.key: before[listed.key] for listed in board if listed.key in before}
+    try:
+        for listed in board:
+            path = folder / ENTRIES / f"{listed.key}.html"
+            if listed.key not in seals or not drawn.is_current(path, listed, seals[listed.key]):
+                page = escaped(entry_page(listed.entry, unverified=listed.unverified)).encode()
+                write_bytes(path, page)
+                seals[listed.key] = drawn.seal(listed, page)
+    finally:  # who stops it begins where it was stopped
+        if seals != before:
+            drawn.write_record(folder, seals)

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import shutil
 import time
 from html.parser import HTMLParser
 
@@ -13,9 +14,9 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import astuple, replace
 
+from benchmark.board import drawn, site
 from benchmark.board import entries as scoreboard
 from benchmark.board import plots as score_plots
-from benchmark.board import site
 from benchmark.board.markdown import table
 from benchmark.board.published import published
 from benchmark.board.words import safe_link
@@ -347,8 +348,8 @@ def test_a_report_shows_the_worst_frames_and_a_scatter():
 def test_plots_are_small_the_same_each_time_and_share_no_id():
     listed, closeup = entry(0), pictures()
     text = page_of(listed, closeup)
-    for drawn in (score_plots.error_by_angle, score_plots.cumulative, score_plots.label_space, score_plots.bars):
-        drawn.cache_clear()
+    for plot in (score_plots.error_by_angle, score_plots.cumulative, score_plots.label_space, score_plots.bars):
+        plot.cache_clear()
     assert text == page_of(listed, closeup)
     plots = re.findall(r'<svg class="plot".*?</svg>', text, re.DOTALL)
     assert len(plots) == 7 and max(map(len, plots)) < 40_000
@@ -452,6 +453,97 @@ def test_build_writes_a_page_an_entry_and_removes_what_is_gone(tmp_path):
         with pytest.raises(SubmissionError, match="expected letters, digits, dots, dashes and underscores"):
             site.build(tmp_path / "other", [entry(0, key=key)])
     assert not (tmp_path / "other").exists() and not (tmp_path / "x.html").exists()
+
+
+@pytest.fixture
+def templates(tmp_path, monkeypatch):
+    """Copies of the pages' templates, which draw them; a test may change them, and say so."""
+    shutil.copytree(drawn.PAGES, tmp_path / "pages")
+    assert drawn.PAGES.parent in drawn._SOURCES
+    monkeypatch.setattr(drawn, "_SOURCES", (tmp_path / "pages",))
+    monkeypatch.setattr(drawn, "PAGES", tmp_path / "pages")
+
+    def forget():
+        drawn.toolkit_sha256.cache_clear()
+        site._environment.cache_clear()
+
+    forget()
+    yield tmp_path / "pages", forget
+    monkeypatch.undo()
+    forget()
+
+
+def change_template(folder, board, pages, forget):
+    (pages / "tiles.html").write_text((pages / "tiles.html").read_text() + "<p>new</p>\n")
+    forget()
+    return board, {listed.key for listed in board}
+
+
+def change_entry(folder, board, pages, forget):
+    first = board[0]._replace(entry=replace(board[0].entry, notes="Trained anew."))
+    return [first, *board[1:]], {first.key}
+
+
+def take_predictions_away(folder, board, pages, forget):
+    return [*board[:2], board[2]._replace(unverified="its predictions are not beside it")], {board[2].key}
+
+
+def cut_page_off(folder, board, pages, forget):
+    page = folder / "entries" / f"{board[1].key}.html"
+    page.write_bytes(page.read_bytes()[:-100])
+    return board, {board[1].key}
+
+
+def take_page_away(folder, board, pages, forget):
+    (folder / "entries" / f"{board[1].key}.html").unlink()
+    return board, {board[1].key}
+
+
+def garble_record(folder, board, pages, forget):
+    (folder / drawn.RECORD).write_text("<<<<<<< HEAD\n")
+    return board, {listed.key for listed in board}
+
+
+CHANGES = (change_template, change_entry, take_predictions_away, cut_page_off, take_page_away, garble_record)
+
+
+@pytest.mark.parametrize("change", [None, *CHANGES], ids=lambda change: change and change.__name__)
+def test_a_page_is_drawn_again_when_it_would_be_another(tmp_path, templates, monkeypatch, change):
+    folder, board = tmp_path / "site", [entry(seed, "pda") for seed in range(3)]
+    site.build(folder, board)
+    changed = set()
+    if change:
+        board, changed = change(folder, board, *templates)
+    drawn_again = []
+    draw = site.entry_page
+    monkeypatch.setattr(site, "entry_page", lambda one, **more: drawn_again.append(one.name) or draw(one, **more))
+    site.build(folder, board)
+    assert sorted(drawn_again) == sorted(listed.entry.name for listed in board if listed.key in changed)
+    for listed in board:
+        page = (folder / "entries" / f"{listed.key}.html").read_text()
+        assert page == draw(listed.entry, unverified=listed.unverified)
+
+
+def test_who_stops_a_build_begins_where_it_was_stopped(tmp_path, monkeypatch):
+    board, draw, asked = [entry(seed, "pda") for seed in range(3)], site.entry_page, []
+
+    def stopped(one, **more):
+        asked.append(one.name)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return draw(one, **more)
+
+    monkeypatch.setattr(site, "entry_page", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        site.build(tmp_path, board)
+    site.build(tmp_path, board)
+    assert asked[3:] == asked[2:3]
+
+
+def test_a_board_of_a_thousand_entries_is_less_than_a_megabyte():
+    many = [entry(0, "pda", name=f"Method {i}", key=f"biwi-plus-pda-1-method-{i}-ab12cd34") for i in range(60)]
+    few, all_of_them = (len(site.board_page(board, published=False).encode()) for board in (many[:10], many))
+    assert few + 990 / 50 * (all_of_them - few) < 1_000_000
 
 
 def test_no_entries_is_a_page_too():
