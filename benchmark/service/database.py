@@ -17,7 +17,7 @@ from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256
 
-SCHEMA = 2
+SCHEMA = 3
 QUEUED, RUNNING, SCORED, FAULTY = "queued", "running", "scored", "faulty"
 LONGEST_NAME = 80
 _BUSY = 30  # seconds that a writer waits for another one of SQLite
@@ -49,6 +49,7 @@ SUBMISSIONS = sa.Table(
     sa.Column("verdict", sa.Text),  # JSON: entry, faults and suspicions
     sa.Index("hpp_submissions_status", "status", "received"),
     sa.Index("hpp_submissions_submitter", "submitter", "received"),
+    sa.Index("hpp_submissions_key", "key", "finished"),  # since version 3
 )
 # Version 1 had neither of these. What was scored under it has no row in the second: all of it was told then.
 CHALLENGES = sa.Table(
@@ -73,6 +74,7 @@ TOLD = sa.Table(
     sa.Column("private", sa.Float),
     sa.Column("looked", sa.Boolean, nullable=False),  # whether suspicions that need labels were looked for
     sa.Index("hpp_told_submitter", "submitter", "protocol"),
+    sa.Index("hpp_told_looked", "looked"),  # since version 3
 )
 
 
@@ -202,10 +204,14 @@ def _check_version(engine: Engine, create: bool) -> None:
             TABLES.create_all(connection)
             connection.execute(VERSIONS.insert().values(version=SCHEMA))
         version = connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar()
-    if version == 1:
+    if version in (1, 2):
         with writing(engine) as connection:
-            if connection.execute(VERSIONS.update().where(VERSIONS.c.version == 1).values(version=SCHEMA)).rowcount:
+            if connection.execute(
+                VERSIONS.update().where(VERSIONS.c.version == version).values(version=SCHEMA)
+            ).rowcount:
                 TABLES.create_all(connection)
+                for index in (*SUBMISSIONS.indexes, *TOLD.indexes):  # of tables that were there
+                    index.create(connection, checkfirst=True)
         version = SCHEMA
     if version != SCHEMA:
         what = f"its tables have version {version}, this toolkit's have version {SCHEMA}"

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from benchmark.service import store
-from benchmark.service.database import ServiceError, open_database, read_url
+from benchmark.service.database import TABLES, ServiceError, open_database, read_url
 from benchmark.service.verdict import ToldFault, Verdict, read_verdict, write_verdict
 from tests.benchmark.service.cases import (
     administer,
@@ -237,11 +237,25 @@ def test_what_cannot_be_backed_up_or_restored_is_said(lite, tmp_path, hpp):
     assert not (tmp_path / "none.db").exists()
 
 
+def test_tables_of_version_2_get_the_indices_that_they_lack(database):
+    new_token(database)
+    with closing_engine(database) as engine, engine.begin() as connection:  # as version 2 left it
+        for name in ("hpp_submissions_key", "hpp_told_looked"):
+            connection.execute(sa.text(f"DROP INDEX {name}"))
+        connection.execute(sa.text("UPDATE hpp_schema SET version = 2"))
+    for _ in range(2):
+        with closing_engine(database) as engine, engine.connect() as connection:
+            for table in ("hpp_submissions", "hpp_told"):
+                there = {index["name"] for index in sa.inspect(connection).get_indexes(table)}
+                assert {index.name for index in TABLES.tables[table].indexes} <= there
+            assert connection.execute(sa.text("SELECT version FROM hpp_schema")).scalars().all() == [3]
+
+
 def test_tables_of_another_version_are_refused(database):
     new_token(database)
     with closing_engine(database) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE hpp_schema SET version = 99"))
-    with pytest.raises(ServiceError, match="its tables have version 99, this toolkit's have version 2"):
+    with pytest.raises(ServiceError, match="its tables have version 99, this toolkit's have version 3"):
         open_database(database)
 
 
