@@ -29,7 +29,7 @@ from benchmark.service.database import refusal
 from benchmark.service.log import event, place, short_id
 from benchmark.service.verdict import Verdict, faulty, tell
 from headposeplus.faults import Fault
-from headposeplus.tasks import end_with_parent, fork_server, started_alone
+from headposeplus.tasks import end_with_parent, fork_server
 
 if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
@@ -178,8 +178,7 @@ def score_apart(task: Task, stop: threading.Event) -> Answer:
     context = fork_server(_PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(sender, task), daemon=True)
-    with started_alone(_child):
-        process.start()
+    process.start()
     sender.close()
     end = time.monotonic() + task.seconds
     try:
