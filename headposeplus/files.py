@@ -300,6 +300,23 @@ def read_json(path: Path, expected: str) -> Any:
         raise HeadposeError(Fault(f"expected {expected}, which is JSON: {said(error)}", file=path)) from error
 
 
+def read_note(path: Path, expected: str, otherwise: str) -> dict[str, Any] | None:
+    """Return what a JSON file notes of the folder that it lies in; None if that is empty, or not there yet.
+
+    Raises
+    ------
+    HeadposeError
+        If it cannot be read, or the folder holds something and no note: ``otherwise`` is what is said then.
+    """
+    if path.exists():
+        held = read_json(path, expected)
+        return held if isinstance(held, dict) else {}
+    folder = path.parent
+    if folder.exists() and (not folder.is_dir() or listing(folder)):
+        raise HeadposeError(Fault(otherwise, "choose another folder", folder))
+    return None
+
+
 def opened_file(path: Path) -> BinaryIO:
     """Return a file, open to be read without a buffer.
 

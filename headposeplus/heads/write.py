@@ -22,7 +22,7 @@ from headposeplus.files import (
     bytes_sha256,
     listing,
     locked,
-    read_json,
+    read_note,
     sweep,
     write_bytes,
     write_json,
@@ -272,21 +272,18 @@ def _tasks(out: Path, assets: Path, options: Options, plan: _Plan) -> list[_Task
 
 def _check_note(out: Path, note: dict[str, object]) -> None:
     """Raise HeadposeError if ``out`` holds a rendering with other settings, or something else."""
-    path = out / NOTE
-    if path.exists():
-        held = read_json(path, "the description of rendered heads")
-        held = held if isinstance(held, dict) else {}
-        other = {name: value for name, value in note.items() if held.get(name) != value}
-        if other:
-            hashed = ("tracks", "assets", "backgrounds")  # a hash tells nobody anything
-            words = [
-                f"other {name}" if name in hashed else f"{name} {held.get(name)!r}, not {value!r}"
-                for name, value in other.items()
-            ]
-            what = f"holds heads rendered with other settings: {', '.join(words)}"
-            raise HeadposeError(Fault(what, "choose another folder or delete it", out))
-    elif out.exists() and (not out.is_dir() or listing(out)):
-        raise HeadposeError(Fault("not empty and holds no rendered heads", "choose another folder", out))
+    held = read_note(out / NOTE, "the description of rendered heads", "not empty and holds no rendered heads")
+    if held is None:
+        return
+    hashed = ("tracks", "assets", "backgrounds")  # a hash tells nobody anything
+    words = [
+        f"other {name}" if name in hashed else f"{name} {held.get(name)!r}, not {value!r}"
+        for name, value in note.items()
+        if held.get(name) != value
+    ]
+    if words:
+        what = f"holds heads rendered with other settings: {', '.join(words)}"
+        raise HeadposeError(Fault(what, "choose another folder or delete it", out))
 
 
 def _write_backgrounds(folder: Path, plan: _Plan, options: Options) -> None:

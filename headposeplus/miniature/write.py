@@ -19,7 +19,7 @@ import pandas as pd
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, shown
-from headposeplus.files import listing, locked, read_json, sweep, write_bytes, write_json, write_text
+from headposeplus.files import listing, locked, read_note, sweep, write_bytes, write_json, write_text
 from headposeplus.images import PNG
 from headposeplus.miniature.heads import body_mesh, head_mesh
 from headposeplus.miniature.people import draw_identity
@@ -245,16 +245,15 @@ def _started(out: Path, about: dict[str, object]) -> Iterator[None]:
     Raises HeadposeError if it holds another, or something else, or another process writes there.
     """
     note = out / "miniature.json"
-    if note.exists():
-        held = read_json(note, "the description of a miniature")
-        if held != about:
-            held = held if isinstance(held, dict) else {}
-            other = [f"{name} {shown(held.get(name))}, not {shown(value)}" for name, value in about.items()
-                     if held.get(name) != value]  # fmt: skip
-            what = f"holds the miniature of {', '.join(other) or 'other settings'}"
-            raise HeadposeError(Fault(what, "choose another folder or delete it", out))
-    elif out.exists() and (not out.is_dir() or listing(out)):
-        raise HeadposeError(Fault("not empty and not a miniature", "choose another folder", out))
+    held = read_note(note, "the description of a miniature", "not empty and not a miniature")
+    if held is not None and held != about:
+        other = [
+            f"{name} {shown(held.get(name))}, not {shown(value)}"
+            for name, value in about.items()
+            if held.get(name) != value
+        ]
+        what = f"holds the miniature of {', '.join(other) or 'other settings'}"
+        raise HeadposeError(Fault(what, "choose another folder or delete it", out))
     with locked(out, wait=False):
         sweep(out, deep=True)
         write_json(note, about)
