@@ -56,7 +56,6 @@ class AdaBN(Method):
     """The batch statistics of the target, after the first stage."""
 
     name = "adabn"
-    summary = "the first stage with the target's batch statistics, nothing trained (Li et al. 2018)"
     trains = False
     batch_statistics = estimated = "target"
 
@@ -75,6 +74,5 @@ class SourceOnlyMixed(Method):
     """
 
     name = "source-only-mixed"
-    summary = "the first stage with batch statistics of both domains, nothing trained"
     trains = False
     estimated = "both"

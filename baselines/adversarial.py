@@ -28,7 +28,6 @@ class DANN(Method):
     """
 
     name = "dann"
-    summary = "adversarial alignment, every source sample alike (Ganin et al. 2016)"
     saturation = 0.95  # the paper's lambda is 0 at first "to let D saturate", and it does not say how much that is
 
     def start(self, network: PoseNetwork, look: Look) -> None:
@@ -61,7 +60,6 @@ class PADALike(DANN):
     """DANN with source samples drawn by the paper's Eq. 3."""
 
     name = "pada-like"
-    summary = "DANN with the paper's Eq. 3 as source weights"
 
     def looks_at(self, epoch: int) -> Wanted:
         """Return that it looks at the target before the first epoch."""
@@ -78,7 +76,6 @@ class PADACO(DANN):
     """DANN with source samples drawn by how often they are a neighbour of a prediction on the target."""
 
     name = "padaco"
-    summary = "DANN with source samples drawn by label-space neighbours (Kuhnke & Ostermann 2019)"
 
     def looks_at(self, epoch: int) -> Wanted:
         """Return that it looks at the target before the first epoch."""
@@ -98,7 +95,6 @@ class ControlUniform(Method):
     """
 
     name = "control-uniform"
-    summary = "lambda = 0: a second stage without an adversary, with batch statistics of both domains"
     strength = 0.0
 
 
@@ -106,7 +102,6 @@ class ControlPADALike(ControlUniform):
     """The resampling of PADA-like alone."""
 
     name = "control-pada-like"
-    summary = "lambda = 0 with PADA-like's sampling: its resampling alone"
     looks_at, sampling = PADALike.looks_at, PADALike.sampling
 
 
@@ -114,5 +109,4 @@ class ControlPADACO(ControlUniform):
     """PADACO's resampling alone."""
 
     name = "control-padaco"
-    summary = "lambda = 0 with PADACO's sampling: its resampling alone"
     looks_at, sampling = PADACO.looks_at, PADACO.sampling

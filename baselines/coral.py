@@ -19,7 +19,6 @@ class CORAL(Method):
     """A negative control: in regression the features' spread is the labels', and need not be equal."""
 
     name = "coral"
-    summary = "equal feature covariances, a negative control for regression (Sun & Saenko 2016)"
     strength = 100.0  # so that the term, which the square of d makes small, is of the size of the pose loss
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:

@@ -57,7 +57,6 @@ class DAREGRAM(Method):
     """Alignment of inverse Gram matrices, made for regression."""
 
     name = "dare-gram"
-    summary = "alignment of the features' inverse Gram matrices (Nejjar et al. 2023)"
     strength = 0.05
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:

@@ -72,7 +72,6 @@ class MeanTeacher(Taught):
     """
 
     name = "mean-teacher"
-    summary = "a mean teacher for changed and mirrored target images, after Tarvainen & Valpola (2017)"
     strength = 3.0
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:

@@ -113,7 +113,6 @@ class Method(nn.Module):
     """
 
     name = ""
-    summary = ""
     trains = True  # whether it has a second stage
     uses_target = True  # whether it sees target images
     batch_statistics = "mixed"  # whose images its running statistics have seen in the end: source, target or both

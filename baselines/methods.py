@@ -26,7 +26,6 @@ class SourceOnly(Method):
     """The first stage alone."""
 
     name = "source-only"
-    summary = "the first stage alone, without a target image"
     trains = False
     uses_target = False
     batch_statistics = "source"

@@ -94,7 +94,6 @@ class RelativePose(Taught):
     """
 
     name = "rcr"
-    summary = "consistency of the poses of turned and mirrored images, after Kuhnke & Ostermann (2021, 2023)"
     strength = 1.0
     largest_turn = 30.0  # degrees
 
@@ -119,5 +118,4 @@ class RelativePosePADACO(RelativePose):
     """Relative pose consistency with source samples drawn by PADACO."""
 
     name = "rcrw"
-    summary = "rcr with PADACO's sampling"
     looks_at, sampling = PADACO.looks_at, PADACO.sampling

@@ -115,7 +115,6 @@ class Reweighting(Method):
     """
 
     name = "wasserstein-weights"
-    summary = "source samples drawn by a critic's weights, after AR for classes (Gu et al. 2021)"
     strength = 0.0
 
     def looks_at(self, epoch: int) -> Wanted:

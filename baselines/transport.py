@@ -63,7 +63,6 @@ class Transport(Method):
     """
 
     name = "jumbot"
-    summary = "unbalanced optimal transport of mini-batches (Fatras et al. 2021)"
     strength = 1.0
     feature_cost = 1.0
     pose_cost = 1.0

@@ -36,7 +36,6 @@ class UpdatedPADACO(PADACO):
     """PADACO, its weights updated at every epoch by averaged, confident predictions, a little at a time."""
 
     name = "padaco-updated"
-    summary = "PADACO with weights updated every epoch, held by momentum, a gate and a trust region"
     momentum = 0.7  # of the averaged predictions
     confident = 0.8  # share of the target samples that pass the gate
     trust = 0.1  # the largest total variation of one update
@@ -81,5 +80,4 @@ class PlainUpdates(UpdatedPADACO):
     """What the paper found unstable: weights that are simply computed anew at every epoch."""
 
     name = "padaco-updated-plainly"
-    summary = "PADACO with weights computed anew every epoch and not held, for comparison"
     momentum, confident, trust = 0.0, 1.0, 1.0

@@ -24,7 +24,6 @@ def mmd(source, target):
 class MMD(Method):
     """The pose loss on the source, plus lambda times the discrepancy of source and target."""
 
-    summary = "equal feature distributions under a kernel (Long et al. 2015)"
     strength = 1.0  # the highest lambda
 
     def loss(self, network, batch, lam):

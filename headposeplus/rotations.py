@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from headposeplus.errors import HeadposeError
 
@@ -77,6 +76,8 @@ def euler_order(convention: str | EulerOrder) -> EulerOrder:
 
 def to_matrix(angles: ArrayLike, convention: str | EulerOrder = "pyr") -> Floats:
     """Return the rotations (..., 3, 3) of Euler angles (..., 3): pitch, yaw, roll in degrees."""
+    from scipy.spatial.transform import Rotation  # takes longer than most of what a list of commands does
+
     order = euler_order(convention)
     signed = np.asarray(angles, dtype=np.float64) * order.signs
     columns = ["xyz".index(axis) for axis in order.axes]
@@ -87,6 +88,8 @@ def to_matrix(angles: ArrayLike, convention: str | EulerOrder = "pyr") -> Floats
 
 def from_matrix(rotations: ArrayLike, convention: str | EulerOrder = "pyr") -> Floats:
     """Return the Euler angles (..., 3) of rotations (..., 3, 3): pitch, yaw, roll in degrees."""
+    from scipy.spatial.transform import Rotation
+
     order = euler_order(convention)
     matrices = np.asarray(rotations, dtype=np.float64)
     flat = (matrices * _FLIP_SIGNS).reshape(-1, 3, 3)

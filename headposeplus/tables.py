@@ -8,8 +8,7 @@ import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-
-from tabulate import tabulate
+from typing import Any
 
 PIPED = 80  # columns where there is no terminal to ask
 _LEAST = 40  # narrower terminals fold the lines themselves
@@ -68,12 +67,19 @@ def table(
             return "\n\n".join(pairs(dict(zip(names, row, strict=True))) for row in cells)
         shown = [[_folded(cell, most) for cell, most in zip(row, sizes, strict=True)] for row in (names, *cells)]
         return _ruled(shown, ["right" if name in right else "left" for name in names])
-    return tabulate(cells, names, tablefmt=layout, disable_numparse=True)
+    return _tabulate(cells, names, layout)
+
+
+def _tabulate(cells: Any, names: Sequence[str] = (), layout: str = "plain", align: Sequence[str] | None = None) -> str:
+    """Return tabulate's table of cells as they are."""
+    from tabulate import tabulate  # not before there is a table: every command imports this module
+
+    return tabulate(cells, names, tablefmt=layout, colalign=align, disable_numparse=True)
 
 
 def _ruled(rows: Sequence[Sequence[str]], align: Sequence[str]) -> str:
     """Return rows as tabulate's layout ``simple``, without the two columns by which that widens its headers."""
-    lines = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=align).splitlines()
+    lines = _tabulate(rows, align=align).splitlines()
     widths = [max(len(line) for cell in column for line in cell.split("\n")) for column in zip(*rows, strict=True)]
     head = max(cell.count("\n") + 1 for cell in rows[0])
     rule = (" " * _GAP).join("-" * width for width in widths)
@@ -88,12 +94,12 @@ def with_note(rows: Sequence[Mapping[str, object]], note: str, layout: str = "si
 def pairs(values: Mapping[str, object], layout: str = "simple") -> str:
     """Return names and what they stand for, a line each; on a terminal long texts go on below their beginning."""
     if layout != "simple":
-        return tabulate(list(values.items()), ("", ""), tablefmt=layout, disable_numparse=True)
+        return _tabulate(list(values.items()), ("", ""), layout)
     most, widest = width(), max(map(len, values))
     names = most and min(widest, most // 2)
     room = most and names and most - names - _GAP
     rows = [(_folded(name, names), _folded(_printable(str(value)), room)) for name, value in values.items()]
-    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+    return _tabulate(rows)
 
 
 def columns(cells: Sequence[str]) -> str:

@@ -208,7 +208,7 @@ def methods() -> None:
     Example:
       hpp methods
     """
-    from baselines.methods import METHODS
+    from baselines.listed import METHODS
     from headposeplus import tables
 
     rows = [
@@ -218,11 +218,11 @@ def methods() -> None:
             "target images": "yes" if method.uses_target else "no",
             "what it does": method.summary,
         }
-        for method in METHODS.values()
+        for method in METHODS
     ]
     values = [
         {"name": one.name, "second_stage": one.trains, "target_images": one.uses_target, "summary": one.summary}
-        for one in METHODS.values()
+        for one in METHODS
     ]
     say_listing(tables.table(rows), values)
 

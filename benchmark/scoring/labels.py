@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from benchmark.scoring.label_files import LabelsAt, Said, agreed, read_label_file
-from headposeplus.datasets.dataset import Dataset, check_digests, open_dataset, read_fields
 from headposeplus.datasets.info import INFO
 from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault, shown
@@ -17,6 +16,9 @@ from headposeplus.raw import manifest
 from headposeplus.raw.stills import StillSet, read_rotations
 from headposeplus.raw.targets import STILLS, TARGETS, TITLES
 from headposeplus.rotations import Floats, orthonormality_error
+
+if TYPE_CHECKING:
+    from headposeplus.datasets.dataset import Dataset
 
 
 class Labels(NamedTuple):
@@ -107,23 +109,30 @@ def read_labels(at: Path | LabelsAt, target: str | None = None) -> Labels:
             agreed(path, Said(at.convention, at.camera), Said(raw.convention, "rgb"))
             labels = from_arrays(*read_rotations(raw, folder), source=str(path), camera="rgb")
             return labels._replace(convention=raw.convention)
-        dataset = open_dataset(folder)
-        agreed(path, Said("", at.camera), Said("", dataset.info.camera))
-        check_digests(dataset)
-        fields = list(read_fields(dataset, "id", "subject", optional=("label/rotation",)))
-        if any("label/rotation" not in part for part in fields):
-            raise DatasetError(Fault("holds no labels", "give them by `labels`, or build it again", folder))
-        if not fields:
-            title = TITLES.get(dataset.name, dataset.name)
-            raise DatasetError(Fault(f"its {title} holds no frame", "build it again from the raw copy", path))
-        ids, rotations, subjects = (
-            np.concatenate([part[name] for part in fields]) for name in ("id", "label/rotation", "subject")
-        )
-        labels = from_arrays(ids, rotations, subjects, str(path), dataset.info.camera)._replace(dataset=dataset)
-        return labels._replace(convention=STILLS[dataset.name].convention) if dataset.name in STILLS else labels
+        return _of_built(at, folder)
     table = read_label_file(at)
     labels = from_arrays(table.ids, table.rotations, table.subjects, str(path), table.camera)
     return labels._replace(convention=table.convention, unsaid=table.unsaid)
+
+
+def _of_built(at: LabelsAt, folder: Path) -> Labels:
+    """Return the labels of the built dataset in a folder; ``at`` is what the user gave."""
+    from headposeplus.datasets.dataset import check_digests, open_dataset, read_fields  # h5py, which files do without
+
+    dataset = open_dataset(folder)
+    agreed(at.path, Said("", at.camera), Said("", dataset.info.camera))
+    check_digests(dataset)
+    fields = list(read_fields(dataset, "id", "subject", optional=("label/rotation",)))
+    if any("label/rotation" not in part for part in fields):
+        raise DatasetError(Fault("holds no labels", "give them by `labels`, or build it again", folder))
+    if not fields:
+        title = TITLES.get(dataset.name, dataset.name)
+        raise DatasetError(Fault(f"its {title} holds no frame", "build it again from the raw copy", at.path))
+    ids, rotations, subjects = (
+        np.concatenate([part[name] for part in fields]) for name in ("id", "label/rotation", "subject")
+    )
+    labels = from_arrays(ids, rotations, subjects, str(at.path), dataset.info.camera)._replace(dataset=dataset)
+    return labels._replace(convention=STILLS[dataset.name].convention) if dataset.name in STILLS else labels
 
 
 def _target_in(folder: Path, target: str | None) -> tuple[Path, StillSet | None]:

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from headposeplus import tables
 from headposeplus.errors import SubmissionError
@@ -116,10 +115,14 @@ def _of_left_handed(matrices: Floats) -> Floats:
 
 
 def _of_yxz(values: Floats) -> Floats:
+    from scipy.spatial.transform import Rotation
+
     return _of_left_handed(Rotation.from_euler("YXZ", values, degrees=True).as_matrix())
 
 
 def _of_rotation_vectors(values: Floats) -> Floats:
+    from scipy.spatial.transform import Rotation
+
     return from_matrix(Rotation.from_rotvec(values[:, :3]).as_matrix(), CONVENTION)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from benchmark.scoring import networks, protocols
 from benchmark.scoring.network_files import PAGE, Table, poses_in, read
@@ -210,7 +209,7 @@ def _given_frames(frames: str | None, count: int, listed_of: dict[str, list[str]
     return names
 
 
-def photographs_beyond(table: pd.DataFrame) -> frozenset[str]:
+def photographs_beyond(table: manifest.Manifest) -> frozenset[str]:
     """Return the ids of the photographs that the literature leaves out, as a manifest lists them."""
     return frozenset(
         stills.id(number)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import pandas as pd
 import tomli_w
 
 from benchmark.scoring.protocols import ALL_TASKS, Protocol, tomllib
@@ -112,6 +111,8 @@ class Submission(NamedTuple):
 
 def write_predictions(path: Path, ids: np.ndarray, angles: Floats, about: About) -> None:
     """Write ``predictions.csv`` with angles (n, 3) in degrees, and ``predictions.toml`` beside it."""
+    import pandas as pd  # takes longer to import than a score takes
+
     table = pd.DataFrame(angles, columns=ANGLE_COLUMNS)
     table.insert(0, "id", ids)
     write_text(about_path(path), about.to_toml())

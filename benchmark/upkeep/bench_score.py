@@ -24,7 +24,7 @@ from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.progress import progress
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import frame_id
-from headposeplus.rotations import ANGLES, from_matrix, to_matrix
+from headposeplus.rotations import from_matrix, to_matrix
 from headposeplus.tasks import processor
 
 MOST = 1.0  # seconds that a score should take after start-up
@@ -64,12 +64,10 @@ class ScoreFigures(msgspec.Struct, frozen=True):
 
 def random_labels(seed: int) -> Labels:
     """Return labels of every frame of real Biwi, drawn at random with the mean and deviation of its sequence."""
-    table = manifest.read()
-    rows = table[table["dataset"] == "biwi"].set_index("unit")
     rng = np.random.default_rng(seed)
     ids, angles = [], []
-    for name, numbers in manifest.biwi_frames(table).items():
-        mean, std = (rows.loc[name, [f"{kind}_{axis}" for axis in ANGLES]].to_numpy(float) for kind in ("mean", "std"))
+    for name, row in manifest.listed_sequences(manifest.read()).items():
+        (mean, std), numbers = np.split(row.statistics, 2), row.numbers
         ids += [frame_id(name, number) for number in numbers]
         angles.append(np.clip(rng.normal(mean, std, (len(numbers), 3)), -85, 85))
     return from_arrays(np.array(ids), to_matrix(np.concatenate(angles)), source="random labels", camera="rgb")

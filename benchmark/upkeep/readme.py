@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from baselines.methods import METHODS
+from baselines.listed import METHODS
 from benchmark.board import entries as scoreboard
 from benchmark.board import markdown
 from benchmark.board.markdown import github, published_table
@@ -113,7 +113,7 @@ def real_board() -> str:
 
 def methods() -> str:
     """Return all methods, a row each."""
-    rows = [{"method": f"`{method.name}`", "what it does": method.summary} for method in METHODS.values()]
+    rows = [{"method": f"`{method.name}`", "what it does": method.summary} for method in METHODS]
     return github(rows)
 
 

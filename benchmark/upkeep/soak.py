@@ -56,9 +56,8 @@ _MINIATURE, _BIWI = "labels of a miniature", "labels of Biwi"
 
 def miniature_labels(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids (n,) and poses (n, 3) of Biwi's frames in a small miniature, without its images."""
-    scale, rows = SCALES["small"], manifest.read()
-    rows = rows[rows["dataset"] == "biwi"].set_index("unit", drop=False)
-    motions = {name: biwi_motion(rows.loc[name], scale.frames, seed) for name in scale.sequences}
+    scale, rows = SCALES["small"], manifest.biwi_rows(manifest.read())
+    motions = {name: biwi_motion(rows[name], scale.frames, seed) for name in scale.sequences}
     ids = [f"biwi/{name}/{number:05d}" for name, motion in motions.items() for number in motion.numbers]
     return np.array(ids), np.concatenate([motion.angles for motion in motions.values()])
 

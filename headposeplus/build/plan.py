@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from headposeplus.boxes import geometry
 from headposeplus.boxes.files import read_boxes
@@ -237,7 +236,7 @@ def _some_heads(root: Path, groups: dict[str, str]) -> tuple[BoxTable, int]:
     return geometry.make_boxes(ids, np.array(boxes), geometry.PROJECTED), width
 
 
-def _plan_stills(stills: StillSet, root: Path, out: Path, options: Options, table: pd.DataFrame) -> Plan:
+def _plan_stills(stills: StillSet, root: Path, out: Path, options: Options, table: manifest.Manifest) -> Plan:
     """Plan a dataset of stills from the photographs below ``root``."""
     found, faults = stills.list_stills(root)
     parameters = Parameters(size=options.size, boxes=stills.box_source, box_rule=geometry.RULE, lossless=True)

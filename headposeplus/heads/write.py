@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError, ImageError
@@ -39,6 +38,7 @@ from headposeplus.images import PNG, SUFFIXES, check_whole, read_image
 from headposeplus.miniature.poses import hidden_order
 from headposeplus.miniature.scenery import room
 from headposeplus.raw import manifest, synhead
+from headposeplus.raw.manifest import Manifest, ManifestRow
 from headposeplus.rotations import euler_order, to_matrix
 from headposeplus.tasks import run_tasks, workers
 
@@ -122,7 +122,7 @@ class _Plan(NamedTuple):
     order: str
     files: list[Path]
     pictures: list[Path]
-    biwi: pd.DataFrame
+    biwi: Manifest
     note: dict[str, object]
 
 
@@ -154,7 +154,7 @@ def _plan(assets: files.Assets, options: Options) -> _Plan:
     tracks = plan_tracks(poses, order, options.seed, options.biwi, options.tracks)
     used = sorted({path for who in people.values() for path in files_of(assets, who)})
     pictures = _pictures(options.backgrounds, options.size) if options.backgrounds else []
-    listed = manifest.read(options.manifest)
+    listed = tuple(manifest.biwi_rows(manifest.read(options.manifest)).values())
     note: dict[str, object] = {
         "women": options.women,
         "men": options.men,
@@ -167,7 +167,7 @@ def _plan(assets: files.Assets, options: Options) -> _Plan:
         "render_order": str(order),
         "toolkit": __version__,
     }
-    return _Plan(people, tracks, str(order), used, pictures, listed[listed["dataset"] == "biwi"], note)
+    return _Plan(people, tracks, str(order), used, pictures, listed, note)
 
 
 def _pictures(folder: Path, size: int) -> list[Path]:
@@ -319,13 +319,8 @@ def _write_tables(out: Path, plan: _Plan, biwi: bool) -> None:
     for track in plan.tracks:
         write_text(out / FOLDER / track.group / f"{track.name}.csv", track.text)
     heads = "" if tuple(plan.people) == synhead.HEADS else " ".join(plan.people)
-    rows = [
-        {"dataset": "synhead", "group": t.group, "unit": t.name, "subject": heads, "frames": len(t.angles)}
-        for t in plan.tracks
-    ]
-    table = pd.DataFrame(rows, columns=list(manifest.COLUMNS)).assign(source="hpp render")
-    table = pd.concat((plan.biwi, table)).astype({"frames": int})
-    write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
+    tracks = [ManifestRow("synhead", t.name, t.group, heads, len(t.angles), source="hpp render") for t in plan.tracks]
+    manifest.write(out / manifest.FILE_NAME, (*plan.biwi, *tracks))
     write_text(out / "README.md", _readme(plan, biwi))
 
 

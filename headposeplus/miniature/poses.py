@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.ndimage import gaussian_filter1d
 
+from headposeplus.raw.manifest import ManifestRow
 from headposeplus.rotations import ALL_ORDERS, EulerOrder, Floats, from_matrix, in_plane, to_matrix
 
 _LIMITS = np.array([[-80.0, -76.0, -64.0], [52.0, 68.0, 68.0]])  # of the published Biwi+ labels
@@ -65,17 +65,16 @@ def _smooth(rng: np.random.Generator, length: int, sigma: float) -> Floats:
     return (noise - noise.mean(0)) / np.maximum(noise.std(0), 1e-9)
 
 
-def biwi_motion(row: pd.Series, frames: int, seed: int) -> Motion:
+def biwi_motion(row: ManifestRow, frames: int, seed: int) -> Motion:
     """Return the motion of a sequence, ``pyr`` in the RGB camera, with the statistics of its manifest row."""
-    rng = np.random.default_rng([seed, 1, int(row["unit"])])
-    first, last = int(row["first_frame"]), int(row["last_frame"])
-    mean = row[["mean_pitch", "mean_yaw", "mean_roll"]].to_numpy(float)
-    std = row[["std_pitch", "std_yaw", "std_roll"]].to_numpy(float)
-    whole = np.clip(mean + std * _smooth(rng, last - first + 1, 22.0), *_LIMITS)
+    rng = np.random.default_rng([seed, 1, int(row.unit)])
+    assert row.first_frame is not None and row.last_frame is not None, "the real manifest says them"
+    mean, std = np.split(row.statistics, 2)
+    whole = np.clip(mean + std * _smooth(rng, row.last_frame - row.first_frame + 1, 22.0), *_LIMITS)
     # A face that looks away from the camera is not in Biwi: its frame is a gap in the numbers.
     seen = np.flatnonzero(to_matrix(whole)[:, 2, 2] > 0.08)
     chosen = np.sort(rng.choice(seen, min(frames, len(seen)), replace=False))
-    return Motion(first + chosen, whole[chosen], gaussian_filter1d(whole, 3.0, axis=0))
+    return Motion(row.first_frame + chosen, whole[chosen], gaussian_filter1d(whole, 3.0, axis=0))
 
 
 def _sampled(track: Floats, count: int) -> Floats:

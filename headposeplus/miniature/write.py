@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from headposeplus import __version__
 from headposeplus.errors import HeadposeError
@@ -42,10 +41,12 @@ from headposeplus.miniature.stage import (
 )
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.biwi import Calibration, Pose
+from headposeplus.raw.manifest import Manifest, ManifestRow
 from headposeplus.raw.source import Source
 from headposeplus.rotations import Floats, from_matrix, to_matrix
 from headposeplus.tasks import run_tasks
 
+_SOURCE = "hpp miniature"  # of the manifest's rows
 VERSION = 2  # of what a seed gives: figures of different versions do not compare
 BIWI, SYNHEAD = "hpdb", "synhead2_release"  # the folders of the two copies
 
@@ -71,7 +72,7 @@ class _Sequence(NamedTuple):
     seed: int
     people: int
     like: Likeness
-    row: dict[str, object]
+    row: ManifestRow
 
 
 class _Head(NamedTuple):
@@ -126,18 +127,18 @@ def _paint(image: np.ndarray, depth: np.ndarray, pixels: np.ndarray, z: np.ndarr
 
 
 def _sequence_is_there(task: _Sequence) -> bool:
-    name = str(task.row["unit"])
+    name = task.row.unit
     folder, masks = task.out / BIWI / name, task.out / "head_pose_masks" / name
     ends = ("_rgb.png", "_depth.bin", "_pose.txt")
-    stems = [f"frame_{number:05d}" for number in biwi_motion(pd.Series(task.row), task.scale.frames, task.seed).numbers]
+    stems = [f"frame_{number:05d}" for number in biwi_motion(task.row, task.scale.frames, task.seed).numbers]
     wanted = [folder / f"{stem}{end}" for stem in stems for end in ends]
     wanted += [masks / f"{stem}_depth_mask.png" for stem in stems]
     return all(path.exists() for path in (folder.with_suffix(".obj"), *wanted))
 
 
 def _write_sequence(task: _Sequence) -> None:
-    scale, row = task.scale, pd.Series(task.row)
-    name, group = str(row["unit"]), str(row["calibration_group"])
+    scale, row = task.scale, task.row
+    name, group = row.unit, row.calibration_group
     folder = task.out / BIWI / name
     annotations = task.out / "db_annotations" / name
     masks = task.out / "head_pose_masks" / name
@@ -146,7 +147,7 @@ def _write_sequence(task: _Sequence) -> None:
     rgb, depth_camera = rgb_calibration(group, scale), depth_calibration(scale)
     write_text(folder / "rgb.cal", _calibration_text(rgb))
     write_text(folder / "depth.cal", _calibration_text(depth_camera))
-    like, subject = task.like, str(row["subject"])
+    like, subject = task.like, row.subject
     who = draw_identity(*_identity_seed(task.people, 3, subject))
     if like.heads:
         who = draw_identity(
@@ -225,17 +226,19 @@ def _write_head(task: _Head) -> None:
             _write_png(path, square[..., :3] if track.group == "kinect" else square)
 
 
-def _manifest(real: pd.DataFrame, motions: dict[str, Motion], tracks: pd.DataFrame) -> pd.DataFrame:
-    rows = real[(real["dataset"] == "biwi") & real["unit"].isin(list(motions))].copy()
-    for index, row in rows.iterrows():
-        motion = motions[str(row["unit"])]
-        fingerprint = manifest.frame_list_sha256(str(row["unit"]), motion.numbers)
-        numbers = motion.numbers.tolist()
-        facts = [len(numbers), numbers[0], numbers[-1], manifest.to_ranges(numbers), fingerprint]
-        rows.loc[index, ["frames", "first_frame", "last_frame", "frame_numbers", "frame_list_sha256"]] = facts
-        statistics = [*motion.angles.mean(0).round(4), *motion.angles.std(0).round(4)]
-        rows.loc[index, list(manifest.LABEL_STATISTICS)] = statistics
-    return pd.concat((rows, tracks)).assign(source="hpp miniature").astype({"frames": int})
+def _listed(row: ManifestRow, motion: Motion) -> ManifestRow:
+    """Return the manifest's row of a sequence of the miniature, from that of the real one."""
+    numbers = motion.numbers.tolist()
+    statistics = np.concatenate((motion.angles.mean(0), motion.angles.std(0))).round(4).tolist()
+    return row._replace(
+        frames=len(numbers),
+        first_frame=numbers[0],
+        last_frame=numbers[-1],
+        frame_numbers=manifest.to_ranges(numbers),
+        frame_list_sha256=manifest.frame_list_sha256(row.unit, numbers),
+        source=_SOURCE,
+        **dict(zip(manifest.LABEL_STATISTICS, statistics, strict=True)),
+    )
 
 
 @contextmanager
@@ -260,7 +263,9 @@ def _started(out: Path, about: dict[str, object]) -> Iterator[None]:
         yield
 
 
-def _write_tracks(root: Path, scale: Scale, seed: int, rows: pd.DataFrame, motions: dict[str, Motion]) -> list[_Track]:
+def _write_tracks(
+    root: Path, scale: Scale, seed: int, rows: dict[str, ManifestRow], motions: dict[str, Motion]
+) -> list[_Track]:
     """Write the angles of SynHead's tracks and return them.
 
     ``rows`` are the manifest's of Biwi, by sequence, and ``motions`` those of the miniature's sequences: a track of
@@ -274,7 +279,7 @@ def _write_tracks(root: Path, scale: Scale, seed: int, rows: pd.DataFrame, motio
             if number == 0:
                 sequence = scale.sequences[index]
                 name = f"{int(sequence) - 1:02d}"
-                in_depth = rgb_calibration(str(rows.loc[sequence, "calibration_group"]), scale).rotation.T
+                in_depth = rgb_calibration(rows[sequence].calibration_group, scale).rotation.T
                 motion = from_matrix(in_depth @ to_matrix(motions[sequence].smoothed))
             angles = track_angles(number, index, scale.poses[number], motion, order, seed)
             # What is rendered are the numbers that the file holds.
@@ -309,23 +314,22 @@ def _write_head_places(root: Path, scale: Scale) -> None:
 class _Motions(NamedTuple):
     """The manifest's rows of Biwi by sequence, and the motions of a miniature's sequences."""
 
-    rows: pd.DataFrame
+    rows: dict[str, ManifestRow]
     of: dict[str, Motion]
 
 
 def _motions(scale: Scale, seed: int) -> _Motions:
-    real = manifest.read()
-    rows = real[real["dataset"] == "biwi"].set_index("unit", drop=False)
-    return _Motions(rows, {name: biwi_motion(rows.loc[name], scale.frames, seed) for name in scale.sequences})
+    rows = manifest.biwi_rows(manifest.read())
+    return _Motions(rows, {name: biwi_motion(rows[name], scale.frames, seed) for name in scale.sequences})
 
 
 def _write_biwi(
-    out: Path, scale: Scale, seed: int, people: int, like: Likeness, motions: _Motions, tracks: pd.DataFrame, jobs: int
+    out: Path, scale: Scale, seed: int, people: int, like: Likeness, motions: _Motions, tracks: Manifest, jobs: int
 ) -> None:
     """Write the manifest of a miniature and its Biwi; ``tracks`` are the manifest's rows of its SynHead."""
-    table = _manifest(manifest.read(), motions.of, tracks)
-    write_text(out / manifest.FILE_NAME, table.to_csv(index=False, lineterminator="\n"))
-    sequences = [_Sequence(out, scale, seed, people, like, dict(motions.rows.loc[name])) for name in scale.sequences]
+    biwi = [_listed(motions.rows[name], motion) for name, motion in sorted(motions.of.items())]
+    manifest.write(out / manifest.FILE_NAME, (*biwi, *tracks))
+    sequences = [_Sequence(out, scale, seed, people, like, motions.rows[name]) for name in scale.sequences]
     missing = [task for task in sequences if not _sequence_is_there(task)]
     run_tasks(_write_sequence, missing, jobs, "Biwi sequences")
 
@@ -361,15 +365,12 @@ def write_miniature(
     with _started(out, about):
         motions, root = _motions(size, seed), out / SYNHEAD
         tracks = _write_tracks(root, size, seed, motions.rows, motions.of)
-        table = pd.DataFrame(
-            [{"dataset": "synhead", "group": t.group, "unit": t.name, "frames": len(t.angles)} for t in tracks],
-            columns=list(manifest.COLUMNS),
-        )
+        rows = tuple(ManifestRow("synhead", t.name, t.group, frames=len(t.angles), source=_SOURCE) for t in tracks)
         _write_backgrounds(root / "background", size, people)
         _write_head_places(root, size)
         heads = [_Head(out, size, seed, people, head, tracks) for head in synhead.HEADS]
         run_tasks(_write_head, [task for task in heads if _missing_images(task)], jobs, "SynHead heads")
-        _write_biwi(out, size, seed, people, Likeness(), motions, table, jobs)
+        _write_biwi(out, size, seed, people, Likeness(), motions, rows, jobs)
         return source_of(out, seed)
 
 
@@ -379,6 +380,5 @@ def write_target(out: Path, scale_name: str, seed: int, jobs: int, people: int, 
     about = {"scale": scale_name, "version": VERSION, "seed": seed, "people": people, "toolkit": __version__}
     about |= {"like the source": [name for name, value in like._asdict().items() if value]}
     with _started(out, about):
-        nothing = pd.DataFrame(columns=list(manifest.COLUMNS))
-        _write_biwi(out, scale, seed, people, like, _motions(scale, seed), nothing, jobs)
+        _write_biwi(out, scale, seed, people, like, _motions(scale, seed), (), jobs)
         return Source(out / BIWI, None, manifest=out / manifest.FILE_NAME, seed=seed)

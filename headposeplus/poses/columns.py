@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from headposeplus.errors import DatasetError
 from headposeplus.faults import Fault, shown
@@ -50,6 +49,8 @@ def texts(rotations: Floats, form: list[str], convention: str) -> list[list[str]
     if form == ANGLE_COLUMNS:
         values, digits = from_matrix(rotations, convention), 6
     elif form == QUATERNION_COLUMNS:
+        from scipy.spatial.transform import Rotation
+
         values, digits = Rotation.from_matrix(rotations).as_quat(), 9
     else:
         values, digits = rotations.reshape(-1, 9), 9

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from headposeplus.faults import Fault, fault_in, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE, Cells, forms_of
@@ -183,6 +182,8 @@ def _with_rotations(poses: Poses, convention: str) -> Poses:
         faults.append(poses.fault(off & good, what, mend))
     good &= ~off
     if good.any() and form == QUATERNION_COLUMNS:
+        from scipy.spatial.transform import Rotation
+
         rotations[good] = Rotation.from_quat(values[good]).as_matrix()
     elif good.any():
         rotations[good] = nearest_rotation(values[good].reshape(-1, 3, 3))

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from headposeplus.errors import DatasetError, HeadposeError
 from headposeplus.faults import Fault, fault_in, shown, unreadable
-from headposeplus.files import read_file
+from headposeplus.files import read_file, write_text
 from headposeplus.rotations import Floats
 from headposeplus.sheets import Sheet, read_numbers, read_sheet, read_text
 
 FILE_NAME = "data_manifest.csv"
-COLUMNS = (
-    "dataset", "unit", "group", "subject", "frames", "first_frame", "last_frame", "frame_numbers",
-    "frame_list_sha256", "calibration_group",
-    "mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll", "source",
-)  # fmt: skip
 LABEL_STATISTICS = ("mean_pitch", "mean_yaw", "mean_roll", "std_pitch", "std_yaw", "std_roll")
-_FIGURES = ("frames", "first_frame", "last_frame", *LABEL_STATISTICS)
+_WHOLE = ("frames", "first_frame", "last_frame")
+_FIGURES = (*_WHOLE, *LABEL_STATISTICS)
 _MEND = "expected the manifest, a CSV such as data_manifest.csv"
 
 
@@ -35,6 +34,51 @@ def default_path() -> Path:
 
 # The two parts of a dataset of stills: those that it holds, and those of the raw copy that it leaves out.
 TESTED, BEYOND = "tested", "beyond"
+
+
+class ManifestRow(NamedTuple):
+    """A row of the manifest as it stands in the file; what is not known is empty or None.
+
+    Attributes
+    ----------
+    dataset, unit, group, subject
+        Such as ``biwi``, ``01``, nothing, ``F01``; of a SynHead track its number, its group and its heads.
+    frames, first_frame, last_frame, frame_numbers, frame_list_sha256
+        Of the unit's frames: how many, their numbers as ranges, and :func:`frame_list_sha256`.
+    calibration_group
+        ``A`` or ``B`` of Biwi.
+    mean_pitch, mean_yaw, mean_roll, std_pitch, std_yaw, std_roll
+        Of the unit's labels, in degrees.
+    source
+        Where the row is from.
+    """
+
+    dataset: str
+    unit: str
+    group: str = ""
+    subject: str = ""
+    frames: int | None = None
+    first_frame: int | None = None
+    last_frame: int | None = None
+    frame_numbers: str = ""
+    frame_list_sha256: str = ""
+    calibration_group: str = ""
+    mean_pitch: float | None = None
+    mean_yaw: float | None = None
+    mean_roll: float | None = None
+    std_pitch: float | None = None
+    std_yaw: float | None = None
+    std_roll: float | None = None
+    source: str = ""
+
+    @property
+    def statistics(self) -> Floats:
+        """What :data:`LABEL_STATISTICS` names (6,), in degrees; NaN where it is not known."""
+        return np.array([getattr(self, name) for name in LABEL_STATISTICS], np.float64)  # None becomes NaN
+
+
+Manifest = tuple[ManifestRow, ...]
+COLUMNS = ManifestRow._fields
 
 
 class ListedSequence(NamedTuple):
@@ -78,8 +122,8 @@ class ListedTrack(NamedTuple):
     heads: tuple[str, ...] = ()
 
 
-def read(path: Path | None = None) -> pd.DataFrame:
-    """Return the manifest as a frame with :data:`COLUMNS`; cells that are not known are empty or NaN.
+def read(path: Path | None = None) -> Manifest:
+    """Return the rows of the manifest.
 
     Raises
     ------
@@ -99,32 +143,48 @@ def read(path: Path | None = None) -> pd.DataFrame:
         raise HeadposeError(Fault(what, _MEND, path, rows=(sheet.header,)))
     for fault in sheet.faults:
         raise HeadposeError(fault._replace(file=path))
-    table = pd.DataFrame({name: [cell.strip() for cell in sheet.columns[name]] for name in COLUMNS}, dtype=str)
-    _read_figures(path, table, sheet)
-    table["unit"] = table["unit"].where(~table["unit"].str.fullmatch("[0-9]"), "0" + table["unit"])
-    for line, dataset, unit, frames, numbers in zip(
-        sheet.lines.tolist(), table["dataset"], table["unit"], table["frames"], table["frame_numbers"], strict=True
-    ):
-        if dataset == "biwi" and not (numbers and frames >= 0):
-            what, column = f"no number of frames, or none of their numbers, of Biwi sequence {shown(unit)}", "frames"
-        elif numbers and _count(numbers) != frames:
-            what, column = f"{unit}: frames is {frames:g}, frame_numbers {shown(numbers)}", "frame_numbers"
+    figures = {name: _figures(path, name, sheet) for name in _FIGURES}
+    cells = [figures[name] if name in figures else [cell.strip() for cell in sheet.columns[name]] for name in COLUMNS]
+    rows = tuple(ManifestRow(*row) for row in zip(*cells, strict=True))
+    rows = tuple(row._replace(unit=row.unit.zfill(2)) if re.fullmatch("[0-9]", row.unit) else row for row in rows)
+    for line, row in zip(sheet.lines.tolist(), rows, strict=True):
+        if row.dataset == "biwi" and not (row.frame_numbers and row.frames is not None and row.frames >= 0):
+            what, column = (
+                f"no number of frames, or none of their numbers, of Biwi sequence {shown(row.unit)}",
+                "frames",
+            )
+        elif row.frame_numbers and _count(row.frame_numbers) != row.frames:
+            many = "not said" if row.frames is None else row.frames
+            what = f"{row.unit}: frames is {many}, frame_numbers {shown(row.frame_numbers)}"
+            column = "frame_numbers"
         else:
             continue
         mend = "write how many frames there are, and their numbers, such as 3-674 683-740"
         raise HeadposeError(Fault(what, mend, path, column, (line,)))
-    return table
+    return rows
 
 
-def _read_figures(path: Path, table: pd.DataFrame, sheet: Sheet) -> None:
-    """Make numbers of the columns of figures, NaN where a cell is empty; raise HeadposeError where one is none."""
-    for name in _FIGURES:
-        numbers = read_numbers(table[name].tolist(), sheet.decimal)
-        wrong = np.isnan(numbers) & (table[name] != "").to_numpy()
-        if wrong.any():
-            what = f"{shown(table[name][int(wrong.argmax())])} is no number"
-            raise HeadposeError(fault_in(sheet.lines[wrong], what, "write a number")._replace(file=path, field=name))
-        table[name] = numbers
+def write(path: Path, rows: Iterable[ManifestRow]) -> None:
+    """Write rows as a manifest that :func:`read` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)  # what is not known, None, is an empty cell
+    write_text(path, text.getvalue())
+
+
+def _figures(path: Path, name: str, sheet: Sheet) -> list[float | None]:
+    """Return the figures of a column, None where a cell is empty; raise HeadposeError where one is none."""
+    texts = [str(cell).strip() for cell in sheet.columns[name]]
+    numbers = read_numbers(texts, sheet.decimal)
+    whole = name in _WHOLE
+    fit = np.isfinite(numbers) & (numbers == np.rint(numbers)) if whole else np.isfinite(numbers)
+    wrong = ~fit & (np.array(texts) != "")
+    if wrong.any():
+        what = f"{shown(texts[int(wrong.argmax())])} is no {'whole ' * whole}number"
+        mend = f"write a {'whole ' * whole}number"
+        raise HeadposeError(fault_in(sheet.lines[wrong], what, mend)._replace(file=path, field=name))
+    return [None if math.isnan(number) else int(number) if whole else number for number in numbers.tolist()]
 
 
 def _count(ranges: str) -> int:
@@ -135,38 +195,41 @@ def _count(ranges: str) -> int:
         return -1
 
 
-def listed_sequences(table: pd.DataFrame) -> dict[str, ListedSequence]:
+def listed_sequences(rows: Manifest) -> dict[str, ListedSequence]:
     """Return what the manifest says of each Biwi sequence, by its name."""
-    return listed_units(table, "biwi")
+    return listed_units(rows, "biwi")
 
 
-def listed_units(table: pd.DataFrame, dataset: str) -> dict[str, ListedSequence]:
+def listed_units(rows: Manifest, dataset: str) -> dict[str, ListedSequence]:
     """Return what the manifest says of each unit of a dataset that lists frame numbers, by the unit's name."""
-    rows = table[table["dataset"] == dataset]
-    statistics = rows[list(LABEL_STATISTICS)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    columns = (rows["unit"], rows["subject"], map(from_ranges, rows["frame_numbers"]), rows["calibration_group"])
-    return {row[0]: ListedSequence(*row) for row in zip(*columns, statistics, strict=True)}
+    return {
+        row.unit: ListedSequence(
+            row.unit, row.subject, from_ranges(row.frame_numbers), row.calibration_group, row.statistics
+        )
+        for row in rows
+        if row.dataset == dataset
+    }
 
 
-def listed_tracks(table: pd.DataFrame) -> list[ListedTrack]:
+def listed_tracks(rows: Manifest) -> list[ListedTrack]:
     """Return what the manifest says of each SynHead track."""
-    rows = table[table["dataset"] == "synhead"]
-    counts = pd.to_numeric(rows["frames"], errors="coerce")
-    poses = [None if pd.isna(count) else int(count) for count in counts]
-    heads = [tuple(subject.split()) for subject in rows["subject"]]
-    return [ListedTrack(*row) for row in zip(rows["group"], rows["unit"], poses, heads, strict=True)]
+    tracks = [row for row in rows if row.dataset == "synhead"]
+    return [ListedTrack(row.group, row.unit, row.frames, tuple(row.subject.split())) for row in tracks]
 
 
-def biwi_subjects(table: pd.DataFrame) -> dict[str, str]:
+def biwi_rows(rows: Manifest) -> dict[str, ManifestRow]:
+    """Return the row of each Biwi sequence, such as ``01``."""
+    return {row.unit: row for row in rows if row.dataset == "biwi"}
+
+
+def biwi_subjects(rows: Manifest) -> dict[str, str]:
     """Return the subject of each Biwi sequence, such as ``{"01": "F01"}``."""
-    rows = table[table["dataset"] == "biwi"]
-    return dict(zip(rows["unit"], rows["subject"], strict=True))
+    return {row.unit: row.subject for row in rows if row.dataset == "biwi"}
 
 
-def calibration_groups(table: pd.DataFrame) -> dict[str, str]:
+def calibration_groups(rows: Manifest) -> dict[str, str]:
     """Return the calibration group of each Biwi sequence, ``A`` or ``B``."""
-    rows = table[table["dataset"] == "biwi"]
-    return dict(zip(rows["unit"], rows["calibration_group"], strict=True))
+    return {row.unit: row.calibration_group for row in rows if row.dataset == "biwi"}
 
 
 def frame_list_sha256(sequence: str, numbers: Iterable[int]) -> str:
@@ -200,17 +263,16 @@ def to_ranges(numbers: Iterable[int]) -> str:
     return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def biwi_frames(table: pd.DataFrame) -> dict[str, list[int]]:
+def biwi_frames(rows: Manifest) -> dict[str, list[int]]:
     """Return the frame numbers of each Biwi sequence of the manifest."""
-    rows = table[table["dataset"] == "biwi"]
-    return {unit: from_ranges(numbers) for unit, numbers in zip(rows["unit"], rows["frame_numbers"], strict=True)}
+    return {row.unit: from_ranges(row.frame_numbers) for row in rows if row.dataset == "biwi"}
 
 
-def absent_frames(table: pd.DataFrame, present: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+def absent_frames(rows: Manifest, present: Mapping[str, Sequence[int]]) -> tuple[int, int]:
     """Return how many Biwi frames the manifest lists, and how many of those are not present.
 
     ``present`` holds the frame numbers of each sequence.
     """
-    listed = biwi_frames(table)
+    listed = biwi_frames(rows)
     absent = sum(len(set(numbers) - set(present.get(unit, ()))) for unit, numbers in listed.items())
     return sum(map(len, listed.values())), absent

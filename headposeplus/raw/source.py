@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, remarked
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.folders import present
+from headposeplus.raw.manifest import Manifest
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import euler_order
 
@@ -111,26 +110,25 @@ def manifest_beside(copies: Mapping[str, Path]) -> Path | None:
         If there is none such, or a file of that name is no manifest.
     """
     own: dict[str, Path | None] = {}
-    rows: dict[Path | None, dict[str, pd.DataFrame]] = {None: _rows_of(manifest.read(), copies)}
+    rows: dict[Path | None, dict[str, Manifest]] = {None: _rows_of(manifest.read(), copies)}
     for name, folder in copies.items():
         path = _manifest_of(name, folder)
         if path and path not in rows:
             rows[path] = _rows_of(_read_beside(path), copies)
         own[name] = path if path and len(rows[path][name]) else None
     for path in dict.fromkeys(own.values()) or [None]:
-        if all(rows[path][name].equals(rows[theirs][name]) for name, theirs in own.items()):
-            return None if all(rows[path][name].equals(rows[None][name]) for name in copies) else path
+        if all(rows[path][name] == rows[theirs][name] for name, theirs in own.items()):
+            return None if all(rows[path][name] == rows[None][name] for name in copies) else path
     each = ", ".join(f"{path or manifest.default_path()} that of `{name}`" for name, path in own.items())
     raise HeadposeError(Fault(f"the raw copies have manifests that differ: {each}", "choose one by `manifest`"))
 
 
-def _rows_of(table: pd.DataFrame, names: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Return what a manifest says of some datasets."""
-    kept = table.drop(columns="source")
-    return {name: kept[kept["dataset"] == name].reset_index(drop=True) for name in names}
+def _rows_of(rows: Manifest, names: Iterable[str]) -> dict[str, Manifest]:
+    """Return what a manifest says of some datasets, whoever says it."""
+    return {name: tuple(row._replace(source="") for row in rows if row.dataset == name) for name in names}
 
 
-def _read_beside(path: Path) -> pd.DataFrame:
+def _read_beside(path: Path) -> Manifest:
     try:
         return manifest.read(path)
     except HeadposeError as error:

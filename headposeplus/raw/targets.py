@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from headposeplus.raw import aflw2000, ids, manifest
+from headposeplus.raw.manifest import Manifest
 from headposeplus.raw.stills import StillSet
 
 BIWI_PLUS = "biwi+"  # what is meant where nothing names a target
@@ -81,7 +81,7 @@ def file_of(frame: str) -> str:
     return f"{sequence}/frame_{number}_rgb.png"
 
 
-def listed_ids(table: pd.DataFrame) -> dict[str, list[str]]:
+def listed_ids(table: Manifest) -> dict[str, list[str]]:
     """Return the ids of each target's frames that the manifest lists, sorted."""
     listed = {
         BIWI_PLUS: [ids.frame_id(name, n) for name, numbers in manifest.biwi_frames(table).items() for n in numbers]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from baselines import weights
+from baselines import listed, weights
 from baselines.adabn import estimate_statistics, in_turn
 from baselines.coral import coral_loss
 from baselines.dare_gram import SHARE, dare_gram_loss
@@ -289,7 +289,13 @@ def test_every_method_trains_and_goes_on_from_a_checkpoint(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", METHODS.values(), ids=METHODS)
 def test_every_method_says_what_it_is(kind):
-    assert kind.summary and kind.__doc__ and METHODS[kind.name] is kind
+    assert kind.__doc__ and METHODS[kind.name] is kind
+
+
+def test_the_listed_methods_are_those_that_there_are():
+    said = [(one.name, one.trains, one.uses_target) for one in listed.METHODS]
+    assert said == [(kind.name, kind.trains, kind.uses_target) for kind in METHODS.values()]
+    assert all(one.summary for one in listed.METHODS)
 
 
 @pytest.mark.parametrize("kind", METHODS.values(), ids=METHODS)

@@ -43,6 +43,17 @@ def test_help_imports_nothing_heavy():
     assert found.strip() == "[]"
 
 
+@pytest.mark.parametrize("words", ["methods", "presets", "protocols", "subsets", "submission convert --from"])
+def test_a_list_is_printed_without_what_takes_long_to_import(words):
+    heavy = ("torch", "torchvision", "pandas", "scipy", "h5py", "matplotlib", "sqlalchemy")
+    code = (
+        f"import sys; from benchmark.cli.main import main; main({words.split()}, standalone_mode=False)\n"
+        f"print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) > 4 and done.stderr.strip() == "[]"
+
+
 def test_from_raw_to_scoreboard(tiny, tmp_path, hpp, monkeypatch):
     """The README's three commands, as a user would type them, with a preset small enough for a test."""
     small = PRESETS["miniature"]._replace(

@@ -81,14 +81,15 @@ def test_frames_are_those_of_the_manifest_and_the_named_subsets():
 
 def test_label_statistics_are_those_of_the_manifest():
     """The manifest has mean and deviation of each sequence: those of any union of them follow."""
-    rows = manifest.read().query("dataset == 'biwi'").set_index("unit")
+    rows = manifest.biwi_rows(manifest.read())
     for protocol in protocols.frozen():
         if not protocol.id.startswith("biwi+/"):
             continue
-        mine = rows.loc[sorted({name[5:7] for name in protocols.frames_of(protocol)})]
-        weight = mine["frames"].to_numpy(float)
-        for place, angle in enumerate(rot.ANGLES):
-            mean, std = mine[f"mean_{angle}"].to_numpy(float), mine[f"std_{angle}"].to_numpy(float)
+        mine = [rows[name] for name in sorted({name[5:7] for name in protocols.frames_of(protocol)})]
+        weight = np.array([row.frames for row in mine])
+        statistics = np.stack([row.statistics for row in mine])
+        for place in range(3):
+            mean, std = statistics[:, place], statistics[:, place + 3]
             pooled = np.average(mean, weights=weight)
             second = np.average(std**2 + mean**2, weights=weight)
             assert protocol.label_mean[place] == pytest.approx(pooled, abs=1e-3), protocol.id
@@ -128,9 +129,9 @@ def test_every_protocol_of_biwi_fits_the_published_labels(real):
 
 def test_the_miniature_is_the_one_of_its_protocols():
     """Its poses drawn anew: whoever changes how they are drawn has to give the protocol a new id."""
-    rows = manifest.read().query("dataset == 'biwi'").set_index("unit", drop=False)
+    rows = manifest.biwi_rows(manifest.read())
     scale = write.SCALES["small"]
-    motions = {name: biwi_motion(rows.loc[name], scale.frames, seed=0) for name in scale.sequences}
+    motions = {name: biwi_motion(rows[name], scale.frames, seed=0) for name in scale.sequences}
     ids = np.array([frame_id(name, n) for name, motion in motions.items() for n in motion.numbers])
     rotations = rot.to_matrix(np.concatenate([motion.angles for motion in motions.values()]))
     truth = labels.from_arrays(ids, rotations, camera="rgb")

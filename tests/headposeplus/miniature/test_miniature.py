@@ -47,7 +47,7 @@ def test_what_a_killed_run_left_half_written_goes(tiny, tiny_copy):
 
 
 def test_another_seed_gives_others(tmp_path, tiny):
-    a, b = (poses.biwi_motion(manifest.read().iloc[0], 12, seed).angles for seed in (0, 1))
+    a, b = (poses.biwi_motion(manifest.read()[0], 12, seed).angles for seed in (0, 1))
     assert np.abs(a - b).max() > 1
     assert len({str(poses.hidden_order(seed)) for seed in range(40)}) > 20
 
@@ -70,20 +70,17 @@ def test_its_manifest_is_its_own(tiny):
     found["03"] = found["03"][:-2]
     found["15"] = [found["15"][0] + 1000, *found["15"][1:]]
     assert manifest.absent_frames(table, found) == (48, 3)
-    tracks = table[table["dataset"] == "synhead"]
-    assert {(t.group, t.name): len(synhead.read_angles(t)) for t in synhead.tracks(tiny / "synhead2_release")} == dict(
-        zip(zip(tracks["group"], tracks["unit"], strict=True), tracks["frames"], strict=True)
-    )
+    assert {(t.group, t.name): len(synhead.read_angles(t)) for t in synhead.tracks(tiny / "synhead2_release")} == {
+        (t.group, t.name): t.poses for t in manifest.listed_tracks(table)
+    }
 
 
 @pytest.mark.parametrize("scale", ["small", "full"])
 def test_motion_has_the_statistics_of_the_real_sequences(scale):
-    rows = manifest.read().query("dataset == 'biwi'")
-    for _, row in rows.iterrows():
+    for row in manifest.biwi_rows(manifest.read()).values():
         motion = poses.biwi_motion(row, poses.SCALES[scale].frames, 0)
-        assert (np.diff(motion.numbers) > 0).all() and motion.numbers[-1] <= row["last_frame"]
-        means = row[["mean_pitch", "mean_yaw", "mean_roll"]].to_numpy(float)
-        deviations = row[["std_pitch", "std_yaw", "std_roll"]].to_numpy(float)
+        assert (np.diff(motion.numbers) > 0).all() and motion.numbers[-1] <= row.last_frame
+        means, deviations = np.split(row.statistics, 2)
         error = np.abs(motion.angles.mean(0) - means)
         assert (error < 4 + deviations).all()
         assert (to_matrix(motion.angles)[:, 2, 2] > 0).all()
@@ -91,8 +88,7 @@ def test_motion_has_the_statistics_of_the_real_sequences(scale):
 
 def test_biwi_tracks_hold_the_smoothed_motion_and_are_rendered_in_the_hidden_order(tiny):
     track = synhead.tracks(tiny / "synhead2_release")[1]  # 02: sequence 03
-    row = manifest.read().set_index("unit", drop=False).loc["03"]
-    motion = poses.biwi_motion(row.iloc[0] if row.ndim > 1 else row, 12, 0)
+    motion = poses.biwi_motion(manifest.biwi_rows(manifest.read())["03"], 12, 0)
     camera = biwi._read_calibration(tiny / "hpdb/03/rgb.cal")
     in_depth = from_matrix(camera.rotation.T @ to_matrix(motion.smoothed))
     rows = np.linspace(0, len(in_depth) - 1, 10).round().astype(int)
@@ -219,9 +215,8 @@ def test_heads_are_where_biwis_are(annotations):
 def test_labels_are_spread_as_in_the_published_source():
     """Of SynHead++, by Kuhnke & Ostermann's weights: deviations 23.2, 30.7 and 10.7, and 23 % are of SynBiwi+."""
     scale, seed = poses.SCALES["study"], 0
-    rows = manifest.read().set_index("unit", drop=False)
-    motions = {name: poses.biwi_motion(rows[rows["dataset"] == "biwi"].loc[name], scale.frames, seed)
-               for name in scale.sequences}  # fmt: skip
+    rows = manifest.biwi_rows(manifest.read())
+    motions = {name: poses.biwi_motion(rows[name], scale.frames, seed) for name in scale.sequences}
     order = poses.hidden_order(seed)
     tracks = [
         to_matrix(poses.track_angles(group, i, scale.poses[group], motion, order, seed), order)

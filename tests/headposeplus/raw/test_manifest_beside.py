@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import click
-import pandas as pd
 import pytest
 
 from benchmark.cli.main import main
@@ -77,10 +76,9 @@ def test_of_two_that_are_not_the_same_that_is_taken_which_says_what_both_say(apa
 def test_one_that_repeats_the_rows_of_another_is_taken_for_both(apart):
     """As that which hpp render writes beside open heads."""
     one, two = apart
-    table = manifest.read(one / "data_manifest.csv")
-    heads = pd.DataFrame([{"dataset": "synhead", "group": "BIWI", "unit": "30", "frames": 25}]).assign(source="render")
-    both = pd.concat((table[table["dataset"] == "biwi"], heads)).astype({"frames": int})
-    (two / "data_manifest.csv").write_text(both.to_csv(index=False))
+    biwi = manifest.biwi_rows(manifest.read(one / "data_manifest.csv")).values()
+    heads = manifest.ManifestRow("synhead", "30", "BIWI", frames=25, source="render")
+    manifest.write(two / "data_manifest.csv", [*biwi, heads])
     assert manifest_beside({"biwi": one, "synhead": two}) == two / "data_manifest.csv"
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.transform import Rotation
 
 from headposeplus import rotations as rot
 from headposeplus.errors import HeadposeError, ImageError, RawDataError
@@ -64,7 +65,7 @@ def test_a_whole_copy_is_complete(tiny, deep):
         folder = tiny / "hpdb" / unit.unit
         camera = np.loadtxt(folder / "rgb.cal", skiprows=6, max_rows=3)
         poses = np.stack([np.loadtxt(path, max_rows=3) for path in files(folder, "*_pose.txt")])
-        angles = rot.Rotation.from_matrix(rot.FLIP @ camera @ poses @ rot.FLIP).as_euler("xyz", degrees=True)
+        angles = Rotation.from_matrix(rot.FLIP @ camera @ poses @ rot.FLIP).as_euler("xyz", degrees=True)
         assert np.abs(angles.mean(0) - unit.labels.mean).max() < 1e-5
         assert np.abs(np.sqrt(np.cov(angles.T, ddof=0).diagonal()) - unit.labels.std).max() < 1e-5
         assert unit.labels.difference < 2e-4 < LABEL_TOLERANCE
@@ -97,8 +98,8 @@ def test_a_mirror_with_jpeg_and_without_optional_parts(tiny, tmp_path):
 
 def test_the_real_totals_are_those_of_the_manifest(tiny):
     """Without a number of frames for each track, the totals of a full SynHead are known."""
-    tracks = manifest.read().query("dataset == 'synhead'")
-    assert all(f"{len(tracks)} tracks with {verify_raw.SYNHEAD_POSES:,} poses" in text for text in tracks["source"])
+    tracks = [row for row in manifest.read() if row.dataset == "synhead"]
+    assert all(f"{len(tracks)} tracks with {verify_raw.SYNHEAD_POSES:,} poses" in row.source for row in tracks)
     report = verify_raw.verify_raw(None, tiny)
     totals = report.totals["synhead"]
     assert totals.expected == 510_960 and totals.missing == 510_960 - totals.present
