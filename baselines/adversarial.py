@@ -11,7 +11,7 @@ from torch import Tensor
 
 from baselines import weights
 from baselines.losses import domain_loss, pose_loss, reverse_gradient
-from baselines.method import DomainBatch, Look, Method, Parts, Wanted
+from baselines.method import DomainBatch, Look, Method, Parts, Wanted, of_target
 from baselines.networks import PoseNetwork, make_discriminator
 from headposeplus.errors import TrainingError
 from headposeplus.rotations import Floats
@@ -38,7 +38,7 @@ class DANN(Method):
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus that of the discriminator, whose gradient reaches the features reversed."""
-        source, target = network(batch.images), network(batch.target)
+        source, target = network(batch.images), of_target(network, batch.target, lam)
         pose = pose_loss(source.angles, network.normalise(batch.degrees))
         from_source, from_target = self.tell_apart(
             reverse_gradient(source.features, lam), reverse_gradient(target.features, lam)

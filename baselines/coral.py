@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from baselines.losses import pose_loss
-from baselines.method import DomainBatch, Method, Parts
+from baselines.method import DomainBatch, Method, Parts, of_target
 from baselines.networks import PoseNetwork
 
 
@@ -23,7 +23,7 @@ class CORAL(Method):
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the distance of the covariances."""
-        source, target = network(batch.images), network(batch.target)
+        source, target = network(batch.images), of_target(network, batch.target, lam)
         pose = pose_loss(source.angles, network.normalise(batch.degrees))
         coral = coral_loss(source.features, target.features)
         return pose + lam * coral, {"pose_loss": pose.detach(), "coral_loss": coral.detach()}

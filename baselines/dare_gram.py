@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.losses import pose_loss
-from baselines.method import DomainBatch, Method, Parts
+from baselines.method import DomainBatch, Method, Parts, of_target
 from baselines.networks import PoseNetwork
 
 SHARE = 0.99  # of the eigenvalues' sum, which the subspace holds
@@ -61,7 +61,7 @@ class DAREGRAM(Method):
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the terms of angle and of scale."""
-        source, target = network(batch.images), network(batch.target)
+        source, target = network(batch.images), of_target(network, batch.target, lam)
         pose = pose_loss(source.angles, network.normalise(batch.degrees))
         angle, scale = dare_gram_loss(source.features, target.features)
         parts = {"pose_loss": pose, "angle_loss": angle, "scale_loss": scale}

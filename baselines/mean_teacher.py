@@ -14,7 +14,7 @@ from torch import Tensor
 
 from baselines.augment import DRAWS, augment, change_of
 from baselines.losses import pose_loss
-from baselines.method import DomainBatch, Look, Method, Parts
+from baselines.method import DomainBatch, Look, Method, Parts, of_target
 from baselines.networks import IMAGE_MEAN, IMAGE_STD, PoseNetwork
 
 MIRRORED = (1.0, -1.0, -1.0)  # what mirroring does to pitch, yaw and roll
@@ -79,7 +79,7 @@ class MeanTeacher(Taught):
         target = batch.target
         mirrored = (torch.rand(len(target)) < 0.5).to(target.device)
         seen = torch.where(mirrored[:, None, None, None], target.flip(3), target)
-        source, student = network(batch.images), network(changed(seen))
+        source, student = network(batch.images), of_target(network, changed(seen), lam)
         with torch.no_grad():
             taught = symmetric(self.teacher, target)
             taught = torch.where(mirrored[:, None], taught * taught.new_tensor(MIRRORED), taught)

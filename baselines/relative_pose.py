@@ -23,7 +23,7 @@ from torch.nn import functional
 from baselines.adversarial import PADACO
 from baselines.losses import pose_loss
 from baselines.mean_teacher import Taught
-from baselines.method import DomainBatch, Parts
+from baselines.method import DomainBatch, Parts, of_target
 from baselines.networks import PoseNetwork
 from baselines.rotations import about_z, to_matrix
 
@@ -99,17 +99,17 @@ class RelativePose(Taught):
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the inconsistency, a scalar, and its parts for the log."""
-        of_source, of_target = (
+        on_source, on_target = (
             draw_alteration(len(images), self.largest_turn, images.device) for images in (batch.images, batch.target)
         )
-        source, target = network(batch.images), network(of_target.images(batch.target))
+        source, target = network(batch.images), of_target(network, on_target.images(batch.target), lam)
         own = {name: buffer.clone() for name, buffer in network.named_buffers()}  # that the next pass may move
-        again = functional_call(network, own, (of_source.images(batch.images),))
+        again = functional_call(network, own, (on_source.images(batch.images),))
         with torch.no_grad():
             taught = network.degrees(self.teacher(batch.target).angles)
         pose = pose_loss(source.angles, network.normalise(batch.degrees))
-        consistency = consistency_loss(network.degrees(target.angles), taught, of_target, network.angle_std)
-        altered = consistency_loss(network.degrees(again.angles), batch.degrees, of_source, network.angle_std)
+        consistency = consistency_loss(network.degrees(target.angles), taught, on_target, network.angle_std)
+        altered = consistency_loss(network.degrees(again.angles), batch.degrees, on_source, network.angle_std)
         parts = {"pose_loss": pose, "consistency_loss": consistency, "altered_pose_loss": altered}
         return pose + lam * (consistency + altered), {name: part.detach() for name, part in parts.items()}
 

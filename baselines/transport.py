@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from baselines.losses import pose_loss
-from baselines.method import DomainBatch, Method, Parts
+from baselines.method import DomainBatch, Method, Parts, of_target
 from baselines.networks import PoseNetwork
 
 
@@ -72,7 +72,7 @@ class Transport(Method):
 
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the cost of the plan, a scalar, and its parts for the log."""
-        source, target = network(batch.images), network(batch.target)
+        source, target = network(batch.images), of_target(network, batch.target, lam)
         labels = network.normalise(batch.degrees)
         pose = pose_loss(source.angles, labels)
         features = _mean_squares(source.features, target.features)

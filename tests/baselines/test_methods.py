@@ -3,6 +3,8 @@
 Transport, reweighting and relative poses are in ``test_methods_target.py``.
 """
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from baselines import listed, weights
 from baselines.adabn import estimate_statistics, in_turn
 from baselines.coral import coral_loss
 from baselines.dare_gram import SHARE, dare_gram_loss
-from baselines.method import DomainBatch, Look, MethodSettings, Seen
+from baselines.method import DomainBatch, Look, MethodSettings, Seen, of_target
 from baselines.methods import METHODS
 from baselines.networks import make_network
 from baselines.updated import PlainUpdates, UpdatedPADACO, confident, within_trust
@@ -258,9 +260,9 @@ def train(method, network, optimizer, epochs, log):
         log.append((None if probabilities is None else probabilities.tolist(), method.facts()))
 
 
-def begin(kind):
+def begin(kind, backbone="slim"):
     torch.manual_seed(1)
-    network = make_network("slim")
+    network = make_network(backbone)
     method = kind(MethodSettings(neighbours=4, threshold=500.0))
     method.start(network, make_look())
     trained = [p for p in [*network.parameters(), *method.parameters()] if p.requires_grad]
@@ -307,3 +309,41 @@ def test_without_lambda_every_gradient_is_that_of_the_pose_loss(kind):
         method.loss(network.train(), batch, 0.0)[0].backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [*((one.name, "slim") for one in listed.METHODS if one.trains), ("dann", "resnet18")]
+)
+def test_while_lambda_is_0_the_targets_images_take_no_gradient_back_and_weights_are_the_same(
+    name, backbone, monkeypatch
+):
+    """To the bit, against a method that is handed what the target gives with its gradient."""
+    states, passed = [], []
+
+    def with_gradient(network, images, lam):
+        passed.append(lam)
+        return network(images)
+
+    kind = METHODS[name]
+    for forced in (False, True):
+        method, network, optimizer = begin(kind, backbone)
+        if forced:
+            for module in {sys.modules[one.__module__] for one in kind.__mro__}:
+                if hasattr(module, "of_target"):
+                    monkeypatch.setattr(module, "of_target", with_gradient)
+        for step in range(2):
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            method.loss(network.train(), make_batch(), 0.0)[0].backward()
+            optimizer.step()
+            method.after_step(network)
+        states.append({**network.state_dict(), **method.state_dict()})
+    assert passed and all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_target_images_take_a_gradient_back_where_lambda_asks_for_it():
+    network, images = make_network("slim"), torch.randn(4, 3, 32, 32)
+    assert of_target(network, images, 0.1).features.requires_grad
+    assert not of_target(network, images, 0.0).features.requires_grad
+    with torch.no_grad():
+        assert not of_target(network, images, 0.1).features.requires_grad
