@@ -219,6 +219,15 @@ def _run_in(
     return [future.result() for future in futures]
 
 
+def processor_flags() -> frozenset[str]:
+    """Return what this machine's processor says that it can do, as Linux names it; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
 def processor() -> str:
     """Return the name of this machine's processor."""
     try:

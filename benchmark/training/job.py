@@ -93,6 +93,14 @@ class TrainingJob(NamedTuple):
         """Return whether the network computes in bfloat16 on a device."""
         return device.type == "cuda" if self.options.half is None else self.options.half
 
+    def could_be_half(self, device: torch.device, flags: frozenset[str]) -> bool:
+        """Return whether bfloat16 is worth a word: nobody chose, the network is large, the processor has it.
+
+        It is not chosen for them, since the weights would then be others on another processor.
+        """
+        unsaid = self.options.half is None and self.preset.backbone == "resnet18"
+        return unsaid and device.type == "cpu" and not flags.isdisjoint(("amx_bf16", "avx512_bf16"))
+
 
 Chosen = TypeVar("Chosen", MethodSettings, RunOptions)
 

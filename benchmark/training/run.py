@@ -33,7 +33,7 @@ from benchmark.training.views import LoadedRun, drawn_images, is_own, reordered,
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.errors import TrainingError
 from headposeplus.files import locked
-from headposeplus.tasks import cores
+from headposeplus.tasks import cores, processor_flags
 
 
 def run(job: TrainingJob) -> Path:
@@ -141,6 +141,8 @@ def _load(
         network.compile()
     source = load_source(source_set, device, options.store, options.threads)
     target = load_target(target_set, device, options.store, options.threads)
+    if job.could_be_half(device, processor_flags()):
+        _say(ranks, "this processor computes in bfloat16: --precision bfloat16 would train about twice as fast")
     if not len(source.backgrounds):
         _say(ranks, f"{job.data}: SynHead came without backgrounds; plain colours stand behind the heads")
     network.angle_mean.copy_(torch.from_numpy(source.angles.mean(axis=0)))

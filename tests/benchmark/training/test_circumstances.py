@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from baselines.methods import METHODS
 from benchmark.scoring.submission import read_submission
@@ -15,6 +16,7 @@ from benchmark.training import run as train
 from benchmark.training.checkpoint import CHECKPOINT, Place
 from benchmark.training.job import PREDICTIONS
 from benchmark.training.log import LOG, LogWriter, StepRecord
+from benchmark.training.presets import PRESETS
 from headposeplus.errors import HeadposeError, TrainingError
 from tests.circumstances import file_limit, small_disk
 
@@ -95,3 +97,13 @@ def test_weights_that_are_none_leave_no_folder(job, tmp_path):
     with pytest.raises(TrainingError, match=r"typo\.pth: cannot be read: No such file or directory"):
         train.run(job._replace(preset=job.preset._replace(backbone="resnet18"), weights=str(tmp_path / "typo.pth")))
     assert not job.out.exists()
+
+
+def test_a_processor_that_computes_in_bfloat16_is_named_where_that_is_worth_a_word(job):
+    cpu, large = torch.device("cpu"), job._replace(preset=PRESETS["paper"])
+    able = frozenset({"avx2", "avx512_bf16"})
+    assert large.could_be_half(cpu, able) and large.could_be_half(cpu, frozenset({"amx_bf16"}))
+    assert not large.could_be_half(cpu, frozenset({"avx2"})) and not large.could_be_half(torch.device("cuda"), able)
+    assert not job.could_be_half(cpu, able)  # the slim network gains nothing by it
+    for chosen in (True, False):
+        assert not large._replace(options=large.options._replace(half=chosen)).could_be_half(cpu, able)
