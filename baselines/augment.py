@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from baselines.devices import send
 from headposeplus.errors import TrainingError
 from headposeplus.rotations import Floats
 
@@ -101,7 +102,7 @@ def change_of(draws: Floats, device: torch.device) -> Change:
         most.shift * around[:, 11:13],
         1 + most.scale * (2 * scale[:, None] - 1),
     )
-    together = torch.from_numpy(np.concatenate(columns, axis=1)).float().to(device)  # one transfer
+    together = send(torch.from_numpy(np.concatenate(columns, axis=1)).float(), device)  # in one go
     gain, lamp, contrasts, gammas, blurs, noises, box = together.split((3, 2, 1, 1, 1, 1, 3), dim=1)
     return Change(
         gain=gain,
@@ -110,7 +111,7 @@ def change_of(draws: Floats, device: torch.device) -> Change:
         gamma=gammas[:, 0],
         blur=blurs[:, 0],
         noise=noises[:, 0],
-        seed=torch.from_numpy(seed).to(device),
+        seed=send(torch.from_numpy(seed), device),
         box=box,
     )
 

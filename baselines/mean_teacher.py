@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from baselines.augment import DRAWS, augment, change_of
+from baselines.devices import send
 from baselines.losses import pose_loss
 from baselines.method import DomainBatch, Look, Method, Parts, of_target
 from baselines.networks import IMAGE_MEAN, IMAGE_STD, PoseNetwork
@@ -77,7 +78,7 @@ class MeanTeacher(Taught):
     def loss(self, network: PoseNetwork, batch: DomainBatch, lam: float) -> tuple[Tensor, Parts]:
         """Return the pose loss plus lambda times the difference to the teacher, a scalar, and its parts for the log."""
         target = batch.target
-        mirrored = (torch.rand(len(target)) < 0.5).to(target.device)
+        mirrored = send(torch.rand(len(target)) < 0.5, target.device)
         seen = torch.where(mirrored[:, None, None, None], target.flip(3), target)
         source, student = network(batch.images), of_target(network, changed(seen), lam)
         with torch.no_grad():

@@ -21,6 +21,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from baselines.adversarial import PADACO
+from baselines.devices import send
 from baselines.losses import pose_loss
 from baselines.mean_teacher import Taught
 from baselines.method import DomainBatch, Parts, of_target
@@ -63,7 +64,7 @@ def draw_alteration(count: int, largest_turn: float, device: torch.device) -> Al
     """Return an alteration of images: half of them mirrored, turned by up to some degrees either way."""
     # Drawn on the CPU, so that a GPU trains on the same images.
     mirrored, turned = torch.rand(2, count)
-    return Alteration((mirrored < 0.5).to(device), ((2 * turned - 1) * largest_turn).to(device))
+    return Alteration(send(mirrored < 0.5, device), send((2 * turned - 1) * largest_turn, device))
 
 
 def consistency_loss(student: Tensor, teacher: Tensor, alteration: Alteration, angle_std: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from baselines import augment as augmenting
+from baselines.devices import send
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders.open import open_store
 from benchmark.loaders.stores import Store
@@ -133,7 +134,7 @@ class Composer:
         images = compose(draws[:, :_BEHIND], crops, masks)
         if changed:
             images = self._augment(images, draws[:, _BEHIND:], augment)
-        return self._normalise(images), self._angles[torch.from_numpy(rows).to(self._device)]
+        return self._normalise(images), self._angles[send(torch.from_numpy(rows), self._device)]
 
     def target(self, crops: Tensor) -> Tensor:
         """Return images (n, 3, s, s) of crops (n, s, s, 3), on the device."""
@@ -164,11 +165,11 @@ class Composer:
         size = self._size
         mask = self._bits[masks.int()].flatten(1)[:, : size * size].view(-1, size, size, 1)
         if len(self._backgrounds):
-            which, top, left = torch.from_numpy(self._corners(draws).T.copy()).to(self._device, non_blocking=True)
+            which, top, left = send(torch.from_numpy(self._corners(draws).T.copy()), self._device)
             windows = self._backgrounds.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)
             behind = windows[which, top, left]
         else:
-            behind = torch.from_numpy((draws * 256).astype(np.uint8)).to(self._device).view(-1, 1, 1, 3)
+            behind = send(torch.from_numpy((draws * 256).astype(np.uint8)), self._device).view(-1, 1, 1, 3)
         return torch.where(mask, crops, behind)
 
     def _compose_on_cpu(self, draws: Floats, crops: Tensor, masks: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.devices import send
 from headposeplus.datasets.dataset import Layout, open_shard, read_offset
 from headposeplus.datasets.hdf5 import unread
 from headposeplus.errors import ImageError
@@ -33,8 +34,8 @@ Batch = tuple[Tensor, Tensor | None]
 Item = TypeVar("Item")
 
 
-def _decode_into(out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) -> None:
-    """Decode crops into ``out`` (n, s, s, 3); ``paths`` are the shards that they are from."""
+def _decode_into(out: np.ndarray, places: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) -> None:
+    """Decode crops into ``out[places]`` (n, s, s, 3); ``paths`` are the shards that they are from."""
     for i, data in enumerate(encoded):
         try:
             crop = decode(data)
@@ -42,15 +43,15 @@ def _decode_into(out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]) 
                 raise ImageError(f"a crop of {crop.shape[:2]} pixels")
         except ImageError as error:
             raise unread(paths[i], ValueError("a crop in it cannot be decoded")) from error
-        out[i] = crop
+        out[places[i]] = crop
 
 
 def start_decoding(
-    pool: ThreadPoolExecutor, out: np.ndarray, encoded: list[np.ndarray], paths: list[Path]
+    pool: ThreadPoolExecutor, out: np.ndarray, places: np.ndarray, encoded: list[np.ndarray], paths: list[Path]
 ) -> list[Future[None]]:
-    """Start to decode crops into ``out`` (n, s, s, 3)."""
+    """Start to decode crops into ``out[places]`` (n, s, s, 3)."""
     parts = [slice(start, start + _TASK) for start in range(0, len(encoded), _TASK)]
-    return [pool.submit(_decode_into, out[part], encoded[part], paths[part]) for part in parts]
+    return [pool.submit(_decode_into, out, places[part], encoded[part], paths[part]) for part in parts]
 
 
 def wait_for(futures: list[Future[None]]) -> None:
@@ -134,19 +135,20 @@ class Store:
         """Return room in memory for a batch, or for what is on its way to the device."""
         return _uninitialised(self._layout, count, torch.device("cpu"), pinned=self._device.type == "cuda")
 
-    def _decode_all(self, device: torch.device) -> Batch:
-        """Return all crops and masks on a device; a few hundred at a time are held elsewhere."""
-        crops, masks = _uninitialised(self._layout, len(self), device)
-        pieces = ahead(self._pieces(), 1)
+    def _decode_first(self, count: int, device: torch.device) -> Batch:
+        """Return the first crops and masks on a device; a few hundred at a time are held elsewhere."""
+        crops, masks = _uninitialised(self._layout, count, device)
+        pieces = ahead(self._pieces(count), 1)
         with (
             ThreadPoolExecutor(self._threads) as pool,
-            progress(len(self) if len(self) >= PROGRESS_FROM else 0, "decode", "crop") as bar,
+            progress(count if count >= PROGRESS_FROM else 0, "decode", "crop") as bar,
         ):
             try:
                 for first, path, encoded, bits in pieces:
                     rows = slice(first, first + len(encoded))
                     staged = crops[rows] if device.type == "cpu" else self._empty(len(encoded))[0]
-                    wait_for(start_decoding(pool, staged.numpy(), encoded, [path] * len(encoded)))
+                    places = np.arange(len(encoded))
+                    wait_for(start_decoding(pool, staged.numpy(), places, encoded, [path] * len(encoded)))
                     if device.type != "cpu":
                         crops[rows].copy_(staged, non_blocking=True)
                     if masks is not None and bits is not None:
@@ -156,14 +158,16 @@ class Store:
                 pieces.close()
         return crops, masks
 
-    def _pieces(self) -> Generator[tuple[int, Path, list[np.ndarray], np.ndarray | None], None, None]:
-        """Yield all rows, some at a time: the first one's number, the shard, the encoded crops and the masks."""
+    def _pieces(self, count: int) -> Generator[tuple[int, Path, list[np.ndarray], np.ndarray | None], None, None]:
+        """Yield the first rows, some at a time: the first one's number, the shard, the encoded crops and the masks."""
         for shard, path in enumerate(self._layout.paths):
             start, end = (int(row) for row in self._layout.starts[shard : shard + 2])
+            if start >= count:
+                return
             with open_shard(path) as file:
                 offset = read_offset(file, end - start)
-                for first in range(0, end - start, _PIECE):
-                    last = min(first + _PIECE, end - start)
+                for first in range(0, min(end, count) - start, _PIECE):
+                    last = min(first + _PIECE, end - start, count - start)
                     data = file["image/bytes"][offset[first] : offset[last]]
                     cuts = offset[first + 1 : last] - offset[first]
                     bits = file["mask/bits"][first:last] if self._layout.rendered else None
@@ -189,7 +193,7 @@ class DeviceStore(Store):
 
     def __init__(self, layout: Layout, device: torch.device, threads: int) -> None:
         super().__init__(layout, device, threads)
-        self._crops, self._masks = self._decode_all(device)
+        self._crops, self._masks = self._decode_first(len(self), device)
 
     def batches(self, plan: Iterable[np.ndarray]) -> Iterator[Batch]:
         """Yield the batches of a plan; see :meth:`Store.batches`."""
@@ -199,7 +203,7 @@ class DeviceStore(Store):
                 _take((self._crops, self._masks), rows, batch)
                 yield batch
             else:
-                index = torch.from_numpy(np.asarray(rows, np.int64)).to(self._device, non_blocking=True)
+                index = send(torch.from_numpy(np.asarray(rows, np.int64)), self._device)
                 masks = None if self._masks is None else self._masks.index_select(0, index)
                 yield self._crops.index_select(0, index), masks
 
@@ -258,7 +262,7 @@ class HostStore(AheadStore):
 
     def __init__(self, layout: Layout, device: torch.device, threads: int) -> None:
         super().__init__(layout, device, threads)
-        self._crops, self._masks = self._decode_all(torch.device("cpu"))
+        self._crops, self._masks = self._decode_first(len(self), torch.device("cpu"))
 
     def _in_memory(self, plan: Iterable[np.ndarray]) -> Generator[Batch, None, None]:
         for rows in plan:

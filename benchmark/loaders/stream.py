@@ -22,7 +22,7 @@ _GAP, _RUN = 64 << 10, 4 << 20  # bytes of a shard: a smaller gap is read too; a
 
 
 class _Window(NamedTuple):
-    """Some batches of a plan, and what they need: row ``rows[i]`` (sorted, each once) is ``encoded[i]``."""
+    """Some batches of a plan, and what they need to be read: row ``rows[i]`` (sorted, each once) is ``encoded[i]``."""
 
     batches: list[np.ndarray]
     rows: np.ndarray
@@ -33,14 +33,17 @@ class _Window(NamedTuple):
 class StreamStore(AheadStore):
     """Crops read from the shards and decoded as they are asked for, for what does not fit into memory decoded.
 
+    The first ``held`` rows are kept decoded in memory, as many as fit where not all do.
+
     A plan is taken in windows of as many draws as memory allows. The rows of a window are read once each, in the
     order of the files and in long runs, while the window before is decoded.
     """
 
     kind = "stream"
 
-    def __init__(self, layout: Layout, device: torch.device, threads: int) -> None:
+    def __init__(self, layout: Layout, device: torch.device, threads: int, held: int = 0) -> None:
         super().__init__(layout, device, threads)
+        self._held = self._decode_first(held, torch.device("cpu")) if held else None
         self._offsets = []
         for path, rows in zip(layout.paths, np.diff(layout.starts), strict=True):
             with open_shard(path) as file:
@@ -72,13 +75,31 @@ class StreamStore(AheadStore):
 
     def _start(self, pool: ThreadPoolExecutor, window: _Window, rows: np.ndarray) -> tuple[Batch, list[Future[None]]]:
         """Start to decode a batch."""
-        crops, masks = self._empty(len(rows))
-        slots = np.searchsorted(window.rows, rows)
-        if masks is not None and window.masks is not None:
-            np.take(window.masks, slots, axis=0, out=masks.numpy(), mode="clip")
+        batch = crops, masks = self._empty(len(rows))
+        held = rows < self.held
+        futures = [pool.submit(self._fill_held, batch, rows, np.flatnonzero(held))] if held.any() else []
+        places = np.flatnonzero(~held)
+        slots = np.searchsorted(window.rows, rows[places])
+        if masks is not None and window.masks is not None and len(places):
+            masks.numpy()[places] = window.masks[slots]
         encoded = [window.encoded[slot] for slot in slots]
-        shard = np.searchsorted(self._layout.starts, rows, side="right") - 1
-        return (crops, masks), start_decoding(pool, crops.numpy(), encoded, [self._layout.paths[i] for i in shard])
+        shard = np.searchsorted(self._layout.starts, rows[places], side="right") - 1
+        paths = [self._layout.paths[i] for i in shard]
+        return batch, futures + start_decoding(pool, crops.numpy(), places, encoded, paths)
+
+    def _fill_held(self, batch: Batch, rows: np.ndarray, places: np.ndarray) -> None:
+        """Copy those of a batch's ``rows`` at ``places`` that are held decoded."""
+        assert self._held is not None
+        for whole, part in zip(self._held, batch, strict=True):
+            if whole is not None and part is not None:
+                source, target = whole.numpy(), part.numpy()
+                for place, row in zip(places.tolist(), rows[places].tolist(), strict=True):
+                    target[place] = source[row]
+
+    @property
+    def held(self) -> int:
+        """How many rows, the first ones, are kept decoded."""
+        return 0 if self._held is None else len(self._held[0])
 
     def _draws(self) -> int:
         """Return how many draws a full window may hold."""
@@ -102,6 +123,7 @@ class StreamStore(AheadStore):
         """Read a window; once it is no longer wanted, the rest is left out."""
         rows = np.unique(np.concatenate(batches))
         check_rows(rows, len(self))
+        rows = rows[rows >= self.held]
         masks = np.empty((len(rows), self._layout.mask_bytes), np.uint8) if self._layout.rendered else None
         encoded: list[np.ndarray] = []
         bounds = np.searchsorted(rows, self._layout.starts)

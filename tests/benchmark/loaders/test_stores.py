@@ -212,6 +212,38 @@ def test_auto_takes_the_fastest_that_fits(built, monkeypatch):
     assert chosen("cuda", too_little, gpu_too_little) == "stream"
 
 
+@pytest.mark.parametrize("name", ["biwi+", "synhead++"])
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.98])
+def test_what_fits_is_held_decoded_where_not_all_does(built, monkeypatch, capsys, name, share):
+    folder, _ = built
+    crops, masks = by_h5py(folder, *(("synhead+", "synbiwi+") if name == "synhead++" else (name,)))
+    dataset = open_dataset(folder / name)
+    needed = crops.nbytes + (0 if masks is None else masks.nbytes)
+    monkeypatch.setattr(opening, "free_memory", lambda: int(share * needed / RAM_SHARE))
+    store = open_store(dataset, CPU, threads=2)
+    told = capsys.readouterr().err
+    assert store.kind == "stream" and store.held == pytest.approx(share * len(crops), abs=1)
+    assert told.startswith(f"{name}: its crops take")
+    assert f"{store.held / len(crops):.0%} of them are held decoded" in told
+    read = tiny_windows(monkeypatch)
+    wanted = set()
+    reading = StreamStore._read
+
+    def noting(self, batches, stop):
+        window = reading(self, batches, stop)
+        wanted.update(window.rows.tolist())
+        return window
+
+    monkeypatch.setattr(StreamStore, "_read", noting)
+    rng = np.random.default_rng(0)
+    plan = [rng.integers(0, len(crops), size) for size in (20, 1, 33, 20, 7)]
+    plan += [np.arange(store.held)[:9], np.arange(store.held, len(crops))[:9], np.zeros(0, np.int64)]
+    agree(store.batches(plan), plan, crops, masks)
+    drawn = set(np.concatenate(plan).tolist())
+    assert read and wanted == {row for row in drawn if row >= store.held}
+    assert open_store(dataset, CPU, "stream").held == 0  # who asks for it by name has none held
+
+
 def test_free_memory_is_that_of_the_machine_or_its_container():
     with open("/proc/meminfo") as file:
         total = int(file.readline().split()[1]) * 1024
