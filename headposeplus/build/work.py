@@ -163,7 +163,7 @@ def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
                 left_out.append(pose)
                 continue
             try:
-                image = sequence.read_image(frame, bgr=True)
+                image = sequence.read_image(frame)
             except RawDataError as error:
                 left_out.append(error.fault)
                 continue
@@ -178,7 +178,7 @@ def _build_biwi(task: Task, work: BiwiWork) -> ShardReport:
                     box, source = given, str(work.boxes.sources[boxed[frame.id]])
             sources[source] += 1
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
-            encoded = encode(picture, lossless=True, bgr=True)
+            encoded = encode(picture, lossless=True)
             shard.add(shards.Row(frame.id, work.subject, encoded, None, pose.rotation, box, source))
         return _finish(shard, task, left_out, sources)
 
@@ -194,14 +194,14 @@ def _build_stills(task: Task, work: StillsWork) -> ShardReport:
                 if label.beyond:
                     beyond.append(f"{still.label.name}: {label.beyond}")
                     continue
-                image = stills.read_image(still.image, bgr=True)
+                image = stills.read_image(still.image)
             except RawDataError as error:
                 left_out.append(error.fault)
                 continue
             box = geometry.of_face(label.rotation, label.centre, label.scale)
             sources[stills.box_source] += 1
             picture = crop(image[..., :3], crop_matrix(box, task.options.size), task.options.size)
-            encoded = encode(picture, lossless=True, bgr=True)
+            encoded = encode(picture, lossless=True)
             subject = stills.stem.format(still.number)
             row = shards.Row(stills.id(still.number), subject, encoded, None, label.rotation, box, stills.box_source)
             shard.add(row)
@@ -212,13 +212,13 @@ def _synthetic_crop(
     path: Path, rotation: Floats, turn: float, place: HeadPlace, options: Options
 ) -> tuple[np.ndarray, np.ndarray, Floats]:
     """Return the encoded crop, its foreground and its box of a SynHead image turned in its plane."""
-    image = read_rendered(path, bgr=True)
+    image = read_rendered(path)
     height, width = image.shape[:2]
     principal = np.array([(width - 1) / 2, (height - 1) / 2])
     box = geometry.of_rendered(place, rotation, turn, principal)
     picture, inside = crop_foreground(image, crop_matrix(box, options.size, turn, principal), options.size)
     check_head(path, inside)
-    return encode(picture, options.lossless, bgr=True), inside, box
+    return encode(picture, options.lossless), inside, box
 
 
 def _build_synhead(task: Task, work: SynHeadWork) -> ShardReport:

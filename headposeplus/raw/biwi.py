@@ -262,15 +262,15 @@ def to_rgb_camera(pose: Pose, rgb: Calibration) -> Pose:
     return Pose(nearest_rotation(rgb.rotation @ pose.rotation), rgb.rotation @ pose.centre + rgb.translation)
 
 
-def read_rgb_image(path: Path, rgb: Calibration, bgr: bool = False) -> Image:
-    """Return a frame's image; ``bgr`` is that of :func:`headposeplus.images.read_image`.
+def read_rgb_image(path: Path, rgb: Calibration) -> Image:
+    """Return a frame's image.
 
     Raises
     ------
     ImageError
         If it is damaged, or not of the size that the calibration says.
     """
-    image = read_image(path, bgr)
+    image = read_image(path)
     height, width = image.shape[:2]
     if (width, height) != (rgb.width, rgb.height):
         what = f"{width} x {height} pixels, but the calibration says {rgb.width} x {rgb.height}"
@@ -315,9 +315,9 @@ class Sequence(NamedTuple):
         """Yield each frame with its pose in the RGB camera, or with what is wrong with it."""
         return _each_pose(self.frames, self.read_pose)
 
-    def read_image(self, frame: Frame, bgr: bool = False) -> Image:
+    def read_image(self, frame: Frame) -> Image:
         """Return a frame's image, as :func:`read_rgb_image` does."""
-        return read_rgb_image(frame.image, self.camera, bgr)
+        return read_rgb_image(frame.image, self.camera)
 
 
 def _each_pose(frames: list[Frame], read: Callable[[Path], Pose]) -> Iterator[tuple[Frame, Pose | Fault]]:

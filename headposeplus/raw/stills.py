@@ -152,15 +152,15 @@ class StillSet(NamedTuple):
                 stills.append(Still(number, images[number], labels[number]))
         return stills, faults
 
-    def read_image(self, path: Path, bgr: bool = False) -> Image:
-        """Return a photograph; ``bgr`` is that of :func:`headposeplus.images.read_image`.
+    def read_image(self, path: Path) -> Image:
+        """Return a photograph.
 
         Raises
         ------
         ImageError
             If it is damaged, or not of the dataset's size.
         """
-        image = read_image(path, bgr)
+        image = read_image(path)
         height, width = image.shape[:2]
         if (width, height) != self.pixels:
             what = f"expected {self.pixels[0]} x {self.pixels[1]} pixels, found {width} x {height}"

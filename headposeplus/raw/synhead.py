@@ -344,6 +344,6 @@ def check_head(path: Path, inside: np.ndarray) -> None:
 
 def read_head(path: Path) -> np.ndarray:
     """Return where the head is in a rendered image (height, width), 255 or 0; raises ImageError if it shows none."""
-    inside = cv2.threshold(foreground(read_rendered(path, bgr=True)), 127, 255, cv2.THRESH_BINARY)[1]
+    inside = cv2.threshold(foreground(read_rendered(path)), 127, 255, cv2.THRESH_BINARY)[1]
     check_head(path, inside)
     return inside

@@ -1,3 +1,5 @@
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -93,6 +95,112 @@ def test_an_image_cut_anywhere_is_truncated(tmp_path, kind, trailer):
         for reader in (images.check_whole, images.read_image):
             with pytest.raises(images.TruncatedImageError, match="truncated image"):
                 reader(path)
+
+
+def chunk(kind, content):
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def as_png(pixels, colour, *chunks, depth=8, interlaced=False):
+    """The bytes of a PNG of pixels (height, width, bytes) in a type of colour, with chunks before its pixels."""
+    height, width = pixels.shape[:2]
+    # Of each pass, its first row and column, and the steps to the next ones.
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    parts = [pixels[top::down, left::right] for top, left, down, right in passes] if interlaced else [pixels]
+    rows = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([depth, colour, 0, 0, interlaced])
+    content = (chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(content)
+
+
+def kinds_of_png():
+    """Every kind of PNG, each with whether frames and rendered heads come so."""
+    rng = np.random.default_rng(6)
+    grey, two, rgb, rgba, deep = (rng.integers(0, 256, (21, 34, n), np.uint8) for n in (1, 2, 3, 4, 6))
+    palette, animated = chunk(b"PLTE", bytes(range(30))), chunk(b"acTL", bytes([0, 0, 0, 1, 0, 0, 0, 0]))
+    remarks = (
+        chunk(b"gAMA", (45455).to_bytes(4, "big")), chunk(b"sRGB", b"\0"), chunk(b"pHYs", bytes(9)),
+        chunk(b"tEXt", b"a\0tRNS"), chunk(b"sBIT", b"\5\5\5"),
+    )  # fmt: skip
+    return {
+        "rgb": (as_png(rgb, 2), True),
+        "rgba": (as_png(rgba, 6), True),
+        "rgb, filtered": (cv2.imencode(".png", cv2.GaussianBlur(rgb, (0, 0), 2))[1].tobytes(), True),
+        "rgba, filtered": (cv2.imencode(".png", cv2.GaussianBlur(rgba, (0, 0), 2))[1].tobytes(), True),
+        "rgb, interlaced": (as_png(rgb, 2, interlaced=True), True),
+        "rgb with remarks": (as_png(rgb, 2, *remarks), True),
+        "rgb, one colour transparent": (
+            as_png(rgb, 2, chunk(b"tRNS", bytes(np.insert(rgb[0, 0], (0, 1, 2), 0)))),
+            False,
+        ),
+        "rgb, animated": (as_png(rgb, 2, animated), False),
+        "rgba with a palette": (as_png(rgba, 6, palette), False),
+        "grey": (as_png(grey, 0), False),
+        "grey with alpha": (as_png(two, 4), False),
+        "palette": (as_png(grey % 10, 3, palette), False),
+        "palette, transparent": (as_png(grey % 10, 3, palette, chunk(b"tRNS", b"\0\x80")), False),
+        "rgb of 16 bits": (as_png(deep, 2, depth=16), False),
+    }
+
+
+def as_opencv_reads(data):
+    """The pixels as RGB or RGBA, or None."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim == 2:
+        return image if image is None else np.dstack([image] * 3)
+    return image[..., [2, 1, 0, 3][: image.shape[2]]]
+
+
+@pytest.mark.parametrize("kind", kinds_of_png())
+def test_every_kind_of_png_is_read_as_opencv_reads_it(tmp_path, monkeypatch, kind):
+    (tmp_path / "a.png").write_bytes(data := kinds_of_png()[kind][0])
+    expected, fast = as_opencv_reads(data), kinds_of_png()[kind][1]
+    asked = []
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *given, really=cv2.imdecode: asked.append(1) or really(*given))
+    if expected.dtype == np.uint16:
+        with pytest.raises(ImageError, match="expected eight bits a channel, found uint16"):
+            images.read_image(tmp_path / "a.png")
+    else:
+        image = images.read_image(tmp_path / "a.png")
+        assert image.shape == expected.shape and image.dtype == np.uint8 and (image == expected).all()
+    assert bool(asked) is not fast
+
+
+def test_a_png_that_opencv_refuses_is_damaged(tmp_path):
+    """Bytes are changed anywhere: what is read is what OpenCV reads, and the rest is told as before."""
+    rng, path = np.random.default_rng(7), tmp_path / "a.png"
+    damaged = read = 0
+    for data in (data for kind, (data, fast) in kinds_of_png().items() if fast and "filtered" in kind):
+        for _ in range(150):
+            changed = bytearray(data)
+            changed[rng.integers(8, len(data) - 12)] = rng.integers(256)
+            path.write_bytes(changed)
+            try:
+                image = images.read_image(path)
+            except ImageError as error:
+                assert as_opencv_reads(bytes(changed)) is None and "damaged image" in str(error)
+                damaged += 1
+            else:
+                assert (image == as_opencv_reads(bytes(changed))).all()
+                read += 1
+    assert damaged > 100 and read > 0
+
+
+def test_a_small_file_that_promises_a_huge_image_is_damaged(tmp_path):
+    path, start = tmp_path / "a.png", as_png(np.zeros((1, 1, 3), np.uint8), 2)
+    for side in (60_000, 2**20, 2**31 - 1):
+        header = side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+        path.write_bytes(start[:8] + chunk(b"IHDR", header) + start[33:])
+        with pytest.raises(ImageError, match="damaged image"):
+            images.read_image(path)
+
+
+@pytest.mark.real
+def test_real_frames_are_read_as_opencv_reads_them(real):
+    frames = sorted(real.rglob("frame_*_rgb.png"))
+    assert len(frames) >= 11
+    for path in frames:
+        assert (images.read_image(path) == as_opencv_reads(path.read_bytes())).all()
 
 
 def test_encoding_round_trip(picture):

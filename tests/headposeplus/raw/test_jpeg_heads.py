@@ -52,10 +52,9 @@ def test_heads_in_jpeg_are_where_they_are_in_png(renders, tmp_path, quality, sam
         expected = foreground(read_image(path)) > 127
         copy = to_jpeg(path, tmp_path / "a.jpg", quality, sampling)
         before.append((foreground(read_image(copy)) > 127).sum() / expected.sum() - 1)
-        for bgr in (False, True):
-            found = foreground(read_rendered(copy, bgr)) > 127
-            area.append((found ^ expected).sum() / expected.sum())
-            box.append(np.abs(edges(found) - edges(expected)).max())
+        found = foreground(read_rendered(copy)) > 127
+        area.append((found ^ expected).sum() / expected.sum())
+        box.append(np.abs(edges(found) - edges(expected)).max())
     assert np.min(before) > 0.01 and (sampling == "444" or quality == 100 or np.min(before) > 0.08)
     assert max(area) < (0.03 if quality < 95 else 0.01) and max(box) <= (5 if quality < 95 else 2)
 
@@ -63,8 +62,7 @@ def test_heads_in_jpeg_are_where_they_are_in_png(renders, tmp_path, quality, sam
 def test_png_is_read_as_it_is(renders, tiny):
     for path in (*renders, *sorted(tiny.glob("synhead2_release/*/f01/*/*.png"))):
         assert not is_jpeg(path)
-        for bgr in (False, True):
-            assert (read_rendered(path, bgr) == read_image(path, bgr)).all()
+        assert (read_rendered(path) == read_image(path)).all()
 
 
 def test_a_jpeg_without_a_head_is_told(tmp_path):
