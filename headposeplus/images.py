@@ -322,4 +322,5 @@ def inscribed_circle(mask: np.ndarray) -> tuple[Floats, float]:
 
 def square(middle: Floats, side: float) -> Floats:
     """Return the square box (4,) about the point ``middle`` (2,): the last pixel is at x + side - 1."""
-    return np.array([*(middle - side / 2 + 0.5), side, side])
+    x, y = middle.tolist()
+    return np.array([x - side / 2 + 0.5, y - side / 2 + 0.5, side, side])
