@@ -22,6 +22,7 @@ class _Lines:
         self._total, self._label, self._unit, self._postfix = total, label, unit, ""
         self._first, self._began = done, time.monotonic()
         self._shown = self._began
+        self._closed = False
 
     def __enter__(self) -> _Lines:
         return self
@@ -48,7 +49,10 @@ class _Lines:
         self._postfix = f", {text}" if text else ""
 
     def close(self) -> None:
-        """Write the last line."""
+        """Write the last line, once."""
+        if self._closed:
+            return
+        self._closed = True
         self._write(f" in {duration(time.monotonic() - self._began)}")
 
     def _write(self, text: str) -> None:

@@ -11,12 +11,13 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType, ModuleType
 from typing import Any, TypeVar
 
@@ -179,43 +180,72 @@ def run_tasks(
     if isinstance(executor, int) and min(executor, len(tasks)) > 1:
         with workers(min(executor, len(tasks))) as processes:
             return run_tasks(function, tasks, processes, label, unit, sizes, done)
+    with begun(function, tasks, executor, label, unit, sizes, done) as results:
+        return results()
+
+
+@contextmanager
+def begun(
+    function: Callable[[Task], Result],
+    tasks: list[Task],
+    executor: int | Executor,
+    label: str,
+    unit: str = "part",
+    sizes: Sequence[int] | None = None,
+    done: int = 0,
+) -> Iterator[Callable[[], list[Result]]]:
+    """Begin tasks as :func:`run_tasks` does them; yield what waits for their results and returns or raises the same.
+
+    So further tasks can begin before the last of these are done. Those that wait at the end are given up. A number
+    in place of an executor is one process, this one, which does them at once.
+    """
     sizes = [1] * len(tasks) if sizes is None else sizes
     with progress(done + sum(sizes), label, unit, done) as bar:
         if isinstance(executor, int):
-            results = []
+            here = []
             for task, size in zip(tasks, sizes, strict=True):
-                results.append(function(task))
+                here.append(function(task))
                 bar.update(size)
-            return results
-        return _run_in(executor, function, tasks, label, sizes, bar)
+            bar.close()
+            yield lambda: here
+            return
+        call = partial(_do, function) if isinstance(executor, ProcessPoolExecutor) else function
+        with started_alone(function):
+            futures: list[Future[Result]] = [executor.submit(call, task) for task in tasks]
+        finished: SimpleQueue[Future[Result]] = SimpleQueue()
+        for future, size in zip(futures, sizes, strict=True):
+            future.add_done_callback(partial(_count, bar, size, finished))
+        try:
+            yield partial(_results, futures, finished, bar, label)
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
 
-def _run_in(
-    executor: Executor,
-    function: Callable[[Task], Result],
-    tasks: list[Task],
-    label: str,
-    sizes: Sequence[int],
-    bar: Bar,
-) -> list[Result]:
-    call = partial(_do, function) if isinstance(executor, ProcessPoolExecutor) else function
-    with started_alone(function):
-        futures: list[Future[Result]] = [executor.submit(call, task) for task in tasks]
-    size_of = dict(zip(futures, sizes, strict=True))
+def _count(bar: Bar, size: int, finished: SimpleQueue[Future[Result]], future: Future[Result]) -> None:
+    """Count a task that has ended, in the executor's thread, and hand it to the one that waits."""
     try:
-        for future in as_completed(futures):
-            future.result()
-            bar.update(size_of[future])
-    except BaseException as error:
-        for future in futures:
-            future.cancel()
-        wait(futures)
+        if not future.cancelled() and not future.exception():
+            bar.update(size)
+    finally:
+        finished.put(future)
+
+
+def _results(
+    futures: list[Future[Result]], finished: SimpleQueue[Future[Result]], bar: Bar, label: str
+) -> list[Result]:
+    try:
+        for _ in futures:
+            finished.get().result()  # the first that fails ends the wait, whichever it is
+    except Exception as error:
         if isinstance(error, BrokenProcessPool) or type(error).__name__ == "KilledWorker":  # Dask's own
             raise HeadposeError(
                 f"{label}: a worker process was killed, perhaps for want of memory; "
                 "run the same command again to go on, with lower `jobs`"
             ) from error
         raise
+    bar.close()
     return [future.result() for future in futures]
 
 

@@ -8,7 +8,9 @@ that was stopped goes on at the shards it lacks, and the bytes do not depend on 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ import numpy as np
 from headposeplus import __version__
 from headposeplus.boxes.formats import MISPLACED
 from headposeplus.build.plan import Plan, Provenance, checked_options, jobs_of, plans
-from headposeplus.build.work import USUAL, Built, Options, see_to
+from headposeplus.build.work import USUAL, Built, Job, Options, see_to
 from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, labels_sha256, open_dataset, read_fields, read_labels
 from headposeplus.datasets.hdf5 import changed
 from headposeplus.datasets.info import INFO, SCHEMA, Info, Parameters, ShardInfo, content_sha256, read_info, write_info
@@ -31,7 +33,7 @@ from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.source import Source, find_copies
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import from_matrix
-from headposeplus.tasks import run_tasks, workers
+from headposeplus.tasks import begun, workers
 
 
 class Summary(NamedTuple):
@@ -85,8 +87,7 @@ def build_datasets(
     out = Path(out).resolve() if dask else Path(out)
     summary = Summary([], [], [], None, 0, copies.roots)
     with locked(out, wait=False), workers(jobs, dask) as executor:
-        for plan in plans(copies, out, options, executor):
-            dataset, notes, left_out, peak = _carry_out(plan, executor)
+        for plan, (dataset, notes, left_out, peak) in _carried_out(plans(copies, out, options, executor), executor):
             summary = summary._replace(
                 datasets=[*summary.datasets, dataset],
                 notes=[*summary.notes, *notes],
@@ -99,35 +100,72 @@ def build_datasets(
     return summary
 
 
-def _carry_out(plan: Plan, executor: int | Executor) -> _Made:
-    """Build the shards that a dataset lacks, and describe it.
+def _carried_out(planned: Iterator[Plan], executor: int | Executor) -> Iterator[tuple[Plan, _Made]]:
+    """Yield each plan with its dataset. Processes that one dataset leaves idle at its end begin with the next one.
+
+    A dataset that cannot be planned is told once the one before it is whole.
+    """
+    waiting: list[tuple[Plan, Callable[[], _Made]]] = []
+    fault: HeadposeError | None = None
+    plan: Plan | None = None
+    with ExitStack() as under_way:
+        while not fault:
+            try:
+                if plan := next(planned, None):
+                    waiting.append((plan, under_way.enter_context(_begun(plan, executor))))
+            except HeadposeError as error:
+                plan, fault = None, error
+            # SynBiwi+ is matched with Biwi+ and planned after SynHead+, so no more than one is left under way.
+            while len(waiting) > (1 if plan and isinstance(executor, Executor) else 0):
+                earlier, finish = waiting.pop(0)
+                yield earlier, finish()
+            if not plan:
+                break
+    if fault:
+        raise fault
+
+
+@contextmanager
+def _begun(plan: Plan, executor: int | Executor) -> Iterator[Callable[[], _Made]]:
+    """Begin with the shards that a dataset lacks; yield what waits for them and describes it.
 
     While a shard is missing, the folder has no ``dataset.json``, and neither has the union that it is part of.
     """
     jobs = jobs_of(plan)
     written = _written(plan.folder)
-    provenance, notes = plan.provenance, [*plan.notes]
-    if plan.backgrounds is not None:
-        background_hash, remarks = _store_backgrounds(plan)
-        provenance, notes = provenance._replace(backgrounds_sha256=background_hash), notes + remarks
     if any(job.report is None for job in jobs):
         (plan.folder / INFO).unlink(missing_ok=True)
         if plan.folder.name not in STILLS:
             (plan.folder.parent / "synhead++" / INFO).unlink(missing_ok=True)
     # The longest first, so that no core is left with it at the end.
     longest_first = sorted(jobs, key=lambda job: -job.task.rows)
-    results = run_tasks(see_to, longest_first, executor, plan.folder.name)
-    by_path = {job.task.path: built for job, built in zip(longest_first, results, strict=True)}
+    with begun(see_to, longest_first, executor, plan.folder.name) as results:
+
+        def finish() -> _Made:
+            provenance, notes = plan.provenance, [*plan.notes]
+            if plan.backgrounds is not None:
+                background_hash, remarks = _store_backgrounds(plan)
+                provenance, notes = provenance._replace(backgrounds_sha256=background_hash), notes + remarks
+            built = {job.task.path: built for job, built in zip(longest_first, results(), strict=True)}
+            return _finished(plan._replace(provenance=provenance), notes, jobs, written, built)
+
+        yield finish
+
+
+def _finished(
+    plan: Plan, notes: list[str], jobs: list[Job], written: dict[str, str], built: dict[Path, Built]
+) -> _Made:
+    """Describe a dataset whose shards are ``built``; ``written`` are the hashes that those had that were there."""
     for job in jobs:
-        path, now = job.task.path, by_path[job.task.path].sha256
+        path, now = job.task.path, built[job.task.path].sha256
         before = written.get(path.name, now)
         if job.report is not None and before != now:
             raise DatasetError(changed(path, before))
-    in_order = {task.path: by_path[task.path] for task in plan.tasks}
-    left_out = [*plan.faults, *(fault for built in in_order.values() for fault in built.report.left_out)]
+    in_order = {task.path: built[task.path] for task in plan.tasks}
+    left_out = [*plan.faults, *(fault for shard in in_order.values() for fault in shard.report.left_out)]
     lines = [relative(fault, plan.tasks[0].raw) for fault in left_out]
-    dataset = _describe(plan.folder, plan.parameters, provenance, lines, in_order)
-    return _Made(dataset, notes, left_out, max(built.peak_bytes for built in results))
+    dataset = _describe(plan.folder, plan.parameters, plan.provenance, lines, in_order)
+    return _Made(dataset, notes, left_out, max(shard.peak_bytes for shard in built.values()))
 
 
 def _written(folder: Path) -> dict[str, str]:

@@ -101,7 +101,8 @@ class Targets(NamedTuple):
 def plans(source: Copies, out: Path, options: Options, executor: int | Executor, trial: bool = False) -> Iterator[Plan]:
     """Yield the plan of each dataset that a source allows, in the order in which they are built.
 
-    SynBiwi+ is matched with the Biwi+ in ``out``, so each plan is to be carried out before the next one is asked for.
+    SynBiwi+ is matched with the Biwi+ in ``out``, so each plan is to be carried out before the next but one is asked
+    for.
     A ``trial`` writes nothing and carries out nothing: it takes Biwi's poses from the raw copy.
 
     Raises

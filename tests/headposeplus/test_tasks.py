@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headposeplus.errors import HeadposeError, RawDataError
-from headposeplus.tasks import run_tasks
+from headposeplus.tasks import begun, run_tasks, workers
 
 
 def square(x):
@@ -40,6 +40,42 @@ def test_results_come_in_order_and_errors_come_through(jobs):
 def test_a_killed_worker_is_told():
     with pytest.raises(HeadposeError, match=r"tasks: a worker process was killed.*lower `jobs`"):
         run_tasks(die_at_three, range(7), 2, "tasks")
+
+
+def wait_for(path):
+    """Wait until there is a file, or half a minute."""
+    end = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return path.exists()
+
+
+def touch(path):
+    path.touch()
+
+
+def test_tasks_begin_before_the_last_ones_are_done(tmp_path, capfd):
+    with (
+        workers(2) as executor,
+        begun(wait_for, [tmp_path / "a"], executor, "first") as first,
+        begun(touch, [tmp_path / "a"], executor, "second") as second,
+    ):
+        assert second() == [None] and first() == [True]
+    assert [line.split(" in ")[0] for line in capfd.readouterr().err.splitlines()] == [
+        "second: 1 of 1 parts", "first: 1 of 1 parts",
+    ]  # fmt: skip
+
+
+def test_tasks_that_wait_are_given_up_when_others_fail(tmp_path):
+    files = [tmp_path / str(i) for i in range(200)]
+    with (
+        pytest.raises(RawDataError, match=r"three\.png"),
+        workers(2) as executor,
+        begun(fail_at_three, [3], executor, "first") as first,
+        begun(touch, files, executor, "second"),
+    ):
+        first()
+    assert not files[-1].exists()
 
 
 UNGUARDED = """

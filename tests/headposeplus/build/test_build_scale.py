@@ -1,6 +1,7 @@
 """What lets a build grow: Dask's workers, more processes, a trial first, going on after a kill, and constant memory."""
 
 import collections
+import contextlib
 import hashlib
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headposeplus.build import build
 from headposeplus.build.build import build_datasets
 from headposeplus.build.estimate import estimate_build
 from headposeplus.build.work import Options
@@ -37,6 +39,42 @@ def content(out, pattern="*"):
 def test_any_number_of_processes_gives_the_same_bytes(built, tiny, tmp_path, jobs):
     build_datasets(source_of(tiny), tmp_path / "data", OPTIONS, jobs)
     assert content(tmp_path / "data") == content(built[0])
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What is begun and what is waited for, in order."""
+    steps = []
+
+    @contextlib.contextmanager
+    def begun(function, tasks, executor, label):
+        steps.append(f"begin {label}")
+        with tasks_begun(function, tasks, executor, label) as results:
+            yield lambda: steps.append(f"end {label}") or results()
+
+    tasks_begun = build.begun
+    monkeypatch.setattr(build, "begun", begun)
+    return steps
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_dataset_begins_before_the_last_one_ends_where_processes_would_be_idle(tiny, tmp_path, steps, jobs):
+    summary = build_datasets(source_of(tiny)._replace(render_order="xzy---"), tmp_path, Options(size=8), jobs)
+    assert [dataset.name for dataset in summary.datasets] == ["biwi+", "synhead+", "synbiwi+", "synhead++"]
+    names = ("biwi+", "synhead+", "synbiwi+")
+    if jobs == 1:
+        assert steps == [f"{step} {name}" for name in names for step in ("begin", "end")]
+    else:
+        assert steps == ["begin biwi+", "begin synhead+", "end biwi+", "begin synbiwi+", "end synhead+", "end synbiwi+"]
+
+
+def test_what_is_wrong_with_synhead_is_told_when_biwi_plus_is_whole(tiny_copy, tmp_path):
+    (tiny_copy / "synhead2_release/kinect/00.csv").write_text("pitch,yaw,roll\n1,2,3\n")
+    source = source_of(tiny_copy)._replace(render_order="xzy---")
+    with pytest.raises(HeadposeError, match=r"kinect/00\.csv"):
+        build_datasets(source, tmp_path, OPTIONS._replace(strict=True), jobs=2)
+    assert open_dataset(tmp_path / "biwi+").info.rows == 48
+    assert not list(tmp_path.glob("syn*/*.h5"))
 
 
 @pytest.mark.slow
