@@ -181,7 +181,7 @@ def verify(
 @click.command("render-order")
 @click.option("--synhead", type=FOLDER, required=True, help="Raw SynHead: the folder synhead2_release, or one above.")
 @click.option("--biwi", type=FOLDER, help="Raw Biwi, whose angles the BIWI tracks follow: checks columns and signs.")
-@click.option("--plot", type=FILE, help="Draw all candidates here, PNG.")
+@click.option("--plot", type=FILE, help="Draw all candidates here: .png, .pdf or .svg.")
 @click.option("--json", "json_file", type=FILE, help="Write the report here.")
 @WIDE
 @SEED
@@ -199,11 +199,14 @@ def render_order(
       hpp render-order --synhead RAW/synhead2_release --plot render_order.png
     """
     from headposeplus.datasets import plots
+    from headposeplus.drawing import check_kind
     from headposeplus.files import write_json
     from headposeplus.raw import render_order as library
     from headposeplus.raw.render_order import judge_order
     from headposeplus.tasks import cores
 
+    if plot:
+        check_kind(plot)
     report, root = judge_order(synhead, biwi, jobs or cores(), seed)
     click.echo(library.describe(report))
     if plot:

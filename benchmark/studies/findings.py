@@ -219,6 +219,10 @@ def photographs_table(results: Path) -> str:
     return github(rows)
 
 
+_KINDS = {"paper": "as in the paper", "augmented": "with augmentation"}  # the settings, as pictures call them
+_TITLES = {"da": "da: the label spaces agree", "pda": "pda: the source's is wider"}
+
+
 def draw(results: Path) -> None:
     """Draw how each method differs from source-only with batch statistics of both domains, with intervals, PNG."""
     runs = claims.read_runs(results)
@@ -229,10 +233,10 @@ def draw(results: Path) -> None:
             for method in (*methods, *((plan.STRONGEST,) * (name == "augmented"))):
                 if method != plan.FIRST:
                     found = estimate(claims.differences(runs, Claim("", task, method, plan.FIRST), name))
-                    rows.append(figures.Interval(f"{method}, {name}", found.mean, found.low, found.high))
-        panels.append((task, rows))
-    label = f"MAE minus that of {plan.FIRST}, degrees"
-    figures.intervals(panels, label, results / PICTURE)
+                    rows.append(figures.Interval(method, _KINDS[name], found.mean, found.low, found.high))
+        panels.append((_TITLES[task], rows))
+    label = f"MAE less that of {plan.FIRST}, degrees\n(left of the line is better)"
+    figures.intervals(panels, label, results / PICTURE, plan.FIRST)
 
 
 def draw_photographs(results: Path) -> None:
@@ -240,12 +244,15 @@ def draw_photographs(results: Path) -> None:
     runs = _photographs(results)
     panels = []
     for (size, source, task), some in runs.groupby(["size", "source", "task"], sort=True):
-        kinds = {
-            name: some[some["setting"] == name].groupby("method")["mae"].mean().reindex(_ON_PHOTOGRAPHS[::-1]).tolist()
+        means = some.groupby(["setting", "method"])["mae"].mean()
+        rows = [
+            figures.Interval(method, _KINDS[name], float(means[name, method]))
             for name in plan.SETTINGS
-        }
-        panels.append((f"{source}, {size} pixels, to {_TARGETS[str(task)]}", _ON_PHOTOGRAPHS[::-1], kinds))
-    figures.dots(panels, "MAE, degrees", results / PHOTOGRAPHS)
+            for method in _ON_PHOTOGRAPHS
+            if (name, method) in means.index
+        ]
+        panels.append((f"{source} heads, {size} pixels,\nto {_TARGETS[str(task)]}", rows))
+    figures.intervals(panels, "MAE, degrees", results / PHOTOGRAPHS)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {

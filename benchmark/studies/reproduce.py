@@ -37,9 +37,9 @@ _STANDARD = {
     **MethodSettings()._asdict(),
 }
 _PANELS = {
-    "mae": "MAE on the target, degrees (scored afterwards)",
-    "pose_loss": "pose loss on the source",
-    "domain_accuracy": "accuracy of the discriminator",
+    "mae": "MAE on the target,\ndegrees (scored afterwards)",
+    "pose_loss": "pose loss\non the source",
+    "domain_accuracy": "accuracy\nof the discriminator",
 }
 
 
@@ -82,8 +82,11 @@ def _means(steps: Sequence[StepRecord], name: str) -> Floats:
     return np.array([values[epochs == epoch].mean() for epoch in np.unique(epochs)])
 
 
-def draw(folder: Path, runs: Sequence[tuple[TrainingJob, RunRecord]], source: Path, seed: int) -> None:
-    """Draw the label spaces of a seed's runs, and the training curves of all, into a folder, in place of older ones."""
+def draw(folder: Path, runs: Sequence[tuple[TrainingJob, RunRecord]], source: Path, target: Path, seed: int) -> None:
+    """Draw the label spaces of a seed's runs, and the training curves of all, into a folder, in place of older ones.
+
+    ``source`` and ``target`` are the folders of the seed's datasets.
+    """
     for name in PICTURES:
         (folder / f"{name}.png").unlink(missing_ok=True)
     curves: dict[str, dict[str, list[Floats]]] = {name: {} for name in _PANELS}
@@ -101,8 +104,8 @@ def draw(folder: Path, runs: Sequence[tuple[TrainingJob, RunRecord]], source: Pa
             drawn.append(figures.Drawn(record.method, epochs.probabilities, epochs.angles[-1]))
     if not drawn:
         return
-    labels = from_matrix(read_labels(open_dataset(source))[1])
-    figures.drawn_label_spaces(labels, drawn, folder / "label_spaces.png", seed)
+    labels, truth = (from_matrix(read_labels(open_dataset(dataset))[1]) for dataset in (source, target))
+    figures.drawn_label_spaces(labels, truth, drawn, folder / "label_spaces.png")
     panels = [
         (_PANELS[name], [figures.Curve(method, np.arange(1.0, len(v[0]) + 1), np.stack(v)) for method, v in of.items()])
         for name, of in curves.items()
@@ -173,5 +176,6 @@ def reproduce(
         changes=planned[0].changes,
     )
     write_record(results / RECORDS, about)
-    draw(results, list(zip(planned, records, strict=True)), first / TASKS[task].source, seeds[0])
+    task_of = TASKS[task]
+    draw(results, list(zip(planned, records, strict=True)), first / task_of.source, first / task_of.target, seeds[0])
     return write_page(results)

@@ -159,7 +159,9 @@ def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: in
         if source in labels and target in labels
     ]
     if pairs:
-        plots.label_spaces(pairs, picture("label_spaces.png", "Label spaces: source in red, target in blue"))
+        plots.label_spaces(
+            pairs, picture("label_spaces.png", "Label spaces as densities: source in red, target in blue")
+        )
     if labels:
         plots.histograms(labels, picture("histograms.png", "How often each angle occurs"))
     if {"synbiwi+", "biwi+"} <= by_name.keys():

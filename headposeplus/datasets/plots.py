@@ -7,29 +7,46 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from headposeplus.boxes.geometry import middles, projected
+from headposeplus.datasets import spaces
 from headposeplus.datasets.dataset import Dataset, layout_of, read_crops, read_labels
-from headposeplus.datasets.info import Residuals
-from headposeplus.drawing import own_settings, save
+from headposeplus.datasets.info import Measures, Residuals
+from headposeplus.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PALE,
+    PINK,
+    SKY,
+    SOFT,
+    SOURCE,
+    TARGET,
+    WIDTH,
+    YELLOW,
+    own_settings,
+    percent,
+    save,
+)
 from headposeplus.images import Image, crop, crop_matrix
 from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.targets import STILLS, TARGETS
 from headposeplus.rotations import ANGLES, Floats, from_matrix
 
-SOURCE_COLOUR, TARGET_COLOUR = "#c0392b", "#2060b0"
-_COLOURS = {
-    **dict.fromkeys(TARGETS, TARGET_COLOUR),
-    **{"synhead+": "#e08e45", "synbiwi+": "#5b9e6f", "synhead++": SOURCE_COLOUR},
-    **dict(zip(STILLS, ("#16808a", "#6a4c93", "#444b54"), strict=False)),
+_LINES = {
+    **dict.fromkeys(TARGETS, (TARGET, "-")),
+    **{"synhead+": (YELLOW, "-"), "synbiwi+": (GREEN, (0, (4, 1.5))), "synhead++": (SOURCE, "-")},
+    **dict(zip(STILLS, ((SKY, (0, (2, 1))), (PINK, (0, (2, 1))), (SOFT, (0, (2, 1)))), strict=False)),
 }
 # Axes of the head, drawn as they are named in the field: right in red, down in green, out of the face in blue.
 _AXES = np.diag([1.0, 1, -1])
 _AXIS_COLOURS = ((214, 48, 49), (39, 174, 96), (45, 110, 235))
 _BOX_COLOUR = (235, 235, 235)
+_TILE = 168  # pixels of a crop on a sheet
 _SHIFT = 4  # bits of a pixel's fraction that OpenCV takes
 
 
@@ -50,7 +67,7 @@ def draw_pose(image: Image, rotation: Floats, box: Floats | None = None) -> Imag
     """
     drawn = np.ascontiguousarray(image.copy())
     whole = np.array([0.0, 0, image.shape[1], image.shape[0]])
-    thick = max(int(max((whole if box is None else box)[2:])) // 60, 1)
+    thick = max(int(max((whole if box is None else box)[2:])) // 42, 1)
     if box is not None:
         first, last = _fixed(box[:2]), _fixed(box[:2] + box[2:] - 1)
         cv2.rectangle(drawn, first, last, _BOX_COLOUR, max(thick // 2, 1), cv2.LINE_AA, _SHIFT)
@@ -77,7 +94,7 @@ def _sample(dataset: Dataset, count: int, rng: np.random.Generator) -> list[Imag
         image, mask = stored.image, stored.mask
         if mask is not None:
             image = np.where(mask[..., None], image, np.uint8(128))
-        tile = cv2.resize(image, (144, 144), interpolation=cv2.INTER_AREA if size > 144 else cv2.INTER_CUBIC)
+        tile = cv2.resize(image, (_TILE, _TILE), interpolation=cv2.INTER_AREA if size > _TILE else cv2.INTER_CUBIC)
         tiles.append(draw_pose(tile, rotations[row]))
     return tiles
 
@@ -86,98 +103,132 @@ def _sample(dataset: Dataset, count: int, rng: np.random.Generator) -> list[Imag
 def sample_crops(datasets: list[Dataset], path: Path, seed: int = 0, columns: int = 10, rows: int = 2) -> None:
     """Draw a contact sheet, PNG: some rows of random crops of each dataset, with the axes of their pose."""
     rng = np.random.default_rng(seed)
-    height = 1.0 + sum(1.5 * rows + 0.4 for _ in datasets)
-    figure = Figure(figsize=(1.5 * columns, height), dpi=100, layout="constrained")
+    height = 0.35 + len(datasets) * (rows * WIDTH / columns + 0.3)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     for axes, dataset in zip(np.atleast_1d(figure.subplots(len(datasets), 1)), datasets, strict=True):
         tiles = _sample(dataset, rows * columns, rng)
         sheet = np.concatenate([np.concatenate(tiles[i * columns : (i + 1) * columns], axis=1) for i in range(rows)])
         axes.imshow(sheet)
-        axes.set_title(f"{dataset.name}  ({dataset.info.rows:,} images)", loc="left", fontsize=15)
+        axes.set_title(f"{dataset.name}  ({dataset.info.rows:,} images)", loc="left")
         axes.axis("off")
-    figure.suptitle("Crops and their poses: right (red), down (green) and out of the face (blue)", fontsize=13)
+    figure.suptitle("Crops and their poses: right (red), down (green) and out of the face (blue)")
     save(figure, path)
 
 
 @own_settings()
 def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
-    """Draw yaw against pitch and against roll, PNG: for each title, source rotations (n, 3, 3) and target ones.
+    """Draw the label spaces of source and target as densities, on one scale: yaw against pitch, and against roll.
 
-    As in the paper's Figure 1, the source is red and the target blue. The angles are ``pyr``.
+    ``pairs`` has a title, the source's rotations (n, 3, 3) and the target's. As in the paper's Figure 1, the source is
+    red and the target blue. The angles are ``pyr``. PNG, or PDF or SVG where the file is called so.
     """
-    figure = Figure(figsize=(11, 4.4 * len(pairs)), dpi=100, layout="constrained")
-    grid = figure.subplots(len(pairs), 2, squeeze=False)
-    for row, (title, source, target) in zip(grid, pairs, strict=True):
-        for axes, (column, name) in zip(row, ((0, "pitch"), (2, "roll")), strict=True):
-            for label, rotations, colour in (("source", source, SOURCE_COLOUR), ("target", target, TARGET_COLOUR)):
-                # More points than this hide one another and take seconds to draw.
-                angles = from_matrix(rotations[:: max(len(rotations) // 4000, 1)])
-                size = float(np.clip(8_000 / max(len(angles), 1), 2, 6))
-                axes.scatter(angles[:, 1], angles[:, column], s=size, c=colour, alpha=0.35, linewidths=0, label=label)
-            axes.set(
-                xlabel="yaw (degrees, pyr, RGB camera)", ylabel=f"{name} (degrees)", xlim=(-95, 95), ylim=(-95, 95)
-            )
-            axes.set_aspect("equal")
-            axes.grid(alpha=0.25)
-        row[0].set_title(title, loc="left")
-        row[1].legend(loc="upper right", markerscale=3, framealpha=0.9)
+    panels = [
+        (
+            title,
+            [
+                spaces.Cloud("source", from_matrix(source), SOURCE, filled=True),
+                spaces.Cloud("target", from_matrix(target), TARGET),
+            ],
+        )
+        for title, source, target in pairs
+    ]
+    shown = spaces.reach([cloud for _, clouds in panels for cloud in clouds])
+    columns = (0, 2)
+    figure, grid = spaces.sheet(len(pairs), 1, shown, columns)
+    for place, (title, clouds) in enumerate(panels):
+        spaces.draw(figure, grid[place], clouds, shown, title, columns, (place == 0, True))
+    spaces.legend(figure, panels[0][1])
     save(figure, path)
 
 
 @own_settings()
 def histograms(labels: dict[str, Floats], path: Path) -> None:
-    """Draw how often each angle occurs in each dataset, by name its rotations (n, 3, 3), PNG."""
-    figure = Figure(figsize=(12, 3.6), dpi=100, layout="constrained")
-    bins = np.arange(-100, 101, 5)
+    """Draw how often each angle occurs in each dataset, by name its rotations (n, 3, 3), on one scale.
+
+    PNG, or PDF or SVG where the file is called so.
+    """
+    figure = Figure(figsize=(WIDTH, 3), layout="constrained")
     angles = {name: from_matrix(rotations) for name, rotations in labels.items()}
-    for column, (axes, angle) in enumerate(zip(figure.subplots(1, 3), ANGLES, strict=True)):
+    reached = max(float(np.abs(values).max(initial=1)) for values in angles.values())
+    end = min(np.ceil((reached + 1) / 15) * 15, 180)
+    bins = np.arange(-end, end + 1, 5)
+    for column, (axes, angle) in enumerate(zip(figure.subplots(1, 3, sharey=True), ANGLES, strict=True)):
         for name, values in angles.items():
-            share = np.histogram(values[:, column], bins)[0] / len(values)
-            axes.stairs(share, bins, color=_COLOURS[name], lw=1.8, label=name)
-        axes.set(xlabel=f"{angle} (degrees, pyr, RGB camera)", xlim=(-100, 100))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("share of images in 5 degrees")
-    figure.axes[2].legend(framealpha=0.9)
+            share = np.histogram(values[:, column], bins)[0] / max(len(values), 1)
+            colour, style = _LINES[name]
+            axes.stairs(share, bins, color=colour, ls=style, lw=1.5, label=name)
+        axes.set(xlabel=f"{angle}, degrees (pyr, RGB camera)", xlim=(-end, end))
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1.5, 3, 4.5, 6, 9, 10]))
+        percent(axes.yaxis)
+        axes.grid()
+    figure.axes[0].set_ylabel("share in bins of 5 degrees")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(labels))
     save(figure, path)
+
+
+_MEASURES = {"euler": ("mean Euler error", BLUE, "o"), "geodesic": ("geodesic error", ORANGE, "s")}
 
 
 @own_settings()
 def residuals(curves: dict[str, Floats], report: Residuals, path: Path) -> None:
-    """Draw what remains between SynBiwi+ and the Biwi poses, PNG.
+    """Draw what remains between SynBiwi+ and the Biwi poses: PNG, or PDF or SVG where the file is called so.
 
     ``curves`` holds the residuals (n,) of :func:`headposeplus.datasets.card.read_residuals`, in degrees, and
-    ``report`` their statistics by head and by sequence.
+    ``report`` their statistics by head and by sequence. Heads are drawn where they differ.
     """
-    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
-    top, bottom = figure.subplots(2, 2)
-    titles = {"euler": "mean Euler error", "geodesic": "geodesic error"}
-    for axes, (measure, title) in zip(top, titles.items(), strict=True):
-        for key, name, colour in (("", "after the turn", TARGET_COLOUR), ("_before", "before it", "#9aa3ad")):
+    by_head = heads_differ(report)
+    figure = Figure(figsize=(WIDTH, 7.6 if by_head else 5.4), layout="constrained")
+    rows = figure.subfigures(3 if by_head else 2, 1, squeeze=False)[:, 0]
+    top = rows[0].subplots(1, 2, sharey=True)
+    for axes, (measure, (title, colour, _)) in zip(top, _MEASURES.items(), strict=True):
+        for key, name, line, style in (("", "after the turn", colour, "-"), ("_before", "before it", SOFT, "--")):
             values = np.sort(curves[measure + key])
-            axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=colour, lw=2, label=name)
+            axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=line, ls=style, lw=1.8, label=name)
         limit = max(np.percentile(curves[f"{measure}_before"], 99), 1e-3)
-        axes.set(xlabel=f"{title} to the Biwi pose (degrees)", xlim=(0, limit), ylim=(0, 1.01))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set(xlabel=f"{title} to the Biwi pose, degrees", xlim=(0, limit), ylim=(0, 1.01))
+        percent(axes.yaxis)
         axes.legend(loc="lower right")
-    top[0].set_ylabel("share of images below")
-    parts = ((report.by_sequence, "Biwi sequence"), (report.by_head, "head"))
-    for axes, (part, title) in zip(bottom, parts, strict=True):
-        names = list(part)
-        for measure, offset, colour in (("euler", -0.2, TARGET_COLOUR), ("geodesic", 0.2, SOURCE_COLOUR)):
-            statistics = [getattr(part[name], measure) for name in names]
-            at = np.arange(len(names)) + offset
-            axes.bar(at, [s.mean for s in statistics], 0.38, color=colour, label=f"{titles[measure]}, mean")
-            axes.scatter(at, [s.p95 for s in statistics], s=60, c=colour, marker="_", label="95th percentile")
-        axes.set_xticks(range(len(names)), names, fontsize=8)
-        axes.set(xlabel=title, ylabel="degrees")
-        axes.margins(y=0.25)
-    bottom[1].legend(fontsize=8, ncols=2, loc="upper left")
-    for axes in (*top, *bottom):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("SynBiwi+: what remains after the best in-plane turn", fontsize=13)
+        axes.grid()
+    top[0].set_ylabel("share of the images below")
+    _by_part(rows[1].subplots(), report.by_sequence, "Biwi sequence")
+    if by_head:
+        _by_part(rows[2].subplots(), report.by_head, "head")
+    figure.suptitle(f"SynBiwi+: what remains after the best in-plane turn{'' if by_head else _alike(report)}")
     save(figure, path)
+
+
+def heads_differ(report: Residuals) -> bool:
+    """Return whether the residuals of any two heads differ by more than a hundredth."""
+    for measure in _MEASURES:
+        for name in ("mean", "p95"):
+            values = [getattr(getattr(head, measure), name) for head in report.by_head.values()]
+            if values and max(values) - min(values) > 0.01 * max(values):
+                return True
+    return False
+
+
+def _alike(report: Residuals) -> str:
+    """Return that the heads are alike, and what holds for all of them."""
+    if not report.by_head:
+        return ""
+    first = next(iter(report.by_head.values())).euler
+    return f"; all {len(report.by_head)} heads are alike (mean Euler error {first.mean:.2f} degrees)"
+
+
+def _by_part(axes: Axes, part: dict[str, Measures], title: str) -> None:
+    """Draw the mean and the 95th percentile of each head's or sequence's residuals."""
+    for (measure, (word, colour, mark)), offset in zip(_MEASURES.items(), (-0.15, 0.15), strict=True):
+        statistics = [getattr(one, measure) for one in part.values()]
+        at = np.arange(len(part)) + offset
+        means, high = [s.mean for s in statistics], [s.p95 for s in statistics]
+        axes.vlines(at, means, high, color=colour, lw=1.2)
+        axes.plot(at, means, mark, color=colour, ms=5, label=f"{word}: mean")
+        axes.plot(at, high, mark, color=colour, mfc="white", ms=5, label=f"{word}: 95th percentile")
+    axes.set_xticks(range(len(part)), list(part))
+    axes.set(xlabel=title, ylabel="degrees", xlim=(-0.7, len(part) - 0.3))
+    axes.set_ylim(bottom=0)
+    axes.grid(axis="y")
+    axes.figure.legend(loc="outside upper center", ncols=4, columnspacing=1.5, handletextpad=0.4)
 
 
 class MeshFrame(NamedTuple):
@@ -211,7 +262,7 @@ def draw_mesh(frame: MeshFrame) -> Image:
 @own_settings()
 def mesh_overlays(frames: list[MeshFrame], path: Path) -> None:
     """Draw frames with and without their head's mesh, about the head, PNG."""
-    figure = Figure(figsize=(1.9 * len(frames), 4.3), dpi=100, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2 * WIDTH / max(len(frames), 4) + 0.3), layout="constrained")
     grid = figure.subplots(2, len(frames), squeeze=False)
     for column, frame in enumerate(frames):
         x, y, width, height = projected(frame.pose, frame.camera)
@@ -219,25 +270,25 @@ def mesh_overlays(frames: list[MeshFrame], path: Path) -> None:
         for axes, image in zip(grid[:, column], (frame.image, draw_mesh(frame)), strict=True):
             axes.imshow(crop(image, crop_matrix(box, 240), 240))
             axes.axis("off")
-        grid[0, column].set_title(frame.id, fontsize=9)
+        grid[0, column].set_title(frame.id, fontsize=8)
     save(figure, path)
 
 
 @own_settings()
 def rendering_orders(report: OrderReport, path: Path) -> None:
-    """Draw the error of every candidate of SynHead's rendering order, PNG, the best at the top."""
-    figure = Figure(figsize=(8, 9), dpi=100, layout="constrained")
+    """Draw the error of every candidate of SynHead's rendering order, the best at the top: PNG, PDF or SVG."""
+    figure = Figure(figsize=(WIDTH, 8.4), layout="constrained")
     axes = figure.subplots()
     rows = np.arange(len(report.candidates))
     errors = [candidate.error for candidate in report.candidates]
-    colours = [TARGET_COLOUR, *["#b9bec6"] * (len(rows) - 1)]
-    axes.barh(rows, errors, color=colours)
+    axes.barh(rows, errors, height=0.72, color=[BLUE, *[PALE] * (len(rows) - 1)])
     axes.set_yticks(rows, [str(candidate.order) for candidate in report.candidates], family="monospace", fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     for row, candidate in zip(rows[1:], report.candidates[1:], strict=True):
-        axes.text(candidate.error, row, f" {candidate.behind:.0f}", va="center", fontsize=7, color="#555555")
+        axes.text(candidate.error, row, f" {candidate.behind:.1f}", va="center", fontsize=8, color=SOFT)
     axes.set_xlabel("error (0 the same image, 1 unrelated); beside the bars: standard errors behind the best")
     axes.set_title(f"Rendering order {report.order}, by a margin of {report.margin:.1f} standard errors", loc="left")
     axes.set_xlim(0, max(errors) * 1.08)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
     save(figure, path)

@@ -103,10 +103,3 @@ def test_photographs_stand_by_size_and_source(tmp_path):
     real_pixels.keep(pd.DataFrame([dict(one) | {"mae": 99.0}]), tmp_path / real_pixels.RUNS)
     assert len(pd.read_csv(tmp_path / real_pixels.RUNS)) == len(runs)
     assert "99.00" in findings.photographs_table(tmp_path)
-
-
-def test_the_picture_is_drawn_from_the_runs(tmp_path):
-    pytest.importorskip("statsmodels", reason="statsmodels is not installed: pip install -e .[study]")
-    shutil.copy(KEPT / "runs.csv", tmp_path)
-    findings.draw(tmp_path)
-    assert (tmp_path / findings.PICTURE).stat().st_size > 10_000
