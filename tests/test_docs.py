@@ -197,16 +197,45 @@ def test_a_seal_breaks_with_a_command_an_output_and_a_file(monkeypatch, tmp_path
 
 
 def test_a_walk_keeps_its_pictures(tmp_path):
-    page = "<!-- run: mkdir made; echo png > made/a.png -->\n<!-- end -->\n<!-- picture: made/a.png -->\n"
+    page = "<!-- run: mkdir made; echo jpg > made/a.jpg -->\n<!-- end -->\n<!-- picture: made/a.jpg -->\n"
     walk.walk(page, tmp_path, tmp_path / "pictures")
-    assert (tmp_path / "pictures/a.png").read_text() == "png\n"
+    assert (tmp_path / "pictures/a.jpg").read_text() == "jpg\n"
+
+
+HERE = """<!doctype html><meta name="viewport" content="width=device-width"><h1>Here</h1>
+<script>document.write(`<p style="width:100px;height:20px;background:rgb(${innerWidth % 256},0,0)">`)</script>
+<table style="position:absolute;top:100px">ROWS</table>""".replace("ROWS", "<tr><td style='height:40px'>a row" * 9)
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no Chromium")
 def test_a_walk_photographs_a_page(tmp_path):
-    page = "<!-- run: echo '<h1>Here</h1>' > a.html -->\n<!-- end -->\n<!-- page: a.html 300x200 a.png -->\n"
+    pytest.importorskip("selenium", reason="selenium is not installed: pip install -e .[dev]")
+    (tmp_path / "a.html").write_text(HERE)
+    page = "<!-- page: a.html 390x300 phone.png -->\n<!-- page: a.html 800x90 flat.png -->\n"
     walk.walk(page, tmp_path, tmp_path / "pictures")
-    assert cv2.imread(str(tmp_path / "pictures/a.png")).shape == (200, 300, 3)
+    phone, flat = (cv2.imread(str(tmp_path / f"pictures/{name}.png")) for name in ("phone", "flat"))
+    # A phone's window is as narrow as it says, has two pixels for each, and ends between two rows.
+    assert phone.shape[1] == 2 * 390 and (phone[..., 2] == 390 % 256).any()
+    assert 2 * 200 < phone.shape[0] < 2 * 300 and (phone[-8:] == 255).all()
+    assert flat.shape == (90, 800, 3) and (flat[..., 2] == 800 % 256).any()
+
+
+def test_pictures_are_kept_with_few_colours_and_no_wider_than_a_page(tmp_path):
+    rng = np.random.default_rng(0)
+    wide = np.repeat(np.repeat(rng.integers(0, 255, (60, 200, 3), np.uint8), 10, axis=0), 10, axis=1)
+    cv2.imwrite(str(tmp_path / "wide.png"), wide)
+    cv2.imwrite(str(tmp_path / "photograph.jpg"), wide)
+    before = (tmp_path / "photograph.jpg").read_bytes(), (tmp_path / "wide.png").stat().st_size
+    walk.walk("<!-- picture: wide.png -->\n<!-- picture: photograph.jpg -->\n", tmp_path, tmp_path / "pictures")
+    kept = cv2.imread(str(tmp_path / "pictures/wide.png"))
+    assert kept.shape[:2] == (508, 1692) and len(np.unique(kept.reshape(-1, 3), axis=0)) <= 256
+    assert (tmp_path / "pictures/photograph.jpg").read_bytes() == before[0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/pictures").iterdir()), ids=lambda path: path.name)
+def test_pictures_of_the_pages_are_no_wider_than_a_page_shows(path):
+    width = cv2.imread(str(path)).shape[1]
+    assert width <= 1692 and ("phone" not in path.name or width == 2 * 390)
 
 
 def test_a_walk_tells_what_went_otherwise(tmp_path):

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
@@ -20,17 +21,18 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from benchmark.scoring.figures import Bin, Cell, Group
-from headposeplus.drawing import own_settings
+from headposeplus.drawing import own_settings, percent
 from headposeplus.rotations import Floats
 
 # Colours that stand in the figure for what the page's style sheet calls by these names.
-_INK, _SOFT, _LINE, _FIRST, _SECOND = "#010101", "#020202", "#030303", "#040404", "#050505"
-_VARIABLES = {_INK: "ink", _SOFT: "soft", _LINE: "line", _FIRST: "first", _SECOND: "second"}
+_INK, _SOFT, _LINE, _FIRST, _SECOND, _PAGE = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
+_VARIABLES = {_INK: "ink", _SOFT: "soft", _LINE: "line", _FIRST: "first", _SECOND: "second", _PAGE: "page"}
 _LEVELS = 8  # colours of the scale from the least to the largest error
 _SCALE = [f"#0a0a{level:02x}" for level in range(_LEVELS)]
+_FEW, _FEW_IN_CELL = 10, 5  # frames: the error of fewer in a bin or a group, and in a cell, is drawn as uncertain
 _BIN = 15.0  # degrees: the width of a bin and the side of a cell
 _POINTS = 1_200  # frames of a scatter; more would make the page heavy
 _BARS = 40  # groups that a bar plot names
@@ -56,7 +58,7 @@ def _bare(axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     axes.set_facecolor("none")
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.tick_params(colors=_SOFT, labelsize=10, length=0, pad=4)
-    axes.grid(axis=grid, color=_LINE, lw=0.8)
+    axes.grid(axis=grid, color=_LINE, lw=0.8, alpha=1)
     axes.set_axisbelow(True)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set(color=_SOFT, fontsize=10)
@@ -110,19 +112,23 @@ def error_by_angle(bins: tuple[Bin, ...], angle: str, top: float) -> str:
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1)})
     middles = np.array([part.low + _BIN / 2 for part in bins])
     frames = np.array([part.frames for part in bins])
-    # A bin without frames breaks the line.
-    lines = np.split(np.arange(len(bins)), np.flatnonzero(np.diff(middles) > _BIN * 1.5) + 1)
-    for values, colour, word in (
-        ([part.mae for part in bins], _FIRST, "MAE"),
-        ([part.geodesic for part in bins], _SECOND, "geodesic"),
+    few = frames < _FEW
+    for values, colour, mark, word in (
+        ([part.mae for part in bins], _FIRST, "o", "MAE"),
+        ([part.geodesic for part in bins], _SECOND, "s", "geodesic"),
     ):
-        for place, line in enumerate(lines):
-            label = word if place == 0 else "_"
-            upper.plot(middles[line], np.array(values)[line], "-o", color=colour, lw=2, ms=4, label=label)
+        _line(upper, middles, np.array(values), few, colour, mark, word)
+    if few.any():
+        upper.plot([], [], "o", color=_SOFT, mfc=_PAGE, ms=5, label=f"fewer than {_FEW} frames")
     upper.set_ylim(0, top)
     upper.set_ylabel("error, degrees")
-    upper.legend(frameon=False, fontsize=10, labelcolor=_INK, ncols=2, loc="upper left", borderaxespad=0)
+    upper.legend(
+        frameon=False, fontsize=10, labelcolor=_INK, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0,
+        handlelength=1.4, columnspacing=1, handletextpad=0.5,
+    )  # fmt: skip
     lower.bar(middles, frames, width=_BIN * 0.86, color=_SOFT, alpha=0.55)
+    for middle, count in zip(middles[few], frames[few], strict=True):
+        lower.text(middle, count, str(count), ha="center", va="bottom", fontsize=9, color=_SOFT)
     lower.set_ylabel("frames")
     lower.set_xlabel(f"true {angle}, degrees")
     lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
@@ -133,8 +139,21 @@ def error_by_angle(bins: tuple[Bin, ...], angle: str, top: float) -> str:
     label = (
         f"Error against true {angle}: MAE from {min(part.mae for part in bins):.1f} to {most.mae:.1f} degrees, the "
         f"largest between {most.low:.0f} and {most.low + _BIN:.0f} degrees of {angle}"
+        + (f"; bins of fewer than {_FEW} frames are hollow, with their number below" if few.any() else "")
     )
     return _svg(figure, f"angle-{angle}", label)
+
+
+def _line(axes: Axes, at: Floats, values: Floats, few: Floats, colour: str, mark: str, word: str) -> None:
+    """Draw the errors of bins; those of few frames are hollow, and the line to them is thin and dashed."""
+    for left, right in pairwise(range(len(at))):
+        if at[right] - at[left] > _BIN * 1.5:  # a bin without frames breaks the line
+            continue
+        uncertain = few[left] or few[right]
+        style: dict[str, Any] = {"lw": 1, "ls": (0, (3, 2))} if uncertain else {"lw": 2}
+        axes.plot(at[[left, right]], values[[left, right]], color=colour, **style)
+    axes.plot(at[~few], values[~few], mark, color=colour, ms=4.5, label=word)
+    axes.plot(at[few], values[few], mark, color=colour, mfc=_PAGE, ms=4.5)
 
 
 @_kept
@@ -145,11 +164,11 @@ def cumulative(mae: tuple[float, ...], geodesic: tuple[float, ...]) -> str:
     axes = figure.subplots()
     shares = np.linspace(0, 1, len(mae))
     axes.plot(mae, shares, color=_FIRST, lw=2, label="MAE")
-    axes.plot(geodesic, shares, color=_SECOND, lw=2, label="geodesic")
+    axes.plot(geodesic, shares, color=_SECOND, lw=2, ls=(0, (5, 1.5)), label="geodesic")
     # The last hundredth of the frames would squeeze the others.
     end = max(geodesic[-2], mae[-2], 1e-3)
     axes.set(xlim=(0, end), ylim=(0, 1.01), xlabel="error below, degrees", ylabel="share of the frames")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    percent(axes.yaxis)
     axes.legend(frameon=False, fontsize=10, labelcolor=_INK, loc="lower right")
     _bare(axes)
     half = len(mae) // 2
@@ -170,13 +189,20 @@ def _levels(errors: Floats) -> tuple[Floats, Floats]:
     return edges, np.clip(np.digitize(errors, edges) - 1, 0, _LEVELS - 1)
 
 
-def _legend(axes: Axes, edges: Floats) -> None:
+def _square(x: float, y: float, margin: float) -> Outline:
+    """Return the outline of a cell by its lower edges, less a margin, in degrees."""
+    low, high = margin, _BIN - margin
+    corners = ((low, low), (high, low), (high, high), (low, high), (low, low))
+    return Outline([(x + right, y + up) for right, up in corners], closed=True)
+
+
+def _legend(axes: Axes, edges: Floats, note: str = "") -> None:
     """Draw the scale of errors."""
     for level, colour in enumerate(_SCALE):
         axes.barh(0, 1, left=level, height=1, color=colour)
     words = [f"{edge:g}" for edge in edges]
     axes.set_xticks(range(_LEVELS + 1), [*words[:-1], f"{words[-1]}+"])
-    axes.set(yticks=[], xlim=(0, _LEVELS), xlabel="MAE, degrees")
+    axes.set(yticks=[], xlim=(0, _LEVELS), xlabel=f"MAE, degrees{note}")
     _bare(axes)
     axes.grid(False)
 
@@ -208,17 +234,13 @@ def label_space(cells: tuple[Cell, ...]) -> str:
     errors = np.array([cell.mae for cell in cells])
     edges, levels = _levels(errors)
     figure, axes, scale = _space(np.append(yaw, yaw + _BIN - 1e-6), np.append(pitch, pitch + _BIN - 1e-6))
-    gap = 0.35  # degrees between cells
+    few = np.array([cell.frames for cell in cells]) < _FEW_IN_CELL
+    margins = np.where(few, 0.24 * _BIN, 0.35)  # degrees between a cell's edge and what is drawn of it
     for level, colour in enumerate(_SCALE):
-        corners = [(yaw[i] + gap, pitch[i] + gap) for i in np.flatnonzero(levels == level)]
-        if corners:
-            side = _BIN - 2 * gap
-            squares = [
-                Outline([(x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y)], closed=True)
-                for x, y in corners
-            ]
+        squares = [_square(yaw[i], pitch[i], margins[i]) for i in np.flatnonzero(levels == level)]
+        if squares:
             axes.add_patch(PathPatch(Outline.make_compound_path(*squares), facecolor=colour, edgecolor="none"))
-    _legend(scale, edges)
+    _legend(scale, edges, f"; small squares: fewer than {_FEW_IN_CELL} frames" if few.any() else "")
     worst = cells[int(np.argmax(errors))]
     label = (
         f"Label space in cells of 15 degrees, coloured by MAE: from {errors.min():.1f} to {errors.max():.1f} degrees, "
@@ -269,7 +291,10 @@ def bars(groups: tuple[Group, ...], what: str, mean: float) -> str:
     figure = _figure(_WIDE, 0.235 * len(shown) + 0.95)
     axes = figure.subplots()
     places = np.arange(len(shown))[::-1]
-    axes.barh(places, [group.mae for group in shown], height=0.68, color=_FIRST, alpha=0.8)
+    few = np.array([group.frames < _FEW for group in shown])
+    errors = np.array([group.mae for group in shown])
+    axes.barh(places[~few], errors[~few], height=0.68, color=_FIRST, alpha=0.8)
+    axes.barh(places[few], errors[few], height=0.62, color="none", edgecolor=_FIRST, lw=1.2)
     for place, group in zip(places, shown, strict=True):
         axes.annotate(
             f"{group.mae:.2f}",
@@ -286,7 +311,7 @@ def bars(groups: tuple[Group, ...], what: str, mean: float) -> str:
     axes.set_yticks(places, [f"@{place:03d}@" for place in range(len(shown))])
     axes.set_ylim(-0.7, len(shown) - 0.3)
     axes.set_xlim(0, 1.05 * max(*(group.mae for group in shown), mean, 1e-3))
-    axes.set_xlabel("MAE, degrees")
+    axes.set_xlabel(f"MAE, degrees{f' (hollow: fewer than {_FEW} frames)' if few.any() else ''}")
     _bare(axes, "x")
     names = [group.name if len(group.name) <= _NAME else group.name[: _NAME - 1] + "…" for group in shown]
     label = f"MAE by {what}: from {min(g.mae for g in groups):.1f} to {shown[0].mae:.1f} degrees"

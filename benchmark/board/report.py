@@ -13,20 +13,20 @@ from benchmark.board.plots import Points
 from benchmark.scoring.metrics import frame_errors
 from benchmark.scoring.score import Scored
 from headposeplus.datasets.dataset import Dataset, read_fields
-from headposeplus.datasets.plots import draw_pose
+from headposeplus.datasets.plots import draw_pose, tag
 from headposeplus.files import write_text
 from headposeplus.images import Image, decode
 from headposeplus.rotations import Floats, from_matrix
 
 WORST = 12
-_SIDE = 160  # pixels of a picture
+_SIDE = 200  # pixels of a picture
 
 
 def write_report(path: Path, scored: Scored) -> None:
     """Write the report of files that were scored as one HTML page that needs nothing else.
 
     The pictures of the worst frames, by MAE over the seeds, are there where the labels come from a built dataset: each
-    crop with the axes of its true pose, and with those of its predicted one (of the first seed).
+    crop with the axes of its true pose, and with those of its predicted one (of the first seed), dashed.
     """
     labels, convention = scored.reference.labels, scored.reference.protocol.convention
     assert labels is not None
@@ -64,10 +64,11 @@ def read_crops(dataset: Dataset, ids: set[str]) -> dict[str, Image]:
 
 
 def _picture(crop: Image | None, truth: Floats, predicted: Floats) -> str:
-    """Return a JPEG as a data URI: a crop with its true pose, and beside it with its predicted one; empty without."""
+    """Return a JPEG as a data URI: a crop with its true pose, beside it with its predicted one, dashed, or nothing."""
     if crop is None:
         return ""
     large = cv2.resize(crop, (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
-    both = np.concatenate((draw_pose(large, truth), draw_pose(large, predicted)), axis=1)
+    true = tag(draw_pose(large, truth), "true")
+    both = np.concatenate((true, tag(draw_pose(large, predicted, dashed=True), "predicted")), axis=1)
     data = cv2.imencode(".jpg", cv2.cvtColor(both, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

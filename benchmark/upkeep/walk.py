@@ -9,7 +9,7 @@ The steps of a page stand in comments:
 ``<!-- picture: FILE -->`` or ``<!-- picture: FILE NAME -->``
     a picture that the commands have made, which goes into ``docs/pictures`` for the line below to show;
 ``<!-- page: FILE WIDTHxHEIGHT PICTURE -->``
-    a picture of an HTML page, taken in a headless Chromium.
+    a picture of an HTML page in a headless Chromium, as high as that at most: it ends where nothing is cut.
 
 ``python -m benchmark.upkeep.walk try.md`` runs those of one page. The last line of a page holds a hash of its steps,
 their outputs and its files: a test fails when one was changed and the commands were not run again.
@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmark.upkeep.pictures import photograph, shrink
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import content_hash, write_text
@@ -110,31 +111,9 @@ def _keep_picture(words: str, folder: Path, pictures: Path) -> None:
     if not (folder / name).exists():
         raise HeadposeError(Fault("the commands before it have made no such picture", file=name))
     pictures.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / name, pictures / Path(*kept or [name]).name)
-
-
-def photograph(page: Path, size: str, picture: Path) -> None:
-    """Take a picture, PNG, of an HTML file as a window of a size such as ``1280x900`` shows it.
-
-    Raises
-    ------
-    HeadposeError
-        If the page is not there, or no Chromium or Chrome is.
-    """
-    if not page.exists():
-        raise HeadposeError(Fault("no such page", file=page))
-    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
-    if browser is None:
-        raise HeadposeError(Fault("no Chromium to show it in", file=page))
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
-    options += ["--disable-background-networking", "--disable-component-update"]
-    options += [f"--window-size={size.replace('x', ',')}", f"--screenshot={picture}"]
-    with tempfile.TemporaryDirectory() as profile:
-        command = [browser, *options, f"--user-data-dir={profile}", page.resolve().as_uri()]
-        subprocess.run(command, capture_output=True, check=False, timeout=120)
-    if not picture.exists():
-        raise HeadposeError(Fault(f"{browser} took no picture of it", file=page))
+    picture = pictures / Path(*kept or [name]).name
+    shutil.copy(folder / name, picture)
+    shrink(picture)
 
 
 def _run(command: str, folder: Path, status: int) -> str:

@@ -60,10 +60,10 @@ def axis_tips(rotation: Floats, box: Floats) -> Floats:
     return tips
 
 
-def draw_pose(image: Image, rotation: Floats, box: Floats | None = None) -> Image:
+def draw_pose(image: Image, rotation: Floats, box: Floats | None = None, dashed: bool = False) -> Image:
     """Return a copy of an image (height, width, 3) with the axes of a pose (3, 3), and the face's box (4,), drawn.
 
-    Without a box the image is a crop, and they begin in its middle.
+    Without a box the image is a crop, and they begin in its middle. Beside a true pose, a predicted one is ``dashed``.
     """
     drawn = np.ascontiguousarray(image.copy())
     whole = np.array([0.0, 0, image.shape[1], image.shape[0]])
@@ -74,7 +74,27 @@ def draw_pose(image: Image, rotation: Floats, box: Floats | None = None) -> Imag
     box = whole if box is None else box
     middle, tips = middles(box[None])[0], axis_tips(rotation, box)
     for axis in np.argsort(-(_AXES @ rotation.T)[:, 2], kind="stable"):  # what points away from the viewer first
-        cv2.line(drawn, _fixed(middle), _fixed(tips[axis]), _AXIS_COLOURS[axis], thick, cv2.LINE_AA, _SHIFT)
+        for first, last in _strokes(middle, tips[axis], thick) if dashed else ((middle, tips[axis]),):
+            cv2.line(drawn, _fixed(first), _fixed(last), _AXIS_COLOURS[axis], thick, cv2.LINE_AA, _SHIFT)
+    return drawn
+
+
+def _strokes(first: Floats, last: Floats, thick: int) -> list[tuple[Floats, Floats]]:
+    """Return the ends of the strokes of a dashed line; their caps are round, so gaps are wider than strokes look."""
+    count = max(round(float(np.hypot(*(last - first))) / (4 * thick)), 2)
+    steps = first + (last - first) * (np.arange(count)[:, None] + (0, 0.5)).ravel()[:, None] / (count - 0.5)
+    return list(zip(steps[::2], steps[1::2], strict=True))
+
+
+def tag(image: Image, word: str) -> Image:
+    """Return a copy of an image (height, width, 3) with a word in its upper left corner, light on dark."""
+    drawn = np.ascontiguousarray(image.copy())
+    size = image.shape[1] / 330
+    (width, height), below = cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    pad = max(height // 3, 1)
+    cv2.rectangle(drawn, (0, 0), (width + 2 * pad, height + below + 2 * pad), (26, 29, 33), cv2.FILLED)
+    place = (pad, height + pad + below // 2)
+    cv2.putText(drawn, word, place, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
     return drawn
 
 
