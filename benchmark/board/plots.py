@@ -144,7 +144,7 @@ def error_by_angle(bins: tuple[Bin, ...], angle: str, top: float) -> str:
     return _svg(figure, f"angle-{angle}", label)
 
 
-def _line(axes: Axes, at: Floats, values: Floats, few: Floats, colour: str, mark: str, word: str) -> None:
+def _line(axes: Axes, at: Floats, values: Floats, few: np.ndarray, colour: str, mark: str, word: str) -> None:
     """Draw the errors of bins; those of few frames are hollow, and the line to them is thin and dashed."""
     for left, right in pairwise(range(len(at))):
         if at[right] - at[left] > _BIN * 1.5:  # a bin without frames breaks the line

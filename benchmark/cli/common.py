@@ -39,6 +39,7 @@ NEEDED_BIWI = click.option(
 )
 SYNHEAD = click.option("--synhead", type=FOLDER, help="Raw SynHead: the folder synhead2_release, or one above it.")
 RAW_STILLS = {"aflw2000": "AFLW2000-3D"}  # headposeplus.raw.targets has them, but takes long to import
+PDF = click.option("--pdf", is_flag=True, help="Write the diagrams as PDF, too, for a paper.")
 OUT_FILE = click.option("--out", type=FILE, required=True, help="The file to write.")
 SUBSET = click.option("--subset", help="A named subset (hpp subsets lists them), or a file with a frame a line.")
 

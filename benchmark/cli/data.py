@@ -14,6 +14,7 @@ from benchmark.cli.common import (
     FOLDER,
     JOBS,
     MANIFEST,
+    PDF,
     RAW_MANIFEST,
     RAW_STILLS,
     SEED,
@@ -285,9 +286,10 @@ def build_datasets(
 @click.argument("data", type=FOLDER)
 @click.option("--biwi", type=FOLDER, help="Raw Biwi, whose head meshes are drawn over its frames.")
 @click.option("--out", type=FOLDER, help="Folder of the card and the pictures.  [default: DATA/inspect]")
+@PDF
 @WIDE
 @SEED
-def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
+def inspect(data: Path, biwi: Path | None, out: Path | None, pdf: bool, seed: int) -> None:
     """Look at built datasets: counts, labels, pictures, a card.
 
     DATA is the folder of a build. Beside the data are written card.md, which describes each dataset with its sources,
@@ -299,7 +301,7 @@ def inspect(data: Path, biwi: Path | None, out: Path | None, seed: int) -> None:
     """
     from headposeplus.datasets.card import inspect_data
 
-    click.echo(inspect_data(data, out or data / "inspect", biwi, seed))
+    click.echo(inspect_data(data, out or data / "inspect", biwi, seed, pdf))
 
 
 @click.command()

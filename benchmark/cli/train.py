@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from benchmark.cli.common import (
     FOLDER,
     JOBS,
+    PDF,
     RAW_STILLS,
     SEED,
     SEEDS,
@@ -244,6 +245,7 @@ def methods() -> None:
     show_default=True,
     help="Of the miniatures.",
 )
+@PDF
 @_training
 @JOBS
 @SEEDS

@@ -45,7 +45,7 @@ from headposeplus.build.heads import balls_of
 from headposeplus.build.match import visible
 from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import Dataset, open_dataset, read_crops, read_fields
-from headposeplus.drawing import own_settings, save
+from headposeplus.drawing import WIDTH, own_settings, save
 from headposeplus.miniature.poses import SCALES, hidden_order
 from headposeplus.miniature.stage import SYNHEAD_CENTRE, Likeness, synhead_camera
 from headposeplus.miniature.write import SYNHEAD, VERSION, write_miniature, write_target
@@ -66,7 +66,7 @@ STEPS = {
     "and the source's heads": Likeness(sensor=True, body=True, light=True, placement=True, heads=True),
 }
 _LEFT_OUT = ("f05", "m05")  # heads that the source lacks, to see what identity alone costs
-_SHOWN = 6  # frames in the picture
+_SHOWN, _TILE = 6, 224  # frames in the picture, and pixels of each
 
 
 class StepErrors(msgspec.Struct, frozen=True):
@@ -286,16 +286,19 @@ def draw_steps(out: Path, picture: Path) -> None:
     for number in range(len(STEPS)):
         dataset = open_dataset(out / f"step-{number}" / "data" / "biwi+")
         some = np.linspace(0, dataset.info.rows - 1, 2 * _SHOWN + 1).astype(int)[1::2]
-        crops = [cv2.resize(crop.image, (96, 96), interpolation=cv2.INTER_CUBIC) for crop in read_crops(dataset, some)]
+        crops = [
+            cv2.resize(crop.image, (_TILE, _TILE), interpolation=cv2.INTER_CUBIC) for crop in read_crops(dataset, some)
+        ]
         rows.append(np.concatenate(crops, axis=1))
-    figure = Figure(figsize=(9.4, 1.1 * len(rows)), dpi=110, layout="constrained")
-    for axes, row, step in zip(figure.subplots(len(rows), 1), rows, STEPS, strict=True):
-        axes.imshow(row)
-        axes.set_ylabel(step.replace(", ", ",\n"), rotation=0, ha="right", va="center", fontsize=9)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+    left, gap = 1.75, 0.06  # inches for the names, and between rows
+    height = (WIDTH - left) / _SHOWN + gap
+    figure = Figure(figsize=(WIDTH, len(rows) * height))
+    for place, (row, step) in enumerate(zip(rows, STEPS, strict=True)):
+        low = 1 - (place + 1 - gap / height) / len(rows)
+        axes = figure.add_axes((left / WIDTH, low, 1 - left / WIDTH, (1 - gap / height) / len(rows)))
+        axes.imshow(row, aspect="auto")
+        axes.axis("off")
+        figure.text((left - 0.1) / WIDTH, low + 0.5 / len(rows), step.replace(", ", ",\n"), ha="right", va="center")
     save(figure, picture)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from benchmark.training.job import PREDICTIONS, OptionValue, TrainingJob, find_d
 from benchmark.training.log import LOG, StepRecord, read_log, values_of
 from benchmark.training.presets import TASKS, find_preset
 from headposeplus.datasets.dataset import open_dataset, read_labels
+from headposeplus.drawing import KINDS
 from headposeplus.errors import HeadposeError
 from headposeplus.raw.targets import BIWI_PLUS, TITLES
 from headposeplus.rotations import Floats, from_matrix, to_matrix
@@ -82,13 +84,20 @@ def _means(steps: Sequence[StepRecord], name: str) -> Floats:
     return np.array([values[epochs == epoch].mean() for epoch in np.unique(epochs)])
 
 
-def draw(folder: Path, runs: Sequence[tuple[TrainingJob, RunRecord]], source: Path, target: Path, seed: int) -> None:
+def draw(
+    folder: Path,
+    runs: Sequence[tuple[TrainingJob, RunRecord]],
+    source: Path,
+    target: Path,
+    seed: int,
+    kinds: Sequence[str] = (".png",),
+) -> None:
     """Draw the label spaces of a seed's runs, and the training curves of all, into a folder, in place of older ones.
 
-    ``source`` and ``target`` are the folders of the seed's datasets.
+    ``source`` and ``target`` are the folders of the seed's datasets, ``kinds`` the endings of the pictures' files.
     """
-    for name in PICTURES:
-        (folder / f"{name}.png").unlink(missing_ok=True)
+    for name, kind in itertools.product(PICTURES, KINDS):
+        (folder / f"{name}{kind}").unlink(missing_ok=True)
     curves: dict[str, dict[str, list[Floats]]] = {name: {} for name in _PANELS}
     drawn = []
     for job, record in runs:
@@ -105,13 +114,14 @@ def draw(folder: Path, runs: Sequence[tuple[TrainingJob, RunRecord]], source: Pa
     if not drawn:
         return
     labels, truth = (from_matrix(read_labels(open_dataset(dataset))[1]) for dataset in (source, target))
-    figures.drawn_label_spaces(labels, truth, drawn, folder / "label_spaces.png")
     panels = [
         (_PANELS[name], [figures.Curve(method, np.arange(1.0, len(v[0]) + 1), np.stack(v)) for method, v in of.items()])
         for name, of in curves.items()
         if of
     ]
-    figures.curves(panels, folder / "curves.png")
+    for kind in kinds:
+        figures.drawn_label_spaces(labels, truth, drawn, folder / f"label_spaces{kind}")
+        figures.curves(panels, folder / f"curves{kind}")
 
 
 def reproduce(
@@ -126,12 +136,14 @@ def reproduce(
     device: str,
     jobs: int | None,
     threads: int | None,
+    pdf: bool = False,
     **options: OptionValue,
 ) -> Path:
     """Train, score and write down all methods of a task with several seeds; return the page.
 
     ``options`` are those of ``hpp benchmark``. Runs on a CPU are trained side by side with a thread each, those on a
-    GPU one after the other. Without ``data``, each seed has a miniature of its own.
+    GPU one after the other. Without ``data``, each seed has a miniature of its own. With ``pdf``, the pictures are
+    there as PDF, too.
 
     Raises
     ------
@@ -176,6 +188,6 @@ def reproduce(
         changes=planned[0].changes,
     )
     write_record(results / RECORDS, about)
-    task_of = TASKS[task]
-    draw(results, list(zip(planned, records, strict=True)), first / task_of.source, first / task_of.target, seeds[0])
+    runs, kinds = list(zip(planned, records, strict=True)), (".png", ".pdf") if pdf else (".png",)
+    draw(results, runs, first / TASKS[task].source, first / TASKS[task].target, seeds[0], kinds)
     return write_page(results)

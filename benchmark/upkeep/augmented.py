@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from baselines.augment import KINDS
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
 from benchmark.loaders.compose import Composer, load_source
+from benchmark.upkeep.pictures import shrink
 from benchmark.upkeep.walk import ROOT
 from headposeplus.datasets.dataset import open_dataset
-from headposeplus.drawing import own_settings, save
+from headposeplus.drawing import WIDTH, own_settings, save
 from headposeplus.images import Image
 
 PICTURE = ROOT / "docs" / "pictures" / "augment.png"
@@ -44,17 +45,18 @@ def _gathered(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Te
 def draw(shown: dict[str, list[Image]], path: Path) -> None:
     """Draw crops (s, s, 3) as a grid, a row for each augmentation, PNG."""
     columns, rows, left = len(next(iter(shown.values()))), len(shown), 0.3  # inches for the names
-    figure = Figure(figsize=(left + columns, rows), dpi=120)
-    edges = {"left": left / (left + columns), "right": 1, "bottom": 0, "top": 1, "wspace": 0.03, "hspace": 0.03}
+    figure = Figure(figsize=(WIDTH, (WIDTH - left) / columns * rows))
+    edges = {"left": left / WIDTH, "right": 1, "bottom": 0, "top": 1, "wspace": 0.03, "hspace": 0.03}
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=edges)
     for row, (kind, images) in zip(grid, shown.items(), strict=True):
         for axes, image in zip(row, images, strict=True):
             axes.imshow(image, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        row[0].set_ylabel(kind, fontsize=11)
+        row[0].set_ylabel(kind, fontsize=10)
     save(figure, path)
 
 
 if __name__ == "__main__":
     draw(crops_of(Path(sys.argv[1]), _COLUMNS, seed=0), PICTURE)
+    shrink(PICTURE)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path as Outline
 
+from benchmark.upkeep.pictures import shrink
 from headposeplus import tables
 from headposeplus.drawing import own_settings, save
 
@@ -132,7 +133,7 @@ def draw(path: Path = PICTURE) -> None:
     right = max(right + _WIDTH / 2, *(x for x, _ in places.values())) + 0.15
     left = min(left - _WIDTH / 2, *(x for x, _ in places.values())) - 0.15
     top = max(y for _, y in places.values()) + _HEIGHT / 2 + 0.15
-    figure = Figure(figsize=(right - left, top + _HEIGHT / 2 + 0.15), dpi=110)
+    figure = Figure(figsize=(right - left, top + _HEIGHT / 2 + 0.15))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(left, right)
     axes.set_ylim(-_HEIGHT / 2 - 0.15, top)
@@ -164,8 +165,8 @@ def _draw_room(axes: Axes, room: Room, x: float, y: float) -> None:
     axes.add_patch(box)
     title = "headposeplus: the ground" if room.name == "headposeplus" else room.name.replace(".", "/")
     axes.text(x, y + 0.33, title, ha="center", va="center", fontsize=10, weight="bold", zorder=3)
-    words = textwrap.fill(room.purpose.replace("``", ""), 40)
-    axes.text(x, y - 0.14, words, ha="center", va="center", fontsize=7.4, zorder=3, linespacing=1.15)
+    words = textwrap.fill(room.purpose.replace("``", ""), 37)
+    axes.text(x, y - 0.14, words, ha="center", va="center", fontsize=8.2, zorder=3, linespacing=1.1)
 
 
 def table() -> str:
@@ -181,3 +182,4 @@ def table() -> str:
 
 if __name__ == "__main__":
     draw()
+    shrink(PICTURE)

@@ -17,6 +17,7 @@ from headposeplus.files import write_bytes
 # Pages on GitHub show a picture 846 pixels wide; screens with fine pixels have two for each of these.
 _WIDEST = round(200 * WIDTH)
 _PHONE = 500  # a window that is narrower is a phone's, whose screen has two pixels for each of a page's
+_PHOTOGRAPH = 1 << 14  # colours: what has more is no drawing, and in 256 of them its surfaces would show edges
 # What a picture does not end in the middle of. Where it would, it ends above.
 _WHOLE = "tr, p, h1, h2, h3, li, dl, pre, svg, img, figure, label, input, button, summary, .tile"
 _FITTING = """
@@ -83,10 +84,9 @@ def shrink(picture: Path) -> None:
     image = Image.open(io.BytesIO(data)).convert("RGB")
     if image.width > _WIDEST:
         image = image.resize((_WIDEST, round(image.height * _WIDEST / image.width)), Image.Resampling.LANCZOS)
-    if image.getcolors(256) is None:
-        image = image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
-    else:
-        image = image.quantize(256)
+    few = image.quantize(256)
+    if image.getcolors(_PHOTOGRAPH) is None:
+        few = image.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    few.save(buffer, "PNG", optimize=True)
     write_bytes(picture, buffer.getvalue())

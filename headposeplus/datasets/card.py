@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +61,11 @@ METHOD = (
 _MESHES = 8  # frames over which head meshes are drawn
 
 
-def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: int = 0) -> str:
+def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: int = 0, pdf: bool = False) -> str:
     """Write the card and its pictures of the datasets in ``data`` into ``out``; return what there is to say as text.
 
     ``data`` is the folder of a build, or of one dataset. With raw Biwi, head meshes are drawn over its frames.
+    With ``pdf``, the diagrams are there as PDF, too.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def inspect_data(data: Path, out: Path, biwi_folder: Path | None = None, seed: i
         If raw Biwi is given and is not in its layout.
     """
     datasets = _find(data)
-    pictures = _draw(datasets, out, biwi_folder, seed)
+    pictures = _draw(datasets, out, biwi_folder, seed, pdf)
     write_text(out / CARD, _card(datasets, pictures))
     lines = [_counts(datasets, "simple"), "", _labels(datasets, "simple"), ""]
     lines.append("Angles in degrees: convention pyr, RGB camera.")
@@ -134,7 +137,7 @@ def _labels(datasets: list[Dataset], layout: str) -> str:
     return tables.table(rows, layout)
 
 
-def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: int) -> list[tuple[str, Path]]:
+def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: int, pdf: bool) -> list[tuple[str, Path]]:
     """Draw all pictures that the datasets allow; return a caption and the file of each."""
     by_name = {dataset.name: dataset for dataset in datasets if dataset.info.rows}
     labels = {name: read_labels(dataset)[1] for name, dataset in by_name.items()}
@@ -143,6 +146,11 @@ def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: in
     def picture(name: str, caption: str) -> Path:
         pictures.append((caption, out / name))
         return out / name
+
+    def diagram(draw: Callable[[Path], None], name: str, caption: str) -> None:
+        path = picture(name, caption)
+        for kind in (".png", ".pdf") if pdf else (".png",):
+            draw(path.with_suffix(kind))
 
     with_pixels = [dataset for name, dataset in by_name.items() if name != "synhead++"]
     if with_pixels:
@@ -159,15 +167,15 @@ def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: in
         if source in labels and target in labels
     ]
     if pairs:
-        plots.label_spaces(
-            pairs, picture("label_spaces.png", "Label spaces as densities: source in red, target in blue")
-        )
+        caption = "Label spaces as densities: source in red, target in blue"
+        diagram(partial(plots.label_spaces, pairs), "label_spaces.png", caption)
     if labels:
-        plots.histograms(labels, picture("histograms.png", "How often each angle occurs"))
+        diagram(partial(plots.histograms, labels), "histograms.png", "How often each angle occurs")
     if {"synbiwi+", "biwi+"} <= by_name.keys():
         curves, report = read_residuals(by_name["synbiwi+"], by_name["biwi+"]), by_name["synbiwi+"].info.residual
         if report is not None:
-            plots.residuals(curves, report, picture("residual.png", "What remains between SynBiwi+ and the Biwi poses"))
+            caption = "What remains between SynBiwi+ and the Biwi poses"
+            diagram(partial(plots.residuals, curves, report), "residual.png", caption)
     return pictures
 
 

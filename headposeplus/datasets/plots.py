@@ -69,8 +69,8 @@ def draw_pose(image: Image, rotation: Floats, box: Floats | None = None, dashed:
     whole = np.array([0.0, 0, image.shape[1], image.shape[0]])
     thick = max(int(max((whole if box is None else box)[2:])) // 42, 1)
     if box is not None:
-        first, last = _fixed(box[:2]), _fixed(box[:2] + box[2:] - 1)
-        cv2.rectangle(drawn, first, last, _BOX_COLOUR, max(thick // 2, 1), cv2.LINE_AA, _SHIFT)
+        corners = _fixed(box[:2]), _fixed(box[:2] + box[2:] - 1)
+        cv2.rectangle(drawn, *corners, _BOX_COLOUR, max(thick // 2, 1), cv2.LINE_AA, _SHIFT)
     box = whole if box is None else box
     middle, tips = middles(box[None])[0], axis_tips(rotation, box)
     for axis in np.argsort(-(_AXES @ rotation.T)[:, 2], kind="stable"):  # what points away from the viewer first

@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import pytest
 
 from baselines.augment import KINDS
 from benchmark.upkeep import augmented
@@ -13,4 +14,4 @@ def test_the_picture_has_a_row_for_each_kind(built, tmp_path):
         assert all((a != b).any() for a, b in zip(shown["none"], shown[kind], strict=True))
     augmented.draw(shown, tmp_path / "picture.png")
     height, width = cv2.imread(str(tmp_path / "picture.png")).shape[:2]
-    assert height == 4 * 120 and width == round(3.3 * 120)
+    assert width == 1692 and height == pytest.approx(4 * (width - 60) / 3, abs=2)  # twice what a page shows

@@ -93,6 +93,23 @@ def test_one_dataset_alone_and_the_default_folder(built, tmp_path, hpp):
     assert "Biwi Kinect Head Pose Database" in card and "CVPR 2017" not in card
 
 
+def test_diagrams_come_as_pdf_for_a_paper(built, tmp_path, hpp):
+    hpp("inspect", built[0], "--out", tmp_path, "--pdf")
+    found = {path.stem for path in tmp_path.iterdir() if path.suffix == ".pdf"}
+    assert found == {"label_spaces", "histograms", "residual"}
+    for name in found:
+        data = (tmp_path / f"{name}.pdf").read_bytes()
+        assert data.startswith(b"%PDF") and b"/Subtype /Type3" not in data  # letters that publishers take
+        assert (tmp_path / f"{name}.png").exists() and f"]({name}.png)" in (tmp_path / "card.md").read_text()
+
+
+def test_a_plot_of_another_kind_is_told_before_the_work(tiny, tmp_path, hpp):
+    output = hpp("render-order", "--synhead", tiny / "synhead2_release", "--plot", tmp_path / "a.jpg", expect=1).output
+    assert output.splitlines() == [
+        f"Error: {tmp_path / 'a.jpg'}: a picture's file ends in .png, .pdf or .svg; name it so"
+    ]
+
+
 def test_no_dataset_is_one_line(tmp_path, hpp):
     output = hpp("inspect", tmp_path, expect=1).output
     assert output.splitlines() == [
