@@ -117,6 +117,7 @@ findings: $(VENV)/.ready
 	$(BIN)/python -m benchmark.studies.power $(FINDINGS)/power --draws 24
 	$(BIN)/python -m benchmark.studies.claims results/findings
 	$(BIN)/python -m benchmark.studies.findings results/findings
+	$(BIN)/python -m benchmark.upkeep.pictures results/findings/*.png
 
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \

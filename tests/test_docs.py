@@ -223,12 +223,14 @@ def test_a_walk_photographs_a_page(tmp_path):
 def test_pictures_are_kept_with_few_colours_and_no_wider_than_a_page(tmp_path):
     rng = np.random.default_rng(0)
     wide = np.repeat(np.repeat(rng.integers(0, 255, (60, 200, 3), np.uint8), 10, axis=0), 10, axis=1)
+    wide[:, :600] = 255
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
     cv2.imwrite(str(tmp_path / "photograph.jpg"), wide)
     before = (tmp_path / "photograph.jpg").read_bytes(), (tmp_path / "wide.png").stat().st_size
     walk.walk("<!-- picture: wide.png -->\n<!-- picture: photograph.jpg -->\n", tmp_path, tmp_path / "pictures")
     kept = cv2.imread(str(tmp_path / "pictures/wide.png"))
     assert kept.shape[:2] == (508, 1692) and len(np.unique(kept.reshape(-1, 3), axis=0)) <= 256
+    assert (kept[:, :400] == 255).all()  # what is white stays white
     assert (tmp_path / "pictures/photograph.jpg").read_bytes() == before[0]
 
 

@@ -33,6 +33,7 @@ from benchmark.upkeep.bench_score import ScoreFigures, describe_score
 from benchmark.upkeep.bench_train import TrainFigures, about_train, describe_train, stage_row
 from benchmark.upkeep.box_rule import BoxRuleFigures, describe_box_rule
 from benchmark.upkeep.open_heads import describe_faces
+from benchmark.upkeep.pictures import shrink
 from benchmark.upkeep.real_frames import RealFrames, describe_real_frames
 from benchmark.upkeep.soak_record import Soak, describe_soak
 from benchmark.upkeep.walk import ROOT
@@ -58,6 +59,7 @@ def keep_demo(folder: Path) -> None:
     shutil.copytree(folder / "scoreboard", DEMO / "scoreboard")
     for name in ("times.json", "label_spaces.png"):
         shutil.copy(folder / name, DEMO / name)
+    shrink(DEMO / "label_spaces.png")
 
 
 # By method, the names that its published rows have.
