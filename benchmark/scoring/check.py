@@ -15,7 +15,7 @@ import numpy as np
 from benchmark.scoring.labels import Labels
 from benchmark.scoring.metrics import scores
 from benchmark.scoring.orders import renumbered
-from benchmark.scoring.protocols import Reference
+from benchmark.scoring.protocols import Protocol, Reference
 from benchmark.scoring.submission import BLANK, POSES, REQUIRED, About, about_fault, read_about, repeated
 from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, find_suspicions
 from headposeplus.faults import Fault, remarked, shown
@@ -54,7 +54,7 @@ def check(
     """
     reference = reference._replace(labels=None) if secret else reference
     said, faults = read_about(about)
-    faults += _against_protocol(said, reference)
+    faults += against_protocol(said, reference.protocol)
     poses = read(predictions, said.convention, otherwise=reference.protocol.convention)
     target = of_protocol(reference.protocol.id) if reference.ids is None else of_ids(reference.ids)
     faults = needed(faults, poses, target, for_board)
@@ -102,9 +102,9 @@ def _with_fit(fault: Fault, poses: Poses, places: np.ndarray, labels: Labels, co
     return remarked(fault._replace(mend=""), f"the MAE would be: {told}")._replace(mend=fault.mend)
 
 
-def _against_protocol(about: About, reference: Reference) -> list[Fault]:
+def against_protocol(about: About, protocol: Protocol) -> list[Fault]:
     """Return what in a TOML does not go with the protocol."""
-    faults, protocol = [], reference.protocol
+    faults = []
     if about.camera not in ("", protocol.camera):
         what = f"poses in the {about.camera} camera, but {protocol.id} scores those in the {protocol.camera} camera"
         mend = f"hpp convert --from-camera {about.camera} --to-camera {protocol.camera} writes those; then say so"

@@ -13,11 +13,12 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from benchmark.board import site
+from benchmark.board import site, turns
 from benchmark.board.sections import rank
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline, PartErrors
 from benchmark.scoring.figures import rounded
-from benchmark.service import store
+from benchmark.scoring.metrics import NEARER_TRIPLE
+from benchmark.service import form, store
 from benchmark.service.challenge import CLOSED, is_open
 from benchmark.service.database import QUEUED, RUNNING, SCORED, refusal
 from benchmark.service.privacy import headline, publishable
@@ -26,6 +27,23 @@ from benchmark.service.verdict import ToldFault
 from headposeplus.faults import shell_line
 
 _KEPT = 200  # pages of entries that are not drawn again
+# What the page of an error is headed, and what to do then.
+_ERRORS = {
+    400: ("That could not be read", "Go back, and try again."),
+    404: ("Not here", "Look whether the address is whole. An entry may have been taken off the scoreboard."),
+    405: ("No page is here", "Programs send to this address. The form for people is a page of its own."),
+    408: ("That took too long", "Try again where the connection is faster."),
+    413: ("That is too large", "Go back, and send less."),
+    415: ("That is no form", "Use the form of the page on which predictions are submitted."),
+    422: ("That address is wrong in a part", "Mend the part that is named, or begin at the scoreboard."),
+    429: ("Too many requests", "Wait as long as it says, then load this page again."),
+    500: ("That did not work", "Nothing was stored of what you sent. Try again later."),
+    503: ("Not at the moment", "Nothing is lost. Wait a moment, then load this page again."),
+}
+_FORM_LOST = (
+    "Nothing was stored. Go back in your browser: what you typed is still in the form, and only the files have to be "
+    "chosen again."
+)
 
 
 class ShownSubmission(msgspec.Struct, frozen=True):
@@ -63,14 +81,29 @@ def _page(text: str, status: int = 200, headers: Mapping[str, str] | None = None
 
 
 def _submit_page(
-    request: Request, problem: str = "", status: int = 200, headers: Mapping[str, str] | None = None
+    request: Request,
+    problem: str = "",
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    sent: form.Sent = form.NOTHING,
+    closed: str = "",
 ) -> Response:
+    """Return the form, as it was ``sent`` if it was; where no more submissions are taken, why they are not."""
     settings: ServiceSettings = request.app.state.settings
     text = site.render(
         "submit.html",
         root=settings.root,
         problem=problem,
+        closed=closed,
+        sent=sent,
+        faults=form.summary(sent),
+        fields=form.fields(settings.protocols),
         protocols=settings.protocols,
+        poses={
+            "axes": turns.camera_axes(),
+            "conventions": turns.conventions(),
+            "nearer": NEARER_TRIPLE.partition(";")[0],
+        },
         daily=settings.daily,
         step=request.app.state.step,
         max_mib=settings.max_bytes / (1 << 20),
@@ -78,7 +111,7 @@ def _submit_page(
         address=shell_line(f"{request.base_url}api/submissions"),
         answer=shell_line(f"{request.base_url}api/submissions/ID?wait=60"),
     )
-    return _page(text, status, headers)
+    return _page(text, status, {"Cache-Control": "no-store", **(headers or {})} if sent.values else headers)
 
 
 def _submission_page(submission: ShownSubmission, root: str) -> Response:
@@ -87,6 +120,7 @@ def _submission_page(submission: ShownSubmission, root: str) -> Response:
         "submission.html",
         root=root,
         submission=submission,
+        place_in_words=form.place_in_words,
         waiting=submission.status in (QUEUED, RUNNING),
         entry=entry,
         tiles=site.tiles(entry) if entry else [],
@@ -97,21 +131,22 @@ def _submission_page(submission: ShownSubmission, root: str) -> Response:
 
 
 def error_response(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as one line: of JSON, or on a page where a browser asks."""
+    """Return an error as one line of JSON; where a browser asks, as a page: the form that it sent, if it came whole."""
     if not wants_page(request):
         return JSONResponse({"detail": detail}, status, dict(headers or {}))
-    root = request.app.state.settings.root
-    if request.url.path == root + SUBMIT:
-        return _submit_page(request, detail, status, headers)
+    sending = request.method == "POST" and request.url.path == request.app.state.settings.root + SUBMIT
+    if sending and status == 403:
+        return _submit_page(request, status=status, headers=headers, closed=detail)
+    sent: form.Sent | None = getattr(request.state, "sent", None)
+    if sending and sent is not None:
+        return _submit_page(request, detail, status, headers, sent)
+    heading, then = _ERRORS.get(status, _ERRORS[500])
     text = site.render(
-        "submission.html",
-        root=root,
-        submission=None,
-        entry=None,
-        open=False,
-        waiting=False,
+        "error.html",
+        root=request.app.state.settings.root,
+        heading=heading,
         problem=detail,
-        status=status,
+        then=_FORM_LOST if sending else then,
     )
     return _page(text, status, headers)
 
@@ -198,7 +233,7 @@ def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:
-        return _submit_page(request, "" if is_open(engine) else CLOSED)
+        return _submit_page(request, closed="" if is_open(engine) else CLOSED)
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:

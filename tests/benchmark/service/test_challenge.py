@@ -273,7 +273,7 @@ def test_an_open_challenge_tells_one_figure_and_a_closed_one_all(database, hpp):
         assert "its challenge was closed at" in again and "Traceback" not in again
         refused = send(client, token)
         assert refused.status_code == 403 and refused.json()["detail"].startswith("the challenge is closed")
-        assert "the challenge is closed" in client.get("/submit").text
+        assert "The challenge is closed" in client.get("/submit").text
     with serving(database) as client:  # a restart keeps it
         assert send(client, token).status_code == 403
         board = client.get("/api/entries").json()["entries"]

@@ -108,29 +108,59 @@ def test_logs_are_lines_of_json_without_a_secret(lite, start):
 
 @pytest.mark.slow
 def test_a_person_sends_predictions_with_a_browser(lite, start, browser, tmp_path):
+    from selenium.webdriver.support.ui import Select
+
     browser.implicitly_wait(30)  # a click returns before the page that it asks for is there
     token = new_token(lite)
     server = start(lite)
     (tmp_path / "p.csv").write_bytes(predictions())
-    (tmp_path / "p.toml").write_bytes(about(HOSTILE))
+    (tmp_path / "p.toml").write_bytes(about("By a TOML"))
+    typed = {"token": "wrong", "name": HOSTILE, "authors": "A", "training_data": "SynHead++", "selection": "last epoch"}
 
-    def fill(word):
-        browser.get(f"{server.url}/submit")
-        browser.find_element("name", "token").send_keys(word)
-        browser.find_element("name", "predictions").send_keys(str(tmp_path / "p.csv"))
-        browser.find_element("name", "about").send_keys(str(tmp_path / "p.toml"))
-        browser.find_element("css selector", "form button").click()
+    def find(name):
+        return browser.find_element("id", name)
 
-    fill("wrong")
+    def seen():
+        names = [*typed, "uses_target_images", "convention", "camera"]
+        return {name: find(name).get_attribute("value") for name in names}
+
+    def wait_for(title):
+        deadline = time.monotonic() + 60
+        while browser.title != title:  # the page looks again by itself
+            assert time.monotonic() < deadline, browser.page_source
+            time.sleep(0.2)
+
+    browser.get(f"{server.url}/submit")
+    for name, text in typed.items():
+        find(name).send_keys(text)
+    for name, word in (("uses_target_images", "yes"), ("convention", "pyr"), ("camera", "rgb")):
+        next(option for option in Select(find(name)).options if option.text.startswith(word)).click()
+    find("predictions").send_keys(str(tmp_path / "p.csv"))
+    before = seen()
+    browser.find_element("css selector", "form button").click()
     assert "no valid token" in browser.find_element("css selector", "[role=alert]").text
-    fill(token)
-    deadline = time.monotonic() + 60
-    while browser.title != "Submission: scored":  # the page looks again by itself
-        assert time.monotonic() < deadline, browser.page_source
-        time.sleep(0.2)
+    assert seen() == before | {"token": ""}
+    assert browser.execute_script("return document.activeElement.getAttribute('role')") == "alert"
+    browser.find_element("css selector", "[role=alert] a").click()  # leads to the field
+    assert browser.current_url.endswith("#token")
+    find("token").send_keys(token)
+    browser.find_element("css selector", "form button").click()
+    assert browser.execute_script("return document.querySelector(':invalid:not(form)').id") == "predictions"
+    find("predictions").send_keys(str(tmp_path / "p.csv"))
+    browser.find_element("css selector", "form button").click()
+    wait_for("Submission: scored")
     assert browser.find_element("css selector", "h1 bdi").text.startswith("</script><script>")
     browser.find_element("link text", "The entry's page").click()
     assert browser.find_element("css selector", "h1").text.startswith("</script><script>")
     assert browser.execute_script("return window.hacked") is None
+
+    browser.get(f"{server.url}/submit")
+    browser.find_element("css selector", "summary").click()
+    find("toml-token").send_keys(token)
+    find("toml-predictions").send_keys(str(tmp_path / "p.csv"))
+    find("toml-about").send_keys(str(tmp_path / "p.toml"))
+    browser.find_element("css selector", "details button").click()
+    wait_for("Submission: scored")
+    assert browser.find_element("css selector", "h1 bdi").text == "By a TOML"
     problems = [line["message"] for line in browser.get_log("browser") if "401 (Unauthorized)" not in line["message"]]
     assert problems == []
