@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,6 +71,11 @@ def shown(text: object) -> str:
         return f"a very long {type(text).__name__}"
     # Cut first: the text may be a megabyte.
     return repr(_quoted(words[:_SHOWN_TEXT])) + ("..." if len(words) > _SHOWN_TEXT else "")
+
+
+def one_of(texts: Sequence[str]) -> str:
+    """Return the one text that all are, or the first of several."""
+    return texts[0] if len(set(texts)) == 1 else f"{texts[0]} and others"
 
 
 def said(error: object, most: int = 80) -> str:

@@ -312,6 +312,11 @@ def read_rows(text: str, expected: str) -> list[Row]:
     return _parsed(lines, separator[1] if separator else _delimiter(first), 0, expected)
 
 
+def is_blank(cell: object) -> bool:
+    """Return whether a cell holds nothing."""
+    return cell is None or not str(cell).strip()
+
+
 def read_numbers(cells: Iterable[object], decimal: str = ".") -> Floats:
     """Return cells (n,) as numbers (n,), their decimals parted by a point or ``decimal``; what is none becomes NaN."""
     texts = [str(cell).strip() for cell in cells]

@@ -44,7 +44,7 @@ from benchmark.scoring.submission import About
 from benchmark.scoring.suspicions import SAME, UNITS, find_suspicions
 from headposeplus import tables
 from headposeplus.errors import SubmissionError, SuspicionWarning
-from headposeplus.faults import Fault, said
+from headposeplus.faults import Fault, said, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS, ROTATION_TOLERANCE
 from headposeplus.poses.containers import NOTHING
 from headposeplus.poses.tables import Poses
@@ -194,12 +194,17 @@ def _numbers(names: np.ndarray, given: ArrayLike, convention: str) -> tuple[Floa
         )
     if convention:
         if not np.isfinite(numbers).all():
-            what, mend = "an angle is no finite number", "give pitch, yaw, roll in degrees"
+            _, row, place = np.argwhere(~np.isfinite(numbers))[0].tolist()
+            value = numbers[~np.isfinite(numbers)][0]
+            what = f"the {ANGLE_COLUMNS[place]} of {shown(names[row])} is {value}, no finite number"
+            mend = "give pitch, yaw, roll in degrees"
             raise SubmissionError(Fault(what, mend, field="rotations"))
         return to_matrix(numbers, convention), numbers
     if not np.isfinite(numbers).all() or (orthonormality_error(numbers) > ROTATION_TOLERANCE).any():
         mend = "to_matrix makes them from angles in degrees, or say the `convention` of angles"
-        raise SubmissionError(Fault("a matrix is no rotation", mend, field="rotations"))
+        off = ~np.isfinite(numbers).all(axis=(2, 3)) | (orthonormality_error(numbers) > ROTATION_TOLERANCE)
+        first = shown(names[np.argwhere(off)[0][1]])
+        raise SubmissionError(Fault(f"the matrix of {first} is no rotation", mend, field="rotations"))
     return nearest_rotation(numbers), numbers.reshape(*numbers.shape[:2], 9)
 
 

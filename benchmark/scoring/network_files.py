@@ -17,7 +17,7 @@ import numpy as np
 from benchmark.scoring.networks import Form, Network
 from headposeplus import archives, sheets
 from headposeplus.errors import SubmissionError
-from headposeplus.faults import Fault, fault_in, said, shown, unreadable
+from headposeplus.faults import Fault, fault_in, one_of, said, shown, unreadable
 from headposeplus.files import below, opened_npz, parse_json, read_file
 from headposeplus.raw.ids import ID_COLUMNS
 from headposeplus.rotations import CONVENTIONS, Floats
@@ -26,6 +26,7 @@ PAGE = "docs/networks.md says which lines to add to its script"
 _NAMES = (*ID_COLUMNS, "names", "name", "ids")  # that may hold the images' names, the first of which counts
 _NUMPY = b"\x93NUMPY"
 _NUMBER = re.compile(r"[-+]?(nan|inf|\d+\.?\d*(e[-+]?\d+)?)", re.IGNORECASE)
+_MISSING = ("", "nan", "+nan", "-nan", "none", "null", "na", "n/a", "-")  # what scripts write where no face was found
 _TEST_DATA = {"image", "pose", "img_size"}  # the arrays in which FSA-Net's scripts keep images and their labels
 _LARGE = 64 << 20  # bytes: an array of pixels, which is passed over
 
@@ -102,7 +103,9 @@ def _of_sheet(text: str, network: Network) -> Table:
     if sheet.faults:
         raise SubmissionError(sheet.faults[0])
     wanted = {name for form in network.forms for name in form.columns}
-    arrays = {name: sheets.read_numbers(sheet.columns[name], sheet.decimal) for name in sheet.names if name in wanted}
+    arrays = {
+        name: _numbers(name, sheet.columns[name], sheet.lines, sheet.decimal) for name in sheet.names if name in wanted
+    }
     naming = next((name for name in _NAMES if name in sheet.names), "")
     names = [name.strip() for name in sheet.columns[naming]] if naming else None
     others = {name: np.array(sheet.columns[name]) for name in sheet.names if name and name not in (*arrays, naming)}
@@ -121,8 +124,25 @@ def _of_lines(text: str, network: Network) -> Table | None:
     short = np.array([len(row) != len(first) for row in parted])
     if short.any():
         raise SubmissionError(fault_in(lines[short], "no name and pose", f"write NAME {' '.join(columns)}"))
-    values = [sheets.read_numbers(cells) for cells in zip(*(row[1:] for row in parted), strict=True)]
+    cells = zip(*(row[1:] for row in parted), strict=True)
+    values = [_numbers(name, list(texts), lines) for name, texts in zip(columns, cells, strict=True)]
     return Table(dict(zip(columns, values, strict=True)), [row[0] for row in parted], lines)
+
+
+def _numbers(name: str, cells: list[str], lines: np.ndarray, decimal: str = ".") -> Floats:
+    """Return the cells of a column (n,) as numbers, NaN where one says that there is none.
+
+    Raises
+    ------
+    SubmissionError
+        If a cell is another text: that is no row without a face.
+    """
+    numbers = sheets.read_numbers(cells, decimal)
+    wrong = np.isnan(numbers) & np.array([cell.strip().lower() not in _MISSING for cell in cells])
+    if wrong.any():
+        what = f"{name} is {one_of([shown(cells[row]) for row in np.flatnonzero(wrong)])}, no number"
+        raise SubmissionError(fault_in(lines[wrong], what, "write a number, or nan where no face was found"))
+    return numbers
 
 
 def _of_json(paths: list[Path], folder: Path) -> Table:

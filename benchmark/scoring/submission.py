@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import tomli_w
 
+from benchmark.scoring.parse import as_written
 from benchmark.scoring.protocols import ALL_TASKS, Protocol, tomllib
 from headposeplus import archives
 from headposeplus.errors import HeadposeError, SubmissionError
@@ -210,6 +211,7 @@ def read_about(data: bytes) -> tuple[About, list[Fault]]:
     content = _parsed(data)
     if isinstance(content, Fault):
         return About(), [content]
+    toml = data.decode("utf-8-sig")
     faults: list[Fault] = []
     fields: dict[str, Any] = {}
     for key in REQUIRED:
@@ -221,7 +223,7 @@ def read_about(data: bytes) -> tuple[About, list[Fault]]:
         text = value
         if isinstance(value, str):  # of a command, the spaces may be those of a path
             text = " ".join(value.splitlines() if key == "command" else value.split())
-        fault = _field_fault(key, value)
+        fault = _field_fault(key, value, toml)
         if fault is not None:
             faults.append(fault)
         elif text or key not in REQUIRED or text is False:
@@ -258,14 +260,14 @@ def _expected(key: str) -> str:
     return f'write {key} = "text", of {TEXTS[key]:,} characters at most'
 
 
-def _field_fault(key: str, value: object) -> Fault | None:
+def _field_fault(key: str, value: object, toml: str) -> Fault | None:
     """Return what is wrong with a field of a TOML; None if nothing is."""
     if key not in FIELDS:
         near = difflib.get_close_matches(key[:80], FIELDS, 1)
         hint = f"did you mean {near[0]}?" if near else "remove it, or move it below [run]"
         return about_fault(shown(key), "an unknown field", hint)
     if key in TEXTS:
-        return _text_fault(key, value)
+        return _text_fault(key, value, toml)
     if key == "run":
         fine, wanted, expected = isinstance(value, dict), "table", "write [run] with the fields below it"
     elif key == "seed":
@@ -273,14 +275,14 @@ def _field_fault(key: str, value: object) -> Fault | None:
         wanted, expected = "whole number from 0 on", "write seed = 0, or whichever it was"
     else:
         fine, wanted, expected = isinstance(value, bool), "true or false", _expected(key)
-    return None if fine else about_fault(key, f"{shown(value)} is no {wanted}", expected)
+    return None if fine else about_fault(key, f"{as_written(toml, key, value)} is no {wanted}", expected)
 
 
-def _text_fault(key: str, value: object) -> Fault | None:
+def _text_fault(key: str, value: object, toml: str) -> Fault | None:
     """Return what is wrong with a text of a TOML; None if nothing is."""
     known = {"convention": CONVENTIONS, "camera": CAMERAS, "task": ALL_TASKS}.get(key)
     if not isinstance(value, str):
-        what, mend = f"{shown(value)} is no text", _expected(key)
+        what, mend = f"{as_written(toml, key, value)} is no text", _expected(key)
     elif len(value) > TEXTS[key]:
         what, mend = f"{len(value):,} characters", _expected(key)
     elif any(map(_is_hidden, value)):

@@ -11,6 +11,7 @@ import msgspec
 import tomli_w
 from msgspec import Meta
 
+from benchmark.scoring.parse import as_written
 from benchmark.scoring.protocols import tomllib
 from headposeplus import tables
 from headposeplus.errors import HeadposeError
@@ -155,7 +156,8 @@ def read_preset(path: Path) -> Preset:
         If the file cannot be read, or a value is missing, unknown or not what it can be.
     """
     try:
-        content = tomllib.loads(read_file(path).decode("utf-8-sig"))
+        text = read_file(path).decode("utf-8-sig")
+        content = tomllib.loads(text)
     except OSError as error:
         raise HeadposeError(unreadable(path, error, "a preset; hpp presets paper > my.toml writes one")) from error
     except (ValueError, RecursionError) as error:
@@ -167,8 +169,8 @@ def read_preset(path: Path) -> Preset:
     named = content.pop("base", "")
     base = PRESETS.get(named) if isinstance(named, str) else None
     if named != "" and base is None:
-        raise _wrong(path, "base", named, f"one of {', '.join(PRESETS)}")
-    given = {key: _value(path, key, value, base) for key, value in content.items()}
+        raise _wrong(path, text, "base", named, f"one of {', '.join(PRESETS)}")
+    given = {key: _value(path, text, key, value, base) for key, value in content.items()}
     if base is not None:
         preset = base._replace(**given, base=base.name)
     elif lacking := [key for key in SETTINGS if key not in given]:
@@ -179,7 +181,7 @@ def read_preset(path: Path) -> Preset:
     return preset._replace(name=f"{path.stem}-{content_hash(preset._asdict())[:6]}")
 
 
-def _value(path: Path, key: str, value: object, base: Preset | None) -> Any:
+def _value(path: Path, text: str, key: str, value: object, base: Preset | None) -> Any:
     """Return a value of a file as a preset holds it; a part of ``warm`` or ``hold`` is completed from the base."""
     if key not in SETTINGS:
         near = difflib.get_close_matches(key, SETTINGS, 1)
@@ -197,12 +199,12 @@ def _value(path: Path, key: str, value: object, base: Preset | None) -> Any:
             if len(known) < 2:
                 raise ValueError
     except ValueError as error:
-        raise _wrong(path, key, value, SETTINGS[key][1]) from error
+        raise _wrong(path, text, key, value, SETTINGS[key][1]) from error
     return known
 
 
-def _wrong(path: Path, key: str, value: object, expected: str) -> HeadposeError:
-    found = shown(value) if isinstance(value, str) else said(value)
+def _wrong(path: Path, text: str, key: str, value: object, expected: str) -> HeadposeError:
+    found = said(value) if isinstance(value, dict | list) else as_written(text, key, value)
     return HeadposeError(Fault(f"expected {expected}, found {found}", file=path, field=key))
 
 

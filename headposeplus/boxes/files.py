@@ -74,7 +74,9 @@ def _check(path: Path, rows: Rows, known: np.ndarray, boxes: Floats, asked: str 
     wrong[:, 2:] |= boxes[:, 2:] < 1
     bad = np.asarray(wrong.any(axis=1))
     if bad.any():
-        what = f"the box of {known[int(bad.argmax())]} is not finite, is below a pixel or is too large"
+        row = int(bad.argmax())
+        box = ", ".join(f"{value:.10g}" for value in boxes[row].tolist())
+        what = f"the box of {known[row]} ({box}) is not finite, is below a pixel or is too large"
         raise DatasetError(rows.fault(path, bad, what + asked, "mend or remove it"))
     again = first_rows(known) != np.arange(len(known))
     if again.any():

@@ -163,12 +163,13 @@ def _read_table(path: Path, sheet: Sheet) -> Rows:
     sources = [cell.strip() for cell in sheet.columns.get("source", [IMPORTED] * len(lines))]
     odd = np.array([not _SOURCE.fullmatch(source) for source in sources])
     if odd.any():
-        what = f"the source {sources[int(odd.argmax())][:40]!r} is not a word of letters, digits, + and -"
+        what = f"the source {shown(sources[int(odd.argmax())])} is not a word of letters, digits, + and -"
         raise wrong(np.array([int(odd.argmax())]), what, "name it otherwise")
-    flags = [cell.strip().lower() for cell in sheet.columns.get("checked", [""] * len(lines))]
+    said_of = [cell.strip() for cell in sheet.columns.get("checked", [""] * len(lines))]
+    flags = [text.lower() for text in said_of]
     unknown = np.array([flag not in _CHECKED for flag in flags])
     if unknown.any():
-        what = f"expected yes or no for checked, found {shown(flags[int(unknown.argmax())])}"
+        what = f"expected yes or no for checked, found {shown(said_of[int(unknown.argmax())])}"
         raise wrong(np.array([int(unknown.argmax())]), what)
     rows = _plain(of_frames, boxes, columns != COLUMNS[1:])
     checked = np.array([_CHECKED[flag] for flag in flags])

@@ -102,6 +102,7 @@ def _columns(batches: Iterable[Any], names: dict[str, bool], limits: Limits) -> 
     import pyarrow as pa
 
     parts: dict[str, list[Any]] = {name: [] for name in names}
+    empty: dict[str, list[np.ndarray]] = {name: [] for name in names}
     rows = 0
     for batch in batches:
         rows += batch.num_rows
@@ -114,10 +115,20 @@ def _columns(batches: Iterable[Any], names: dict[str, bool], limits: Limits) -> 
                 parts[name] += _texts(column, name, limits)
             else:
                 parts[name].append(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+                empty[name].append(column.is_null().to_numpy(zero_copy_only=False))
     return {
-        name.strip().lower(): parts[name] if is_text else np.concatenate([np.zeros(0), *parts[name]])
+        name.strip().lower(): parts[name] if is_text else _with_gaps(parts[name], empty[name])
         for name, is_text in names.items()
     }
+
+
+def _with_gaps(parts: list[np.ndarray], empty: list[np.ndarray]) -> Cells:
+    """Return the numbers of a column; where some are missing, None stands for these, as NaN may for itself."""
+    numbers = np.concatenate([np.zeros(0), *parts])
+    missing = np.concatenate([np.zeros(0, bool), *empty])
+    if not missing.any():
+        return numbers
+    return [None if gone else number for number, gone in zip(numbers.tolist(), missing.tolist(), strict=True)]
 
 
 def _texts(column: Any, name: str, limits: Limits) -> list[str]:

@@ -211,7 +211,7 @@ def _read_npz(data: bytes, convention: str, limits: Limits) -> Columns:
             what = f"the array {name} has the shape {array.shape}"
             raise DatasetError(Fault(what, f"give it the shape {shape}, a row an id"))
         values = array.reshape(rows, len(names))
-        if name in ("id", "subject") and values.dtype.kind == "S":
+        if values.dtype.kind == "S":
             values = np.char.decode(values, "latin-1")
         check_names([*columns, *names])
         columns |= dict(zip(names, values.T, strict=True))

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headposeplus.faults import Fault, fault_in, shown
+from headposeplus.faults import Fault, fault_in, one_of, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, QUATERNION_COLUMNS, ROTATION_TOLERANCE, Cells, forms_of
 from headposeplus.poses.containers import HEADER, NOTHING, Columns, read_columns
 from headposeplus.raw import targets
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
-from headposeplus.sheets import STRANGERS, Limits, read_numbers
+from headposeplus.sheets import STRANGERS, Limits, is_blank, read_numbers
 
 MAX_BYTES = STRANGERS.bytes
 MAX_ANGLE = 100_000  # degrees; what is larger is no angle, and would lose its digits when wrapped
@@ -145,7 +145,11 @@ def _faults_of_ids(poses: Poses, names: list[str], limits: Limits) -> list[Fault
     long = np.array([len(name) > limits.text for name in names])
     hidden = np.array([not name.isprintable() for name in names])
     checks = ((long, f"an id of more than {limits.text} characters"), (hidden, "hidden characters in an id"))
-    return [poses.fault(wrong, what, mend) for wrong, what in checks if wrong.any()]
+    return [
+        poses.fault(wrong, f"{what}: {shown(names[int(wrong.argmax())])}", mend)
+        for wrong, what in checks
+        if wrong.any()
+    ]
 
 
 def _disagreement(first: Poses, other: Poses) -> list[Fault]:
@@ -179,7 +183,9 @@ def _with_rotations(poses: Poses, convention: str) -> Poses:
         what = "r11 to r33 is no rotation (its rows are not orthonormal, or its determinant is -1)"
         mend = "write R row by row, from head to camera; scipy's Rotation.from_matrix gives the nearest rotation"
     if (off & good).any():
-        faults.append(poses.fault(off & good, what, mend))
+        row = int((off & good).argmax())
+        cells = " ".join(str(poses.table.columns[name][row]).strip() for name in form)
+        faults.append(poses.fault(off & good, f"{what}: {shown(cells)}", mend))
     good &= ~off
     if good.any() and form == QUATERNION_COLUMNS:
         from scipy.spatial.transform import Rotation
@@ -191,14 +197,18 @@ def _with_rotations(poses: Poses, convention: str) -> Poses:
 
 
 def _faults_of_numbers(poses: Poses, fine: np.ndarray) -> list[Fault]:
-    """Return the fault of each column in which some cells are no numbers; ``fine`` (n, k) says which are."""
+    """Return the faults of each column in which some cells are no numbers; ``fine`` (n, k) says which are."""
     faults = []
     for place, name in enumerate(poses.form):
         bad = ~fine[:, place]
         if not bad.any():
             continue
-        first = poses.table.columns[name][int(bad.argmax())]
-        missing = first is None or not str(first).strip()
-        what = f"{name} is empty" if missing else f"{name} is {shown(first)}, no number below {MAX_ANGLE:,.0f}"
-        faults.append(poses.fault(bad, what, "write a finite number, with a point for the decimals"))
+        cells, mend = poses.table.columns[name], "write a finite number, with a point for the decimals"
+        empty = np.array([wrong and is_blank(cells[row]) for row, wrong in enumerate(bad.tolist())])
+        if empty.any():
+            faults.append(poses.fault(empty, f"{name} is empty", mend))
+        if (bad & ~empty).any():
+            texts = [shown(cells[row]) for row in np.flatnonzero(bad & ~empty).tolist()]
+            what = f"{name} is {one_of(texts)}, no number below {MAX_ANGLE:,.0f}"
+            faults.append(poses.fault(bad & ~empty, what, mend))
     return faults

@@ -17,12 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from headposeplus.errors import ImageError, RawDataError
-from headposeplus.faults import RESTORE, Fault, unreadable
+from headposeplus.faults import RESTORE, Fault, shown, unreadable
 from headposeplus.files import content_hash, files_hash, read_file, sha256
 from headposeplus.images import Image, read_image
 from headposeplus.raw.folders import by_name, find, listing, spelled
 from headposeplus.raw.ids import frame_id
 from headposeplus.rotations import Floats, geodesic, nearest_rotation, orthonormality_error, to_matrix
+from headposeplus.sheets import read_numbers
 
 _FRAME_FILE = re.compile(r"frame_(\d{5})_(rgb\.png|rgb\.jpe?g|pose\.txt)", re.IGNORECASE)
 # Rows of the files carry six digits; a matrix further than this from a rotation is damaged.
@@ -171,18 +172,19 @@ def list_frames(root: Path, sequence: str) -> tuple[list[Frame], list[Fault]]:
 def _numbers(path: Path, rows: int, columns: int | None, expected: str) -> list[Floats]:
     """Return the non-blank lines of a text file as arrays, checked for their count and finite numbers."""
     try:
-        lines = [line.split() for line in read_file(path).decode("ascii").splitlines() if line.strip()]
+        text = read_file(path).decode("ascii")
     except OSError as error:
         raise RawDataError(unreadable(path, error, expected)) from error
     except UnicodeDecodeError as error:
         raise RawDataError(Fault(f"not a text file; expected {expected}", RESTORE, path)) from error
-    try:
-        values = [np.array([float(word) for word in line]) for line in lines]
-    except ValueError as error:
-        raise RawDataError(Fault(f"{error}; expected {expected}", RESTORE, path)) from error
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    values = [read_numbers(words) for _, words in lines]
     shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
-    if shaped and not all(np.isfinite(row).all() for row in values):
-        raise RawDataError(Fault(f"expected {expected}, found numbers that are not finite", RESTORE, path))
+    for (line, words), row in zip(lines, values, strict=True):
+        wrong = np.isnan(row) if not shaped else ~np.isfinite(row)
+        if wrong.any():
+            what = f"expected {expected}, found {shown(words[int(wrong.argmax())])}, no finite number"
+            raise RawDataError(Fault(what, RESTORE, path, rows=(line,)))
     if not shaped:
         counts = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
         raise RawDataError(Fault(f"expected {expected}, found {counts}", RESTORE, path))

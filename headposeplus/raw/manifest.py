@@ -147,15 +147,14 @@ def read(path: Path | None = None) -> Manifest:
     cells = [figures[name] if name in figures else [cell.strip() for cell in sheet.columns[name]] for name in COLUMNS]
     rows = tuple(ManifestRow(*row) for row in zip(*cells, strict=True))
     rows = tuple(row._replace(unit=row.unit.zfill(2)) if re.fullmatch("[0-9]", row.unit) else row for row in rows)
-    for line, row in zip(sheet.lines.tolist(), rows, strict=True):
+    for line, text, row in zip(sheet.lines.tolist(), sheet.columns["frames"], rows, strict=True):
         if row.dataset == "biwi" and not (row.frame_numbers and row.frames is not None and row.frames >= 0):
             what, column = (
                 f"no number of frames, or none of their numbers, of Biwi sequence {shown(row.unit)}",
                 "frames",
             )
         elif row.frame_numbers and _count(row.frame_numbers) != row.frames:
-            many = "not said" if row.frames is None else row.frames
-            what = f"{row.unit}: frames is {many}, frame_numbers {shown(row.frame_numbers)}"
+            what = f"{row.unit}: frames is {shown(str(text).strip())}, frame_numbers {shown(row.frame_numbers)}"
             column = "frame_numbers"
         else:
             continue

@@ -171,13 +171,23 @@ def test_a_zip_with_the_table_is_the_table(tmp_path, reader):
         ),
         (
             "manifest",
+            (",499,3", ",,3"),
+            "table.csv, frames, line 2: no number of frames, or none of their numbers, of",
+        ),
+        (
+            "manifest",
+            (",499,3", ",4.98e2,3"),
+            "table.csv, frame_numbers, line 2: 01: frames is '4.98e2', frame_numbers '3-501'",
+        ),
+        (
+            "manifest",
             (",499,3", ",498,3"),
-            "table.csv, frame_numbers, line 2: 01: frames is 498, frame_numbers '3-501'",
+            "table.csv, frame_numbers, line 2: 01: frames is '498', frame_numbers '3-501'",
         ),
         (
             "manifest",
             (",3-501,", ",03. Mai,"),
-            "table.csv, frame_numbers, line 2: 01: frames is 499, frame_numbers '03.",
+            "table.csv, frame_numbers, line 2: 01: frames is '499', frame_numbers '03.",
         ),
         ("manifest", (",3-501,", ",,"), "table.csv, frames, line 2: no number of frames, or none of their numbers, of"),
         ("manifest", ("frame_list_sha256,", ""), "table.csv, line 1: the manifest lacks the columns frame_list_sha256"),

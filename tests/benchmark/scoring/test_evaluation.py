@@ -329,7 +329,13 @@ def test_angles_are_taken_with_their_convention(truth):
     for given, options, says in (
         (angles, {}, r"expected \(324, 3, 3\), one for each id; angles have a `convention`, pyr, biwi or ypr"),
         (truth.rotations, {"convention": "ypr"}, "expected .*, one for each id; rotations have no `convention`"),
-        (angles * np.nan, {"convention": "ypr"}, "an angle is no finite number; give pitch, yaw, roll in degrees"),
+        (angles * np.nan, {"convention": "ypr"}, "is nan, no finite number; give pitch, yaw, roll in degrees"),
+        (
+            np.where(np.arange(3) + 0 * angles == 1, np.inf, angles),
+            {"convention": "ypr"},
+            f"the yaw of '{truth.ids[0]}' is inf, no finite number",
+        ),
+        (truth.rotations * 1.5, {}, f"the matrix of '{truth.ids[0]}' is no rotation"),
         (np.radians(angles), {"convention": "ypr"}, "rotations: angles look like radians.* multiply pitch, yaw and"),
         (
             angles,

@@ -146,7 +146,7 @@ def test_the_miniature_is_the_one_of_its_protocols():
 # What a file of a protocol may hold wrongly: a text in it, what stands there instead, and what is said of that.
 WRONG = (
     ('id = "lab/faces@1"', 'id = "biwi+/pda@1"', r"its id biwi\+/pda@1 is a frozen protocol's"),
-    ('id = "lab/faces@1"', 'id = ""', "id: not a protocol: expected str of length >= 1"),
+    ('id = "lab/faces@1"', 'id = ""', "id: not a protocol: expected str of length >= 1, found ''"),
     (
         'convention = "pyr"',
         'convention = "rpy"',
@@ -157,9 +157,13 @@ WRONG = (
         'camera = "left"',
         "camera: .* 'left', expected one of rgb, depth",
     ),
-    ("frames = 30", 'frames = "many"', "frames: not a protocol: expected int, got str"),
-    ("frames = 30", "frames = true", "frames: not a protocol: expected int, got bool"),
-    ("frames = 30", "frames = 0x" + "f" * 5000, "frames: not a protocol: expected int <= 10000000"),
+    ("frames = 30", 'frames = "many"', "frames: not a protocol: expected int, got str, found 'many'"),
+    ("frames = 30", "frames = true", "frames: not a protocol: expected int, got bool, found 'true'"),
+    (
+        "frames = 30",
+        "frames = 0x" + "f" * 5000,
+        "frames: not a protocol: expected int <= 10000000, found a very long int",
+    ),
     ("label_mean = [", "label_mean = [\n    nan,", r"label_mean: not a protocol: expected array of length 3"),
     (
         "label_mean = [",
@@ -167,8 +171,8 @@ WRONG = (
         r"label_mean\[0\]: .*expected float >= -180",
     ),
     ('title = "Faces of the lab"', 'titel = "Faces"', "not a protocol: object contains unknown field titel"),
-    ('task = "cross"', "task = 3", "task: not a protocol: expected str, got int"),
-    ('title = "Faces of the lab"', "title = 3", "title: not a protocol: expected str, got int"),
+    ('task = "cross"', "task = 3", "task: not a protocol: expected str, got int, found '3', expected one of"),
+    ('title = "Faces of the lab"', "title = 3", "title: not a protocol: expected str, got int, found '3'"),
     ("frames = 30", "", "not a protocol: object missing required field frames"),
     ("frames = 30", "frames =", "not a protocol"),
 )

@@ -365,6 +365,10 @@ def bad_files(folder):
          "d.jpg,1,2,3\n"), (), "lines 2, 3, 5, 6: 4 names of no known image, 'a.jpg', 'b.jpg', 'c.jpg'; expected"),
         ("whenet", text("e.csv", "name,yaw,pitch,roll\n19/frame_00000,1,2,3\n19/frame_00000_rgb.png,1,2,3\n"), (),
          "line 3: '19/frame_00000_rgb.png' comes twice, as where two faces were found; keep one pose an image"),
+        ("whenet", text("w.csv", "name,yaw,pitch,roll\n19/frame_00000,nan,,none\n19/frame_00001,abc,2,3\n"), (),
+         "line 3: yaw is 'abc', no number; write a number, or nan where no face was found"),
+        ("hopenet", text("u.txt", "19/frame_00000 1 2 3\n19/frame_00001 1 2 3;\n"), (),
+         "line 2: roll is '3;', no number"),
         ("fsanet", folder / "two.npy", (), "no array (n, 3), but the array (60, 2)"),
         ("fsanet", folder / "three.npy", (), "names no images for its 60 rows; save the images' names as names, (n,) "
          "texts, or say whose poses the rows are by --frames, a named subset or a file with a frame a line"),

@@ -219,7 +219,8 @@ def test_faulty_poses(truth, reference):
     quaternions = Rotation.from_matrix(truth.rotations).as_quat()
     quaternions[3] *= 2
     faults, _ = said(csv(truth.ids, quaternions, QUATERNION_COLUMNS), reference)
-    assert faults == ["line 5: qx, qy, qz, qw is not of length 1; divide it by its length"]
+    shown_row = shown(" ".join(f"{value:.6f}" for value in quaternions[3]))
+    assert faults == [f"line 5: qx, qy, qz, qw is not of length 1: {shown_row}; divide it by its length"]
     both = np.hstack((angles_of(truth), rot.to_matrix(angles_of(truth)).reshape(-1, 9)))
     assert said(csv(truth.ids, both, (*PLAIN[1:], *MATRIX_COLUMNS)), reference)[0] == []
     both[7, 0] += 20
@@ -367,7 +368,14 @@ def test_the_toml_against_the_protocol(truth):
         (b'name = "  "', "name: empty"),
         (b'camera = ""', "camera: empty; write rgb or depth"),
         (b"seed = -1", "seed: '-1' is no whole number from 0 on; write seed = 0"),
-        (b"seed = true", "seed: 'True' is no whole number"),
+        (b"seed = true", "seed: 'true' is no whole number"),
+        (b"seed = 1e400  # or so", "seed: '1e400' is no whole number"),
+        (b"'seed'\t=\t-0x_", "not TOML"),
+        (b'"seed" = 0o7_7.', "not TOML"),
+        (b"seed = -1_000", "seed: '-1_000' is no"),
+        (b"seed = 1979-05-27", "seed: '1979-05-27' is no whole number"),
+        (b'notes = """\nseed = 4"""\nseed = 2.50', "seed: '2.50' is no whole number"),
+        (b"camera = 0x10", "camera: '0x10' is no text"),
         (b"seed = 99999999999999999999", "seed: '99999999999999999999' is no whole number"),
         (b'name = "' + b"x" * 81 + b'"', "name: 81 characters; write name"),
         ('name = "a\u202eb"'.encode(), "name: hidden characters in 'a\\u202eb'"),
@@ -434,7 +442,11 @@ def numbers(count, value=1.0):
         ({"id": ["a"], "ID": ["b"], **numbers(1)}, "the column 'id' comes twice"),
         (
             {"id": ["a"], **numbers(1), "yaw": pa.array([None], pa.float64())},
-            "row 1: yaw is 'nan', no number below 100,000",
+            "row 1: yaw is empty; write a finite number",
+        ),
+        (
+            {"id": ["a", "b", "c"], **numbers(3), "yaw": pa.array([None, 1.0, np.nan], pa.float64())},
+            "row 3: yaw is 'nan', no number below 100,000",
         ),
         ({"id": ["a"], **numbers(1), "yaw": ["left"]}, "row 1: yaw is 'left', no number below"),
         ({"id": ["a", "a"], **numbers(2)}, "row 2: 'a' comes twice, first in row 1"),

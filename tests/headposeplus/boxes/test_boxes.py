@@ -86,7 +86,7 @@ def test_a_plain_csv_is_read(tmp_path, start):
         (FIVE + "biwi/01/x,1,2,3,4\nsynhead/1,1,2,3,4\n", "lines 3, 4: expected a Biwi frame"),
         (
             "id,x1,y1,x2,y2\n01/frame_00003,9,9,9,20\n",
-            "line 2: the box of biwi/01/00003 is not finite, is below a",
+            "line 2: the box of biwi/01/00003 (9, 9, 0, 11) is not finite, is below a",
         ),
         ("id,x,y,width,height,x1,y1,x2,y2\n01/frame_00003,1,2,3,4,1,2,4,6\n", "has both x, y, width, height and x1"),
         ('{"01/frame_00003": [1, 2, 3, 4], "01/frame_00003": [1, 2, 3, 4]}', "not JSON ('01/frame_00003' comes twice)"),
@@ -99,8 +99,14 @@ def test_a_plain_csv_is_read(tmp_path, start):
         (FIVE + "biwi/01/00004,1,2,wide,4\n", "line 3: expected a number for width, found 'wide'"),
         (SEVEN + "biwi/01/00004,1,,3,4,imported,no\n", "line 4: expected a number for y, found"),
         (FIVE.replace("41", "nan"), "line 2: expected a number for width"),
-        (FIVE.replace("41", "inf"), "box of biwi/01/00003 is not finite, is below a pixel or is too large"),
-        (FIVE.replace("41", "0"), "box of biwi/01/00003 is not finite, is below a pixel or is too large"),
+        (
+            FIVE.replace("41", "inf"),
+            "box of biwi/01/00003 (50, 30, inf, 42) is not finite, is below a pixel or is too large",
+        ),
+        (
+            FIVE.replace("41", "0"),
+            "box of biwi/01/00003 (50, 30, 0, 42) is not finite, is below a pixel or is too large",
+        ),
         (FIVE.replace("41", "0.4"), "is below a pixel"),
         (FIVE.replace("41", "-41"), "is below a pixel"),
         (FIVE.replace("50", "20001"), "too large"),

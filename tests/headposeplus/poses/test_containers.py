@@ -26,6 +26,41 @@ def told(data, convention="pyr"):
     return [str(fault) for fault in tables.read(data, convention).faults]
 
 
+def test_a_fault_names_the_text_that_stands_in_the_file():
+    """And not what reading has made of it: NaN of what is missing or no number, or Python's words for bytes."""
+    words = [*map(str, ANGLES[:, 1])]
+    words[2:7] = ["abc", "", "  ", "x\x1b[31m", "nan"]
+    lines = ["id,pitch,yaw,roll", *(f"{name},1,{word},3" for name, word in zip(IDS, words, strict=True))]
+    of_texts = ["yaw is empty", "yaw is 'abc' and others, no number below 100,000"]
+    mend = "write a finite number, with a point for the decimals"
+    assert told("\n".join(lines).encode()) == [
+        f"lines 5, 6: {of_texts[0]}; {mend}",
+        f"lines 4, 7, 8: {of_texts[1]}; {mend}",
+    ]
+    others = {name: ANGLES[:, place] for place, name in enumerate(NAMES)} | {"id": IDS}
+    of_rows = [f"rows 4, 5: {of_texts[0]}; {mend}", f"rows 3, 6, 7: {of_texts[1]}; {mend}"]
+    for data in (
+        saved(**others | {"yaw": np.array(words)}),
+        saved(**others | {"yaw": np.array(words).astype("S")}),
+        parquet(others | {"yaw": words}),
+        feather(others | {"yaw": words}),
+    ):
+        assert told(data) == of_rows
+    for make in (parquet, feather):
+        data = make(others | {"yaw": pa.array([None, np.nan, *ANGLES[2:, 1]])})
+        first, second = told(data)
+        assert first.startswith("row 1: yaw is empty") and second.startswith("row 2: yaw is 'nan', no number")
+    assert told(b"id,pitch,yaw,roll\na,x\x1b[31m,2,3\nb,x\x1b[31m,2,3\n")[0].startswith(
+        "lines 2, 3: pitch is 'x\\x1b[31m'"
+    )
+    assert told(b"id,qx,qy,qz,qw\na,0,0,0,2.50\n") == [
+        "line 2: qx, qy, qz, qw is not of length 1: '0 0 0 2.50'; divide it by its length"
+    ]
+    assert told(b"id,pitch,yaw,roll\na\x07,1,2,3\n") == [
+        "line 2: hidden characters in an id: 'a\\x07'; use ids such as biwi/01/00003"
+    ]
+
+
 def zipped(*files, method=zipfile.ZIP_DEFLATED):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:

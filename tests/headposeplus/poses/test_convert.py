@@ -133,7 +133,7 @@ def test_matrices_and_quaternions_are_turned_and_get_angles(tmp_path):
         ({}, {"from_camera": "left"}, "unknown camera 'left': expected rgb or depth"),
         ({"yaw": None}, {}, "line 1: no complete pose among the columns 'id', 'pitch', 'roll'; write the header"),
         ({"yaw": [1, 2, "nan", 4]}, {}, "line 4: yaw is 'nan', no number below 100,000; write a finite number"),
-        ({"yaw": [1, "", "-", 4]}, {}, "lines 3, 4: yaw is empty"),
+        ({"yaw": [1, "", "-", 4]}, {}, "line 3: yaw is empty; .*; also line 4: yaw is '-', no number"),
         ({"id": None, "yaw": [1, 2, 3, "inf"]}, {"from_camera": "rgb"}, "line 5: yaw is 'inf', no number"),
         ({"id": None}, {}, "lacks the column id, from which the camera's calibration is known"),
         ({"id": [*IDS[:2], "synhead/BIWI/f01/00/00012", IDS[3]]}, {}, "line 4: expected an id with a Biwi sequence"),

@@ -136,8 +136,14 @@ GOOD_POSE = "1 0 0 \n0 1 0 \n0 0 1 \n\n1 2 900 \n"
     [
         ("", "found nothing"),
         ("1 0 0\n0 1 0\n", "found 2 rows"),
-        (GOOD_POSE.replace("900", "nan"), "found numbers that are not finite"),
-        (GOOD_POSE.replace("900", "far"), "could not convert"),
+        (
+            GOOD_POSE.replace("900", "nan"),
+            "line 5: expected three rows of a rotation and the head's centre, found 'nan', no finite number",
+        ),
+        (
+            GOOD_POSE.replace("900", "far"),
+            "line 5: expected three rows of a rotation and the head's centre, found 'far', no finite number",
+        ),
         (GOOD_POSE.replace("0 1 0", "0 2 0"), "not a rotation: R times its transpose is off the identity"),
         (GOOD_POSE.replace("0 1 0", "0 -1 0"), "determinant is not positive"),
     ],
@@ -168,9 +174,11 @@ def test_faulty_calibration_and_folders(tiny_copy, tmp_path):
 @pytest.mark.parametrize(
     ("line", "text", "says"),
     [
-        (0, "nan 0 40", "not finite"), (0, "inf 0 40", "not finite"), (0, "0 0 40", "another K or size"),
+        (0, "nan 0 40", "line 1: .* found 'nan', no finite"), (0, "inf 0 40", "line 1: .* found 'inf', no finite"),
+        (0, "0 0 40", "another K or size"),
         (1, "0 -517 30", "another K or size"), (2, "0 0 0", "another K or size"),
-        (10, "nan 0 0", "not finite"), (12, "640 -480", "another K or size"), (12, "inf 480", "not finite"),
+        (10, "nan 0 0", "line 11: .* found 'nan', no finite"),
+        (12, "640 -480", "another K or size"), (12, "inf 480", "line 13: .* found 'inf', no finite"),
     ],
 )  # fmt: skip
 def test_a_calibration_of_no_camera(tiny_copy, line, text, says):
