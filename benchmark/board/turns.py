@@ -93,13 +93,13 @@ def _drawing(angle: str, convention: str) -> Markup:
 def camera_axes() -> Markup:
     """Return a drawing of the camera's axes as they lie in an image: x right, y down, z into it."""
     label = "The axes of the camera in the image: x points right, y down, z away from the camera, into the image"
-    x, y = (np.array([[0.0, 0.0], end]) for end in ([1.05, 0.0], [0.0, 1.05]))
+    x, y = (np.array([[0.0, 0.0], end]) for end in ([0.92, 0.0], [0.0, 0.78]))
     parts = [
         '<rect class="image" x="-52" y="-40" width="104" height="80" rx="3"/>',
         f'<g class="before">{_outline(np.eye(3), 0.62)}</g>',
-        f'<g class="axis">{_line(x)}{_tip(x)}{_line(y * 0.8)}{_tip(y * 0.8)}',
+        f'<g class="axis">{_line(x)}{_tip(x)}{_line(y)}{_tip(y)}',
         '<circle r="6"/><path d="M-4.2 -4.2L4.2 4.2M-4.2 4.2L4.2 -4.2"/></g>',
-        '<g class="name"><text x="46" y="-6">x</text><text x="6" y="36">y</text><text x="-17" y="-6">z</text></g>',
+        '<g class="name"><text x="37" y="-7">x</text><text x="7" y="35">y</text><text x="-17" y="-7">z</text></g>',
     ]
     return _svg(parts, "-58 -46 116 92", label)
 
