@@ -273,6 +273,18 @@ def test_a_browser_gets_a_page_for_every_error(lite):
     assert Controls(seen[-1][0].text).fields["name"]["value"] == "My method"
 
 
+def test_a_fault_of_the_service_itself_is_a_page_too(lite, monkeypatch):
+    def fail(*_):
+        raise ValueError("secret")
+
+    monkeypatch.setattr("benchmark.service.store.find_submission", fail)
+    with serving(lite) as client:
+        failed = client.get("/submissions/none", headers=PAGE)
+        assert failed.status_code == 500 and "<h1>That did not work</h1>" in failed.text and "secret" not in failed.text
+        assert failed.headers["x-request-id"] in failed.text and 'href="/submit"' in failed.text
+        assert list(client.get("/submissions/none").json()) == ["detail"]
+
+
 def test_limits_closing_and_a_lost_database_keep_the_form_where_it_helps(lite, hpp):
     token = new_token(lite)
     typed = TYPED | {"token": token}
