@@ -178,13 +178,15 @@ def _numbers(path: Path, rows: int, columns: int | None, expected: str) -> list[
     except UnicodeDecodeError as error:
         raise RawDataError(Fault(f"not a text file; expected {expected}", RESTORE, path)) from error
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    values = [read_numbers(words) for _, words in lines]
-    shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
+    try:
+        values = [np.array(list(map(float, words))) for _, words in lines]
+    except ValueError:
+        values = [read_numbers(words) for _, words in lines]
     for (line, words), row in zip(lines, values, strict=True):
-        wrong = np.isnan(row) if not shaped else ~np.isfinite(row)
-        if wrong.any():
-            what = f"expected {expected}, found {shown(words[int(wrong.argmax())])}, no finite number"
+        if not np.isfinite(row).all():
+            what = f"expected {expected}, found {shown(words[int(np.isfinite(row).argmin())])}, no finite number"
             raise RawDataError(Fault(what, RESTORE, path, rows=(line,)))
+    shaped = len(values) == rows and all(columns is None or len(row) == columns for row in values)
     if not shaped:
         counts = "nothing" if not values else f"{len(values)} rows of {[len(row) for row in values]} numbers"
         raise RawDataError(Fault(f"expected {expected}, found {counts}", RESTORE, path))
