@@ -139,7 +139,7 @@ def error_response(request: Request, status: int, detail: str, headers: Mapping[
         return _submit_page(request, status=status, headers=headers, closed=detail)
     sent: form.Sent | None = getattr(request.state, "sent", None)
     if sending and sent is not None:
-        return _submit_page(request, detail, status, headers, sent)
+        return _submit_page(request, detail, status, headers, sent=sent)
     heading, then = _ERRORS.get(status, _ERRORS[500])
     text = site.render(
         "error.html",
