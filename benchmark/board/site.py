@@ -304,14 +304,18 @@ def _tables(entry: Entry) -> dict[str, object]:
 
 
 def entry_page(
-    entry: Entry | Headline, closeup: Closeup | None = None, root: str | None = None, unverified: str = ""
+    entry: Entry | Headline,
+    closeup: Closeup | None = None,
+    root: str | None = None,
+    unverified: str = "",
+    team: str = "",
 ) -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
 
     Of a headline it has the one figure, and the authors' words.
 
     With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`, ``unverified`` why nobody
-    can score the entry again.
+    can score the entry again, ``team`` who sent it where a token says that.
     """
     figures = {"groups": {}, **_NO_FIGURES} if isinstance(entry, Headline) else _figures(entry, closeup, unverified)
     badges = protocols.badges(entry.protocol)
@@ -321,6 +325,7 @@ def entry_page(
         root=root,
         report=closeup is not None,
         name=short(entry.name) or "unnamed",
+        team=short(team),
         authors=short(entry.authors, 600),
         link=safe_link(entry.link),
         protocol=short(entry.protocol.id),

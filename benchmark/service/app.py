@@ -30,8 +30,9 @@ from benchmark.service.connections import HEAD, Limits, guarded, make_room
 from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database, refusal
 from benchmark.service.door import Door, Proxied, RateLimit
 from benchmark.service.log import event, log_to_stderr
-from benchmark.service.pages import add_pages, as_plain, error_response, listing, no_database_response
+from benchmark.service.pages import add_pages, error_response, no_database_response
 from benchmark.service.settings import MAX_ABOUT, ServiceSettings
+from benchmark.service.standing import as_plain, listing
 from benchmark.service.submissions import add_submissions
 from benchmark.service.worker import Assess, Worker
 from headposeplus import __version__
@@ -71,7 +72,7 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     app = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings, app.state.step = settings, challenge.step
     _handle_errors(app)
-    add_pages(app, engine, settings.root, any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols))
+    add_pages(app, engine, settings)
     add_submissions(app, engine, settings, worker)
     _add_api(app, engine, settings, ids)
     longest = settings.max_bytes + MAX_ABOUT + _AROUND
@@ -149,7 +150,7 @@ def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mappi
 
     @app.get("/api/entries")
     def entries() -> Response:
-        return JSONResponse({"entries": [as_plain(listed) for listed in listing(engine)]})
+        return JSONResponse({"entries": [as_plain(listed) for listed in listing(engine, settings.stands)]})
 
     @app.get("/api/protocols")
     def list_protocols() -> Response:

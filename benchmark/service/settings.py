@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, shown
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MAX_ABOUT = 64 << 10  # bytes of a description
 SUBMIT = "/api/submissions"  # where submissions are sent
+Stands = Literal["all", "best", "last"]  # which of a team's published entries are on the board
 _OWN = ("api", "entries", "healthz", "submissions", "submit")  # at the beginning of addresses
 
 
@@ -25,7 +26,7 @@ class ServiceSettings(NamedTuple):
     ``per_minute`` requests a submitter, or without a token an address, may make; ``max_bytes`` of predictions may be
     sent; ``seconds`` a scoring may take. Browsers see the service below the path ``root``, and ``proxies`` are the
     addresses and networks that say for whom they ask. ``private`` and ``step`` are those with which the challenge is
-    opened (:mod:`benchmark.service.challenge`).
+    opened (:mod:`benchmark.service.challenge`); ``stands`` is which of a team's entries the board has.
     """
 
     database: str
@@ -39,6 +40,7 @@ class ServiceSettings(NamedTuple):
     proxies: tuple[str, ...] = ()
     private: float | None = None
     step: float | None = None
+    stands: Stands = "all"
 
 
 def proxies_of(text: str) -> tuple[str, ...]:

@@ -82,12 +82,14 @@ class Told(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A published submission: its key, when it was scored, its entry with all figures, and what is told of it.
+    """A published submission: its key and team, when it came and was scored, its entry with all figures.
 
-    ``told`` is None where it was scored before there were challenges, and all was told.
+    ``told`` is what is told of it; None where it was scored before there were challenges, and all was told.
     """
 
     key: str
+    team: str
+    received: str
     finished: str
     entry: Entry
     told: Told | None
@@ -372,21 +374,26 @@ def board(engine: Engine) -> list[Standing]:
     return list(_standing(engine, _published()).values())
 
 
+def published_by(engine: Engine, submitter: str) -> list[Standing]:
+    """Return the published entries of one submitter, the oldest first."""
+    return list(_standing(engine, _published() & (SUBMISSIONS.c.submitter == submitter)).values())
+
+
 def published_entry(engine: Engine, key: str) -> Standing | None:
     """Return the published entry of a key, or None."""
     return _standing(engine, _published() & (SUBMISSIONS.c.key == key)).get(key)
 
 
 def _standing(engine: Engine, which: sa.ColumnElement[bool]) -> dict[str, Standing]:
-    columns = (SUBMISSIONS.c.key, SUBMISSIONS.c.verdict, SUBMISSIONS.c.finished, *_TOLD)
-    query = sa.select(*columns).select_from(_WITH_TOLD).where(which).order_by(SUBMISSIONS.c.finished)
+    own = [SUBMISSIONS.c[name] for name in ("key", "submitter", "received", "finished", "verdict")]
+    query = sa.select(*own, *_TOLD).select_from(_WITH_TOLD).where(which).order_by(SUBMISSIONS.c.finished)
     found: dict[str, Standing] = {}
     with engine.connect() as connection:
         for row in connection.execute(query):
             told, before = _told(row), found.get(row.key)
             if before and before.told and before.told.improved and told and not told.improved:
                 told = told._replace(mae=before.told.mae, improved=True)
-            found[row.key] = Standing(row.key, row.finished, _entry(row.verdict), told)
+            found[row.key] = Standing(row.key, row.submitter, row.received, row.finished, _entry(row.verdict), told)
     return found
 
 

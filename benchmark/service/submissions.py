@@ -126,7 +126,7 @@ def add_submissions(app: FastAPI, engine: Engine, settings: ServiceSettings, wor
     async def submission(name: str, wait: float = Query(0.0, ge=0, le=_LONGEST_WAIT)) -> Response:
         end, pause = time.monotonic() + wait, 0.1
         while True:
-            state = await run_in_threadpool(show_submission, engine, name, settings.root)
+            state = await run_in_threadpool(show_submission, engine, name, settings.root, settings.stands)
             left = end - time.monotonic()
             if left <= 0 or state.status in (SCORED, FAULTY):
                 return JSONResponse(msgspec.to_builtins(state), headers={"Cache-Control": "no-store"})
