@@ -124,12 +124,17 @@ def render(template: str, script: str = "", **values: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def board_page(board: Sequence[Listed | ListedHeadline], root: str | None = None, published: bool = True) -> str:
+def board_page(
+    board: Sequence[Listed | ListedHeadline],
+    root: str | None = None,
+    published: bool = True,
+    announcement: object = None,
+) -> str:
     """Return the board as one HTML page that needs nothing else, works from a file and can be read without a script.
 
     An entry's key is its page's address: ``entries/KEY.html``, or ``ROOT/entries/KEY`` where a service shows the page
     below the path ``root``. Published rows stand in the section of the protocol that they were scored by, else in
-    sections of their own.
+    sections of their own. ``announcement`` is what a service says of its challenge, as ``challenge.html`` shows it.
     """
     parts = sections(board, root, published)
     rows = [row for section in parts for row in section.rows]
@@ -140,6 +145,7 @@ def board_page(board: Sequence[Listed | ListedHeadline], root: str | None = None
         sections=parts,
         total=len(rows),
         scored=sum(not row.published for row in rows),
+        announcement=announcement,
         trained=sorted({row.trained for row in rows}, key=lambda name: (name.lower(), name)),
         titles=SCORES,
     )

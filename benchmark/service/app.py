@@ -25,7 +25,7 @@ from benchmark.scoring.protocols import plain as protocol_as_plain
 from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
-from benchmark.service.challenge import open_challenge
+from benchmark.service.challenge import current, open_challenge
 from benchmark.service.connections import HEAD, Limits, guarded, make_room
 from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database, refusal
 from benchmark.service.door import Door, Proxied, RateLimit
@@ -59,11 +59,14 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     ids = {tested.protocol.id: tested.ids for tested in references if tested.ids is not None}
     engine = open_database(settings.database)
     labels = settings.labels._replace(dataset=None)  # its files are of no use to a scoring
-    challenge, public = open_challenge(engine, labels, settings.private, settings.step)
+    before = current(engine)
+    challenge, public = open_challenge(engine, labels, settings.private, settings.step, settings.deadline)
     worker = Worker(engine, settings.protocols, labels, public, settings.seconds, assess)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
+        if challenge.deadline != (before and before.deadline):
+            event("deadline", was=before and before.deadline, now=challenge.deadline)
         await run_in_threadpool(worker.start)
         yield
         await run_in_threadpool(worker.stop)

@@ -16,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from benchmark.board import site
 from benchmark.scoring.entry import Entry, Headline, PartErrors
 from benchmark.service import store
-from benchmark.service.challenge import CLOSED, is_open
-from benchmark.service.database import QUEUED, RUNNING, SCORED, refusal
+from benchmark.service.announcement import Announcement, announce
+from benchmark.service.challenge import current, is_open, refusal_of
+from benchmark.service.database import QUEUED, RUNNING, SCORED, now, refusal, timestamp
 from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings, Stands
 from benchmark.service.standing import listing, parts_of, shown, stands_there
 from benchmark.service.verdict import ToldFault
@@ -64,13 +65,18 @@ def _page(text: str, status: int = 200, headers: Mapping[str, str] | None = None
 
 
 def _submit_page(
-    request: Request, problem: str = "", status: int = 200, headers: Mapping[str, str] | None = None
+    request: Request,
+    problem: str = "",
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    announcement: Announcement | None = None,
 ) -> Response:
     settings: ServiceSettings = request.app.state.settings
     text = site.render(
         "submit.html",
         root=settings.root,
         problem=problem,
+        announcement=announcement,
         protocols=settings.protocols,
         daily=settings.daily,
         step=request.app.state.step,
@@ -150,8 +156,10 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings) -> None:
 
     @app.get("/")
     def board_page() -> Response:
-        state = store.board_state(engine)
-        return _page(boards.find("", state, lambda: site.board_page(listing(engine, stands), root, biwi)))
+        # Drawn anew with what it says of the time that is left: once a minute before the deadline, and seldom earlier.
+        said = announce(settings, current(engine))
+        state = (store.board_state(engine), said)
+        return _page(boards.find("", state, lambda: site.board_page(listing(engine, stands), root, biwi, said)))
 
     @app.get("/entries/{key}")
     def entry_page(key: str) -> Response:
@@ -164,7 +172,9 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings) -> None:
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:
-        return _submit_page(request, "" if is_open(engine) else CLOSED)
+        challenge = current(engine)
+        refused = refusal_of(challenge, timestamp(now()))
+        return _submit_page(request, refused, announcement=announce(settings, challenge))
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sqlalchemy.engine import Engine
 
 from benchmark.scoring.entry import Entry, PartErrors
-from benchmark.service.challenge import climb, read_challenge
+from benchmark.service.challenge import climb, read_challenge, refusal_of
 from benchmark.service.database import (
     CHALLENGES,
     FAULTY,
@@ -48,7 +48,7 @@ class DailyLimitError(Exception):
 
 
 class ClosedError(Exception):
-    """The challenge is closed: nothing is scored any more."""
+    """The challenge takes no more submissions; its words say why."""
 
 
 class Submitter(NamedTuple):
@@ -186,7 +186,7 @@ def add_submission(
     DailyLimitError
         If there are as many already.
     ClosedError
-        If the challenge is closed.
+        If the challenge is closed, or its deadline over.
     """
     time = now()
     midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
@@ -197,15 +197,15 @@ def add_submission(
     row |= {"finished": None, "key": None, "verdict": None}
     with writing(engine) as connection:
         _lock(connection, submitter)
-        challenge = read_challenge(connection)
-        if challenge is not None and challenge.closed:
-            raise ClosedError
         theirs = sa.select(SUBMITTERS.c.token_sha256).where(SUBMITTERS.c.name == submitter)
         name = _id(str(connection.execute(theirs).scalar()), predictions, about, protocol, publish)
         same = SUBMISSIONS.c.id == name
         status = connection.execute(sa.select(SUBMISSIONS.c.status).where(same)).scalar()
         if status not in (None, FAULTY):
             return name
+        over = refusal_of(read_challenge(connection), timestamp(time))
+        if over:
+            raise ClosedError(over)
         if (connection.execute(mine).scalar() or 0) >= daily:
             raise DailyLimitError(int((midnight - time).total_seconds()) + 1)
         if status == FAULTY:
@@ -362,7 +362,7 @@ def board_state(engine: Engine) -> tuple[object, ...]:
     with engine.connect() as connection:
         challenge = read_challenge(connection)
         state = connection.execute(query.where(_published())).one()
-    return (*state, challenge and challenge.closed)
+    return (*state, challenge and (challenge.closed, challenge.deadline))
 
 
 def board(engine: Engine) -> list[Standing]:

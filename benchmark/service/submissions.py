@@ -16,7 +16,6 @@ from sqlalchemy.engine import Engine
 from starlette.datastructures import UploadFile
 
 from benchmark.service import store
-from benchmark.service.challenge import CLOSED
 from benchmark.service.database import FAULTY, QUEUED, SCORED
 from benchmark.service.log import event, short_id
 from benchmark.service.pages import show_submission, wants_page
@@ -94,7 +93,7 @@ def _queue(engine: Engine, daily: int, submitter: str, form: Form) -> str:
     try:
         return store.add_submission(engine, submitter, predictions, about, form.protocol, form.publish, daily)
     except store.ClosedError as error:
-        raise HTTPException(403, CLOSED) from error
+        raise HTTPException(403, str(error)) from error
     except store.DailyLimitError as error:
         detail = f"{daily} submissions a day are scored, and that many came; the day ends at 0:00 UTC"
         raise HTTPException(429, detail, {"Retry-After": str(error.seconds)}) from error
