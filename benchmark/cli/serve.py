@@ -311,6 +311,36 @@ def close(database: str) -> None:
 
 
 @serve.command()
+@click.argument("file", type=FILE, required=False)
+@DATABASE
+@listing
+def results(file: Path | None, database: str) -> None:
+    """List what came of every submission, or write it as CSV.
+
+    That is all that the database knows of scores, also while the challenge is open: for the organisers alone.
+
+    \b
+    Examples:
+      hpp serve results
+      hpp serve results results.csv
+    """
+    _check_installed()
+    from benchmark.service import results as service
+    from benchmark.service.database import open_database
+
+    engine = open_database(database, create=False)
+    found = service.write_results(engine, file) if file else service.results(engine)
+    shown = ("team", "method", "status", "told", "public", "private", "mae")
+    rows = [
+        {"received": one.received[:16].replace("T", " ")}
+        | {name: "" if (value := getattr(one, name)) is None else value for name in shown}
+        for one in found
+    ]
+    text = f"{len(found):,} submissions\nresults {file}" if file else tables.table(rows) or "nothing was submitted"
+    say_listing(text, [one._asdict() for one in found])
+
+
+@serve.command()
 @click.argument("key")
 @DATABASE
 def withdraw(key: str, database: str) -> None:

@@ -31,6 +31,7 @@ from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_datab
 from benchmark.service.door import Door, Proxied, RateLimit
 from benchmark.service.log import event, log_to_stderr
 from benchmark.service.pages import add_pages, error_response, no_database_response
+from benchmark.service.results import board_csv
 from benchmark.service.settings import MAX_ABOUT, ServiceSettings
 from benchmark.service.standing import as_plain, listing
 from benchmark.service.submissions import add_submissions
@@ -154,6 +155,12 @@ def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mappi
     @app.get("/api/entries")
     def entries() -> Response:
         return JSONResponse({"entries": [as_plain(listed) for listed in listing(engine, settings.stands)]})
+
+    @app.get("/api/entries.csv")
+    def entries_csv() -> Response:
+        attached = {"Content-Disposition": 'attachment; filename="entries.csv"'}
+        text = board_csv(listing(engine, settings.stands))
+        return PlainTextResponse(text, media_type="text/csv", headers=attached)
 
     @app.get("/api/protocols")
     def list_protocols() -> Response:

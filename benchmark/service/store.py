@@ -192,7 +192,7 @@ def add_submission(
     midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     # To its end: a clock that was wrong may have left submissions of days to come.
     of_today = SUBMISSIONS.c.received.between(timestamp(time)[:10], timestamp(midnight))
-    mine = sa.select(sa.func.count()).where(SUBMISSIONS.c.submitter == submitter, of_today, _counts())
+    mine = sa.select(sa.func.count()).where(SUBMISSIONS.c.submitter == submitter, of_today, counting())
     row = {"received": timestamp(time), "status": QUEUED, "attempts": 0, "predictions": predictions}
     row |= {"finished": None, "key": None, "verdict": None}
     with writing(engine) as connection:
@@ -223,7 +223,7 @@ def _id(secret: str, predictions: bytes, about: bytes, protocol: str, publish: b
     return base64.urlsafe_b64encode(digest[:24]).decode()
 
 
-def _counts() -> sa.ColumnElement[bool]:
+def counting() -> sa.ColumnElement[bool]:
     """Return what holds of a submission that counts: labels may have been looked at.
 
     They were not where it is faulty and its predictions are dropped; a scoring that broke off keeps them.
@@ -341,7 +341,7 @@ def _told(row: Any) -> Told | None:
 def find_submission(engine: Engine, name: str) -> SubmissionState | None:
     """Return the submission of this id, or None."""
     columns = [column for column in SUBMISSIONS.c if column.name not in ("predictions", "about")]
-    query = sa.select(*columns, _counts().label("counts"), *_TOLD).select_from(_WITH_TOLD)
+    query = sa.select(*columns, counting().label("counts"), *_TOLD).select_from(_WITH_TOLD)
     with engine.connect() as connection:
         row = connection.execute(query.where(SUBMISSIONS.c.id == name)).first()
     if row is None:
