@@ -333,7 +333,7 @@ def results(file: Path | None, database: str) -> None:
     shown = ("team", "method", "status", "told", "public", "private", "mae")
     rows = [
         {"received": one.received[:16].replace("T", " ")}
-        | {name: "" if (value := getattr(one, name)) is None else value for name in shown}
+        | {name: f"{value:.2f}" if isinstance(value := getattr(one, name), float) else value or "" for name in shown}
         for one in found
     ]
     text = f"{len(found):,} submissions\nresults {file}" if file else tables.table(rows) or "nothing was submitted"
