@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
@@ -53,15 +52,14 @@ _CONVENTIONS = {
 _WITH_FIGURES = " While the challenge is open, that is of those that were told a figure of their own."
 
 
-def announce(settings: ServiceSettings, challenge: Challenge | None) -> Announcement:
-    """Return what is said of a challenge at this moment."""
+def announce(settings: ServiceSettings, people: Mapping[str, int], challenge: Challenge | None) -> Announcement:
+    """Return what is said of a challenge at this moment; ``people`` are how many subjects each protocol tests."""
     step = challenge.step if challenge else STEP
     part = "all subjects" if challenge and not challenge.private else "a part of the subjects"
     deadline = (challenge.deadline or "") if challenge else ""
     state = "open" if not refusal_of(challenge, timestamp(now())) else "over"
     many = settings.daily != 1
     sent = f"{settings.daily} submission{'s' * many} of a team {'are' if many else 'is'}"
-    people = len(np.unique(settings.labels.subjects))
     words = settings.words
     return Announcement(
         title=short(words.title),
@@ -70,7 +68,7 @@ def announce(settings: ServiceSettings, challenge: Challenge | None) -> Announce
         state="closed" if challenge and challenge.closed else state,
         deadline=told_time(deadline) if deadline else "",
         left=time_left(deadline, now()) if deadline else "",
-        protocols=[(one.id, one.title, _facts(one, people)) for one in settings.protocols],
+        protocols=[(one.id, one.title, _facts(one, people[one.id])) for one in settings.protocols],
         ways=f"{sent} scored on a day, by UTC; faulty ones do not count.",
         told=f"Until the challenge is closed, a team is told one figure: the MAE on {part}, and a new "
         f"one only when it is {step:g} degrees better than its best. All else is told then.",
@@ -106,6 +104,7 @@ def _markdown() -> MarkdownIt:
     return _Markdown("commonmark", {"html": False}).enable("table").disable("image")
 
 
+@cache
 def as_html(text: str) -> Markup:
     """Return Markdown as HTML that may stand in a page: whatever HTML it has is text."""
     parser = _markdown()

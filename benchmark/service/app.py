@@ -21,8 +21,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from benchmark.scoring.protocols import Reference, reference
 from benchmark.scoring.protocols import plain as protocol_as_plain
-from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
 from benchmark.service.challenge import current, open_challenge
@@ -76,13 +76,17 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     app = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings, app.state.step = settings, challenge.step
     _handle_errors(app)
-    add_pages(app, engine, settings)
+    add_pages(app, engine, settings, {tested.protocol.id: _people(tested) for tested in references})
     add_submissions(app, engine, settings, worker)
     _add_api(app, engine, settings, ids)
     longest = settings.max_bytes + MAX_ABOUT + _AROUND
     app.add_middleware(Door, engine=engine, rate=RateLimit(settings.per_minute), longest=longest, root=settings.root)
     app.add_middleware(Proxied, proxies=settings.proxies)
     return app
+
+
+def _people(tested: Reference) -> int:
+    return 0 if tested.labels is None else len(np.unique(tested.labels.subjects))
 
 
 def run(settings: ServiceSettings, host: str, port: int) -> None:

@@ -148,8 +148,11 @@ class _KeptPages:
             return text
 
 
-def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings) -> None:
-    """Add the pages for people; where Biwi+ is scored, the board has the published rows as well."""
+def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: Mapping[str, int]) -> None:
+    """Add the pages for people; where Biwi+ is scored, the board has the published rows as well.
+
+    ``people`` are how many subjects each protocol tests, by its id.
+    """
     root, stands = settings.root, settings.stands
     biwi = any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols)
     boards, pages = _KeptPages(1), _KeptPages(_KEPT)
@@ -157,7 +160,7 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings) -> None:
     @app.get("/")
     def board_page() -> Response:
         # Drawn anew with what it says of the time that is left: once a minute before the deadline, and seldom earlier.
-        said = announce(settings, current(engine))
+        said = announce(settings, people, current(engine))
         state = (store.board_state(engine), said)
         return _page(boards.find("", state, lambda: site.board_page(listing(engine, stands), root, biwi, said)))
 
@@ -174,7 +177,7 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings) -> None:
     def submit_page(request: Request) -> Response:
         challenge = current(engine)
         refused = refusal_of(challenge, timestamp(now()))
-        return _submit_page(request, refused, announcement=announce(settings, challenge))
+        return _submit_page(request, refused, announcement=announce(settings, people, challenge))
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:

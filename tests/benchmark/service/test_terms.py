@@ -177,6 +177,7 @@ def test_submissions_end_at_the_deadline_and_those_before_it_are_scored(database
         found = outcome(client, queued)
         assert found["status"] == "scored" and set(found["entry"]["scores"]) == {"mae"}  # it is not closed
         assert "The deadline was <b>2030-01-31 17:00 UTC</b>." in client.get("/").text
+        assert '<span class="state over">over</span>' in client.get("/").text
         assert "the deadline was 2030-01-31 17:00 UTC" in client.get("/submit").text
         hpp("serve", "close", "--database", database)
         assert send(client, token, sent_late).json()["detail"].startswith("the challenge is closed")
