@@ -25,6 +25,7 @@ from benchmark.service.verdict import ToldFault
 from headposeplus.faults import shell_line
 
 _KEPT = 200  # pages of entries that are not drawn again
+_LEFT = "\ue000left\ue001"  # where a page that is kept says how much time is left
 
 
 class ShownSubmission(msgspec.Struct, frozen=True):
@@ -159,10 +160,11 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: M
 
     @app.get("/")
     def board_page() -> Response:
-        # Drawn anew with what it says of the time that is left: once a minute before the deadline, and seldom earlier.
         said = announce(settings, people, current(engine))
-        state = (store.board_state(engine), said)
-        return _page(boards.find("", state, lambda: site.board_page(listing(engine, stands), root, biwi, said)))
+        kept = said._replace(left=_LEFT)  # which changes each minute, and is no reason to draw a long board anew
+        state = (store.board_state(engine), kept)
+        page = boards.find("", state, lambda: site.board_page(listing(engine, stands), root, biwi, kept))
+        return _page(page.replace(_LEFT, said.left))
 
     @app.get("/entries/{key}")
     def entry_page(key: str) -> Response:

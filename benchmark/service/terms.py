@@ -143,7 +143,7 @@ def time_left(deadline: str, now: datetime) -> str:
     for unit, size in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
         if left >= 2 * size:
             return f"{left // size} {unit}s left"
-    return "less than two minutes left" if left > timedelta(0) else "over"
+    return "less than two minutes left" if left >= timedelta(0) else "over"
 
 
 def with_terms(settings: ServiceSettings, terms: Terms) -> ServiceSettings:

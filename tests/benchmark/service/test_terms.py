@@ -66,7 +66,7 @@ def test_times_are_told_in_words():
     told = [time_left(END, end - timedelta(minutes=left)) for left in (4320, 2880, 2879, 120, 119, 2, 1, 0, -5)]
     assert told == [
         "3 days left", "2 days left", "47 hours left", "2 hours left", "119 minutes left", "2 minutes left",
-        "less than two minutes left", "over", "over",
+        "less than two minutes left", "less than two minutes left", "over",
     ]  # fmt: skip
 
 
@@ -229,6 +229,18 @@ def test_two_services_of_a_database_have_one_deadline(database, clock):
         assert send(client, token).status_code == 403
         create_app(settings(database, deadline=read_deadline("2030-01-31 19:00")))
         assert send(client, token).status_code == 202 and "60 minutes left" in client.get("/").text
+
+
+def test_the_time_that_is_left_is_no_reason_to_draw_a_board_anew(lite, clock, monkeypatch):
+    drawn = []
+    draw = pages.site.board_page
+    monkeypatch.setattr(pages.site, "board_page", lambda *words: drawn.append(1) or draw(*words))
+    with serving(lite, deadline=END) as client:
+        for minutes in (200, 181, 119, 2, 1, 0, -1, -2):
+            clock[0] = NOON + timedelta(hours=5, minutes=-minutes)
+            text = client.get("/").text
+            assert (f"UTC</b>: {time_left(END, clock[0])}." in text) == (minutes >= 0) and "\ue000" not in text
+        assert len(drawn) == 2  # before the deadline, and after it
 
 
 @pytest.mark.parametrize("version", [2, 3])
