@@ -162,7 +162,7 @@ def test_a_class_sets_a_challenge(tmp_path, monkeypatch):
         "2 submissions\nresults results.csv",
         '"event": "deadline", "was": "20',
         "the challenge is closed",
-        "\nTeam Bert,Mean of five networks,class/heads@1,4.",
+        "\nTeam Bert,Mean of five networks,class/heads@1,",
     ):
         assert words in walked, words
     found = {name: (tmp_path / f"{name}.html").read_text() for name in ("empty", "submit", "two", "closed")}

@@ -196,13 +196,14 @@ def serve(
     from benchmark.service.terms import with_terms
     from headposeplus.raw.targets import of_protocol
 
+    terms = challenge()
     root, proxies = root_of(root_path), proxies_of(behind_proxy) if behind_proxy else ()
     served = tuple(protocols.find(name) for name in dict.fromkeys(names))
     truth = read_labels(labels_at(data, labels, labels_convention, labels_camera), of_protocol(served[0].id))
     settings = ServiceSettings(
         database, served, truth, per_minute=per_minute, max_bytes=max_mib << 20, root=root, proxies=proxies
     )
-    app.run(with_terms(settings, challenge()), host, port)
+    app.run(with_terms(settings, terms), host, port)
 
 
 @serve.command()
