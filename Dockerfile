@@ -1,6 +1,7 @@
 # hpp in a container:
 #   docker build -t headposeplus .
 #   docker run --rm -v "$PWD":/work headposeplus demo demo
+# A challenge with its database and TLS: compose.yaml.
 # For a GPU: docker build --build-arg TORCH=pypi -t headposeplus . and docker run --gpus all ...
 FROM python:3.12-slim
 ARG TORCH=auto

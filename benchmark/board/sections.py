@@ -19,10 +19,10 @@ ENTRIES = "entries"  # the folder of their pages
 class Row(NamedTuple):
     """A row of the board. Values and deviation are in degrees by score; ``interval`` is that of the MAE.
 
-    ``authors`` are the source of a published row, ``images`` is the number of its test images where it is known, and
-    ``flag`` says what is odd about it. ``private`` and ``public`` are the MAE on those parts of the subjects, once a
-    challenge is closed. ``remark`` is a line below the name, ``whisker`` is where the lower end of the interval, the
-    MAE and the upper end lie, in percent of the column.
+    ``authors`` are the source of a published row, and the method where ``name`` is a team's; ``images`` is the number
+    of its test images where it is known, and ``flag`` says what is odd about it. ``private`` and ``public`` are the MAE
+    on those parts of the subjects, once a challenge is closed. ``remark`` is a line below the name, ``whisker`` is
+    where the lower end of the interval, the MAE and the upper end lie, in percent of the column.
     """
 
     name: str
@@ -81,14 +81,18 @@ def rank(listed: Listed | ListedHeadline) -> float:
 
 
 def _entry_row(listed: Listed | ListedHeadline, root: str | None) -> Row:
-    """Return the row of an entry; of a headline it has but one figure."""
-    entry = listed.entry
+    """Return the row of an entry; of a headline it has but one figure.
+
+    It has the name of the team that sent it, where there is one, and the method below: who the authors are, anyone may
+    write.
+    """
+    entry, method = listed.entry, short(listed.entry.name) or "unnamed"
     full = entry if isinstance(entry, Entry) else None
     parts = listed.parts if isinstance(listed, Listed) else None
     flags = [f"{remark_on(full.suspicions)}: see its page"] if full and full.suspicions else []
     flags += [f"not verifiable: {listed.unverified}"] if isinstance(listed, Listed) and listed.unverified else []
     return Row(
-        name=short(entry.name) or "unnamed",
+        name=short(listed.team) or method,
         href=_entry_link(listed.key, root),
         published=False,
         values={name: getattr(entry.scores, name, None) for name in SCORES},
@@ -97,7 +101,7 @@ def _entry_row(listed: Listed | ListedHeadline, root: str | None) -> Row:
         trained=short(entry.training_data),
         transductive=entry.uses_target_images,
         seeds=len(entry.seeds),
-        authors=short(entry.authors),
+        authors=method if listed.team else short(entry.authors),
         link=safe_link(entry.link),
         images=None,
         augmentation=short(augmentation(entry.augment)),

@@ -124,12 +124,17 @@ def render(template: str, script: str = "", **values: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def board_page(board: Sequence[Listed | ListedHeadline], root: str | None = None, published: bool = True) -> str:
+def board_page(
+    board: Sequence[Listed | ListedHeadline],
+    root: str | None = None,
+    published: bool = True,
+    announcement: object = None,
+) -> str:
     """Return the board as one HTML page that needs nothing else, works from a file and can be read without a script.
 
     An entry's key is its page's address: ``entries/KEY.html``, or ``ROOT/entries/KEY`` where a service shows the page
     below the path ``root``. Published rows stand in the section of the protocol that they were scored by, else in
-    sections of their own.
+    sections of their own. ``announcement`` is what a service says of its challenge, as ``challenge.html`` shows it.
     """
     parts = sections(board, root, published)
     rows = [row for section in parts for row in section.rows]
@@ -140,6 +145,7 @@ def board_page(board: Sequence[Listed | ListedHeadline], root: str | None = None
         sections=parts,
         total=len(rows),
         scored=sum(not row.published for row in rows),
+        announcement=announcement,
         trained=sorted({row.trained for row in rows}, key=lambda name: (name.lower(), name)),
         titles=SCORES,
     )
@@ -304,14 +310,18 @@ def _tables(entry: Entry) -> dict[str, object]:
 
 
 def entry_page(
-    entry: Entry | Headline, closeup: Closeup | None = None, root: str | None = None, unverified: str = ""
+    entry: Entry | Headline,
+    closeup: Closeup | None = None,
+    root: str | None = None,
+    unverified: str = "",
+    team: str = "",
 ) -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
 
     Of a headline it has the one figure, and the authors' words.
 
     With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`, ``unverified`` why nobody
-    can score the entry again.
+    can score the entry again, ``team`` who sent it where a token says that.
     """
     figures = {"groups": {}, **_NO_FIGURES} if isinstance(entry, Headline) else _figures(entry, closeup, unverified)
     badges = protocols.badges(entry.protocol)
@@ -321,6 +331,7 @@ def entry_page(
         root=root,
         report=closeup is not None,
         name=short(entry.name) or "unnamed",
+        team=short(team),
         authors=short(entry.authors, 600),
         link=safe_link(entry.link),
         protocol=short(entry.protocol.id),

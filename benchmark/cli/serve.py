@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -12,6 +15,9 @@ from benchmark.cli.groups import HelpfulGroup
 from headposeplus import tables
 from headposeplus.errors import HeadposeError
 
+if TYPE_CHECKING:
+    from benchmark.service.terms import Terms
+
 DATABASE = click.option(
     "--database",
     default="sqlite:///hpp-serve.db",
@@ -20,7 +26,7 @@ DATABASE = click.option(
     show_envvar=True,
     help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.",
 )
-_NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart", "jinja2")
+_NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart", "jinja2", "markdown_it")
 
 
 def _check_installed() -> None:
@@ -32,6 +38,68 @@ def _check_installed() -> None:
             importlib.import_module({"multipart": "python_multipart"}.get(name, name))
     except ImportError as error:
         raise HeadposeError(f"hpp serve needs more packages: pip install 'headposeplus[serve]' ({error})") from error
+
+
+Challenge = Callable[[], "Terms"]
+_CHALLENGE = (
+    click.option(
+        "--challenge", "file", type=FILE, help="TOML with what follows, words and rules (hpp serve template)."
+    ),
+    click.option("--title", help="Of the challenge, above its board."),
+    click.option(
+        "--deadline",
+        metavar="TIME",
+        help="Until when submissions are taken, such as 2030-01-31T18:00+01:00, in UTC where no zone is said; none for "
+        "no such time.  [default: as it was]",
+    ),
+    click.option(
+        "--stands",
+        type=click.Choice(["all", "best", "last"]),
+        help="Which of a team's published entries the board has; the best is that on the public part.  [default: all]",
+    ),
+    click.option(
+        "--daily",
+        type=click.IntRange(1),
+        help="Submissions of one submitter that are scored on a UTC day; faulty ones do not count.  [default: 5]",
+    ),
+    click.option(
+        "--private",
+        type=Real(0, 0.9),
+        help="Share of the subjects whose figures are told when the challenge is closed, 0.5 where it is opened "
+        "without. With 0 there are none: nothing is left to rank by that submitters had no word of.",
+    ),
+    click.option(
+        "--step",
+        type=Real(0.01, 10),
+        help="Degrees by which a submitter must be better to be told a new figure, 0.1 where it is opened without. "
+        "The smaller, the more is told of the labels.",
+    ),
+)
+
+
+def challenge_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what a challenge is; it gets them as ``challenge``, to be read when needed.
+
+    Each of them counts before the same key of ``--challenge``.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, file: Path | None, **options: Any) -> None:
+        names = ("title", "deadline", "stands", "daily", "private", "step")
+        given = {name: value for name in names if (value := options.pop(name)) is not None}
+
+        def read() -> Terms:
+            from msgspec.structs import replace
+
+            from benchmark.service.terms import Terms, read_terms
+
+            return replace(read_terms(file) if file else Terms(), **given)
+
+        command(*arguments, challenge=read, **options)
+
+    for option in reversed(_CHALLENGE):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 @click.group(cls=HelpfulGroup, invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]")
@@ -59,13 +127,7 @@ def _check_installed() -> None:
     help="Addresses or networks of proxies, whose X-Forwarded-For says for whom they ask; nobody else's is read.",
 )
 @click.option("--root-path", metavar="PATH", default="", help="Below which browsers see the service, such as /heads.")
-@click.option(
-    "--daily",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    help="Submissions of one submitter that are scored on a UTC day; faulty ones do not count.",
-)
+@challenge_options
 @click.option(
     "--per-minute",
     type=click.IntRange(1),
@@ -75,18 +137,6 @@ def _check_installed() -> None:
 )
 @click.option(
     "--max-mib", type=click.IntRange(1, 64), default=16, show_default=True, help="Largest file of predictions."
-)
-@click.option(
-    "--private",
-    type=Real(0, 0.9),
-    help="Share of the subjects whose figures are told when the challenge is closed, 0.5 where it is opened without. "
-    "With 0 there are none: nothing is left to rank by that submitters had no word of.",
-)
-@click.option(
-    "--step",
-    type=Real(0.01, 10),
-    help="Degrees by which a submitter must be better to be told a new figure, 0.1 where it is opened without. "
-    "The smaller, the more is told of the labels.",
 )
 @click.pass_context
 def serve(
@@ -101,17 +151,15 @@ def serve(
     port: int,
     behind_proxy: str,
     root_path: str,
-    daily: int,
+    challenge: Challenge,
     per_minute: int,
     max_mib: int,
-    private: float | None,
-    step: float | None,
 ) -> None:
     """Score predictions that are sent by HTTP, with a live board.
 
     The labels stay here. Until hpp serve close, a submitter is told one figure, the MAE on some of the subjects, and a
     new one only when it is a step better. --private and --step are those with which a database's challenge is opened,
-    and stay.
+    and stay. The deadline may be moved at each start, and stays where none is given.
 
     Submitters need a token: hpp serve token add NAME. Put a server with TLS in front where others can listen, and name
     its address with --behind-proxy.
@@ -124,6 +172,8 @@ def serve(
         --database postgresql://hpp@localhost/hpp
       hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz \\
         --behind-proxy 127.0.0.1 --root-path /heads
+      hpp serve --protocol challenge.toml --labels secret.csv \\
+        --challenge class.toml --deadline 2030-01-31T18:00+01:00
     """
     if ctx.invoked_subcommand is not None:
         typed = [
@@ -143,24 +193,31 @@ def serve(
     from benchmark.scoring.labels import read_labels
     from benchmark.service import app
     from benchmark.service.settings import ServiceSettings, proxies_of, root_of
+    from benchmark.service.terms import with_terms
     from headposeplus.raw.targets import of_protocol
 
+    terms = challenge()
     root, proxies = root_of(root_path), proxies_of(behind_proxy) if behind_proxy else ()
     served = tuple(protocols.find(name) for name in dict.fromkeys(names))
     truth = read_labels(labels_at(data, labels, labels_convention, labels_camera), of_protocol(served[0].id))
     settings = ServiceSettings(
-        database,
-        served,
-        truth,
-        daily,
-        per_minute,
-        max_mib << 20,
-        root=root,
-        proxies=proxies,
-        private=private,
-        step=step,
+        database, served, truth, per_minute=per_minute, max_bytes=max_mib << 20, root=root, proxies=proxies
     )
-    app.run(settings, host, port)
+    app.run(with_terms(settings, terms), host, port)
+
+
+@serve.command()
+def template() -> None:
+    """Print what --challenge FILE may say, to be filled in.
+
+    \b
+    Example:
+      hpp serve template > challenge.toml
+    """
+    _check_installed()
+    from benchmark.service.terms import TEMPLATE
+
+    click.echo(TEMPLATE, nl=False)
 
 
 @serve.group()
@@ -252,6 +309,36 @@ def close(database: str) -> None:
 
     challenge.close(open_database(database, create=False))
     click.echo("the challenge is closed: no more submissions are taken, and all figures are told")
+
+
+@serve.command()
+@click.argument("file", type=FILE, required=False)
+@DATABASE
+@listing
+def results(file: Path | None, database: str) -> None:
+    """List what came of every submission, or write it as CSV.
+
+    That is all that the database knows of scores, also while the challenge is open: for the organisers alone.
+
+    \b
+    Examples:
+      hpp serve results
+      hpp serve results results.csv
+    """
+    _check_installed()
+    from benchmark.service import results as service
+    from benchmark.service.database import open_database
+
+    engine = open_database(database, create=False)
+    found = service.write_results(engine, file) if file else service.results(engine)
+    shown = ("team", "method", "status", "told", "public", "private", "mae")
+    rows = [
+        {"received": one.received[:16].replace("T", " ")}
+        | {name: f"{value:.2f}" if isinstance(value := getattr(one, name), float) else value or "" for name in shown}
+        for one in found
+    ]
+    text = f"{len(found):,} submissions\nresults {file}" if file else tables.table(rows) or "nothing was submitted"
+    say_listing(text, [one._asdict() for one in found])
 
 
 @serve.command()

@@ -161,20 +161,23 @@ class Listed(NamedTuple):
     """An entry on a board, with the key that names its file and its page.
 
     ``unverified`` is why nobody can score it again; empty where that can be done. ``parts`` are known of the entries of
-    a challenge that is closed: the private one decides their order.
+    a challenge that is closed: the private one decides their order. ``team`` is who sent it, by the name that its token
+    was given; empty where nobody needed one.
     """
 
     key: str
     entry: Entry
     unverified: str = ""
     parts: PartErrors | None = None
+    team: str = ""
 
 
 class ListedHeadline(NamedTuple):
-    """An entry on the board of an open challenge."""
+    """An entry on the board of an open challenge, and the team that sent it."""
 
     key: str
     entry: Headline
+    team: str = ""
 
 
 def read(data: bytes, file: Path | str = "") -> Entry:

@@ -106,4 +106,5 @@ def _choices(kind: Any, field: str) -> tuple[object, ...]:
         if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct):
             return ()
         kind = get_type_hints(kind).get(name)
-    return get_args(kind) if get_origin(kind) is Literal else ()
+    literal = next((part for part in (kind, *get_args(kind)) if get_origin(part) is Literal), None)  # or also None
+    return get_args(literal)

@@ -21,17 +21,19 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from benchmark.scoring.protocols import Reference, reference
 from benchmark.scoring.protocols import plain as protocol_as_plain
-from benchmark.scoring.protocols import reference
 from benchmark.scoring.submission import template as template_of
 from benchmark.service import store
-from benchmark.service.challenge import open_challenge
+from benchmark.service.challenge import current, open_challenge
 from benchmark.service.connections import HEAD, Limits, guarded, make_room
 from benchmark.service.database import QUEUED, RUNNING, ServiceError, open_database, refusal
 from benchmark.service.door import Door, Proxied, RateLimit
 from benchmark.service.log import event, log_to_stderr
-from benchmark.service.pages import add_pages, as_plain, error_response, listing, no_database_response
+from benchmark.service.pages import add_pages, error_response, no_database_response
+from benchmark.service.results import board_csv
 from benchmark.service.settings import MAX_ABOUT, ServiceSettings
+from benchmark.service.standing import as_plain, listing
 from benchmark.service.submissions import add_submissions
 from benchmark.service.worker import Assess, Worker
 from headposeplus import __version__
@@ -58,11 +60,14 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     ids = {tested.protocol.id: tested.ids for tested in references if tested.ids is not None}
     engine = open_database(settings.database)
     labels = settings.labels._replace(dataset=None)  # its files are of no use to a scoring
-    challenge, public = open_challenge(engine, labels, settings.private, settings.step)
+    before = current(engine)
+    challenge, public = open_challenge(engine, labels, settings.private, settings.step, settings.deadline)
     worker = Worker(engine, settings.protocols, labels, public, settings.seconds, assess)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
+        if challenge.deadline != (before and before.deadline):
+            event("deadline", was=before and before.deadline, now=challenge.deadline)
         await run_in_threadpool(worker.start)
         yield
         await run_in_threadpool(worker.stop)
@@ -71,13 +76,17 @@ def create_app(settings: ServiceSettings, assess: Assess | None = None) -> FastA
     app = FastAPI(lifespan=running, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.settings, app.state.step = settings, challenge.step
     _handle_errors(app)
-    add_pages(app, engine, settings.root, any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols))
+    add_pages(app, engine, settings, {tested.protocol.id: _people(tested) for tested in references})
     add_submissions(app, engine, settings, worker)
     _add_api(app, engine, settings, ids)
     longest = settings.max_bytes + MAX_ABOUT + _AROUND
     app.add_middleware(Door, engine=engine, rate=RateLimit(settings.per_minute), longest=longest, root=settings.root)
     app.add_middleware(Proxied, proxies=settings.proxies)
     return app
+
+
+def _people(tested: Reference) -> int:
+    return 0 if tested.labels is None else len(np.unique(tested.labels.subjects))
 
 
 def run(settings: ServiceSettings, host: str, port: int) -> None:
@@ -149,7 +158,13 @@ def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mappi
 
     @app.get("/api/entries")
     def entries() -> Response:
-        return JSONResponse({"entries": [as_plain(listed) for listed in listing(engine)]})
+        return JSONResponse({"entries": [as_plain(listed) for listed in listing(engine, settings.stands)]})
+
+    @app.get("/api/entries.csv")
+    def entries_csv() -> Response:
+        attached = {"Content-Disposition": 'attachment; filename="entries.csv"'}
+        text = board_csv(listing(engine, settings.stands))
+        return PlainTextResponse(text, media_type="text/csv", headers=attached)
 
     @app.get("/api/protocols")
     def list_protocols() -> Response:

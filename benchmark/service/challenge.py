@@ -25,6 +25,7 @@ from benchmark.service.database import (
     timestamp,
     writing,
 )
+from benchmark.service.terms import told_time
 from headposeplus.faults import Fault
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ _ONLY = 1  # a database holds one challenge
 class Challenge(NamedTuple):
     """The challenge of a database. ``private`` is the share of the subjects in the private part, ``step`` in degrees.
 
-    ``opened`` and ``closed`` are times; the latter is None while it is open.
+    ``opened``, ``closed`` and ``deadline`` are times; the second is None while it is open, and the last where nothing
+    but ``closed`` ends it.
     """
 
     opened: str
@@ -47,6 +49,7 @@ class Challenge(NamedTuple):
     secret: str
     private: float
     step: float
+    deadline: str | None = None
 
 
 def read_challenge(connection: Connection) -> Challenge | None:
@@ -56,24 +59,44 @@ def read_challenge(connection: Connection) -> Challenge | None:
     return None if row is None else Challenge(*row)
 
 
+def current(engine: Engine) -> Challenge | None:
+    """Return the challenge of a database as it is now; None where no service has opened it yet."""
+    with engine.connect() as connection:
+        return read_challenge(connection)
+
+
 def is_open(engine: Engine) -> bool:
     """Return whether next to nothing may be told: it was not closed."""
-    with engine.connect() as connection:
-        challenge = read_challenge(connection)
+    challenge = current(engine)
     return challenge is None or challenge.closed is None
 
 
+def refusal_of(challenge: Challenge | None, at: str) -> str:
+    """Return why a challenge takes no submissions at a time, in words for everyone; nothing while it takes them."""
+    if challenge is None:
+        return ""
+    if challenge.closed is not None:
+        return CLOSED
+    if challenge.deadline is None or at <= challenge.deadline:
+        return ""
+    return (
+        f"the deadline was {told_time(challenge.deadline)}, and no more submissions are taken; what came before is "
+        "scored, and all figures are told when the organisers close the challenge"
+    )
+
+
 def open_challenge(
-    engine: Engine, labels: Labels, private: float | None, step: float | None
+    engine: Engine, labels: Labels, private: float | None, step: float | None, deadline: str | None = None
 ) -> tuple[Challenge, frozenset[str]]:
     """Return the challenge of a database and the subjects of its public part.
 
-    Where there is none yet it is opened with these settings; None takes the usual.
+    Where there is none yet it is opened with these settings; None takes the usual. ``deadline`` may be another one at
+    each start: None leaves it as it is, and an empty one takes it away.
 
     Raises
     ------
     ServiceError
-        If it was opened with other settings, or a part would have too few subjects.
+        If it was opened with other settings, a part would have too few subjects, or another deadline is over already.
     """
     with writing(engine) as connection:
         challenge = read_challenge(connection)
@@ -87,6 +110,7 @@ def open_challenge(
             )
             connection.execute(CHALLENGES.insert().values(id=_ONLY, **challenge._asdict()))
         public = _public_subjects(labels, challenge)
+        challenge = _with_deadline(connection, challenge, deadline)
     for name, given in (("private", private), ("step", step)):
         held = getattr(challenge, name)
         if given is not None and given != held:
@@ -94,6 +118,17 @@ def open_challenge(
             mend = f"leave `{name}` out, or open another challenge in another database"
             raise ServiceError(Fault(what, mend, shown_url(engine.url)))
     return challenge, public
+
+
+def _with_deadline(connection: Connection, challenge: Challenge, deadline: str | None) -> Challenge:
+    """Return a challenge that ends at this deadline, written down where it was another one."""
+    if deadline is None or (deadline or None) == challenge.deadline:
+        return challenge
+    if deadline and deadline < timestamp(now()):
+        mend = "give one to come; hpp serve close ends a challenge now"
+        raise ServiceError(Fault(f"`deadline` {told_time(deadline)} is over already", mend))
+    connection.execute(CHALLENGES.update().where(CHALLENGES.c.id == _ONLY).values(deadline=deadline or None))
+    return challenge._replace(deadline=deadline or None)
 
 
 def close(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256
 
-SCHEMA = 3
+SCHEMA = 4
 QUEUED, RUNNING, SCORED, FAULTY = "queued", "running", "scored", "faulty"
 LONGEST_NAME = 80
 _BUSY = 30  # seconds that a writer waits for another one of SQLite
@@ -61,6 +61,7 @@ CHALLENGES = sa.Table(
     sa.Column("secret", sa.String(64), nullable=False),
     sa.Column("private", sa.Float, nullable=False),
     sa.Column("step", sa.Float, nullable=False),
+    sa.Column("deadline", sa.String(32)),  # since version 4
 )
 TOLD = sa.Table(
     "hpp_told",
@@ -204,18 +205,26 @@ def _check_version(engine: Engine, create: bool) -> None:
             TABLES.create_all(connection)
             connection.execute(VERSIONS.insert().values(version=SCHEMA))
         version = connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar()
-    if version in (1, 2):
+    if version in range(1, SCHEMA):
         with writing(engine) as connection:
             if connection.execute(
                 VERSIONS.update().where(VERSIONS.c.version == version).values(version=SCHEMA)
             ).rowcount:
-                TABLES.create_all(connection)
-                for index in (*SUBMISSIONS.indexes, *TOLD.indexes):  # of tables that were there
-                    index.create(connection, checkfirst=True)
+                _complete(connection)
         version = SCHEMA
     if version != SCHEMA:
         what = f"its tables have version {version}, this toolkit's have version {SCHEMA}"
         raise ServiceError(Fault(what, "use the release of the toolkit that made them, or another database", place))
+
+
+def _complete(connection: Connection) -> None:
+    """Give the tables of an earlier version what they lack."""
+    TABLES.create_all(connection)
+    for index in (*SUBMISSIONS.indexes, *TOLD.indexes):  # of tables that were there
+        index.create(connection, checkfirst=True)
+    columns = {column["name"] for column in sa.inspect(connection).get_columns(CHALLENGES.name)}
+    if CHALLENGES.c.deadline.name not in columns:
+        connection.execute(sa.text(f"ALTER TABLE {CHALLENGES.name} ADD COLUMN deadline VARCHAR(32)"))
 
 
 def driver_words(error: Exception) -> str:

@@ -14,15 +14,14 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.board import site, turns
-from benchmark.board.sections import rank
-from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline, PartErrors
-from benchmark.scoring.figures import rounded
+from benchmark.scoring.entry import Entry, Headline, PartErrors
 from benchmark.scoring.metrics import NEARER_TRIPLE
 from benchmark.service import form, store
-from benchmark.service.challenge import CLOSED, is_open
-from benchmark.service.database import QUEUED, RUNNING, SCORED, refusal
-from benchmark.service.privacy import headline, publishable
-from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings
+from benchmark.service.announcement import Announcement, announce
+from benchmark.service.challenge import current, is_open, refusal_of
+from benchmark.service.database import QUEUED, RUNNING, SCORED, now, refusal, timestamp
+from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings, Stands
+from benchmark.service.standing import listing, parts_of, shown, stands_there
 from benchmark.service.verdict import ToldFault
 from headposeplus.faults import shell_line
 
@@ -44,22 +43,26 @@ _FORM_LOST = (
     "Nothing was stored. Go back in your browser: what you typed is still in the form, and only the files have to be "
     "chosen again."
 )
+_LEFT = "\ue000left\ue001"  # where a page that is kept says how much time is left
 
 
 class ShownSubmission(msgspec.Struct, frozen=True):
     """A submission as the JSON API and its page show it.
 
-    While the challenge is open ``entry`` is a headline, and ``suspicions`` are told of none that is scored. ``parts``
-    are told once it is closed; ``counts`` is whether the day's limit has one less for it.
+    ``entry_url`` is that of a published entry's page; ``on_board`` is whether it stands on the board, too, where a team
+    may have one there. While the challenge is open ``entry`` is a headline, and ``suspicions`` are told of none that is
+    scored. ``parts`` are told once it is closed; ``counts`` is whether the day's limit has one less for it.
     """
 
     id: str
+    team: str
     status: str
     received: str
     finished: str | None
     publish: bool
     url: str
     entry_url: str | None
+    on_board: bool
     faults: tuple[ToldFault, ...]
     suspicions: tuple[ToldFault, ...]
     counts: bool
@@ -87,6 +90,7 @@ def _submit_page(
     headers: Mapping[str, str] | None = None,
     sent: form.Sent = form.NOTHING,
     closed: str = "",
+    announcement: Announcement | None = None,
 ) -> Response:
     """Return the form, as it was ``sent`` if it was; where no more submissions are taken, why they are not."""
     settings: ServiceSettings = request.app.state.settings
@@ -98,6 +102,7 @@ def _submit_page(
         sent=sent,
         faults=form.summary(sent),
         fields=form.fields(settings.protocols),
+        announcement=announcement,
         protocols=settings.protocols,
         poses={
             "axes": turns.camera_axes(),
@@ -176,93 +181,66 @@ class _KeptPages:
             return text
 
 
-def listing(engine: Engine) -> list[Listed | ListedHeadline]:
-    """Return the board as it may be shown, best first within a protocol.
+def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: Mapping[str, int]) -> None:
+    """Add the pages for people; where Biwi+ is scored, the board has the published rows as well.
 
-    While the challenge is open those entries stand on it that were told a figure of their own, in the order of these;
-    then in that of the private part, where there is one.
+    ``people`` are how many subjects each protocol tests, by its id.
     """
-    listed: list[Listed | ListedHeadline] = []
-    open_now = is_open(engine)
-    for standing in store.board(engine):
-        shown = _shown(standing.entry, standing.told, open_now)
-        if isinstance(shown, Entry):
-            listed.append(Listed(standing.key, shown, parts=_parts(standing.told)))
-        elif shown.improved:
-            listed.append(ListedHeadline(standing.key, shown))
-    return sorted(listed, key=lambda one: (one.entry.protocol.id, rank(one), one.key))
-
-
-def as_plain(listed: Listed | ListedHeadline) -> dict[str, object]:
-    """Return an entry of the board as the JSON API shows it."""
-    parts = {"parts": listed.parts} if isinstance(listed, Listed) and listed.parts else {}
-    plain: dict[str, object] = msgspec.to_builtins(listed.entry)
-    return plain | msgspec.to_builtins(parts) | {"key": listed.key}
-
-
-def _shown(entry: Entry, told: store.Told | None, open_now: bool) -> Entry | Headline:
-    """Return an entry as it may be shown. What was told in full, before there were challenges, stays so."""
-    return headline(entry, told) if open_now and told is not None else publishable(entry)
-
-
-def _parts(told: store.Told | None) -> PartErrors | None:
-    """Return the errors of both parts of the subjects as they are shown once the challenge is closed."""
-    return None if told is None else rounded(told.parts, 2)
-
-
-def add_pages(app: FastAPI, engine: Engine, root: str, biwi: bool) -> None:
-    """Add the pages for people; with ``biwi`` the board has the published rows on Biwi+ as well.
-
-    ``root`` is the path below which browsers see them.
-    """
+    root, stands = settings.root, settings.stands
+    biwi = any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols)
     boards, pages = _KeptPages(1), _KeptPages(_KEPT)
 
     @app.get("/")
     def board_page() -> Response:
-        state = store.board_state(engine)
-        return _page(boards.find("", state, lambda: site.board_page(listing(engine), root, biwi)))
+        said = announce(settings, people, current(engine))
+        kept = said._replace(left=_LEFT)  # which changes each minute, and is no reason to draw a long board anew
+        state = (store.board_state(engine), kept)
+        page = boards.find("", state, lambda: site.board_page(listing(engine, stands), root, biwi, kept))
+        return _page(page.replace(_LEFT, said.left))
 
     @app.get("/entries/{key}")
     def entry_page(key: str) -> Response:
         open_now, standing = is_open(engine), store.published_entry(engine, key)
-        shown = None if standing is None else _shown(standing.entry, standing.told, open_now)
-        if standing is None or shown is None or (isinstance(shown, Headline) and not shown.improved):
+        entry = None if standing is None else shown(standing.entry, standing.told, open_now)
+        if standing is None or entry is None or (isinstance(entry, Headline) and not entry.improved):
             raise HTTPException(404, "there is no published entry with this key")
         state = (standing.finished, open_now, len(standing.entry.suspicions))
-        return _page(pages.find(key, state, lambda: site.entry_page(shown, root=root)))
+        return _page(pages.find(key, state, lambda: site.entry_page(entry, root=root, team=standing.team)))
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:
-        return _submit_page(request, closed="" if is_open(engine) else CLOSED)
+        challenge = current(engine)
+        refused = refusal_of(challenge, timestamp(now()))
+        return _submit_page(request, closed=refused, announcement=announce(settings, people, challenge))
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:
-        return _submission_page(show_submission(engine, name, root), root)
+        return _submission_page(show_submission(engine, name, root, stands), root)
 
 
-def show_submission(engine: Engine, name: str, root: str) -> ShownSubmission:
+def show_submission(engine: Engine, name: str, root: str, stands: Stands = "all") -> ShownSubmission:
     """Return a submission without what must stay here, its addresses below ``root``; raises a 404 if there is none."""
     open_now, submission = is_open(engine), store.find_submission(engine, name)
     if submission is None:
         raise HTTPException(404, "there is no submission with this id")
     verdict, told = submission.verdict, submission.told
-    entry = None if verdict.entry is None else _shown(verdict.entry, told, open_now)
+    entry = None if verdict.entry is None else shown(verdict.entry, told, open_now)
     hidden = isinstance(entry, Headline)
-    on_board = submission.status == SCORED and submission.publish
-    if isinstance(entry, Headline) and on_board:
-        standing = store.published_entry(engine, submission.key)
-        on_board = standing is not None and (standing.told is None or standing.told.improved)
+    published = submission.status == SCORED and submission.publish
+    has_page = published and stands_there(engine, submission, open_now, "all")
     return ShownSubmission(
         id=submission.id,
+        team=submission.submitter,
         status=submission.status,
         received=submission.received,
         finished=submission.finished,
         publish=submission.publish,
         url=f"{root}/submissions/{submission.id}",
-        entry_url=f"{root}/entries/{submission.key}" if on_board else None,
+        entry_url=f"{root}/entries/{submission.key}" if has_page else None,
+        on_board=has_page and (stands == "all" or stands_there(engine, submission, open_now, stands)),
         faults=verdict.faults,
         suspicions=() if hidden else verdict.suspicions,
         counts=submission.counts,
         entry=entry,
-        parts=None if hidden else _parts(told),
+        parts=None if hidden else parts_of(told),
     )

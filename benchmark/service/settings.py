@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault, shown
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 MAX_ABOUT = 64 << 10  # bytes of a description
 SUBMIT = "/api/submissions"  # where submissions are sent
+Stands = Literal["all", "best", "last"]  # which of a team's published entries are on the board
 _OWN = ("api", "entries", "healthz", "submissions", "submit")  # at the beginning of addresses
+
+
+class Words(NamedTuple):
+    """What the organisers say of a challenge; ``about`` and ``rules`` are Markdown."""
+
+    title: str = ""
+    about: str = ""
+    rules: str = ""
 
 
 class ServiceSettings(NamedTuple):
@@ -25,7 +34,9 @@ class ServiceSettings(NamedTuple):
     ``per_minute`` requests a submitter, or without a token an address, may make; ``max_bytes`` of predictions may be
     sent; ``seconds`` a scoring may take. Browsers see the service below the path ``root``, and ``proxies`` are the
     addresses and networks that say for whom they ask. ``private`` and ``step`` are those with which the challenge is
-    opened (:mod:`benchmark.service.challenge`).
+    opened (:mod:`benchmark.service.challenge`); ``deadline``, in UTC, ends its submissions: None leaves that of the
+    database, an empty one takes it away. ``stands`` is which of a team's entries the board has, and ``words`` what
+    it says.
     """
 
     database: str
@@ -39,6 +50,9 @@ class ServiceSettings(NamedTuple):
     proxies: tuple[str, ...] = ()
     private: float | None = None
     step: float | None = None
+    stands: Stands = "all"
+    deadline: str | None = None
+    words: Words = Words()
 
 
 def proxies_of(text: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sqlalchemy.engine import Engine
 
 from benchmark.scoring.entry import Entry, PartErrors
-from benchmark.service.challenge import climb, read_challenge
+from benchmark.service.challenge import climb, read_challenge, refusal_of
 from benchmark.service.database import (
     CHALLENGES,
     FAULTY,
@@ -48,7 +48,7 @@ class DailyLimitError(Exception):
 
 
 class ClosedError(Exception):
-    """The challenge is closed: nothing is scored any more."""
+    """The challenge takes no more submissions; its words say why."""
 
 
 class Submitter(NamedTuple):
@@ -82,12 +82,14 @@ class Told(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A published submission: its key, when it was scored, its entry with all figures, and what is told of it.
+    """A published submission: its key and team, when it came and was scored, its entry with all figures.
 
-    ``told`` is None where it was scored before there were challenges, and all was told.
+    ``told`` is what is told of it; None where it was scored before there were challenges, and all was told.
     """
 
     key: str
+    team: str
+    received: str
     finished: str
     entry: Entry
     told: Told | None
@@ -184,26 +186,26 @@ def add_submission(
     DailyLimitError
         If there are as many already.
     ClosedError
-        If the challenge is closed.
+        If the challenge is closed, or its deadline over.
     """
     time = now()
     midnight = time.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
     # To its end: a clock that was wrong may have left submissions of days to come.
     of_today = SUBMISSIONS.c.received.between(timestamp(time)[:10], timestamp(midnight))
-    mine = sa.select(sa.func.count()).where(SUBMISSIONS.c.submitter == submitter, of_today, _counts())
+    mine = sa.select(sa.func.count()).where(SUBMISSIONS.c.submitter == submitter, of_today, counting())
     row = {"received": timestamp(time), "status": QUEUED, "attempts": 0, "predictions": predictions}
     row |= {"finished": None, "key": None, "verdict": None}
     with writing(engine) as connection:
         _lock(connection, submitter)
-        challenge = read_challenge(connection)
-        if challenge is not None and challenge.closed:
-            raise ClosedError
         theirs = sa.select(SUBMITTERS.c.token_sha256).where(SUBMITTERS.c.name == submitter)
         name = _id(str(connection.execute(theirs).scalar()), predictions, about, protocol, publish)
         same = SUBMISSIONS.c.id == name
         status = connection.execute(sa.select(SUBMISSIONS.c.status).where(same)).scalar()
         if status not in (None, FAULTY):
             return name
+        over = refusal_of(read_challenge(connection), timestamp(time))
+        if over:
+            raise ClosedError(over)
         if (connection.execute(mine).scalar() or 0) >= daily:
             raise DailyLimitError(int((midnight - time).total_seconds()) + 1)
         if status == FAULTY:
@@ -221,7 +223,7 @@ def _id(secret: str, predictions: bytes, about: bytes, protocol: str, publish: b
     return base64.urlsafe_b64encode(digest[:24]).decode()
 
 
-def _counts() -> sa.ColumnElement[bool]:
+def counting() -> sa.ColumnElement[bool]:
     """Return what holds of a submission that counts: labels may have been looked at.
 
     They were not where it is faulty and its predictions are dropped; a scoring that broke off keeps them.
@@ -339,7 +341,7 @@ def _told(row: Any) -> Told | None:
 def find_submission(engine: Engine, name: str) -> SubmissionState | None:
     """Return the submission of this id, or None."""
     columns = [column for column in SUBMISSIONS.c if column.name not in ("predictions", "about")]
-    query = sa.select(*columns, _counts().label("counts"), *_TOLD).select_from(_WITH_TOLD)
+    query = sa.select(*columns, counting().label("counts"), *_TOLD).select_from(_WITH_TOLD)
     with engine.connect() as connection:
         row = connection.execute(query.where(SUBMISSIONS.c.id == name)).first()
     if row is None:
@@ -360,7 +362,7 @@ def board_state(engine: Engine) -> tuple[object, ...]:
     with engine.connect() as connection:
         challenge = read_challenge(connection)
         state = connection.execute(query.where(_published())).one()
-    return (*state, challenge and challenge.closed)
+    return (*state, challenge and (challenge.closed, challenge.deadline))
 
 
 def board(engine: Engine) -> list[Standing]:
@@ -372,21 +374,26 @@ def board(engine: Engine) -> list[Standing]:
     return list(_standing(engine, _published()).values())
 
 
+def published_by(engine: Engine, submitter: str) -> list[Standing]:
+    """Return the published entries of one submitter, the oldest first."""
+    return list(_standing(engine, _published() & (SUBMISSIONS.c.submitter == submitter)).values())
+
+
 def published_entry(engine: Engine, key: str) -> Standing | None:
     """Return the published entry of a key, or None."""
     return _standing(engine, _published() & (SUBMISSIONS.c.key == key)).get(key)
 
 
 def _standing(engine: Engine, which: sa.ColumnElement[bool]) -> dict[str, Standing]:
-    columns = (SUBMISSIONS.c.key, SUBMISSIONS.c.verdict, SUBMISSIONS.c.finished, *_TOLD)
-    query = sa.select(*columns).select_from(_WITH_TOLD).where(which).order_by(SUBMISSIONS.c.finished)
+    own = [SUBMISSIONS.c[name] for name in ("key", "submitter", "received", "finished", "verdict")]
+    query = sa.select(*own, *_TOLD).select_from(_WITH_TOLD).where(which).order_by(SUBMISSIONS.c.finished)
     found: dict[str, Standing] = {}
     with engine.connect() as connection:
         for row in connection.execute(query):
             told, before = _told(row), found.get(row.key)
             if before and before.told and before.told.improved and told and not told.improved:
                 told = told._replace(mae=before.told.mae, improved=True)
-            found[row.key] = Standing(row.key, row.finished, _entry(row.verdict), told)
+            found[row.key] = Standing(row.key, row.submitter, row.received, row.finished, _entry(row.verdict), told)
     return found
 
 

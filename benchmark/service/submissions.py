@@ -18,7 +18,6 @@ from starlette.datastructures import FormData, UploadFile
 
 from benchmark.scoring.protocols import Protocol
 from benchmark.service import store
-from benchmark.service.challenge import CLOSED
 from benchmark.service.database import FAULTY, QUEUED, SCORED
 from benchmark.service.form import MOST_FIELDS, Sent, described, has_fields, in_lines, is_filled_in
 from benchmark.service.log import event, short_id
@@ -138,7 +137,7 @@ def _queue(engine: Engine, daily: int, submitter: str, form: Form) -> str:
     try:
         return store.add_submission(engine, submitter, predictions, form.about, form.protocol, form.publish, daily)
     except store.ClosedError as error:
-        raise HTTPException(403, CLOSED) from error
+        raise HTTPException(403, str(error)) from error
     except store.DailyLimitError as error:
         detail = f"{daily} submissions a day are scored, and that many came; the day ends at 0:00 UTC"
         raise HTTPException(429, detail, {"Retry-After": str(error.seconds)}) from error
@@ -171,7 +170,7 @@ def add_submissions(app: FastAPI, engine: Engine, settings: ServiceSettings, wor
     async def submission(name: str, wait: float = Query(0.0, ge=0, le=_LONGEST_WAIT)) -> Response:
         end, pause = time.monotonic() + wait, 0.1
         while True:
-            state = await run_in_threadpool(show_submission, engine, name, settings.root)
+            state = await run_in_threadpool(show_submission, engine, name, settings.root, settings.stands)
             left = end - time.monotonic()
             if left <= 0 or state.status in (SCORED, FAULTY):
                 return JSONResponse(msgspec.to_builtins(state), headers={"Cache-Control": "no-store"})

@@ -35,7 +35,7 @@ from headposeplus.files import content_hash, write_text
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PICTURES = DOCS / "pictures"
-PAGES = ("try.md", "score.md", "rebuild.md", "datasets.md", "submitting.md", "using.md")
+PAGES = ("try.md", "score.md", "rebuild.md", "datasets.md", "submitting.md", "challenge.md", "using.md")
 _STEP = re.compile(
     r"(?P<mark><!-- (?P<kind>(?P<block>run|file)|picture|page)(?P<options>(?: \w+ \d+)*): (?P<words>.*?) -->)"
     r"(?(block)\n.*?<!-- end -->)",

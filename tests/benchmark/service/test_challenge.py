@@ -18,7 +18,8 @@ from benchmark.service import store
 from benchmark.service.app import create_app
 from benchmark.service.challenge import climb, open_challenge
 from benchmark.service.database import ServiceError, open_database
-from benchmark.service.pages import listing, show_submission
+from benchmark.service.pages import show_submission
+from benchmark.service.standing import listing
 from benchmark.service.worker import Task, Worker, _assess
 from benchmark.upkeep import soak_attacks
 from headposeplus.rotations import from_matrix, to_matrix

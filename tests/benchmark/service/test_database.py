@@ -248,14 +248,14 @@ def test_tables_of_version_2_get_the_indices_that_they_lack(database):
             for table in ("hpp_submissions", "hpp_told"):
                 there = {index["name"] for index in sa.inspect(connection).get_indexes(table)}
                 assert {index.name for index in TABLES.tables[table].indexes} <= there
-            assert connection.execute(sa.text("SELECT version FROM hpp_schema")).scalars().all() == [3]
+            assert connection.execute(sa.text("SELECT version FROM hpp_schema")).scalars().all() == [4]
 
 
 def test_tables_of_another_version_are_refused(database):
     new_token(database)
     with closing_engine(database) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE hpp_schema SET version = 99"))
-    with pytest.raises(ServiceError, match="its tables have version 99, this toolkit's have version 3"):
+    with pytest.raises(ServiceError, match="its tables have version 99, this toolkit's have version 4"):
         open_database(database)
 
 

@@ -294,10 +294,11 @@ def test_limits_closing_and_a_lost_database_keep_the_form_where_it_helps(lite, h
         assert late.status_code == 429 and "1 submissions a day are scored" in late.text
         assert Controls(late.text).fields["name"]["value"] == "My method"
         hpp("serve", "close", "--database", lite)
-        closed = [client.get("/submit", headers=PAGE), post(client, typed)]
+        another = typed | {"name": "Another"}  # what was sent before is answered as it was then
+        closed = [client.get("/submit", headers=PAGE), post(client, another)]
         assert [page.status_code for page in closed] == [200, 403]
         assert all("The challenge is closed" in page.text and "<form" not in page.text for page in closed)
-        assert post(client, typed, headers={}).json()["detail"].startswith("the challenge is closed")
+        assert post(client, another, headers={}).json()["detail"].startswith("the challenge is closed")
         client.get("/healthz")
         codes = [client.get("/submit", headers=PAGE) for _ in range(7)]
         assert codes[-1].status_code == 429 and "<h1>Too many requests</h1>" in codes[-1].text

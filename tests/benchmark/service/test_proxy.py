@@ -38,7 +38,7 @@ from tests.benchmark.service.cases import (
     settings,
 )
 
-PAGE = (Path(__file__).parents[3] / "docs/submitting.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs/challenge.md").read_text(encoding="utf-8")
 PROXY = "127.0.3.1" if sys.platform == "linux" else "127.0.0.1"  # from where a proxy asks, where it can choose
 JSON = "/api/protocols"
 
