@@ -130,7 +130,7 @@ def _labels(datasets: list[Dataset], layout: str) -> str:
     for dataset in datasets:
         for column, name in enumerate(ANGLES):
             row = {"dataset": dataset.name if not column else "", "angle": name}
-            rows.append(row | {key: f"{values[column]:.2f}" for key, values in dataset.info.labels.items()})
+            rows.append(row | {key: tables.rounded(values[column]) for key, values in dataset.info.labels.items()})
     return tables.table(rows, layout)
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from headposeplus.errors import RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.images import check_whole, read_image
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.folders import by_name, present
@@ -96,7 +96,7 @@ def _find_frames(root: Path, name: str, listed: ListedSequence | None) -> _Frame
     if listed is None:
         faults.append(Fault(f"the manifest has no sequence {name}", "move the folder away", folder))
     elif extra := {frame.number for frame in frames} - expected:
-        what = f"{len(extra)} frames that the manifest does not list: {manifest.to_ranges(extra)}"
+        what = f"{plural(len(extra), 'frame')} that the manifest does not list: {manifest.to_ranges(extra)}"
         faults.append(Fault(what, "move them away", folder))
     return _Frames(frames, sequence, faults)
 
