@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.board import site
-from benchmark.board.sections import rank
+from benchmark.board.standing import figure
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline, PartErrors
 from benchmark.scoring.figures import rounded
 from benchmark.service import store
@@ -155,7 +155,7 @@ def listing(engine: Engine) -> list[Listed | ListedHeadline]:
             listed.append(Listed(standing.key, shown, parts=_parts(standing.told)))
         elif shown.improved:
             listed.append(ListedHeadline(standing.key, shown))
-    return sorted(listed, key=lambda one: (one.entry.protocol.id, rank(one), one.key))
+    return sorted(listed, key=lambda one: (one.entry.protocol.id, figure(one), one.key))
 
 
 def as_plain(listed: Listed | ListedHeadline) -> dict[str, object]:
