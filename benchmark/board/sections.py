@@ -118,7 +118,7 @@ def _entry_row(listed: Listed | ListedHeadline, root: str | None, rank: int | No
         images=None,
         rank=rank,
         level=level_with_first,
-        date="" if entry.date is UNSET else short(entry.date),
+        date=listed.day if entry.date is UNSET else short(entry.date),
         code="" if entry.code is UNSET else safe_link(entry.code),
         augmentation=short(augmentation(entry.augment)),
         flag="; ".join(flags),

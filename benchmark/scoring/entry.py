@@ -167,13 +167,14 @@ class Listed(NamedTuple):
     """An entry on a board, with the key that names its file and its page.
 
     ``unverified`` is why nobody can score it again; empty where that can be done. ``parts`` are known of the entries of
-    a challenge that is closed: the private one decides their order.
+    a challenge that is closed: the private one decides their order. ``day`` is when a service scored it.
     """
 
     key: str
     entry: Entry
     unverified: str = ""
     parts: PartErrors | None = None
+    day: str = ""
 
 
 class ListedHeadline(NamedTuple):
@@ -181,6 +182,7 @@ class ListedHeadline(NamedTuple):
 
     key: str
     entry: Headline
+    day: str = ""
 
 
 def read(data: bytes, file: Path | str = "") -> Entry:

@@ -152,9 +152,10 @@ def listing(engine: Engine) -> list[Listed | ListedHeadline]:
     for standing in store.board(engine):
         shown = _shown(standing.entry, standing.told, open_now)
         if isinstance(shown, Entry):
-            listed.append(Listed(standing.key, shown, parts=_parts(standing.told)))
+            parts = _parts(standing.told)
+            listed.append(Listed(standing.key, shown, parts=parts, day=standing.finished[:10]))
         elif shown.improved:
-            listed.append(ListedHeadline(standing.key, shown))
+            listed.append(ListedHeadline(standing.key, shown, standing.finished[:10]))
     return sorted(listed, key=lambda one: (one.entry.protocol.id, figure(one), one.key))
 
 

@@ -367,6 +367,9 @@ def test_links_lead_to_paper_and_code_and_dates_are_shown():
         assert addresses.count("https://example.org/code") == 1 and "https://example.org/paper" in addresses
         assert all(link["rel"] == "noopener noreferrer nofollow ugc" for link in links)
         assert "2026-01-31" in Page(page).text and "javascript" not in page
+    days = [entry(0)._replace(day="2026-02-01"), one._replace(day="2026-02-01")]
+    page = site.board_page(days, published=False)
+    assert sorted(row[-1] for row in cells(page, "biwi+/pda@1")) == ["2026-01-31", "2026-02-01"]
     rows = cells(site.board_page([]), "biwi+/da@1")
     assert [row[-1] for row in rows] == ["2019"] * 3
 
