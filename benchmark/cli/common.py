@@ -393,10 +393,10 @@ def say_board(entry: Path, page: Path) -> None:
     from benchmark.board.site import ENTRIES, INDEX
 
     folder = page.parent
-    click.echo(f"entry {entry}")
-    click.echo(f"page  {page}")
-    click.echo(f"site  {folder / INDEX}")
-    click.echo(f"with  {folder / ENTRIES / entry.stem}.html")
+    click.echo(f"entry  {entry}")
+    click.echo(f"page   {page}")
+    click.echo(f"site   {folder / INDEX}")
+    click.echo(f"with   {folder / ENTRIES / entry.stem}.html")
     click.echo(f"To look: open {folder / INDEX} in a browser, or {shell_line('hpp', 'scoreboard', folder)}")
 
 

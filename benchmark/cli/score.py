@@ -106,7 +106,7 @@ def score(
     for kind, mae in entry.mae_of_other_statistics().items():
         click.echo(f"MAE with the batch statistics of the {kind}: {mae:.2f}.")
     if beside := describe_beside(entry.protocol):
-        click.echo(f"\n{beside}\n")
+        click.echo(f"\n{beside}")
     say_suspicions(entry, facts)
     if scored.unused:
         click.echo(f"not scored: {plural(scored.unused, 'row')} of frames outside the subset.")

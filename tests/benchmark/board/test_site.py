@@ -872,6 +872,9 @@ def test_a_phone_needs_no_sideways_scrolling(tmp_path, browser):
     for page in (index, report, *(tmp_path / "entries" / f"{listed.key}.html" for listed in entries[-3:])):
         browser.get(page.as_uri())
         assert browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+        # No name is broken letter by letter: each has room for one of a score.
+        narrow = "return [...document.querySelectorAll('tbody th.name')].map((name) => name.clientWidth)"
+        assert min(browser.execute_script(narrow)) > 90
     # A wide table scrolls in its own box, where its names stay in sight.
     browser.get(index.as_uri())
     box = browser.find_element("css selector", ".scroll")
