@@ -170,9 +170,10 @@ def _compare_annotations(
         differences[number] = degrees, float(np.linalg.norm(annotated.centre - pose.centre))
     off = [n for n, (degrees, mm) in differences.items() if degrees > ANNOTATION_DEGREES or mm > ANNOTATION_MM]
     if off:
+        of_all = f"of {len(differences)} pose.bin"
         what = (
-            f"{len(off)} of {len(differences)} pose.bin are not their pose.txt within {ANNOTATION_DEGREES} degrees "
-            f"and {ANNOTATION_MM} mm: frames {manifest.to_ranges(off)}"
+            f"{plural(len(off), f'{of_all} is not its', f'{of_all} are not their')} pose.txt within "
+            f"{ANNOTATION_DEGREES} degrees and {ANNOTATION_MM} mm: frames {manifest.to_ranges(off)}"
         )
         faults.append(Fault(what, "restore both from the raw archive", biwi.annotation(root, name, off[0]).parent))
     largest = np.max(list(differences.values()), axis=0).round(6).tolist() if differences else (0.0, 0.0)

@@ -60,12 +60,14 @@ def _check_labels(fields: dict[str, np.ndarray], rows: int, path: Path) -> list[
     with np.errstate(invalid="ignore"):
         off = ~(orthonormality_error(rotations) <= LABEL_ERROR)
     if off.any():
-        what = f"{off.sum()} label/rotation are no rotations, the first of {ids[off][0]}"
+        number = plural(int(off.sum()), "label/rotation is no rotation", "label/rotation are no rotations")
+        what = f"{number}, the first of {ids[off][0]}"
         return [*faults, Fault(what, BUILD_AGAIN, path)]
     difference = np.abs(angle_difference(from_matrix(rotations), angles)).max(axis=1)
     off = ~(difference <= LABEL_ERROR)
     if off.any():
-        what = f"{off.sum()} label/pyr are not the angles ({DEGREES}) of their label/rotation"
+        number = plural(int(off.sum()), "label/pyr is", "label/pyr are")
+        what = f"{number} not the angles ({DEGREES}) of the label/rotation"
         faults.append(Fault(f"{what}, the first of {ids[off][0]}", BUILD_AGAIN, path))
     return faults
 

@@ -228,7 +228,7 @@ def damage_biwi(raw):
     expected = f"expected {float(row['mean_roll']):.4f} degrees, convention pyr, RGB camera; restore"
     quick += [(root / "15: mean roll", expected), (root / "15: std roll", "expected ")]
     annotations = biwi.annotation(root, "15", 0).parent
-    deep.append((annotations, "1 of 11 pose.bin are not their pose.txt within 0.01 degrees and 0.05 mm: frames "
+    deep.append((annotations, "1 of 11 pose.bin is not its pose.txt within 0.01 degrees and 0.05 mm: frames "
                  f"{int(turned.name[6:11])};"))  # fmt: skip
     short = annotations / other.name.replace("pose.txt", "pose.bin")
     depth, mask = files(root, "15/*_depth.bin")[0], files(raw, "head_pose_masks/15/*.png")[0]

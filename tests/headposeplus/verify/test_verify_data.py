@@ -166,12 +166,12 @@ def test_unions_and_matches_of_other_parts(data, tiny):
     "field, index, value, message",
     [
         ("id", 2, "", "1 empty id"),
-        ("label/rotation", (0, 0, 0), 2.0, "1 label/rotation are no rotations, the first of biwi/01/00000"),
-        ("label/rotation", (3, 1, 1), np.nan, "1 label/rotation are no rotations, the first of biwi/01/00003"),
-        ("label/rotation", (3, 1, 1), np.inf, "1 label/rotation are no rotations"),
-        ("label/rotation", 0, -np.eye(3), "1 label/rotation are no rotations"),
-        ("label/pyr", (4, 1), 77.0, "1 label/pyr are not the angles (degrees, convention pyr"),
-        ("label/pyr", (4, 1), np.nan, "1 label/pyr are not the angles"),
+        ("label/rotation", (0, 0, 0), 2.0, "1 label/rotation is no rotation, the first of biwi/01/00000"),
+        ("label/rotation", (3, 1, 1), np.nan, "1 label/rotation is no rotation, the first of biwi/01/00003"),
+        ("label/rotation", (3, 1, 1), np.inf, "1 label/rotation is no rotation"),
+        ("label/rotation", 0, -np.eye(3), "1 label/rotation is no rotation"),
+        ("label/pyr", (4, 1), 77.0, "1 label/pyr is not the angles (degrees, convention pyr"),
+        ("label/pyr", (4, 1), np.nan, "1 label/pyr is not the angles"),
     ],
 )
 def test_wrong_labels_in_a_shard(tmp_path, field, index, value, message):
