@@ -105,6 +105,14 @@ def _quoted_word(word: str) -> str:
     return f"$'{''.join(plain)}'"
 
 
+def plural(number: int, one: str, many: str = "") -> str:
+    """Return a number with the words that go with it, such as ``1 frame is`` and ``1,200 frames are``.
+
+    Without ``many`` the plural has an s.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def listed(rows: Iterable[object], unit: str = "line") -> str:
     """Return rows, or other things, in words, such as ``lines 3, 4 and 12 more``."""
     rows = list(rows)

@@ -86,6 +86,18 @@ def _ruled(rows: Sequence[Sequence[str]], align: Sequence[str]) -> str:
     return "\n".join(line.rstrip() for line in (*lines[:head], rule, *lines[head:]))
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number with its sign as far as it is shown: what is rounded to zero has none."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """Return a number as far as it is shown: what is rounded to zero has no minus."""
+    text = f"{value:.{digits}f}"
+    return text if float(text) else text.removeprefix("-")
+
+
 def with_note(rows: Sequence[Mapping[str, object]], note: str, layout: str = "simple") -> str:
     """Return a table with a note below it, which is wrapped as the table is."""
     return "\n".join([table(rows, layout), "", *(prose(note) if layout == "simple" else [note])])

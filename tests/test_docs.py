@@ -1,4 +1,5 @@
 import doctest
+import html
 import importlib
 import json
 import re
@@ -59,6 +60,41 @@ def test_a_changed_table_and_a_lost_mark_are_told(tmp_path, capsys):
         (tmp_path / "page.md").write_text(text)
         assert (check_tables(tmp_path / "page.md") == 0) == (says == "")
         assert says in "".join(capsys.readouterr())
+
+
+# What GitHub's style sheet says of tables, and how wide a page is there.
+STYLE = """<meta charset="utf-8"><style>body { margin: 0; width: 846px; font: 16px/1.5 -apple-system, "Segoe UI",
+"Noto Sans", Helvetica, Arial, sans-serif } table { display: block; width: max-content; max-width: 100%; overflow: auto;
+border-collapse: collapse } th, td { padding: 6px 13px; border: 1px solid } th { font-weight: 600 } code { padding: .2em
+.4em; font: 85% ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; white-space: break-spaces }</style>"""
+
+
+ROWS = r"^\|.*\n\|[-|: ]+\n(?:\|.*\n)*"
+
+
+def as_html(table):
+    """A table of Markdown as GitHub shows it."""
+
+    def cell(text):
+        text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text.strip())
+        return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(html.unescape(text)))
+
+    head, _, *rows = (line.strip().strip("|").split("|") for line in table.splitlines())
+    parts = [f"<tr>{''.join(f'<th>{cell(text)}' for text in head)}"]
+    return "<table>" + "".join(parts + [f"<tr>{''.join(f'<td>{cell(text)}' for text in row)}" for row in rows])
+
+
+@pytest.mark.slow
+def test_every_table_fits_a_page(tmp_path, browser):
+    boards = [ROOT / "results" / name / "scoreboard.md" for name in ("board", "demo/scoreboard")]
+    pages = PAGES | {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in boards}
+    wide = [("wide", f"| {'| '.join(['unbreakable' * 3] * 5)}|\n|---|\n")]  # the test can fail
+    tables = [(page, table) for page in pages for table in re.findall(ROWS, pages[page], re.MULTILINE)]
+    (tmp_path / "tables.html").write_text(STYLE + "</table>".join(as_html(table) for _, table in tables + wide))
+    browser.get((tmp_path / "tables.html").as_uri())
+    widths = browser.execute_script("return [...document.querySelectorAll('table')].map((table) => table.scrollWidth)")
+    found = [(page, width) for (page, _), width in zip(tables + wide, widths, strict=True) if width > 846]
+    assert [page for page, _ in found] == ["wide"], found
 
 
 def test_python_examples_hold():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -9,10 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmark.scoring.protocols import Protocol
+from headposeplus import tables
 
 PRINTED = 0.0101  # two roundings to 0.005 each, of a mean and of its parts
 CAMERAS = {"rgb-calibrated": "rgb", "depth-camera": "depth", "photograph": "rgb"}
-_IMAGES = 1  # the release that the paper scored lacks one of Biwi's images
+IMAGES = 1  # the release that the paper scored lacks one of Biwi's images
+_ADDRESS = re.compile(r"github\.com/[\w.-]+/[\w.-]*\w|(?<=doi )10\.\d+/[^\s),;]*\w")
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 
 
 class Published(NamedTuple):
@@ -45,6 +50,25 @@ class Published(NamedTuple):
         """The camera of the labels, ``rgb`` or ``depth``."""
         return CAMERAS[self.labels]
 
+    @property
+    def cited(self) -> str:
+        """The work that the source names first, without what else it says of the row."""
+        return self.source.partition(", ")[0]
+
+    @property
+    def year(self) -> str:
+        """The year of the source; empty where it has none."""
+        found = _YEAR.search(self.source)
+        return found[0] if found else ""
+
+    @property
+    def link(self) -> str:
+        """The address that the source names first; empty where it names none."""
+        found = _ADDRESS.search(self.source)
+        if not found:
+            return ""
+        return f"https://doi.org/{found[0]}" if found[0].startswith("10.") else f"https://{found[0]}"
+
     def belongs_to(self, protocol: Protocol) -> bool:
         """Return whether this was scored as a protocol says, on as many images, give or take one."""
         mine = (self.task, self.test_set, self.convention, self.camera)
@@ -52,7 +76,7 @@ class Published(NamedTuple):
             mine == (protocol.task, protocol.test_set, protocol.convention, protocol.camera)
             and not protocol.subset
             and self.n_images is not None
-            and abs(self.n_images - protocol.frames) <= _IMAGES
+            and abs(self.n_images - protocol.frames) <= IMAGES
         )
 
 
@@ -81,10 +105,36 @@ def beside(protocol: Protocol) -> list[Published]:
     return sorted((row for row in published_rows() if row.belongs_to(protocol)), key=lambda row: row.mae)
 
 
+class Cited(NamedTuple):
+    """Published results, each with its work as a table names it, and all sources in full by number."""
+
+    works: list[str]
+    sources: list[str]
+
+
+def cited(results: Sequence[Published]) -> Cited:
+    """Return the works of published results as tables name them, with the number of a source that says more."""
+    longer = list(dict.fromkeys(row.source for row in results if row.source != row.cited))
+    works = [
+        row.cited if row.source == row.cited else f"{row.cited} [{longer.index(row.source) + 1}]" for row in results
+    ]
+    return Cited(works, [f"[{number}] {source}." for number, source in enumerate(longer, 1)])
+
+
 def describe_beside(protocol: Protocol) -> str:
-    """Return the published MAE under a protocol as one line with its sources; empty where there is none."""
-    rows = beside(protocol)
-    if not rows:
+    """Return the published errors under a protocol as a table with its sources; empty where there is none."""
+    results = beside(protocol)
+    if not results:
         return ""
-    errors = ", ".join(f"{row.method} {row.mae:.2f}" for row in rows)
-    return f"Published MAE under this protocol: {errors} ({'; '.join(dict.fromkeys(row.source for row in rows))})."
+    works, sources = cited(results)
+    angles = ("mae", "pitch", "yaw", "roll")
+    rows = [
+        {
+            "published": row.method,
+            **{{"mae": "MAE"}.get(name, name): f"{getattr(row, name):.2f}" for name in angles},
+            "source": work,
+        }
+        for row, work in zip(results, works, strict=True)
+    ]
+    table = tables.table(rows, right=("MAE", "pitch", "yaw", "roll"))
+    return "\n".join([table, *(["", *tables.prose(*sources)] if sources else [])])

@@ -9,13 +9,16 @@ from itertools import groupby
 from msgspec import UNSET
 
 from benchmark.board.markdown import rows
-from benchmark.board.words import augmentation, remark_on, short
+from benchmark.board.published import describe_beside
+from benchmark.board.standing import level_with_first, ranks
+from benchmark.board.words import augmentation, remark_on, short, with_one_name
 from benchmark.scoring.entry import Entry, Listed
 from headposeplus import tables
+from headposeplus.faults import plural
 
 # What an entry says beside its figures: above the table where all say the same, else below it.
 _FACTS: dict[str, Callable[[Entry], str]] = {
-    "trained on": lambda entry: entry.training_data,
+    "trained on": lambda entry: with_one_name(entry.training_data),
     "convention": lambda entry: f"{entry.convention}, {entry.camera} camera",
     "selection": lambda entry: entry.selection,
     "seeds": lambda entry: ", ".join("not said" if seed is None else str(seed) for seed in entry.seeds),
@@ -39,17 +42,27 @@ def _of_protocol(mine: Sequence[Listed]) -> str:
     protocol = mine[0].entry.protocol
     said = {name: [short(fact(listed.entry)) for listed in mine] for name, fact in _FACTS.items()}
     common = {name: texts[0] for name, texts in said.items() if len(set(texts)) == 1}
-    above = {"protocol": f"{protocol.id}: {short(protocol.title)}", "test set": f"{protocol.frames:,} frames", **common}
+    title = f"{protocol.id}: {short(protocol.title)}"
+    above = {"protocol": title, "test set": plural(protocol.frames, "frame"), **common}
     below = [f"{name}: {_differing(mine, texts)}" for name, texts in said.items() if name not in common]
     below += [f"{short(one.entry.name)}: {remark_on(one.entry.suspicions)}" for one in mine if one.entry.suspicions]
     below += [f"{short(one.entry.name)}: not verifiable: {one.unverified}" for one in mine if one.unverified]
     if any(listed.entry.deviation for listed in mine):
         below.append("±: the standard deviation over the seeds.")
+    level, reading = level_with_first(mine)
+    below += [reading] if reading else []
+    beside = describe_beside(protocol)
+    beside = f"\n\n{beside}" if beside else ""
     if tables.width() is None:
         above = {name: text for name, text in above.items() if name in ("protocol", "test set")}
-        return f"{tables.pairs(above)}\n\n{tables.table(rows(mine, short))}\n\nErrors in degrees."
-    table = tables.table([_row(listed.entry) for listed in mine], right=("MAE", "pitch", "yaw", "roll"))
-    return "\n".join([tables.pairs(above), "", table, "", *tables.prose("Errors in degrees.", *below)])
+        note = f"Errors in degrees. {reading}".strip()
+        return f"{tables.pairs(above)}\n\n{tables.table(rows(mine, short))}\n\n{note}{beside}"
+    shown = [
+        {"#": f"{rank or ''}{' ≈ 1' * (place in level)}", **_row(listed.entry)}
+        for place, (listed, rank) in enumerate(zip(mine, ranks(mine), strict=True))
+    ]
+    table = tables.table(shown, right=("MAE", "pitch", "yaw", "roll"))
+    return "\n".join([tables.pairs(above), "", table, "", *tables.prose("Errors in degrees.", *below)]) + beside
 
 
 def _differing(mine: Sequence[Listed], texts: Sequence[str]) -> str:

@@ -20,16 +20,18 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from benchmark.board import drawn, plots
-from benchmark.board.published import describe_beside
+from benchmark.board.published import beside, cited
 from benchmark.board.sections import ENTRIES, level, sections
-from benchmark.board.words import LONG, SCORES, number, safe_link, share, short
+from benchmark.board.words import LONG, SCORES, number, safe_link, share, short, with_one_name
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
 from benchmark.scoring.evaluation import describe_plain
 from benchmark.scoring.figures import Group, Interval
+from benchmark.scoring.protocols import Protocol
 from headposeplus.errors import SubmissionError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.files import escaped, listing, sweep, write_bytes, write_text
+from headposeplus.tables import rounded
 
 INDEX = "index.html"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -207,7 +209,8 @@ def _facts_of_run(entry: Entry | Headline) -> list[_Fact]:
     epoch = str(entry.selected_epoch) if isinstance(entry, Entry) and known else ""
     hashes = " ".join(short(digest, 64) for digest in entry.predictions_sha256[:_MANY])
     return [
-        _Fact("training data", entry.training_data),
+        _Fact("date", "" if entry.date is UNSET else entry.date),
+        _Fact("training data", with_one_name(entry.training_data)),
         _Fact(_IMAGES, "yes (transductive)" if entry.uses_target_images else "no"),
         _Fact("selection", entry.selection),
         _Fact("selected epoch", epoch),
@@ -236,7 +239,7 @@ def _facts_of_frames(entry: Entry | Headline) -> list[_Fact]:
         _Fact("convention, camera", f"{short(entry.convention)}, {short(entry.camera)}"),
         *facts,
         _Fact("protocol", f"{short(protocol.id)}: {short(protocol.title, 300)}"),
-        _Fact("test set", f"{short(protocol.test_set)}, {number(protocol.frames, 0)} frames"),
+        _Fact("test set", f"{with_one_name(short(protocol.test_set))}, {plural(protocol.frames, 'frame')}"),
         _Fact("official selection", protocol.selection),
         _Fact("rule on target images", protocol.target_images),
         _Fact("metric", protocol.metric),
@@ -260,8 +263,8 @@ def _worst(frame: WorstFrame) -> dict[str, object]:
     return {
         "id": short(frame.id),
         "picture": frame.picture if _PICTURE.fullmatch(frame.picture) else "",
-        "true": ", ".join(f"{angle:.0f}°" for angle in frame.true),
-        "predicted": ", ".join(f"{angle:.0f}°" for angle in frame.predicted),
+        "true": ", ".join(f"{rounded(angle, 0)}°" for angle in frame.true),
+        "predicted": ", ".join(f"{rounded(angle, 0)}°" for angle in frame.predicted),
         "mae": frame.mae,
         "geodesic": frame.geodesic,
     }
@@ -271,7 +274,7 @@ def _bootstrap(entry: Entry) -> str:
     if not entry.intervals:
         return ""
     drawn = entry.bootstrap
-    over = f"{number(drawn.subjects, 0)} {drawn.over}"
+    over = plural(drawn.subjects, drawn.over[:-1])
     return f"{level(entry)} intervals: bootstrap over {over}, {number(drawn.resamples, 0)} resamples."
 
 
@@ -334,6 +337,7 @@ def entry_page(
         team=short(team),
         authors=short(entry.authors, 600),
         link=safe_link(entry.link),
+        code="" if entry.code is UNSET else safe_link(entry.code),
         protocol=short(entry.protocol.id),
         badges=[word for word in badges if word != "transductive" or entry.uses_target_images],
         tiles=tiles(entry),
@@ -341,9 +345,16 @@ def entry_page(
         titles=SCORES,
         facts=_facts(entry, closeup.lacks if closeup else ()),
         worst=[_worst(frame) for frame in closeup.worst] if closeup else [],
-        beside=describe_beside(entry.protocol) if closeup else "",
+        **_beside(entry.protocol if closeup else None),
         **figures,
     )
+
+
+def _beside(protocol: Protocol | None) -> dict[str, object]:
+    """Return the published results under a protocol and their sources, by the names that the template calls them."""
+    results = beside(protocol) if protocol else []
+    works, sources = cited(results)
+    return {"beside": list(zip(results, works, strict=True)), "sources": sources}
 
 
 def build(folder: Path, board: Sequence[Listed], published: bool = True) -> Path:

@@ -13,6 +13,16 @@ from benchmark.scoring.check import ON_HONOUR
 SCORES = {"mae": "MAE", "pitch": "pitch", "yaw": "yaw", "roll": "roll", "geodesic": "geodesic", "maev": "MAEV"}
 SHORT, LONG = 120, 4_000  # characters of a stranger's text in a table, and on its own page
 
+# As papers write them; people and programs write them in other ways, too.
+_DATASETS = ("Biwi+", "SynHead+", "SynHead++", "SynBiwi+", "AFLW2000-3D", "300W-LP")
+_BY_LETTERS = {re.sub(r"[^a-z0-9+]", "", name.lower()): name for name in _DATASETS} | {"aflw2000": "AFLW2000-3D"}
+_WORD = re.compile(r"(?i:300W LP|AFLW2000 3D)\b|[A-Za-z0-9](?:[\w+]|-(?=[A-Za-z0-9]))*")
+
+
+def with_one_name(text: str) -> str:
+    """Return a text in which each dataset that the toolkit knows has the one name that papers give it."""
+    return _WORD.sub(lambda word: _BY_LETTERS.get(re.sub(r"[^a-z0-9+]", "", word[0].lower()), word[0]), text)
+
 
 def number(value: float | UnsetType | None, digits: int = 2) -> str:
     """Return a number as text, or a dash where there is none."""

@@ -22,6 +22,7 @@ from benchmark.cli.common import (
     facts_options,
     listing,
     say,
+    say_board,
     say_listing,
     say_protocol,
     say_suspicions,
@@ -29,6 +30,7 @@ from benchmark.cli.common import (
     truth_options,
 )
 from benchmark.cli.groups import HelpfulGroup
+from headposeplus.faults import plural
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
@@ -84,9 +86,8 @@ def add(
     entry = scored.entry
     say_protocol(entry, scored.found)
     say(f"{entry.name}: MAE {entry.scores.mae:.2f} degrees")
-    say_suspicions(entry)
-    click.echo(f"entry {board.add(folder, entry, predictions, facts)}")
-    click.echo(f"page  {board.build(folder)}")
+    say_suspicions(entry, facts)
+    say_board(board.add(folder, entry, predictions, facts), board.build(folder))
 
 
 @scoreboard.command()
@@ -133,7 +134,7 @@ def verify(folder: Path, truth: LabelsAt | None, strict: bool) -> None:
         for fault in entry.faults:
             tell(f"  {fault}")
     wrong, again = sum(bool(entry.faults) for entry in entries), sum(entry.scored == AGAIN for entry in entries)
-    click.echo(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {wrong} wrong, {again} scored again")
+    click.echo(f"{plural(len(entries), 'entry', 'entries')}, {wrong} wrong, {again} scored again")
     if wrong or (strict and again < len(entries)):
         sys.exit(FAULTS)
 

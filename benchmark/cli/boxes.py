@@ -10,6 +10,7 @@ import click
 
 from benchmark.cli.common import BIWI, FAULTS, FILE, JOBS, NEEDED_BIWI, OUT_FILE, RAW_MANIFEST, WIDE, count, say
 from benchmark.cli.groups import HelpfulGroup
+from headposeplus.faults import plural
 
 if TYPE_CHECKING:
     from headposeplus.boxes.geometry import BoxTable
@@ -47,7 +48,7 @@ def _say(out: Path, table: BoxTable) -> None:
     """Say how many boxes there are of each source, and where."""
     counts = Counter(table.sources.tolist())
     of_each = ", ".join(f"{count:,} {source}" for source, count in sorted(counts.items()))
-    say(f"{len(table.ids):,} boxes ({of_each})\nboxes {out}")
+    say(f"{plural(len(table.ids), 'box', 'boxes')} ({of_each})\nboxes {out}")
 
 
 @boxes.command()
@@ -192,7 +193,8 @@ def correct(ctx: click.Context, file: Path, corrections: Path, out: Path) -> Non
     from headposeplus.boxes.files import correct_boxes, read_boxes
 
     table, changed, added = correct_boxes(read_boxes(file), read_boxes(corrections))
-    click.echo(f"{changed:,} boxes changed, {added:,} added, {int(table.checked.sum()):,} checked by hand in all")
+    by_hand = int(table.checked.sum())
+    click.echo(f"{plural(changed, 'box', 'boxes')} changed, {added:,} added, {by_hand:,} checked by hand in all")
     _write(ctx, out, table, [])
 
 
@@ -283,8 +285,8 @@ def review(
     other = read_boxes(against) if against else None
     on_page = write_review(read_boxes(file), find_root(biwi), out, other, limit, jobs or cores(), manifest)
     say(
-        f"{on_page.frames:,} frames: {on_page.missing:,} without a box, {on_page.disagreeing:,} that disagree, "
-        f"{on_page.jumping:,} jumps, {on_page.undetected:,} not detected, {on_page.checked:,} checked before; "
-        f"{on_page.shown:,} are on the page\npage {out}"
+        f"{plural(on_page.frames, 'frame')}: {on_page.missing:,} without a box, {on_page.disagreeing:,} that disagree, "
+        f"{plural(on_page.jumping, 'jump')}, {on_page.undetected:,} not detected, {on_page.checked:,} checked before; "
+        f"{plural(on_page.shown, 'is', 'are')} on the page\npage {out}"
     )
     _tell(ctx, on_page.unreadable, "in frames or files, which are not on the page:")

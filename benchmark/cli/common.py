@@ -16,11 +16,12 @@ import click
 from benchmark.cli.groups import HelpfulGroup
 from benchmark.cli.start import make_ready
 from headposeplus.errors import ChoiceError, HeadposeError, SubmissionError
-from headposeplus.faults import Fault, shell_line
+from headposeplus.faults import Fault, plural, shell_line
 
 if TYPE_CHECKING:
     from benchmark.scoring.entry import Entry
     from benchmark.scoring.label_files import LabelsAt
+    from benchmark.scoring.submission import About
 
 FAULTS = 3  # exit status: done, but some raw files are damaged, or some files are not as they should be
 
@@ -375,21 +376,37 @@ def facts_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def say_suspicions(entry: Entry) -> None:
-    """Print what looks odd about an entry."""
+def say_suspicions(entry: Entry, facts: About) -> None:
+    """Print what looks odd about an entry whose facts options gave."""
+    from benchmark.scoring.choice import by_parameter
+
     for suspicion in entry.suspicions:
-        click.echo(f"suspicion: {suspicion}")
+        tell(f"suspicion: {by_parameter(suspicion, facts)}")
 
 
 def count(things: Sequence[object], word: str) -> str:
     """Return how many things there are, in words."""
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+    return plural(len(things), word)
+
+
+def say_board(entry: Path, page: Path) -> None:
+    """Print what adding an entry to a scoreboard wrote, from the paths of it and of its Markdown, and how to look."""
+    from benchmark.board.site import ENTRIES, INDEX
+
+    folder = page.parent
+    click.echo(f"entry  {entry}")
+    click.echo(f"page   {page}")
+    click.echo(f"site   {folder / INDEX}")
+    click.echo(f"with   {folder / ENTRIES / entry.stem}.html")
+    click.echo(f"To look: open {folder / INDEX} in a browser, or {shell_line('hpp', 'scoreboard', folder)}")
 
 
 def say_protocol(entry: Entry, found: str = "") -> None:
     """Print under which protocol an entry was scored, and how it was found where nobody named it."""
     protocol = entry.protocol
-    say(f"{protocol.id}, {protocol.frames:,} frames, convention {protocol.convention}, {protocol.camera} camera")
+    say(
+        f"{protocol.id}, {plural(protocol.frames, 'frame')}, convention {protocol.convention}, {protocol.camera} camera"
+    )
     if found:
         say(f"no protocol was named; this is {found}")
 

@@ -9,7 +9,7 @@ import click
 
 from benchmark.cli.common import FILE, MANIFEST, SUBSET, WIDE, listing, say, say_listing, tell, truth_options
 from benchmark.cli.groups import HelpfulGroup
-from headposeplus.faults import shell_line
+from headposeplus.faults import plural, shell_line
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
@@ -41,7 +41,7 @@ def template(
     from benchmark.scoring import score as scoring
 
     written = scoring.write_template(protocol, truth, out, subset, manifest)
-    click.echo(f"{written.frames:,} frames of {written.protocol} to fill in: {out}")
+    click.echo(f"{plural(written.frames, 'frame')} of {written.protocol} to fill in: {out}")
     click.echo(f"what the predictions are, to fill in: {written.about}")
     own = ["--protocol", protocol] if protocol and Path(protocol).is_file() else []
     few = ["--subset", subset] if subset else []
@@ -168,4 +168,4 @@ def new(file: Path, truth: LabelsAt, name: str, title: str, task: str) -> None:
 
     protocol = write(file, name, task, read_labels(truth), title)
     what = f"convention {protocol.convention}, {protocol.camera} camera"
-    say(f"{file}: {protocol.id}, {protocol.frames:,} frames, {what}; hash {protocol.sha256[:12]}")
+    say(f"{file}: {protocol.id}, {plural(protocol.frames, 'frame')}, {what}; hash {protocol.sha256[:12]}")

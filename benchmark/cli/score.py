@@ -24,6 +24,7 @@ from benchmark.cli.common import (
     facts_options,
     keep_inputs,
     say,
+    say_board,
     say_lacking,
     say_protocol,
     say_suspicions,
@@ -31,6 +32,7 @@ from benchmark.cli.common import (
     truth_options,
 )
 from headposeplus.errors import SubmissionError
+from headposeplus.faults import plural
 
 if TYPE_CHECKING:
     from benchmark.scoring.label_files import LabelsAt
@@ -99,13 +101,15 @@ def score(
     trained = entry.training_data or "data that nobody named"
     say(f"{entry.name or predictions[0].name}, trained on {trained}; errors in degrees\n")
     click.echo(evaluation.describe(entry))
-    for line in filter(None, (ray.describe(entry), describe_beside(entry.protocol))):
+    if line := ray.describe(entry):
         say(line)
     for kind, mae in entry.mae_of_other_statistics().items():
         click.echo(f"MAE with the batch statistics of the {kind}: {mae:.2f}.")
-    say_suspicions(entry)
+    if beside := describe_beside(entry.protocol):
+        click.echo(f"\n{beside}")
+    say_suspicions(entry, facts)
     if scored.unused:
-        click.echo(f"not scored: {scored.unused:,} rows of frames outside the subset.")
+        click.echo(f"not scored: {plural(scored.unused, 'row')} of frames outside the subset.")
     where = json_file or scoring.entry_path(predictions[0], rule)
     scoring.write_entry(where, entry, scored.lacks)
     click.echo(f"\n{'scores' if scored.lacks else 'entry '} {where}")
@@ -113,8 +117,7 @@ def score(
         write_report(report, scored)
         click.echo(f"report {report}")
     if scoreboard:
-        board.add(scoreboard, entry, [] if rule else predictions, facts)
-        click.echo(f"page   {board.build(scoreboard)}")
+        say_board(board.add(scoreboard, entry, [] if rule else predictions, facts), board.build(scoreboard))
     say_lacking(predictions[0], scored.lacks)
 
 
@@ -145,6 +148,7 @@ def check(
       hpp check predictions.csv --protocol biwi+/cross@1 --labels Biwi_plus.npz
     """
     from benchmark.scoring import score as scoring
+    from benchmark.scoring.choice import by_parameter
     from benchmark.scoring.submission import placed
     from headposeplus.files import write_json
 
@@ -153,9 +157,10 @@ def check(
     checked, reference = found.checked, found.reference
     for word, faults in (("fault", checked.faults), ("suspicion", checked.suspicions)):
         for fault in faults:
-            tell(f"{word}: {placed(fault, predictions)}")
+            mend = by_parameter(fault.mend, options["facts"])
+            tell(f"{word}: {placed(fault._replace(mend=mend), predictions)}")
     known = "nothing at hand says which frames it has: give --data or --labels" if reference.ids is None else ""
-    against = f"{reference.protocol.id}, {reference.protocol.frames:,} frames"
+    against = f"{reference.protocol.id}, {plural(reference.protocol.frames, 'frame')}"
     counts = f"{count(checked.faults, 'fault')}, {count(checked.suspicions, 'suspicion')}"
     say(f"{counts}; {against}{f' ({known})' if known else ''}")
     if found.found:
@@ -204,7 +209,7 @@ def compare(
     keep_inputs([*sides[0], *sides[1], truth.path, manifest], json_file)
     comparison = scoring.compare_files(sides[0], sides[1], truth, manifest_file=manifest, **options)
     frames = comparison.protocol.frames
-    say(f"{comparison.protocol.id}, {frames:,} frames; A {first}, B {second}; degrees", "", comparison)
+    say(f"{comparison.protocol.id}, {plural(frames, 'frame')}; A {first}, B {second}; degrees", "", comparison)
     if comparison.intervals and len(sides[0]) == len(sides[1]) == 1:
         say("The intervals are over subjects; how much seeds differ, one file of each does not tell.")
     if json_file:

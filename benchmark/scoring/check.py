@@ -18,7 +18,7 @@ from benchmark.scoring.orders import renumbered
 from benchmark.scoring.protocols import Protocol, Reference
 from benchmark.scoring.submission import BLANK, POSES, REQUIRED, About, about_fault, read_about, repeated
 from benchmark.scoring.suspicions import CONSTANT, SAME, UNITS, find_suspicions
-from headposeplus.faults import Fault, remarked, shown
+from headposeplus.faults import Fault, plural, remarked, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS
 from headposeplus.poses.tables import Poses, read
 from headposeplus.raw import subsets
@@ -138,14 +138,15 @@ def _places(poses: Poses, reference: Reference, secret: bool) -> tuple[np.ndarra
         why, mend = renumbered(names, [*wanted, *reference.beyond])
         if why:
             first = shown(poses.ids[int(extra.argmax())])
-            what = f"{int(extra.sum()):,} ids are not in the test set, the first {first}: {why}"
+            what = f"{plural(int(extra.sum()), 'id is', 'ids are')} not in the test set, the first {first}: {why}"
             return None, [poses.fault(extra, what, mend)]
     if len(missing) == len(wanted):
         mend = f"give each frame its id, such as {wanted[0]} (hpp submission template writes them all)"
         return None, [Fault(f"no id is one of the test set's, the first {shown(poses.ids[0])}", mend)]
     if missing:
         some = ", ".join(missing[:3])
-        what = f"{len(missing):,} of {len(wanted):,} frames are missing, the first {some}"
+        of_all = f"of {len(wanted):,} frames"
+        what = f"{plural(len(missing), f'{of_all} is', f'{of_all} are')} missing, the first {some}"
         mend = f"{reference.protocol.id} scores all frames or none: hpp submission template writes a row for each"
         # Who sends predictions to a service has no say in its frames.
         if not secret and not reference.protocol.subset:
@@ -156,7 +157,8 @@ def _places(poses: Poses, reference: Reference, secret: bool) -> tuple[np.ndarra
                 mend += "; to score only those of a subset, name it with `subset` (hpp subsets lists them)"
         faults.append(Fault(what, mend))
     if extra.any():
-        what = f"{int(extra.sum()):,} ids are not in the test set, the first {shown(poses.ids[int(extra.argmax())])}"
+        number = plural(int(extra.sum()), "id is", "ids are")
+        what = f"{number} not in the test set, the first {shown(poses.ids[int(extra.argmax())])}"
         faults.append(poses.fault(extra, what, f"take these rows out; an id reads {wanted[0]}"))
     return (None if missing else np.array([position[name] for name in wanted])), faults
 

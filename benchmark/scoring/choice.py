@@ -17,7 +17,7 @@ from benchmark.scoring.check import needed
 from benchmark.scoring.label_files import LabelsAt
 from benchmark.scoring.labels import Labels, read_labels
 from benchmark.scoring.protocols import Protocol, Reference
-from benchmark.scoring.submission import BLANK, About, about_fault, blank_fault, placed, read_about, stop
+from benchmark.scoring.submission import BLANK, POSES, About, about_fault, blank_fault, placed, read_about, stop
 from headposeplus.errors import ChoiceError, SubmissionError
 from headposeplus.faults import Fault, shown
 from headposeplus.poses.tables import read
@@ -263,3 +263,11 @@ def named_protocol(about: About) -> Protocol | None:
         mend = f"{protocols.hint(name)}one of your own is given by `protocol`"
         raise SubmissionError(about_fault("protocol", f"the TOML names {name[:80]!r}, no frozen protocol", mend))
     return protocol
+
+
+def by_parameter(mend: str, facts: About) -> str:
+    """Return how to mend what a fact says wrongly: by the parameter that said it, where no line of a TOML did."""
+    for name in POSES:
+        if getattr(facts, name):
+            mend = re.sub(rf'write {name} = "(\w+)"', rf"give `{name}` \1", mend)
+    return mend

@@ -30,6 +30,7 @@ from headposeplus.faults import Fault, said, shown
 
 SCHEMA: Literal[1] = 1
 MAX_BYTES = 4 << 20
+_LINK = r"^(https?://[^\s<>\"'\\]+)?$"
 _ONE_OR_MORE = Meta(min_length=1, max_length=100)
 
 Text80 = Annotated[str, Meta(max_length=80)]
@@ -59,7 +60,8 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Texts from ``name`` to ``commit`` are the authors' words; ``toolkit`` is the version that scored. ``deviation`` is
     over the seeds, None for one; ``intervals`` are None for one subject. What is unset is not in the file:
     ``selected_epoch`` where no rule of selection took it, ``subset`` where all frames counted, ``preset_changes`` where
-    the authors name none, ``augment`` where they do not say how training images were augmented, ``ray`` where nobody
+    the authors name none, ``code`` and ``date`` where they give none,
+    ``augment`` where they do not say how training images were augmented, ``ray`` where nobody
     asked for the scores with the viewing ray (:mod:`benchmark.scoring.ray`), by which nothing is ranked, and
     ``plain_angles``, the errors of angles that are wrapped at 180 and no more, in entries from before they were told.
     ``quantiles`` and ``distribution`` are always in it; only the service takes them out of what it shows.
@@ -70,7 +72,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     protocol_sha256: Sha256
     name: Annotated[str, Meta(min_length=1, max_length=80)]
     authors: Text300
-    link: Annotated[str, Meta(max_length=300, pattern=r"^(https?://[^\s<>\"'\\]+)?$")]
+    link: Annotated[str, Meta(max_length=300, pattern=_LINK)]
     training_data: Text200
     selection: Text200
     uses_target_images: bool
@@ -80,6 +82,8 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     preset: Text80 = ""
     preset_changes: Text2000 | UnsetType = UNSET
     augment: Text80 | UnsetType = UNSET
+    code: Annotated[str, Meta(max_length=300, pattern=_LINK)] | UnsetType = UNSET
+    date: Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\d$")] | UnsetType = UNSET
     command: Annotated[str, Meta(max_length=4_000)] = ""
     commit: Text80 = ""
     seeds: Annotated[tuple[Seed | None, ...], _ONE_OR_MORE]
@@ -138,6 +142,8 @@ class Headline(Struct, frozen=True, kw_only=True):
     preset: str
     preset_changes: str | UnsetType
     augment: str | UnsetType
+    code: str | UnsetType
+    date: str | UnsetType
     command: str
     commit: str
     seeds: tuple[Seed | None, ...]
@@ -162,7 +168,7 @@ class Listed(NamedTuple):
 
     ``unverified`` is why nobody can score it again; empty where that can be done. ``parts`` are known of the entries of
     a challenge that is closed: the private one decides their order. ``team`` is who sent it, by the name that its token
-    was given; empty where nobody needed one.
+    was given; empty where nobody needed one. ``day`` is when a service scored it.
     """
 
     key: str
@@ -170,6 +176,7 @@ class Listed(NamedTuple):
     unverified: str = ""
     parts: PartErrors | None = None
     team: str = ""
+    day: str = ""
 
 
 class ListedHeadline(NamedTuple):
@@ -178,6 +185,7 @@ class ListedHeadline(NamedTuple):
     key: str
     entry: Headline
     team: str = ""
+    day: str = ""
 
 
 def read(data: bytes, file: Path | str = "") -> Entry:

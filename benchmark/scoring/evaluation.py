@@ -44,7 +44,7 @@ from benchmark.scoring.submission import About
 from benchmark.scoring.suspicions import SAME, UNITS, find_suspicions
 from headposeplus import tables
 from headposeplus.errors import SubmissionError, SuspicionWarning
-from headposeplus.faults import Fault, said, shown
+from headposeplus.faults import Fault, plural, said, shown
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS, ROTATION_TOLERANCE
 from headposeplus.poses.containers import NOTHING
 from headposeplus.poses.tables import Poses
@@ -223,8 +223,9 @@ def _places(names: np.ndarray, reference: Reference) -> np.ndarray:
     missing = [name for name in reference.ids.tolist() if name not in position]
     if missing or len(position) != len(names) or len(names) != len(reference.ids):
         what = (
-            f"{len(names):,} ids, {len(names) - len(position)} of them twice; {reference.protocol.id} has "
-            f"{reference.protocol.frames:,} frames, {len(missing):,} of which are missing"
+            f"{plural(len(names), 'id')}, {len(names) - len(position)} of them twice; {reference.protocol.id} has "
+            f"{plural(reference.protocol.frames, 'frame')}, "
+            f"{plural(len(missing), 'of which is', 'of which are')} missing"
             f"{f' ({missing[0]})' if missing else ''}"
         )
         raise SubmissionError(Fault(what, "give each of its frames once"))
@@ -328,15 +329,15 @@ class Comparison(Struct, frozen=True):
         rows = []
         for name in MEASURES:
             first, second, difference = (getattr(side, name) for side in (self.first, self.second, self.differences))
-            row = {"": name, "A": f"{first:.2f}", "B": f"{second:.2f}", "A - B": f"{difference:+.2f}"}
+            row = {"": name, "A": f"{first:.2f}", "B": f"{second:.2f}", "A - B": tables.signed(difference)}
             if self.intervals:
                 low, high = getattr(self.intervals, name)
                 verdict = "A is better" if high < 0 else "B is better" if low > 0 else "not decided"
                 verdict = verdict if len(self.subjects) >= FEWEST else "too few subjects"
-                row |= {"95 % interval": f"{low:+.2f} to {high:+.2f}", "so": verdict}
+                row |= {"95 % interval": f"{tables.signed(low)} to {tables.signed(high)}", "so": verdict}
             rows.append(row)
         better = sum(value < 0 for value in self.subjects.values())
-        return f"{tables.table(rows)}\n\nA has the lower MAE in {better} of {len(self.subjects)} subjects."
+        return f"{tables.table(rows)}\n\nA has the lower MAE in {better} of {plural(len(self.subjects), 'subject')}."
 
 
 def compare(
@@ -378,7 +379,9 @@ def describe(figures: Evaluation | Entry) -> str:
     parts = []
     if figures.intervals:
         drawn = figures.bootstrap
-        parts.append(f"Intervals: {drawn.resamples:,} resamples of the {drawn.subjects} subjects, seed {drawn.seed}.")
+        parts.append(
+            f"Intervals: {drawn.resamples:,} resamples of the {plural(drawn.subjects, 'subject')}, seed {drawn.seed}."
+        )
     vectors, conventions = figures.vectors, figures.conventions
     parts.append(f"MAEV by vector: left {vectors.left:.2f}, down {vectors.down:.2f}, front {vectors.front:.2f}.")
     errors = ", ".join(f"{name} {getattr(conventions, name).mae:.2f}" for name in conventions.__struct_fields__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmark.scoring.entry import Entry
 from benchmark.scoring.score import entry_path, score, write_entry
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault, shell_line
+from headposeplus.faults import Fault, plural, shell_line
 
 _ANGLES = ("pitch", "yaw", "roll")
 
@@ -37,7 +37,7 @@ def describe_finished(predictions: Path, found: Entry | Fault) -> str:
     lines = [
         f"MAE {found.scores.mae:.2f}{interval}; "
         f"{', '.join(f'{name} {getattr(found.scores, name):.2f}' for name in _ANGLES)}",
-        f"degrees, {protocol.id}: {protocol.frames:,} frames, {protocol.convention}, {protocol.camera} camera",
+        f"degrees, {protocol.id}: {plural(protocol.frames, 'frame')}, {protocol.convention}, {protocol.camera} camera",
         *(f"suspicion: {suspicion}" for suspicion in found.suspicions),
         f"entry {entry_path(predictions, None)}",
     ]

@@ -170,6 +170,12 @@ def bootstrap(errors: Floats, subjects: np.ndarray, resamples: int, seed: int) -
     names, sums, counts = group_sums(errors, subjects)
     if len(names) < 2 or resamples < 1:
         return None
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
-    means = (drawn @ sums) / (drawn @ counts)[:, None]
+    means = resampled_means(sums, counts, resamples, seed)
     return np.percentile(means, (50 - 50 * LEVEL, 50 + 50 * LEVEL), axis=0)
+
+
+def resampled_means(sums: Floats, counts: Floats, resamples: int, seed: int) -> Floats:
+    """Return the means (resamples, m) of errors over k groups drawn again, from their sums (k, m) and counts (k,)."""
+    drawn = np.random.default_rng(seed).multinomial(len(counts), np.full(len(counts), 1 / len(counts)), resamples)
+    means: Floats = (drawn @ sums) / (drawn @ counts)[:, None]
+    return means

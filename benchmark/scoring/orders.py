@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmark.scoring.labels import Labels
+from headposeplus.faults import plural
 from headposeplus.rotations import Floats, geodesic
 
 _NUMBERS = re.compile(r"([0-9]+)")
@@ -120,7 +121,7 @@ def _shifts(parts: list[np.ndarray], count: int) -> Iterator[Order]:
         places = np.empty(count, int)
         for part in parts:
             places[part] = part[np.clip(np.arange(len(part)) + distance, 0, len(part) - 1)]
-        size, way = f"{abs(distance)} row{'s' * (abs(distance) > 1)}", "after" if distance > 0 else "before"
+        size, way = plural(abs(distance), "row"), "after" if distance > 0 else "before"
         what = f"poses look shifted by {size}: each frame fits the pose {size} {way} it in its sequence"
         mend = f"{MEND}, which stands {size} {way} it"
         yield Order(places, what, mend, gain, _SHIFT_LEAST)

@@ -20,7 +20,7 @@ from benchmark.scoring.labels import Labels
 from benchmark.scoring.metrics import NEARER_TRIPLE
 from headposeplus import tables
 from headposeplus.errors import SubmissionError
-from headposeplus.faults import Fault, said, shown
+from headposeplus.faults import Fault, plural, said, shown
 from headposeplus.files import content_hash, listing, write_text
 from headposeplus.raw import manifest, subsets
 from headposeplus.raw.manifest import ids_sha256
@@ -327,7 +327,7 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
         if ids_sha256(labels.ids[rows]) != protocol.frames_sha256:
             some = f", {len(rows):,} of them its own" if wanted is not None else ""
             what = (
-                f"not the test set of {protocol.id}: expected its {protocol.frames:,} frames, found "
+                f"not the test set of {protocol.id}: expected its {plural(protocol.frames, 'frame')}, found "
                 f"{len(labels.ids):,}{some}"
             )
             mend = "frames of one's own get a protocol by hpp protocols new, or are scored with `task`"
@@ -342,7 +342,7 @@ def _own_labels(protocol: Protocol, labels: Labels) -> Labels:
         mend = f"hpp convert --from-camera {labels.camera} --to-camera {protocol.camera} writes those"
         raise SubmissionError(Fault(what, mend, labels.source))
     if len(labels.ids) != protocol.frames:
-        what = f"says {protocol.frames:,} frames, its hash is that of {len(labels.ids):,}"
+        what = f"says {plural(protocol.frames, 'frame')}, its hash is that of {len(labels.ids):,}"
         raise SubmissionError(Fault(what, file=protocol.id))
     statistics = _label_statistics(labels.rotations)
     if not _labels_fit(protocol, statistics):
@@ -412,7 +412,7 @@ def table() -> str:
 
 def explain(protocol: Protocol) -> str:
     """Return what a protocol says, as text."""
-    mean = ", ".join(f"{value:.2f}" for value in protocol.label_mean)
+    mean = ", ".join(map(tables.rounded, protocol.label_mean))
     std = ", ".join(f"{value:.2f}" for value in protocol.label_std)
     angles = "pitch, yaw, roll" if protocol.convention == "pyr" else "pitch, yaw, roll (pyr)"
     rows = {
@@ -420,7 +420,7 @@ def explain(protocol: Protocol) -> str:
         "sha256": protocol.sha256,
         "task": f"{protocol.task}: {TASKS[protocol.task]}",
         "title": protocol.title,
-        "test set": f"{protocol.test_set}: {protocol.frames:,} frames, sha256 {protocol.frames_sha256}",
+        "test set": f"{protocol.test_set}: {plural(protocol.frames, 'frame')}, sha256 {protocol.frames_sha256}",
         "training data": protocol.training_data,
         "test images": protocol.target_images,
         "selection": protocol.selection,

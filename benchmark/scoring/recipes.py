@@ -19,7 +19,7 @@ from benchmark.scoring.networks import CAMERA, CONVENTION, RELEASED, Form, Netwo
 from benchmark.scoring.protocols import Reference
 from benchmark.scoring.submission import About, new_place, write_predictions
 from headposeplus.errors import DatasetError, SubmissionError
-from headposeplus.faults import Fault, shell_line, shown
+from headposeplus.faults import Fault, plural, shell_line, shown
 from headposeplus.poses.columns import ROTATION_TOLERANCE
 from headposeplus.raw import manifest, subsets
 from headposeplus.raw.ids import first_rows
@@ -165,7 +165,7 @@ def _frames(table: Table, count: int, frames: str | None) -> tuple[np.ndarray, n
         raise SubmissionError(Fault("the file names its images", "leave out `frames`"))
     names = table.names if table.names is not None else _given_frames(frames, count, listed_of)
     if len(names) != count:
-        what = f"{len(names):,} names and {count:,} poses"
+        what = f"{plural(len(names), 'name')} and {plural(count, 'pose')}"
         mend = "save a name with each pose: of an image without a face, scripts skip the pose, so skip its name as well"
         raise SubmissionError(Fault(what, mend))
     known = {name for ids in listed_of.values() for name in ids}
@@ -202,9 +202,9 @@ def _given_frames(frames: str | None, count: int, listed_of: dict[str, list[str]
         fitting = [name for name, size in sets.items() if size == count]
         mend = "save the images' names as names, (n,) texts, or say whose poses the rows are by `frames`"
         mend += f": {' or '.join(fitting)} has as many" if fitting else ", a named subset or a file with a frame a line"
-        raise SubmissionError(Fault(f"names no images for its {count:,} rows", mend))
+        raise SubmissionError(Fault(f"names no images for its {plural(count, 'row')}", mend))
     if len(names) != count:
-        what = f"{count:,} rows, but {shown(frames)} has {len(names):,} frames"
+        what = f"{plural(count, 'row')}, but {shown(frames)} has {plural(len(names), 'frame')}"
         raise SubmissionError(Fault(what, "give the frames whose poses the rows are, in their order"))
     return names
 
@@ -264,7 +264,8 @@ def describe(converted: Converted) -> list[str]:
     about, reference = converted.about, converted.reference
     few = reference.subset.name if reference.subset else ""
     told = [
-        f"{converted.out}: {len(converted.ids):,} frames of {TITLES[_target(converted.ids)]}, from {converted.what}",
+        f"{converted.out}: {plural(len(converted.ids), 'frame')} of {TITLES[_target(converted.ids)]}, "
+        f"from {converted.what}",
         f"{converted.about_path}: {about.name}, trained on {about.training_data}, convention {about.convention}, "
         f"{about.camera} camera, {about.protocol}; as its authors say of their released weights. If yours are others, "
         "change name, training_data, selection and uses_target_images there.",

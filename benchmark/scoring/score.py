@@ -14,6 +14,7 @@ from benchmark.scoring import protocols
 from benchmark.scoring.check import Checked, check
 from benchmark.scoring.choice import (
     Asked,
+    by_parameter,
     choices,
     choose,
     decide,
@@ -168,7 +169,7 @@ def score(
         raise
     checked = [check(*file, reference, for_board=for_board) for file in files]
     for path, checked_file in zip(paths, checked, strict=True):
-        stop(path, checked_file.faults)
+        stop(path, [fault._replace(mend=by_parameter(fault.mend, facts)) for fault in checked_file.faults])
     hashes = [bytes_sha256(data) for data, _ in files]
     check_seeds(paths, checked, hashes, for_board)
     rotations = np.stack([file.rotations for file in checked if file.rotations is not None])
@@ -382,6 +383,8 @@ def _entry(reference: Reference, checked: list[Checked], evaluation: Evaluation,
         preset=about.preset or "",
         preset_changes=about.preset_changes or UNSET,
         augment=about.augment or UNSET,
+        code=about.code or UNSET,
+        date=about.date or UNSET,
         command=about.command or "",
         commit=about.commit or "",
         seeds=tuple(file.about.seed for file in checked),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import difflib
 import io
 import re
@@ -36,11 +37,13 @@ BLANK = "blank"  # the kind of the fault of one that nobody said
 _GIVEN_BY = {"selection": "selected_by", "uses_target_images": "target_images"}
 # The most characters of each text. What else is worth keeping goes into the table [run], which nothing reads.
 TEXTS = {
-    "name": 80, "authors": 300, "link": 300, "training_data": 200, "selection": 200, "notes": 2000,
+    "name": 80, "authors": 300, "link": 300, "code": 300, "date": 10, "training_data": 200, "selection": 200,
+    "notes": 2000,
     "task": 20, "protocol": 200, "convention": 20, "camera": 20,
     "batch_statistics": 80, "initial_weights": 400, "preset": 80, "preset_changes": 2000, "augment": 80,
     "own_method": 200, "command": 4000, "commit": 80,
 }  # fmt: skip
+LINKS = ("link", "code")
 SWITCHES = ("uses_target_images", "constant_output")
 FIELDS = (*TEXTS, *SWITCHES, "seed", "run")
 ABOUT = "TOML"  # the file of a fault in the description of predictions, which may have come without a path
@@ -60,6 +63,8 @@ class About(msgspec.Struct, frozen=True):
     name: str = ""
     authors: str = ""
     link: str | None = None
+    code: str | None = None
+    date: str | None = None
     protocol: str | None = None
     task: str | None = None
     training_data: str = ""
@@ -154,8 +159,7 @@ def about_path(predictions: Path) -> Path:
 
 def has_about(predictions: Path) -> bool:
     """Return whether a TOML lies beside predictions, or in their zip."""
-    path = about_path(predictions)
-    return path.exists() or path.parent == predictions
+    return (path := about_path(predictions)).exists() or path.parent == predictions
 
 
 def _beside(predictions: Path) -> Path:
@@ -190,7 +194,9 @@ uses_target_images = false  # true if training saw test images, without their la
 convention = "{protocol.convention}"          # of the angles: {conventions} (see the README); a rotation has none
 camera = "{protocol.camera}"              # {cameras}; the protocol scores poses in the {protocol.camera} camera
 
-# link = "https://"         # to the paper or the code
+# link = "https://"         # to the paper
+# code = "https://"         # to the code
+# date = "2026-01-31"       # of the predictions, or of the paper
 # seed = 0                  # of this run; other seeds are files of their own
 # command = ""              # that made the predictions
 # commit = ""               # of the code
@@ -220,10 +226,10 @@ def read_about(data: bytes) -> tuple[About, list[Fault]]:
             what = "missing" if key not in content else "empty"
             faults.append(about_fault(key, what, _expected(key))._replace(kind=BLANK))
     for key, value in content.items():
-        text = value
-        if isinstance(value, str):  # of a command, the spaces may be those of a path
-            text = " ".join(value.splitlines() if key == "command" else value.split())
-        fault = _field_fault(key, value, toml)
+        text = value.isoformat() if key == "date" and isinstance(value, datetime.date) else value  # TOML has dates
+        fault = _field_fault(key, text, toml)
+        if isinstance(text, str):  # of a command, the spaces may be those of a path
+            text = " ".join(text.splitlines() if key == "command" else text.split())
         if fault is not None:
             faults.append(fault)
         elif text or key not in REQUIRED or text is False:
@@ -290,11 +296,20 @@ def _text_fault(key: str, value: object, toml: str) -> Fault | None:
     elif value and known is not None and value not in known:
         near = f"did you mean {value.lower()}? " if value.lower() in known else ""
         what, mend = f"{shown(value)} is unknown", f"{near}write one of {', '.join(known)}"
-    elif key == "link" and value and not _LINK.fullmatch(value):
+    elif key in LINKS and value and not _LINK.fullmatch(value):
         what, mend = f"{shown(value)} is no link", "begin it with http:// or https://, or leave it empty"
+    elif key == "date" and value and not _is_date(value):
+        what, mend = f"{shown(value)} is no date", 'write date = "2026-01-31": the year, the month, the day'
     else:
         return None
     return about_fault(key, what, mend)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def read_files(path: Path, facts: About = NO_FACTS) -> tuple[bytes, bytes]:

@@ -26,7 +26,7 @@ from benchmark.service.database import (
     writing,
 )
 from benchmark.service.terms import told_time
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 
 if TYPE_CHECKING:
     from benchmark.scoring.labels import Labels
@@ -156,10 +156,7 @@ def _public_subjects(labels: Labels, challenge: Challenge) -> frozenset[str]:
     if not challenge.private:
         return frozenset(people)
     if len(people) < 2 * FEWEST:
-        what = (
-            f"{len(people)} subject{'s' * (len(people) != 1)}: a public and a private part of {FEWEST} each need "
-            f"{2 * FEWEST}"
-        )
+        what = f"{plural(len(people), 'subject')}: a public and a private part of {FEWEST} each need {2 * FEWEST}"
         mend = (
             "give labels that say the `subject` of each frame, or let `private` be 0: then the figure told is of all "
             "subjects, and none is left to rank by of which submitters had no word"

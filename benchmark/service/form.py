@@ -20,7 +20,8 @@ ROTATIONS = "rotations"  # chosen in place of a convention: a rotation has none,
 _ASKED = {
     "name": ("Method", "As it will stand on the board."),
     "authors": ("Authors", "Or the name of your team."),
-    "link": ("Paper or code", "An address that begins with https://"),
+    "link": ("Paper", "An address that begins with https://"),
+    "code": ("Code", "An address that begins with https://"),
     "training_data": ("Trained on", "Such as 300W-LP, with what else its weights have seen."),
     "initial_weights": ("Backbone and first weights", "Such as ResNet-50, ImageNet."),
     "selection": ("How the epoch was chosen", "Such as: the last epoch."),
@@ -40,10 +41,12 @@ _OTHERS = {
     "about": "TOML",
     "publish": "Scoreboard",
 }
+_ADDRESS = ' autocomplete="url" inputmode="url" autocapitalize="off" spellcheck="false" placeholder="https://"'
 _HINTS = {
     "name": ' autocomplete="off"',
     "authors": ' autocomplete="organization"',
-    "link": ' autocomplete="url" inputmode="url" autocapitalize="off" spellcheck="false" placeholder="https://"',
+    "link": _ADDRESS,
+    "code": _ADDRESS,
     "seed": ' autocomplete="off" inputmode="numeric"',
 }
 _MANY_DOTS = 50  # in a line of a TOML, beyond which it is refused

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy.engine import Engine
 
-from benchmark.board.sections import rank
+from benchmark.board.standing import figure
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline, PartErrors
 from benchmark.scoring.figures import rounded
 from benchmark.service import store
@@ -70,10 +70,10 @@ def listing(engine: Engine, stands: Stands = "all") -> list[Listed | ListedHeadl
     for one in on_board(store.board(engine), open_now, stands):
         entry = shown(one.entry, one.told, open_now)
         if isinstance(entry, Entry):
-            listed.append(Listed(one.key, entry, parts=parts_of(one.told), team=one.team))
+            listed.append(Listed(one.key, entry, parts=parts_of(one.told), team=one.team, day=one.finished[:10]))
         else:
-            listed.append(ListedHeadline(one.key, entry, one.team))
-    return sorted(listed, key=lambda one: (one.entry.protocol.id, rank(one), one.key))
+            listed.append(ListedHeadline(one.key, entry, one.team, one.finished[:10]))
+    return sorted(listed, key=lambda one: (one.entry.protocol.id, figure(one), one.key))
 
 
 def as_plain(listed: Listed | ListedHeadline) -> dict[str, object]:

@@ -23,6 +23,7 @@ from benchmark.studies.analysis import Estimate, estimate, holm
 from benchmark.studies.plan import Claim
 from benchmark.studies.power import RUNS
 from benchmark.studies.records import read_record, write_record
+from headposeplus import tables
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 
@@ -189,7 +190,8 @@ def main(words: Sequence[str]) -> None:
     devices = sorted({str(device) for device in runs["device"].unique()})
     write_record(results / RECORD, JudgedClaims(int(runs["draw"].nunique()), devices, paper, own, fresh))
     for one in (*paper, *own, *fresh):
-        print(f"{one.setting:9} {one.text:76} {one.mean:+.2f} ({one.low:+.2f} to {one.high:+.2f}) {one.verdict}")
+        mean, low, high = map(tables.signed, (one.mean, one.low, one.high))
+        print(f"{one.setting:9} {one.text:76} {mean} ({low} to {high}) {one.verdict}")
 
 
 def read(results: Path) -> JudgedClaims:

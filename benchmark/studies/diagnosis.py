@@ -39,6 +39,7 @@ from benchmark.training.presets import find_preset
 from benchmark.training.run import load_run, run
 from benchmark.training.stage1 import train_on_source
 from benchmark.training.views import LoadedRun, see, see_source, target_images
+from headposeplus import tables
 from headposeplus.boxes import geometry
 from headposeplus.build.build import build_datasets
 from headposeplus.build.heads import balls_of
@@ -320,7 +321,7 @@ def gap_table(results: Path) -> str:
         words = []
         for one in kept:
             errors = one.steps[step]
-            bias = ", ".join(f"{value:+.1f}" for value in errors.bias)
+            bias = ", ".join(tables.signed(value, 1) for value in errors.bias)
             words.append(f"{errors.mae:.2f} ({bias})")
         rows.append({"the first stage on": f"the target: {step}"} | _by_people(kept, words))
     return github(rows)
@@ -345,10 +346,10 @@ def bounds_table(results: Path) -> str:
         ("the same, were they found from outlines, as in the released SynHead",
          [largest(one.placed) for one in kept], "none"),
         ("mean error of pitch that the lamps add",
-         [f"{one.steps[before].bias[0] - one.steps[after].bias[0]:+.1f}" for one in kept], "2 degrees"),
+         [tables.signed(one.steps[before].bias[0] - one.steps[after].bias[0], 1) for one in kept], "2 degrees"),
         ("mean error of pitch, source-only",
-         [f"{one.steps['everything'].bias[0]:+.1f}" for one in kept], "2 degrees, on the axis"),
-        ("the same with the viewing ray", [f"{one.with_ray.bias[0]:+.1f}" for one in kept], "2 degrees"),
+         [tables.signed(one.steps['everything'].bias[0], 1) for one in kept], "2 degrees, on the axis"),
+        ("the same with the viewing ray", [tables.signed(one.with_ray.bias[0], 1) for one in kept], "2 degrees"),
         ("accuracy of DANN's discriminator when lambda begins", [f"{one.accuracy:.2f}" for one in kept], "0.95"),
     ]  # fmt: skip
     return github([{"what": what} | _by_people(kept, words) | {"bound": bound} for what, words, bound in rows])

@@ -18,6 +18,7 @@ from benchmark.board.markdown import github
 from benchmark.studies import claims, diagnosis, figures, plan, real_pixels
 from benchmark.studies.analysis import estimate
 from benchmark.studies.plan import Claim
+from headposeplus import tables
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import read_json
@@ -27,7 +28,7 @@ _TARGETS = {"da": "Biwi 19, matched (da)", "pda": "Biwi 19 (pda)", "pda-aflw2000
 
 
 def _interval(values: Sequence[float]) -> str:
-    return f"{values[0]:+.2f} ({values[1]:+.2f} to {values[2]:+.2f})"
+    return "{} ({} to {})".format(*map(tables.signed, values))
 
 
 def setting(results: Path) -> str:
@@ -182,7 +183,7 @@ def _foreign_row(
         "faces found": f"{found:.0%}",
         "MAE": mae,
         "less its mean errors": f"{level:.2f}",
-        "mean error of pitch": f"{mean_error['pitch']:+.1f}",
+        "mean error of pitch": tables.signed(mean_error["pitch"], 1),
     }
 
 
@@ -206,8 +207,7 @@ def photographs_table(results: Path) -> str:
         of = some.groupby("method")[["mae", "ray mae"]].mean()
         row = {
             "preset": f"{preset}, {size} pixels",
-            "source": str(source),
-            "target": _TARGETS[str(task)],
+            "from, to": f"{source}, {_TARGETS[str(task)]}",
             "setting": str(name),
         }
         for method in _ON_PHOTOGRAPHS:
@@ -216,7 +216,9 @@ def photographs_table(results: Path) -> str:
                 mae, ray = of.loc[method]
                 row[method] = f"{mae:.2f}" + ("" if np.isnan(ray) else f" ({ray:.2f})")
         rows.append(row)
-    return github(rows)
+    preset = {row.pop("preset") for row in rows}
+    assert len(preset) == 1, "a page has no room for a column of presets"
+    return f"The preset is {preset.pop()}.\n\n{github(rows)}"
 
 
 _KINDS = {"paper": "as in the paper", "augmented": "with augmentation"}  # the settings, as pictures call them

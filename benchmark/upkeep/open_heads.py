@@ -67,7 +67,7 @@ def describe_faces(folder: Path) -> str:
     rows = []
     for kind, name in _NAMES.items():
         found: Found = getattr(faces, kind)
-        bias = ", ".join(f"{value:+.1f}" for value in found.bias)
+        bias = ", ".join(tables.signed(value, 1) for value in found.bias)
         share = [f"{count} of {found.pictures}" for count in (found.dlib, found.mediapipe)]
         cells = (name, *share, f"{found.error:.1f}", bias, f"{found.geodesic:.1f}")
         rows.append(dict(zip(_COLUMNS, cells, strict=True)))

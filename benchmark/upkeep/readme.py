@@ -41,6 +41,7 @@ from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.raw import manifest
 from headposeplus.raw.targets import STILLS
+from headposeplus.tables import rounded
 
 Figures = TypeVar("Figures", BuildFigures, LoaderFigures, TrainFigures, ScoreFigures)
 
@@ -127,7 +128,7 @@ def aflw2000() -> str:
         row = {"part": unit.name, "images": f"{len(unit.numbers):,}"}
         row["which"] = f"all but those with {stills.limit}" if unit.name == manifest.TESTED else stills.limit
         known = not np.isnan(unit.statistics).any()
-        mean, std = (", ".join(f"{value:.2f}" for value in part) for part in np.split(unit.statistics, 2))
+        mean, std = (", ".join(map(rounded, part)) for part in np.split(unit.statistics, 2))
         row |= {"mean pitch, yaw, roll (pyr)": mean if known else "", "deviation": std if known else ""}
         rows.append(row)
     return github(rows)

@@ -30,20 +30,19 @@ def _published(network: Network, protocol: Protocol) -> str:
 
 
 def table() -> str:
-    """Return all networks: what is read of each, by which command, and what was published of it."""
+    """Return all networks as two tables: what is read of each, by which command; and what was published of it."""
     targets = {TITLES[name]: protocols.whole(join_task("cross", name)) for name in (BIWI_PLUS, *STILLS)}
-    rows = []
+    read, told = [], []
     for network in ALL:
-        row = {
-            "network": f"[{network.title}]({network.link})",
-            "`--from`": f"`{network.key}`",
-            "its own script writes": network.writes,
-            "what is read": "; or ".join(form.what for form in (*network.forms, *filter(None, [network.json]))),
-            "convention": f"{CONVENTION}, {CAMERA} camera",
-            "trained on": network.training_data,
-        }
-        rows.append(row | {f"published MAE, {title}": _published(network, one) for title, one in targets.items()})
-    return github(rows)
+        name = {"network": f"[{network.title}]({network.link})"}
+        forms = "; or ".join(form.what for form in (*network.forms, *filter(None, [network.json])))
+        read.append(
+            name | {"`--from`": f"`{network.key}`", "its own script writes": network.writes, "what is read": forms}
+        )
+        errors = {f"published MAE, {title}": _published(network, one) for title, one in targets.items()}
+        told.append(name | {"trained on": network.training_data} | errors)
+    convention = f"All are read in the convention {CONVENTION}, {CAMERA} camera. Trained on, and published:"
+    return "\n\n".join([github(read), convention, github(told)])
 
 
 def sections() -> str:

@@ -16,7 +16,7 @@ from headposeplus.boxes import geometry
 from headposeplus.boxes.formats import NOT_DETECTED, TRANSFORMED, VERSION
 from headposeplus.boxes.geometry import BoxTable, iou
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, said
+from headposeplus.faults import Fault, plural, said
 from headposeplus.files import read_json, write_json
 from headposeplus.rotations import ANGLES, Floats
 
@@ -140,7 +140,9 @@ def fit_mapping(a: BoxTable, b: BoxTable) -> BoxMapping:
     b = b.where(b.sources != NOT_DETECTED)
     in_a, in_b = shared_frames(a, b)
     if len(in_a) < _MIN_PAIRS:
-        raise DatasetError(f"the two files have {len(in_a)} frames with boxes in common; a fit needs {_MIN_PAIRS}")
+        raise DatasetError(
+            f"the two files have {plural(len(in_a), 'frame')} with boxes in common; a fit needs {_MIN_PAIRS}"
+        )
     first, second = a.boxes[in_a], b.boxes[in_b]
     side = first[:, 2:]
     shifts = (geometry.middles(second) - geometry.middles(first)) / side

@@ -16,7 +16,7 @@ import pandas as pd
 from headposeplus.boxes.formats import COLUMNS, CORRECTED, FIRST_LINE, Rows, read_rows
 from headposeplus.boxes.geometry import BoxTable, join_boxes, make_boxes
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, shown
+from headposeplus.faults import Fault, plural, shown
 from headposeplus.files import write_text
 from headposeplus.raw.ids import FORMS, first_rows, parse_frame
 from headposeplus.rotations import Floats
@@ -105,7 +105,8 @@ def check_none_lost(path: Path, again: set[str]) -> None:
     """Raise DatasetError if a file holds boxes that were checked by hand, of other frames than ``again``, by id."""
     checked = _checked_by_hand(path) - again
     if checked:
-        what = f"holds {len(checked):,} boxes checked by hand, {min(checked)} the first, which would be lost"
+        number = plural(len(checked), "box", "boxes")
+        what = f"holds {number} checked by hand, {min(checked)} the first, which would be lost"
         raise DatasetError(Fault(what, "choose another `out`, or delete it", path))
 
 

@@ -32,7 +32,7 @@ from headposeplus.datasets import shards
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.datasets.info import SCHEMA, Parameters, Residuals
 from headposeplus.errors import DatasetError, HeadposeError, RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.files import content_hash, files_hash, sha256
 from headposeplus.raw import biwi, manifest, synhead
 from headposeplus.raw.ids import frame_id
@@ -188,7 +188,8 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Copies) -> Plan:
             raise DatasetError(Fault(what, f"expected ids such as {min(ids)}", source.boxes or ""))
         check_boxes(boxes, source.boxes or Path(), *_some_heads(root, groups))
         if len(boxed) < len(ids):
-            notes.append(f"Biwi: {len(ids) - len(boxed):,} frames have no box in {source.boxes}; theirs are projected")
+            unboxed = plural(len(ids) - len(boxed), "frame has", "frames have")
+            notes.append(f"Biwi: {unboxed} no box in {source.boxes}, and a projected one")
     parameters = Parameters(
         size=options.size,
         boxes=sha256(source.boxes) if source.boxes else geometry.PROJECTED,
@@ -207,7 +208,8 @@ def _plan_biwi(root: Path, out: Path, options: Options, source: Copies) -> Plan:
         tasks.append(Task(path, origin, options, root, len(numbers[name]), work))
     listed, absent = manifest.absent_frames(table, numbers)
     if absent:
-        notes.append(f"Biwi: {absent:,} of the {listed:,} frames of the manifest are absent")
+        of_all = f"of the {listed:,} frames of the manifest"
+        notes.append(f"Biwi: {plural(absent, f'{of_all} is', f'{of_all} are')} absent")
     return Plan(folder, parameters, tasks, Provenance(cameras=_cameras(root, names, groups)), notes=tuple(notes))
 
 
@@ -254,7 +256,8 @@ def _plan_stills(stills: StillSet, root: Path, out: Path, options: Options, tabl
         tasks.append(Task(path, shards.Origin(built_with, raw), options, root, len(part), work))
     listed = {number for unit in manifest.listed_units(table, stills.name).values() for number in unit.numbers}
     absent = len(listed - {still.number for still in found})
-    notes = [f"{stills.title}: {absent:,} of the {len(listed):,} images of the manifest are absent"] if absent else []
+    of_all = f"of the {len(listed):,} images of the manifest"
+    notes = [f"{stills.title}: {plural(absent, f'{of_all} is', f'{of_all} are')} absent"] if absent else []
     return Plan(folder, parameters, tasks, notes=tuple(notes))
 
 

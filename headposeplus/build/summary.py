@@ -12,6 +12,7 @@ from headposeplus.build.record import ORDER_REPORT
 from headposeplus.datasets.card import misplaced_boxes
 from headposeplus.datasets.dataset import Dataset
 from headposeplus.datasets.info import Info, describe_digests
+from headposeplus.faults import plural
 from headposeplus.raw import render_order
 from headposeplus.raw.source import found_at
 from headposeplus.raw.targets import STILLS
@@ -20,7 +21,7 @@ _LISTED = 20  # damaged files that are printed; dataset.json holds all
 
 
 def _angles(labels: dict[str, list[float]], statistic: str) -> str:
-    return " ".join(f"{value:.2f}" for value in labels.get(statistic, ()))
+    return " ".join(map(tables.rounded, labels.get(statistic, ())))
 
 
 def _table(datasets: list[Dataset]) -> str:
@@ -42,9 +43,9 @@ def _remarks(info: Info) -> list[str]:
     """Return what there is to say of a dataset beside the table."""
     lines = []
     if info.face_not_visible is not None:
-        lines.append(f"{info.name}: {info.face_not_visible:,} frames left out because no face is visible")
+        lines.append(f"{info.name}: {plural(info.face_not_visible, 'frame')} left out because no face is visible")
     if info.beyond:
-        lines.append(f"{info.name}: {len(info.beyond):,} images left out for {STILLS[info.name].limit}:")
+        lines.append(f"{info.name}: {plural(len(info.beyond), 'image')} left out for {STILLS[info.name].limit}:")
         lines += [f"  {line}" for line in info.beyond]
     if info.residual is not None:
         errors = (("mean Euler error", info.residual.euler), ("geodesic error", info.residual.geodesic))

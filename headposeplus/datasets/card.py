@@ -14,7 +14,7 @@ from headposeplus.datasets import plots
 from headposeplus.datasets.dataset import Dataset, labels_sha256, open_dataset, read_fields, read_labels
 from headposeplus.datasets.info import INFO, NAMES
 from headposeplus.errors import DatasetError, RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.files import write_text
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.meshes import mesh_file, read_mesh
@@ -133,7 +133,7 @@ def _labels(datasets: list[Dataset], layout: str) -> str:
     for dataset in datasets:
         for column, name in enumerate(ANGLES):
             row = {"dataset": dataset.name if not column else "", "angle": name}
-            rows.append(row | {key: f"{values[column]:.2f}" for key, values in dataset.info.labels.items()})
+            rows.append(row | {key: tables.rounded(values[column]) for key, values in dataset.info.labels.items()})
     return tables.table(rows, layout)
 
 
@@ -224,7 +224,7 @@ def mesh_frames(root: Path, seed: int = 0) -> tuple[list[plots.MeshFrame], str]:
         frames.append(plots.MeshFrame(frame.id, image, vertices, triangles, pose, sequence.camera))
     remarks = []
     if lacking := len(names) - len(having):
-        remarks.append(f"{lacking} of {len(names)} sequences have none")
+        remarks.append(plural(lacking, f"of {len(names)} sequences has none", f"of {len(names)} sequences have none"))
     if faults:
         remarks.append(f"{len(faults)} left out, the first: {faults[0]}")
     return frames, f" ({'; '.join(remarks)})" if remarks else ""

@@ -13,7 +13,7 @@ import numpy as np
 from headposeplus.datasets.hdf5 import BUILD_AGAIN, Shard, check_unchanged, opened, unread
 from headposeplus.datasets.info import INFO, Info, read_info
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.files import bytes_sha256, content_hash
 from headposeplus.images import Image, decode
 from headposeplus.raw.targets import TARGETS
@@ -231,7 +231,7 @@ def _fault_in(fields: dict[str, np.ndarray], rows: int) -> str:
             return f"expected {count} {name}, as dataset.json says, found {len(values)}"
         told, wrong = _wrong(name, values)
         if wrong.any():
-            return f"{wrong.sum()} {name} {told}, the first in row {wrong.argmax()}"
+            return f"{name} holds {told} in {plural(int(wrong.sum()), 'row')}, the first in row {wrong.argmax()}"
     return ""
 
 
@@ -241,15 +241,13 @@ def _wrong(name: str, values: np.ndarray) -> tuple[str, np.ndarray]:
     if shape is None:
         return "", np.zeros(len(values), bool)
     if values.shape[1:] != shape or values.dtype.kind not in "fi":
-        return f"are no numbers of the shape {shape}", np.ones(len(values), bool)
+        return f"what are no numbers of the shape {shape}", np.ones(len(values), bool)
     with np.errstate(invalid="ignore", over="ignore"):
         if name == "label/rotation":
-            return "are no rotations", np.asarray(~(orthonormality_error(values) <= _ROUNDING))
+            return "no rotation", np.asarray(~(orthonormality_error(values) <= _ROUNDING))
         if name == "label/pyr":
-            return "are no angles in degrees", np.asarray(
-                ~(np.abs(values) <= np.array(_ANGLES) + _ROUNDING).all(axis=1)
-            )
-    return "are boxes without a pixel", np.asarray(~(values[:, 2:] >= 1).all(axis=1))
+            return "no angles in degrees", np.asarray(~(np.abs(values) <= np.array(_ANGLES) + _ROUNDING).all(axis=1))
+    return "a box without a pixel", np.asarray(~(values[:, 2:] >= 1).all(axis=1))
 
 
 def _text(values: np.ndarray) -> np.ndarray:

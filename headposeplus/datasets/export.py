@@ -17,7 +17,7 @@ import tomli_w
 from headposeplus import __version__
 from headposeplus.datasets.dataset import Crop, Dataset, open_dataset, read_crops, read_fields
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, shown
+from headposeplus.faults import Fault, plural, shown
 from headposeplus.files import locked, sweep, whole_or_absent, write_bytes, write_text
 from headposeplus.images import PNG
 from headposeplus.poses.columns import ANGLE_COLUMNS, MATRIX_COLUMNS
@@ -192,4 +192,4 @@ def export(folder: Path, out: Path, subset: str | None = None, manifest_file: Pa
     chosen = find(subset, manifest_file) if subset else None
     count = writers[ending](open_dataset(folder), out, chosen)
     of = f" of {chosen.name} ({chosen.sha256[:8]})" if chosen else ""
-    return f"{count:,} rows{of} in {out}"
+    return f"{plural(count, 'row')}{of} in {out}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from headposeplus.errors import DatasetError, HeadposeError
-from headposeplus.faults import Fault, unreadable
+from headposeplus.faults import Fault, plural, unreadable
 from headposeplus.files import beside, write_text
 from headposeplus.poses.columns import ANGLE_COLUMNS, CAMERAS, forms_of, texts
 from headposeplus.poses.containers import KINDS, Columns
@@ -118,7 +118,7 @@ def convert_file(
         how = f" (calibration: {f'rgb.cal in {biwi_folder}' if biwi_folder else 'the groups of the manifest'})"
     write_text(target, _written(poses.table, rotations, to_convention))
     return (
-        f"{target}: {len(rotations):,} rows, from {from_convention} in the {from_camera} camera "
+        f"{target}: {plural(len(rotations), 'row')}, from {from_convention} in the {from_camera} camera "
         f"to {to_convention} in the {to_camera} camera{how}"
     )
 

@@ -239,7 +239,7 @@ def _check_against_biwi(copy: synhead.Copy, order: EulerOrder, poses: Rotations 
         what = f"the columns of the BIWI tracks follow Biwi's {followed}"
         raise RawDataError(Fault(what, "expected pitch, yaw, roll", copy.root))
     follows = np.diag(matrix)
-    values = ", ".join(f"{name} {value:+.2f}" for name, value in zip(ANGLES, follows, strict=True))
+    values = ", ".join(f"{name} {tables.signed(value)}" for name, value in zip(ANGLES, follows, strict=True))
     if not np.abs(follows).min() >= 0.5:  # NaN where a column is constant
         verdict = "follow Biwi's angles too loosely to check the signs"
     else:

@@ -29,7 +29,7 @@ import numpy as np
 
 from headposeplus import archives, tables
 from headposeplus.errors import DatasetError
-from headposeplus.faults import Fault, said, shown, unreadable
+from headposeplus.faults import Fault, plural, said, shown, unreadable
 from headposeplus.files import opened_npz, parse_json, write_text
 from headposeplus.raw import manifest
 from headposeplus.raw.ids import frame_id, id_column
@@ -377,7 +377,8 @@ def select(subset: Subset, ids: np.ndarray) -> np.ndarray:
     position = {str(name): i for i, name in enumerate(ids.tolist())}
     absent = [name for name in subset.ids if name not in position]
     if absent:
-        what = f"{len(absent):,} of its {len(subset.ids):,} frames are not in the dataset, the first {absent[0]}"
+        of_all = f"of its {len(subset.ids):,} frames"
+        what = f"{plural(len(absent), f'{of_all} is', f'{of_all} are')} not in the dataset, the first {absent[0]}"
         mend = "use a dataset with all of them, or the manifest of the copy that it was built from"
         raise DatasetError(Fault(what, mend, subset.name))
     return np.sort(np.array([position[name] for name in subset.ids], dtype=np.int64))

@@ -18,7 +18,7 @@ import numpy as np
 
 from headposeplus import sheets
 from headposeplus.errors import DatasetError, ImageError, RawDataError
-from headposeplus.faults import RESTORE, Fault, unreadable
+from headposeplus.faults import RESTORE, Fault, plural, unreadable
 from headposeplus.files import content_hash, files_hash, folders, read_file, sha256
 from headposeplus.images import SUFFIXES, foreground, read_rendered
 from headposeplus.raw.folders import find, listing, spelled
@@ -175,7 +175,7 @@ def list_images(track: Track, head: str, rows: int) -> list[Path]:
             raise RawDataError(Fault(what, "keep the right one", path))
         by_number[number] = path
     if len(by_number) != rows:
-        what = f"{len(by_number)} images, but {track.csv} has {rows} rows"
+        what = f"{plural(len(by_number), 'image')}, but {track.csv} has {plural(rows, 'row')}"
         raise RawDataError(Fault(what, "restore the missing", folder))
     return [by_number[number] for number in sorted(by_number)]
 
@@ -330,8 +330,8 @@ def backgrounds(root: Path) -> list[Path]:
 def lossy_fault(count: int, of: int, root: Path) -> Fault:
     """Return what to know of a copy of which some images are JPEG; the bounds were measured on rendered heads."""
     what = (
-        f"{count:,} of {of:,} images are JPEG, which blurs where a head ends: heads are found by their brightness, "
-        "from quality 75 within 3 % of their area and 5 pixels of their box"
+        f"{plural(count, f'of {of:,} images is', f'of {of:,} images are')} JPEG, which blurs where a head ends: "
+        "heads are found by their brightness, from quality 75 within 3 % of their area and 5 pixels of their box"
     )
     return Fault(what, "use the PNG originals if there are any", root)
 

@@ -13,7 +13,7 @@ from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, MissingShardErro
 from headposeplus.datasets.hdf5 import BUILD_AGAIN
 from headposeplus.datasets.info import INFO, NAMES, content_sha256, read_info
 from headposeplus.errors import DatasetError, HeadposeError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.files import leftovers, listing
 from headposeplus.progress import progress
 from headposeplus.raw import manifest
@@ -168,7 +168,9 @@ def _check_rows(folder: Path, ids: np.ndarray) -> list[Fault]:
     unique, counts = np.unique(ids, return_counts=True)
     if not (counts > 1).any():
         return []
-    what = f"{(counts > 1).sum()} ids are in more than one row, such as {unique[counts > 1][0]}"
+    what = (
+        f"{plural(int((counts > 1).sum()), 'id is', 'ids are')} in more than one row, such as {unique[counts > 1][0]}"
+    )
     return [Fault(what, "delete the folder and run the build again", folder)]
 
 

@@ -179,4 +179,4 @@ def describe_data(report: DataReport) -> str:
 def _labels_row(title: str, name: str, labels: LabelStatistics) -> dict[str, str]:
     """Return the row of some labels, whose columns are as :data:`headposeplus.raw.manifest.LABEL_STATISTICS`."""
     values = zip(LABEL_STATISTICS, [*labels.mean, *labels.std], strict=True)
-    return {title: name} | {column.replace("_", " "): f"{value:.4f}" for column, value in values}
+    return {title: name} | {column.replace("_", " "): tables.rounded(value, 4) for column, value in values}

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from headposeplus import __version__
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.files import sha256
 from headposeplus.raw import manifest
 from headposeplus.rotations import Floats, from_matrix
@@ -301,7 +301,7 @@ def in_order(faults: Iterable[Fault]) -> list[Fault]:
 
 def count(number: int) -> str:
     """Return a number of faults in words."""
-    return f"{number:,} fault{'s' * (number != 1)}"
+    return f"{plural(number, 'fault')}"
 
 
 def to_json(report: RawReport | DataReport) -> dict[str, object]:

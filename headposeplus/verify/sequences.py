@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from headposeplus.errors import RawDataError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.images import check_whole, read_image
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.folders import by_name, present
@@ -96,7 +96,7 @@ def _find_frames(root: Path, name: str, listed: ListedSequence | None) -> _Frame
     if listed is None:
         faults.append(Fault(f"the manifest has no sequence {name}", "move the folder away", folder))
     elif extra := {frame.number for frame in frames} - expected:
-        what = f"{len(extra)} frames that the manifest does not list: {manifest.to_ranges(extra)}"
+        what = f"{plural(len(extra), 'frame')} that the manifest does not list: {manifest.to_ranges(extra)}"
         faults.append(Fault(what, "move them away", folder))
     return _Frames(frames, sequence, faults)
 
@@ -170,9 +170,10 @@ def _compare_annotations(
         differences[number] = degrees, float(np.linalg.norm(annotated.centre - pose.centre))
     off = [n for n, (degrees, mm) in differences.items() if degrees > ANNOTATION_DEGREES or mm > ANNOTATION_MM]
     if off:
+        of_all = f"of {len(differences)} pose.bin"
         what = (
-            f"{len(off)} of {len(differences)} pose.bin are not their pose.txt within {ANNOTATION_DEGREES} degrees "
-            f"and {ANNOTATION_MM} mm: frames {manifest.to_ranges(off)}"
+            f"{plural(len(off), f'{of_all} is not its', f'{of_all} are not their')} pose.txt within "
+            f"{ANNOTATION_DEGREES} degrees and {ANNOTATION_MM} mm: frames {manifest.to_ranges(off)}"
         )
         faults.append(Fault(what, "restore both from the raw archive", biwi.annotation(root, name, off[0]).parent))
     largest = np.max(list(differences.values()), axis=0).round(6).tolist() if differences else (0.0, 0.0)

@@ -11,7 +11,7 @@ from headposeplus.datasets.dataset import Dataset, read_shard
 from headposeplus.datasets.hdf5 import BUILD_AGAIN, changed, unread
 from headposeplus.datasets.info import ShardInfo
 from headposeplus.errors import DatasetError, ImageError
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.files import sha256
 from headposeplus.images import decode
 from headposeplus.rotations import Floats, angle_difference, from_matrix, orthonormality_error
@@ -52,20 +52,22 @@ def _check_labels(fields: dict[str, np.ndarray], rows: int, path: Path) -> list[
     """Return the faults of a shard's ids and labels."""
     ids, rotations, angles = fields["id"], fields["label/rotation"], fields["label/pyr"]
     if not len(ids) == len(rotations) == len(angles) == rows:
-        counts = f"{len(ids)} ids, {len(rotations)} rotations and {len(angles)} angles"
-        return [Fault(f"expected {rows} rows, as dataset.json says, found {counts}", BUILD_AGAIN, path)]
+        counts = f"{plural(len(ids), 'id')}, {plural(len(rotations), 'rotation')}, {plural(len(angles), 'pose')}"
+        return [Fault(f"expected {plural(rows, 'row')}, as dataset.json says, found {counts}", BUILD_AGAIN, path)]
     faults = []
     if (ids == "").any():
-        faults.append(Fault(f"{(ids == '').sum()} empty ids", BUILD_AGAIN, path))
+        faults.append(Fault(plural(int((ids == "").sum()), "empty id"), BUILD_AGAIN, path))
     with np.errstate(invalid="ignore"):
         off = ~(orthonormality_error(rotations) <= LABEL_ERROR)
     if off.any():
-        what = f"{off.sum()} label/rotation are no rotations, the first of {ids[off][0]}"
+        number = plural(int(off.sum()), "label/rotation is no rotation", "label/rotation are no rotations")
+        what = f"{number}, the first of {ids[off][0]}"
         return [*faults, Fault(what, BUILD_AGAIN, path)]
     difference = np.abs(angle_difference(from_matrix(rotations), angles)).max(axis=1)
     off = ~(difference <= LABEL_ERROR)
     if off.any():
-        what = f"{off.sum()} label/pyr are not the angles ({DEGREES}) of their label/rotation"
+        number = plural(int(off.sum()), "label/pyr is", "label/pyr are")
+        what = f"{number} not the angles ({DEGREES}) of the label/rotation"
         faults.append(Fault(f"{what}, the first of {ids[off][0]}", BUILD_AGAIN, path))
     return faults
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from headposeplus.faults import Fault
+from headposeplus.faults import Fault, plural
 from headposeplus.images import check_whole
 from headposeplus.raw import manifest
 from headposeplus.raw.manifest import BEYOND, TESTED, ListedSequence
@@ -70,7 +70,7 @@ def _check_part(
         what = f"{len(missing)} of {len(expected)} images of the part {unit} missing: {manifest.to_ranges(missing)}"
         faults.append(Fault(what, RESTORE_THEM, root))
     if extra:
-        what = f"{len(extra)} images that the manifest does not list: {manifest.to_ranges(extra)}"
+        what = f"{plural(len(extra), 'image')} that the manifest does not list: {manifest.to_ranges(extra)}"
         faults.append(Fault(what, "move them away", root))
     images = [check.image for check in checked if check.image]
     truncated = sum(fault.kind == TRUNCATED for fault in images)

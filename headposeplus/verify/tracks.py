@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from headposeplus.errors import RawDataError
-from headposeplus.faults import RESTORE, Fault
+from headposeplus.faults import RESTORE, Fault, plural
 from headposeplus.images import check_whole, is_jpeg
 from headposeplus.raw import manifest, synhead
 from headposeplus.raw.folders import listing
@@ -81,7 +81,7 @@ def _check_head(
     faults = []
     if extra:
         numbers = manifest.to_ranges(extra)
-        what = f"{len(extra)} images more than the {expected} poses of {csv.name}: numbers {numbers}"
+        what = f"{plural(len(extra), 'image')} more than the {expected} poses of {csv.name}: numbers {numbers}"
         faults.append(Fault(what, f"move them away or restore {csv}", folder))
     for number, (first, *others) in sorted(images.items()):
         fault = image_fault(first, synhead.read_head if deep else check_whole)

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from headposeplus.errors import HeadposeError
-from headposeplus.faults import Fault, remarked, said, shell_line, shown
+from headposeplus.faults import Fault, plural, remarked, said, shell_line, shown
 from headposeplus.files import locked
 
 
@@ -46,3 +46,9 @@ def test_a_command_is_one_line_that_a_shell_takes():
     assert [os.fsdecode(word) for word in done.stdout.split(b"\0")[:-1]] == ODD
     assert shlex.split(shell_line("hpp", *ODD[:10])) == ["hpp", *ODD[:10]]
     shell_line("\ud800").encode()  # half of a pair names no file, and ends no command either
+
+
+def test_a_number_goes_with_its_words():
+    found = [plural(number, "id is", "ids are") for number in (0, 1, 2, 1200)]
+    assert found == ["0 ids are", "1 id is", "2 ids are", "1,200 ids are"]
+    assert (plural(1, "frame"), plural(2, "frame")) == ("1 frame", "2 frames")

@@ -3,6 +3,7 @@ import pty
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from headposeplus import tables
@@ -115,3 +116,15 @@ def test_the_width_is_that_of_the_terminal(monkeypatch):
     assert os.read(ours, 100).decode().strip() == "118"
     monkeypatch.setenv("COLUMNS", "0")
     assert tables.width() in (78, tables._columns() - 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "rounded"),
+    [(0.0, "0.00", "0.00"), (-0.0, "0.00", "0.00"), (-0.004, "0.00", "0.00"), (0.004, "0.00", "0.00"),
+     (-0.006, "-0.01", "-0.01"), (0.25, "+0.25", "0.25"), (-12.345678, "-12.35", "-12.35"),
+     (1234.5, "+1234.50", "1234.50")],
+)  # fmt: skip
+def test_what_is_rounded_to_zero_has_no_sign(value, signed, rounded):
+    assert (tables.signed(value), tables.rounded(value)) == (signed, rounded)
+    # As it is written without these, also where a number of NumPy is rounded otherwise.
+    assert tables.rounded(np.float64(18.095)) == f"{18.095:.2f}" and tables.signed(-0.4, 0) == "0"

@@ -36,8 +36,8 @@ if (filters) {
   const published = document.getElementById("published");
   const rows = [...document.querySelectorAll("tr.row")];
   const told = new Map(rows.map((row) => {
-    const [trained, transductive] = [".trained", ".transductive"].map((kind) => text(row.querySelector(kind)));
-    return [row, {trained, transductive, words: `${row.cells[0].textContent} ${trained}`.toLowerCase()}];
+    const trained = text(row.querySelector(".trained")), transductive = "transductive" in row.dataset ? "yes" : "no";
+    return [row, {trained, transductive, words: `${row.querySelector("th").textContent} ${trained}`.toLowerCase()}];
   }));
 
   const show = () => {

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -291,11 +292,41 @@ def test_pages(board, built, runs, tmp_path):
     page = scoreboard.build(board).read_text()
     assert page.index("| mine") < page.index("&lt;b&gt;x") and "<b>" not in page and "](javascript" not in page
     assert f"{entry.scores.mae:.2f}" in page and " ± " in page
-    for row in published().query("task in ['da', 'pda'] and test_set == 'Biwi+'").itertuples():
-        assert f"| {row.mae:.2f}" in page and row.source in page
-    assert page.count("(as printed)") == 1
+    assert "Published" not in page  # no paper has scored these frames
     assert (board / "index.html").exists() and len(list((board / "entries").glob("*.html"))) == 3
     assert "<b>x" not in (board / "index.html").read_text()
+
+
+def test_the_pages_show_the_published_rows_of_their_own_protocol(hpp, tmp_path):
+    """The real board has an entry of AFLW2000-3D, and two of a part of Biwi+, which no paper has scored."""
+    folder = tmp_path / "board"
+    shutil.copytree(Path(__file__).resolve().parents[3] / "results/board", folder)
+    told = hpp("scoreboard", "build", folder, columns=80).output
+    page = (folder / "scoreboard.md").read_text()
+    first, second = page.split("\n## ")[1:]
+    assert "Published" not in second and "published  " not in told.partition("biwi+/cross@1:")[2]
+    rows = published().query("test_set == 'AFLW2000-3D' and n_images == 1969")
+    assert len(rows) == 3
+    for row in rows.itertuples():
+        assert re.search(rf"^\| {re.escape(row.method)} +\| {row.mae:.2f} ", first, re.MULTILINE), row.method
+        assert row.source in first
+        assert re.search(rf"^{re.escape(row.method)} +{row.mae:.2f} +{row.pitch:.2f} ", told, re.MULTILINE), row.method
+    assert len(re.findall(r"^\| .*\[\d\]", first, re.MULTILINE)) == 3
+    assert max(map(len, told.partition("\npage ")[0].splitlines())) <= 80
+    assert "1 subject is too few to tell entries apart." in told and "1 subject is too few" in second
+
+
+@pytest.mark.parametrize("date", ['"2026-01-31"', "2026-01-31"])
+def test_a_link_to_the_code_and_a_date_come_to_the_board(built, runs, tmp_path, date):
+    path = shutil.copytree(runs[0].parent, tmp_path / "run") / "predictions.csv"
+    toml = path.with_suffix(".toml")
+    plain = scoring.score(path, built[0], resamples=0).entry
+    toml.write_text(f'code = "https://example.org/code"\ndate = {date}\n{toml.read_text()}')
+    entry = scoring.score(path, built[0], resamples=0).entry
+    assert (entry.code, entry.date) == ("https://example.org/code", "2026-01-31")
+    assert entry_file.read(entry_file.to_bytes(entry)) == entry
+    # Who gives neither has the entry that they would have had.
+    assert b'"code"' not in entry_file.to_bytes(plain) and b'"date"' not in entry_file.to_bytes(plain)
 
 
 def test_the_key_of_an_entry_is_a_plain_name(built, runs):
@@ -392,6 +423,12 @@ def test_add_build_compare_and_report(built, runs, tmp_path, hpp):
     folder, report = tmp_path / "board", tmp_path / "report.html"
     added = hpp("scoreboard", "add", *runs, "--data", built[0], "--scoreboard", folder).output
     assert "mine: MAE" in added and (folder / "index.html").exists()
+    # All that it wrote is named, and how to look.
+    entry = next(folder.glob("*.json"))
+    written = (entry, folder / "scoreboard.md", folder / "index.html", folder / "entries" / f"{entry.stem}.html")
+    named = [line.split()[1] for line in added.splitlines() if line.split()[0] in ("entry", "page", "site", "with")]
+    assert named == [str(path) for path in written] and all(path.exists() for path in written)
+    assert f"open {folder / 'index.html'} in a browser, or hpp scoreboard {folder}" in added
     kept = next(iter((folder / "predictions").iterdir()))
     assert sorted(path.name for path in kept.iterdir()) == [f"0{i}.{end}" for i in range(3) for end in ("csv", "toml")]
     hpp("score", runs[0], "--data", built[0], "--report", report, "--json", tmp_path / "entry.json")

@@ -202,7 +202,7 @@ def described(text):
         (lambda path, ids: path.write_text(""), True, "mine.csv: an empty file; write the header"),
         (lambda path, ids: path.write_text(""), False, "mine.csv: an empty file; write the header"),
         (lambda path, ids: path.unlink(), False, "mine.csv: expected predictions: CSV, Parquet"),
-        (shortened, True, "mine.csv: 1 of 48 frames are missing"),
+        (shortened, True, "mine.csv: 1 of 48 frames is missing"),
         (renamed, False, "mine.csv: no id is one of the labels', the first 'lab/biwi/"),
         (renamed, True, "mine.csv: no id is one of the test set's, the first 'lab/biwi/"),
         (
@@ -288,3 +288,17 @@ def test_a_real_network_is_scored_in_two_commands(real, name, labels, second, sc
     assert done.returncode == 0, done.stderr
     (written,) = tmp_path.glob("*-score.json")
     assert mae(written) == pytest.approx(score, abs=0.005)
+
+
+def test_what_an_option_said_wrongly_is_mended_by_the_option(mine, built, tmp_path, hpp):
+    """Angles in ypr that ``--convention`` calls pyr: no line of a TOML is to be changed, as there is none."""
+    words = [mine, "--data", built[0], "--task", "cross", "--camera", "rgb"]
+    for command in (["check"], ["score"]):
+        told = hpp(*command, *words, "--convention", "pyr").output
+        assert (
+            "angles look like ypr, not pyr" in told
+            and "give --convention ypr" in told
+            and "write convention" not in told
+        )
+    mine.with_suffix(".toml").write_text('convention = "pyr"\n')
+    assert 'write convention = "ypr"' in hpp("score", *words).output

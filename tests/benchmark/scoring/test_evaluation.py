@@ -138,7 +138,7 @@ def test_order_and_faults_of_arrays(truth):
     whole = evaluate(truth.ids, predicted, labels=truth)
     assert evaluate(truth.ids[order], predicted[order], labels=truth) == whole
     for ids, rotations, says in (
-        (truth.ids[1:], predicted[1:], "1 of which are missing"),
+        (truth.ids[1:], predicted[1:], "1 of which is missing"),
         (np.append(truth.ids, "x/1"), predicted[[*range(len(predicted)), 0]], "give each of its frames once"),
         (truth.ids[[0, *range(len(truth.ids) - 1)]], predicted, "1 of them twice"),
         (truth.ids, predicted[1:], "one for each id"),

@@ -118,10 +118,10 @@ def test_perfect_predictions_score_zero_in_every_form(perfect, built):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda t: t[1:], "predictions.csv: 1 of 48 frames are missing, the first biwi/01/"),
+        (lambda t: t[1:], "predictions.csv: 1 of 48 frames is missing, the first biwi/01/"),
         (
             lambda t: pd.concat((t, t[:1].assign(id="biwi/99/00001"))),
-            "predictions.csv, line 50: 1 ids are not in the test set, the first 'biwi/99/00001'",
+            "predictions.csv, line 50: 1 id is not in the test set, the first 'biwi/99/00001'",
         ),
         (lambda t: pd.concat((t, t[:1])), "predictions.csv, line 50: 'biwi/01/"),
         (lambda t: t.assign(yaw=t["yaw"].where(t.index != 4)), "predictions.csv, line 6: yaw is empty; write a finite"),

@@ -168,7 +168,7 @@ def test_all_faults_are_listed_at_once(truth, reference):
         "line 4: roll is 'nan', no number below 100,000; write a finite number",
         "line 6: 5 cells, where the header has 4; give every row a cell a column",
         f"line 9: '{truth.ids[7]}' comes twice, first in line 8; keep one row a frame",
-        "line 10: 1 ids are not in the test set, the first 'biwi/99/00001'; take these rows out",
+        "line 10: 1 id is not in the test set, the first 'biwi/99/00001'; take these rows out",
         f"3 of 240 frames are missing, the first {truth.ids[4]}, {truth.ids[6]}, {truth.ids[8]}; local-",
     ):
         assert any(fault.startswith(says) for fault in faults), (says, faults)
@@ -382,6 +382,11 @@ def test_the_toml_against_the_protocol(truth):
         (b'name = "a\\u0000b"', "name: hidden characters"),
         (b'link = "javascript:alert(1)"', "link: 'javascript:alert(1)' is no link; begin it with http"),
         (b'link = "https://x y"', "link: 'https://x y' is no link"),
+        (b'code = "javascript:alert(1)"', "code: 'javascript:alert(1)' is no link; begin it with http"),
+        (b'date = "27.5.1979"', "date: '27.5.1979' is no date; write date = \"2026-01-31\""),
+        (b'date = "1979-02-30"', "date: '1979-02-30' is no date"),
+        (b"date = 1979-05-27T07:32:00Z", "date: 25 characters; write date = "),
+        (b"date = 1979", "date: '1979' is no text"),
         (b"name = 1979-05-27", "name: '1979-05-27' is no text"),
         (b"run = 3", "run: '3' is no table; write [run]"),
         (
@@ -563,9 +568,19 @@ def test_template_check_and_score(real, tmp_path, hpp, monkeypatch):
     (tmp_path / "predictions.toml").write_text(text)
     checked = hpp("check", "predictions.csv", "--labels", real / "Biwi_plus.npz").output
     assert "0 faults, 1 suspicion;" in checked and "the predictions are the labels themselves" in checked
-    scored = hpp("score", "predictions.csv", "--labels", real / "Biwi_plus.npz", "--json", "out.json").output
+    words = ("score", "predictions.csv", "--labels", real / "Biwi_plus.npz", "--json", "out.json")
+    scored = hpp(*words, columns=80).output
     entry = json.loads((tmp_path / "out.json").read_text())
-    assert "Published MAE under this protocol: RCRw 3.86, PADACO 4.13, BaselinePDA 4.53, DANN 6.05" in scored
+    lines = scored.partition("\npublished ")[2].splitlines()
+    rows = [words[:2] for words in map(str.split, lines) if len(words) > 4 and words[1].count(".") == 1]
+    assert rows[:5] == [
+        ["RCRw", "3.86"],
+        ["PADACO", "4.13"],
+        ["BaselinePDA", "4.53"],
+        ["DANN", "6.05"],
+        ["PADA-like", "6.41"],
+    ]
+    assert max(map(len, scored.splitlines())) <= 80
     assert "biwi+/pda@1, 15,678 frames" in scored and entry["scores"]["mae"] < 1e-3
     assert entry["protocol_sha256"] == protocols.find("biwi+/pda@1").sha256
     swapped = table.rename(columns={"pitch": "yaw", "yaw": "pitch"})

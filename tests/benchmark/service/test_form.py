@@ -125,7 +125,7 @@ def test_a_rotation_needs_no_convention_and_a_text_may_have_many_dots(lite):
         ("name", "n" * 81, "Method: 81 characters; write 80 characters at most"),
         ("name", "n" * 17_000, "Method: 17,"),
         ("authors", "a\u202eb", "Authors: hidden characters in 'a\\u202eb'; write letters, digits and signs that"),
-        ("link", "ftp://x", "Paper or code: 'ftp://x' is no link; begin it with http:// or https://"),
+        ("link", "ftp://x", "Paper: 'ftp://x' is no link; begin it with http:// or https://"),
         ("convention", "", "Convention of the angles: missing; choose one"),
         ("convention", "xyz", "Convention of the angles: 'xyz' is unknown; write one of pyr, biwi, ypr"),
         ("camera", "depth", "Camera of the poses: poses in the depth camera, but lab/faces@1 scores those in the rgb"),

@@ -47,7 +47,7 @@ def test_claims_are_plain_differences_with_the_sign_of_the_picture():
         for setting, difference, verdict in (("paper", *cells[:2]), ("augmented", *cells[2:])):
             some = runs[(runs["task"] == task) & (runs["setting"] == setting)]
             plain = some.groupby("method")[list(plan.ANGLES)].mean().mean(axis=1)
-            mean, low, high = map(float, re.findall(r"[+-]\d+\.\d+", difference))
+            mean, low, high = map(float, re.findall(r"[+-]?\d+\.\d+", difference))
             assert low <= mean <= high and mean == pytest.approx(plain[a] - plain[b], abs=0.15)
             if verdict.startswith(claims.HOLDS):
                 assert (mean > 0) == (says == "higher")

@@ -273,9 +273,9 @@ def test_flipped_bits_of_labels_are_not_scored_on(copied, tmp_path, hpp):
 
 
 @pytest.mark.parametrize(("name", "field", "value", "says"), [
-    ("synhead+", "label/pyr", np.nan, "1 label/pyr are no angles in degrees, the first in row 2"),
-    ("synbiwi+", "label/pyr", 400, "1 label/pyr are no angles in degrees, the first in row 2"),
-    ("biwi+", "label/rotation", 0.1, "1 label/rotation are no rotations, the first in row 2"),
+    ("synhead+", "label/pyr", np.nan, "label/pyr holds no angles in degrees in 1 row, the first in row 2"),
+    ("synbiwi+", "label/pyr", 400, "label/pyr holds no angles in degrees in 1 row, the first in row 2"),
+    ("biwi+", "label/rotation", 0.1, "label/rotation holds no rotation in 1 row, the first in row 2"),
 ])  # fmt: skip
 def test_labels_out_of_their_range_are_not_read(copied, tmp_path, hpp, name, field, value, says):
     """As a faulty builder would have written and signed them."""

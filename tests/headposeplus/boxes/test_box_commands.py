@@ -54,7 +54,7 @@ def test_commands_from_projection_to_build(tiny, tmp_path, hpp, commands):
     same = ",".join(str(int(value)) for value in projected.boxes[1])
     (tmp_path / "c.csv").write_text(f"id,x,y,width,height\n{first},{x + 4},{y},{width},{height}\n{second},{same}\n")
     text = commands("correct", "=p.csv", "=c.csv", "--out", "=checked.csv")
-    assert "1 boxes changed, 0 added, 2 checked by hand in all" in text and "(1 corrected, 47 projected)" in text
+    assert "1 box changed, 0 added, 2 checked by hand in all" in text and "(1 corrected, 47 projected)" in text
 
     mixed = read_boxes(tmp_path / "checked.csv")
     mixed.sources[mixed.ids == third] = "imported"
@@ -90,7 +90,7 @@ def test_detect_command(tiny, tmp_path, commands):
     ("words", "needs_biwi", "says"),
     [
         (["import", "=no.csv", "--out", "=o.csv"], False, "no.csv: cannot be read: No such file"),
-        (["fit", "=few.csv", "=few.csv", "--out", "=o.json"], False, "1 frames with boxes in common; a fit needs 20"),
+        (["fit", "=few.csv", "=few.csv", "--out", "=o.json"], False, "1 frame with boxes in common; a fit needs 20"),
         (["compare", "=few.csv", "=other.csv"], False, "hold no frame in common"),
         (["import", "=few.csv", "--transform", "=few.csv", "--out", "=o.csv"], False, "few.csv: expected a mapping"),
         (["detect", "--model", "=few.csv", "--out", "=o.csv"], True, "few.csv: not a CNN face detector of dlib"),

@@ -139,7 +139,7 @@ def test_what_cannot_be_written_is_told_before_the_work(tiny, tmp_path, hpp, det
     out = tmp_path / "out.csv"
     write_boxes(out, make_boxes(["biwi/01/00003"], np.array([1, 2, 30, 30]), "imported", checked=True))
     said = hpp(*words(tiny, out), expect=1).output
-    assert "holds 1 boxes checked by hand, biwi/01/00003 the first" in said and "another --out" in said
+    assert "holds 1 box checked by hand, biwi/01/00003 the first" in said and "another --out" in said
     said = hpp(*words(tiny, out / "below.csv"), expect=1).output
     assert f"{out}/below.csv.dlib-hog-" in said and "cannot be written: Not a directory" in said
     assert not detected

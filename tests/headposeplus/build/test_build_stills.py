@@ -177,7 +177,7 @@ def test_what_is_wrong_with_a_copy_is_told(photographs_copy, listed, hpp):
         "image00008.mat: damaged (not a MATLAB file of version 5)",
         "1 of 8 images of the part tested missing: 2",
         "1 of 2 images of the part beyond missing: 41",
-        "1 images that the manifest does not list: 99",
+        "1 image that the manifest does not list: 99",
     ):
         assert words in text
     hpp("verify", "--aflw2000", photographs_copy, "--manifest", listed, expect=3)

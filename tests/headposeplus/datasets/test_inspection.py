@@ -184,5 +184,5 @@ def test_meshes_that_are_absent_or_damaged(tiny_copy):
     frames, remark = inspection.mesh_frames(root)
     assert [frame.id.split("/")[1] for frame in frames] == ["01", "15"]
     assert remark.startswith(
-        f" (1 of 4 sequences have none; 1 left out, the first: {root / '06.obj'}, line 1: expected a tri"
+        f" (1 of 4 sequences has none; 1 left out, the first: {root / '06.obj'}, line 1: expected a tri"
     )

@@ -204,7 +204,7 @@ def damage_biwi(raw):
         (root / "41/rgb.cal", "expected a calibration"),
         (root / "42/rgb.cal", "not the calibration of this sequence, whose group is B; restore"),
         (root / "01", f"3 of 12 frames missing: {gone}; restore"),
-        (root / "01", "1 frames that the manifest does not list: 90000; move"),
+        (root / "01", "1 frame that the manifest does not list: 90000; move"),
         (root / "03", "2 of 12 frames missing"),
     ]
     images, poses = files(root, "03/*_rgb.png"), files(root, "03/*_pose.txt")
@@ -229,7 +229,7 @@ def damage_biwi(raw):
     expected = f"expected {float(row['mean_roll']):.4f} degrees, convention pyr, RGB camera; restore"
     quick += [(root / "15: mean roll", expected), (root / "15: std roll", "expected ")]
     annotations = biwi.annotation(root, "15", 0).parent
-    deep.append((annotations, "1 of 11 pose.bin are not their pose.txt within 0.01 degrees and 0.05 mm: frames "
+    deep.append((annotations, "1 of 11 pose.bin is not its pose.txt within 0.01 degrees and 0.05 mm: frames "
                  f"{int(turned.name[6:11])};"))  # fmt: skip
     short = annotations / other.name.replace("pose.txt", "pose.bin")
     depth, mask = files(root, "15/*_depth.bin")[0], files(raw, "head_pose_masks/15/*.png")[0]
@@ -266,7 +266,7 @@ def damage_synhead(root):
     background.write_bytes(b"")
     quick = [
         (f01, "3 of 10 images missing: numbers 0 5-6; restore"),
-        (m05, "1 images more than the 10 poses of"),
+        (m05, "1 image more than the 10 poses of"),
         (m05 / "03.png", "image 3 has a second file, 0003.png; delete"),
         (group / "f02" / counted.name, "1 of 10 images missing: numbers 1; restore"),
         (absent.with_suffix(".csv"), "No such file"),
@@ -280,7 +280,7 @@ def damage_synhead(root):
     ]
     # A head with a row less has an image more, and no head has images of the track that is not in the manifest.
     quick += [
-        (folder, f"1 images more than the {rows - 1} poses") for folder in files(root, f"breitenstein/*/{second.stem}")
+        (folder, f"1 image more than the {rows - 1} poses") for folder in files(root, f"breitenstein/*/{second.stem}")
     ]
     quick += [(root / "softkinetic" / head / "55", "expected a folder") for head in synhead.HEADS if head != "f04"]
     bare = f01 / "02.png"

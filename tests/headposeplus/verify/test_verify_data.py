@@ -165,13 +165,13 @@ def test_unions_and_matches_of_other_parts(data, tiny):
 @pytest.mark.parametrize(
     "field, index, value, message",
     [
-        ("id", 2, "", "1 empty ids"),
-        ("label/rotation", (0, 0, 0), 2.0, "1 label/rotation are no rotations, the first of biwi/01/00000"),
-        ("label/rotation", (3, 1, 1), np.nan, "1 label/rotation are no rotations, the first of biwi/01/00003"),
-        ("label/rotation", (3, 1, 1), np.inf, "1 label/rotation are no rotations"),
-        ("label/rotation", 0, -np.eye(3), "1 label/rotation are no rotations"),
-        ("label/pyr", (4, 1), 77.0, "1 label/pyr are not the angles (degrees, convention pyr"),
-        ("label/pyr", (4, 1), np.nan, "1 label/pyr are not the angles"),
+        ("id", 2, "", "1 empty id"),
+        ("label/rotation", (0, 0, 0), 2.0, "1 label/rotation is no rotation, the first of biwi/01/00000"),
+        ("label/rotation", (3, 1, 1), np.nan, "1 label/rotation is no rotation, the first of biwi/01/00003"),
+        ("label/rotation", (3, 1, 1), np.inf, "1 label/rotation is no rotation"),
+        ("label/rotation", 0, -np.eye(3), "1 label/rotation is no rotation"),
+        ("label/pyr", (4, 1), 77.0, "1 label/pyr is not the angles (degrees, convention pyr"),
+        ("label/pyr", (4, 1), np.nan, "1 label/pyr is not the angles"),
     ],
 )
 def test_wrong_labels_in_a_shard(tmp_path, field, index, value, message):
@@ -187,4 +187,4 @@ def test_wrong_labels_in_a_shard(tmp_path, field, index, value, message):
 
 def test_ids_that_are_in_two_rows(data):
     edit_shard(data / "biwi+", 1, id=lambda values: values[[0, 0, *range(2, len(values))]])
-    tells(verify_data.verify_data(data / "biwi+"), (data / "biwi+", "1 ids are in more than one row, such as biwi/03/"))
+    tells(verify_data.verify_data(data / "biwi+"), (data / "biwi+", "1 id is in more than one row, such as biwi/03/"))
