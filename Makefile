@@ -23,6 +23,7 @@ help:
 	@echo "make test      the tests"
 	@echo "make lint      ruff, mypy, which room may import which, and whether the pages' tables are what results/ gives"
 	@echo "make readme    write the tables of the README and of docs/ from results/"
+	@echo "make docs      the documentation as a site, into site/: the pages, the commands, every function; links checked"
 	@echo "make walk      run the commands that the pages in docs/ show, and write down what they print and draw"
 	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
 	@echo "make findings  train what docs/findings.md rests on (hours), and keep the records in results/findings"
@@ -93,6 +94,9 @@ lint: $(VENV)/.ready
 readme: $(VENV)/.ready
 	$(COG) -r $(PAGES)
 
+docs: $(VENV)/.ready
+	$(BIN)/python docs/site site
+
 walk: $(VENV)/.ready
 	$(BIN)/python -m benchmark.upkeep.walk
 
@@ -124,4 +128,4 @@ lock: | $(BIN)/uv
 	  --no-emit-index-url --all-extras --output-file requirements.lock setup.cfg
 
 clean:
-	rm -rf $(DEMO) bench .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) bench build site .pytest_cache .mypy_cache .ruff_cache

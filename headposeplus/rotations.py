@@ -191,7 +191,7 @@ def euler_difference(rotations: ArrayLike, references: ArrayLike, convention: st
 
 
 def orthonormality_error(rotations: ArrayLike) -> Floats:
-    """Return the largest entry (...) of |R Rᵀ - I|, or infinity where det R is not positive."""
+    """Return the largest entry (...) of ``|R Rᵀ - I|``, or infinity where det R is not positive."""
     matrices = np.asarray(rotations, np.float64)
     error = np.abs(matrices @ np.swapaxes(matrices, -1, -2) - np.eye(3)).max(axis=(-2, -1))
     return np.where(np.linalg.det(matrices) > 0, error, np.inf)

@@ -168,7 +168,7 @@ def _of_json(paths: list[Path], folder: Path) -> Table:
 
 
 def poses_in(table: Table, network: Network) -> tuple[Form, Floats, str]:
-    """Return the form in which the poses stand in a table, the poses (n, *shape), and the array's name in words."""
+    """Return the form in which the poses stand in a table, the poses ``(n, *shape)``, and the array's name in words."""
     numbers = {name: array for name, array in table.arrays.items() if array.dtype.kind in "fiu" and array.ndim}
     for form in network.forms:
         cells = [numbers.get(name, np.zeros((0, 0))) for name in form.columns]

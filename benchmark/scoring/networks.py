@@ -48,7 +48,7 @@ class Form(NamedTuple):
     arrays
         The names of such an array in an npz, the first of which counts that is there.
     angles
-        From rows (n, *shape) to pitch, yaw, roll (n, 3) in degrees, convention ``ypr``.
+        From rows ``(n, *shape)`` to pitch, yaw, roll (n, 3) in degrees, convention ``ypr``.
     """
 
     what: str

@@ -79,7 +79,7 @@ class TrainingJob(NamedTuple):
 
     @property
     def family(self) -> str:
-        """What the runs of all methods and seeds share with this one: the beginning of their folders' name."""
+        """What the runs of all methods and seeds share with this one, the beginning of their folders' name."""
         augment = "" if self.options.augment == "none" else f"-{self.options.augment}"
         return f"{self.task}-{self.label}{augment}"
 

@@ -66,7 +66,7 @@ class Poses(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The kind of file: ``CSV``, ``Parquet``, ``Feather`` or ``npz``."""
+        """The kind of file, ``CSV``, ``Parquet``, ``Feather`` or ``npz``."""
         return self.table.kind
 
     def fault(self, rows: np.ndarray, what: str, mend: str) -> Fault:

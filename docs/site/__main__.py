@@ -1,0 +1,42 @@
+"""Builds the site into a folder and checks it: ``python docs/site site``, or ``make docs``.
+
+A warning of Sphinx, a link that leads nowhere, and a public function that is not in the reference are errors.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+if not find_spec("sphinx"):
+    sys.exit("Sphinx is not installed: make docs needs Python 3.11 or newer, or pip install -e '.[docs]'")
+
+import links
+import pages
+from sphinx.cmd.build import build_main
+
+SOURCE = pages.ROOT / "build" / "site"
+OPTIONS = ("--quiet", "--fail-on-warning", "--jobs", "auto", "--fresh-env")
+
+
+def main(site: Path) -> int:
+    """Build the site and return the exit status."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    shutil.rmtree(site, ignore_errors=True)
+    pages.write_source(SOURCE)
+    doctrees = str(SOURCE.with_name("doctrees"))
+    if build_main([*OPTIONS, "-c", str(Path(__file__).parent), "-d", doctrees, str(SOURCE), str(site)]):
+        return 1
+    pages.copy_files(site)
+    faults = [*links.broken(site), *(f"{name} is not in the reference" for name in links.left_out(site))]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if not faults:
+        print(f"{site / 'index.html'}: {len(list(site.rglob('*.html')))} pages, every link leads somewhere")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
