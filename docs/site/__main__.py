@@ -18,7 +18,7 @@ import pages
 from sphinx.cmd.build import build_main
 
 SOURCE = pages.ROOT / "build" / "site"
-OPTIONS = ("--quiet", "--fail-on-warning", "--jobs", "auto", "--fresh-env")
+OPTIONS = ("--quiet", "--fail-on-warning", "--fresh-env")
 
 
 def main(site: Path) -> int:

@@ -22,7 +22,7 @@ from sphinx.util.inspect import stringify_signature
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from pages import FOREIGN, PACKAGES, modules, public
+from pages import FOREIGN, PACKAGES, contents, modules, public
 
 from headposeplus import __version__
 
@@ -99,6 +99,12 @@ def as_written(
     written = written.replace(parameters=shown, return_annotation=returned)
     text, arrow, after = stringify_signature(written, unqualified_typehints=True).rpartition(" -> ")
     return (text, after) if arrow else (after, "")
+
+
+def add_contents(app: Sphinx, what: str, name: str, value: Any, options: object, lines: list[str]) -> None:
+    """Let the description of a module end in what it holds."""
+    if what == "module":
+        lines += ["", *contents(value), ""]
 
 
 def skip_fields(app: Sphinx, what: str, name: str, value: Any, skip: bool, options: object) -> bool | None:
@@ -205,5 +211,6 @@ def setup(app: Sphinx) -> None:
     app.add_transform(LinkedFiles)
     app.add_post_transform(OwnNames)
     app.connect("autodoc-process-signature", as_written)
+    app.connect("autodoc-process-docstring", add_contents)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("html-page-context", describe)

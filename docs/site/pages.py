@@ -11,7 +11,6 @@ import inspect
 import pkgutil
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -146,36 +145,38 @@ def _title(text: str, line: str = "=") -> str:
 
 def _face(rooms: dict[str, list[str]]) -> str:
     """Return the first page of the reference: what people use, and the list of rooms."""
-    face = importlib.import_module(PACKAGES[0])
-    names = "".join(f"- :py:obj:`{name}`: {_sentence(getattr(face, name))}\n" for name in face.__all__)
     pages = "".join(f"   {room}\n" for room in rooms)
-    purposes = "".join(f"- :doc:`{room} <{room}>`: {_sentence(importlib.import_module(room))}\n" for room in rooms)
+    purposes = "".join(f"- :doc:`{room} <{room}>`: {sentence(importlib.import_module(room))}\n" for room in rooms)
     return (
-        _title("From Python") + "What people use is imported from ``headposeplus`` and stands on this page. "
-        ":doc:`A method of one's own <../docs/training>` builds on :mod:`baselines.method` as well. All else is "
-        "listed `room by room`_, for those who work on the toolkit.\n\n"
-        + f".. py:currentmodule:: {PACKAGES[0]}\n\n{names}\n"
+        _title("From Python")
         + f".. automodule:: {PACKAGES[0]}\n   :members:\n\n"
         + _title("Room by room", "-")
-        + f"{purposes}\n.. toctree::\n   :hidden:\n\n{pages}"
+        + "All else, for those who work on the toolkit. :doc:`A method of one's own <../docs/training>` builds on "
+        f":mod:`baselines.method`.\n\n{purposes}\n.. toctree::\n   :hidden:\n\n{pages}"
     )
 
 
-def _sentence(value: object) -> str:
+def _room(room: str, names: list[str]) -> str:
+    """Return the page of a room, its files one below the other."""
+    about = f".. automodule:: {room}\n   :no-members:\n\n"
+    if room == PACKAGES[0]:  # it stands on the first page
+        about = "The files outside all rooms, which these build on.\n\n"
+    files = (_title(name, "-") + f".. automodule:: {name}\n   :members:\n\n" for name in names)
+    return _title(room) + about + "".join(files)
+
+
+def contents(module: ModuleType) -> list[str]:
+    """Return what a module holds, as lines of reStructuredText that lead there."""
+    name = module.__name__
+    if name == PACKAGES[0]:
+        return [f"- :py:obj:`~{name}.{one}`: {sentence(getattr(module, one))}" for one in module.__all__]
+    return [", ".join(f":py:obj:`~{name}.{one}`" for one in public(module))]
+
+
+def sentence(value: object) -> str:
     """Return the first sentence of a docstring."""
     text = " ".join((inspect.getdoc(value) or "").split("\n\n")[0].split())
     return re.split(r"(?<=\w\w\.) (?=[A-Z])", text)[0]
-
-
-def _room(room: str, names: list[str]) -> str:
-    """Return the page of a room: what each of its files has, and then all of it."""
-    again = "   :no-index:\n" if room == PACKAGES[0] else ""  # its members stand on the first page
-    parts = [_title(room), f".. automodule:: {room}\n   :no-members:\n{again}\n"]
-    for name in names:
-        inside = ", ".join(f":py:obj:`~{name}.{one}`" for one in public(sys.modules[name]))
-        parts.append(_title(name, "-") + f".. automodule:: {name}\n   :no-members:\n   :no-index:\n\n{inside}\n\n")
-        parts.append(f".. automodule:: {name}\n   :members:\n\n")
-    return "".join(parts)
 
 
 def _commands() -> str:
