@@ -26,7 +26,6 @@ from pages import FOREIGN, PACKAGES, contents, modules, public
 
 from headposeplus import __version__
 
-modules()
 logger = logging.getLogger(__name__)
 _NOTHING = object()
 _FIND_BASE = """<script>
@@ -39,6 +38,7 @@ author = "the authors of headposeplus"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 nitpicky = True
+smartquotes = False  # --option would become a dash
 highlight_language = "text"
 add_module_names = False
 maximum_signature_line_length = 88
@@ -160,7 +160,8 @@ def meanings(node: pending_xref, target: str) -> Iterator[str]:
         yield f"{scope}.{target}"
         first, dot, rest = target.partition(".")
         yield imports(scope).get(first, "") + dot + rest
-    yield from (name for name in exceptions() if name.endswith(f".{target}"))
+    if node["reftype"] == "exc":
+        yield from (name for name in exceptions() if name.endswith(f".{target}"))
     yield from (f"builtins.{target}", target)
 
 

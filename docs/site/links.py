@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pages import modules, public
-from sphinx.util.inventory import InventoryFile
 
 _LOADED = {
     "script",
@@ -73,6 +72,8 @@ def _fault(path: Path, target: str, loaded: bool) -> str:
 
 def left_out(site: Path) -> list[str]:
     """Return the public functions and classes that the site's inventory lacks."""
+    from sphinx.util.inventory import InventoryFile
+
     with (site / "objects.inv").open("rb") as file:
         kinds = InventoryFile.load(file, "", lambda base, target: target)
     listed = {name for kind, names in kinds.items() if kind.startswith("py:") for name in names}

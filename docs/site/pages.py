@@ -16,8 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sphinx.ext.autodoc.mock import mock
-
 from benchmark.cli.main import main as hpp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +37,7 @@ orphan: true
 
 It may have moved: look for it by the search, or begin at the [first page](index.md).
 """
-_LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
 def find_pages() -> list[str]:
@@ -51,10 +49,10 @@ def find_pages() -> list[str]:
     return pages
 
 
-def linked(page: str) -> set[str]:
-    """Return the files of the repository that a page links to, as paths from the root."""
+def linked(page: str, shown: bool = False) -> set[str]:
+    """Return the files of the repository that a page links to, or the pictures that it shows, from the root."""
     targets = _LINK.findall((ROOT / page).read_text(encoding="utf-8"))
-    paths = {(ROOT / page).parent.joinpath(target).resolve() for target in targets}
+    paths = {(ROOT / page).parent.joinpath(target).resolve() for mark, target in targets if bool(mark) == shown}
     return {path.relative_to(ROOT).as_posix() for path in paths if path.is_file() and path.is_relative_to(ROOT)}
 
 
@@ -68,7 +66,8 @@ def find_files(pages: list[str]) -> set[str]:
 def write_source(folder: Path) -> None:
     """Write into an empty folder what Sphinx reads."""
     pages = find_pages()
-    for name in (*pages, *find_files(pages)):
+    pictures = {name for page in pages for name in linked(page, shown=True)}
+    for name in {*pages, *pictures, *find_files(pages)}:
         _copy(name, folder / ("index.md" if name == "README.md" else name))
     (folder / "404.md").write_text(_NOT_FOUND, encoding="utf-8")
     with (folder / "index.md").open("a", encoding="utf-8") as file:
@@ -108,6 +107,8 @@ def _contents(pages: list[str]) -> Iterator[str]:
 
 def modules() -> list[ModuleType]:
     """Return all modules of the packages, the packages among them."""
+    from sphinx.ext.autodoc.mock import mock
+
     found = [importlib.import_module(name) for name in PACKAGES]
     with mock(FOREIGN):
         for package in tuple(found):
