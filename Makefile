@@ -95,7 +95,7 @@ readme: $(VENV)/.ready
 	$(COG) -r $(PAGES)
 
 docs: $(VENV)/.ready
-	$(BIN)/python docs/site site
+	$(BIN)/python docs/site
 
 walk: $(VENV)/.ready
 	$(BIN)/python -m benchmark.upkeep.walk

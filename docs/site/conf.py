@@ -28,6 +28,7 @@ from headposeplus import __version__
 
 logger = logging.getLogger(__name__)
 _NOTHING = object()
+_VERBATIM = (nodes.literal, nodes.literal_block)
 _FIND_BASE = """<script>
 document.write('<base href="' + location.pathname.replace(/(docs|reference|results|_modules)[/].*|[^/]*$/, "") + '">')
 </script>
@@ -51,6 +52,7 @@ autodoc_mock_imports = FOREIGN
 autodoc_member_order = "bysource"
 viewcode_follow_imported_members = False  # the face would take the links back from sources to their rooms
 napoleon_google_docstring = False
+napoleon_attr_annotations = False  # the signature has them
 napoleon_custom_sections = [("Attributes", "params_style")]  # a list of names with what they mean
 
 html_theme = "furo"
@@ -72,6 +74,18 @@ class LinkedFiles(SphinxTransform):
         """Turn each download into a link."""
         for node in list(self.document.findall(download_reference)):
             node.replace_self(nodes.reference("", "", *node.children, refuri=node["reftarget"], internal=True))
+
+
+class Dashes(SphinxPostTransform):
+    """Sphinx sets two hyphens between a name and what it means."""
+
+    default_priority = 5
+
+    def run(self, **kwargs: Any) -> None:
+        """Make them a dash on the pages of the reference."""
+        for text in list(self.document.findall(nodes.Text)):
+            if " -- " in text and self.env.docname.startswith("reference/") and not isinstance(text.parent, _VERBATIM):
+                text.parent.replace(text, nodes.Text(text.replace(" -- ", " – ")))
 
 
 class _Otherwise:
@@ -117,7 +131,7 @@ def describe(app: Sphinx, page: str, template: str, context: dict[str, Any], doc
     first = next(doctree.findall(nodes.paragraph), None) if doctree else None
     if first is not None:
         words = " ".join(first.astext().split())
-        context["metatags"] += f'<meta name="description" content="{escape(shorten(words, 200))}">\n'
+        context["metatags"] += f'<meta name="description" content="{escape(shorten(words, 160, placeholder=" …"))}">\n'
     if page == "404":
         context["metatags"] += _FIND_BASE
 
@@ -211,6 +225,7 @@ def setup(app: Sphinx) -> None:
     """Connect what is above."""
     app.add_transform(LinkedFiles)
     app.add_post_transform(OwnNames)
+    app.add_post_transform(Dashes)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", add_contents)
     app.connect("autodoc-skip-member", skip_fields)
