@@ -47,6 +47,15 @@ def table(built, tmp_path_factory, smaller):
 
 
 @pytest.mark.slow
+def test_diagrams_come_as_pdf_where_they_are_asked_for(table, built):
+    page, out = table
+    for pdf in (True, False):  # and those of before do not stay
+        reproduce.reproduce("pda", METHODS, [0, 1], built[0], out, None, pdf=pdf, **ARGUMENTS)
+        found = {path.name for path in page.parent.iterdir() if path.suffix == ".pdf"}
+        assert found == ({"curves.pdf", "label_spaces.pdf"} if pdf else set())
+
+
+@pytest.mark.slow
 def test_the_page_has_means_and_deviations_of_the_scores(table, built):
     page, _ = table
     assert page.parent.name == "pda-trial" and {"records.json", "curves.png", "label_spaces.png"} <= {

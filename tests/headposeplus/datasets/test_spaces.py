@@ -9,7 +9,7 @@ from headposeplus import drawing
 from headposeplus.datasets import plots, spaces
 from headposeplus.datasets.info import BeforeAfter, Measures, Residuals, Spread
 from headposeplus.errors import HeadposeError
-from headposeplus.rotations import to_matrix
+from headposeplus.rotations import from_matrix, to_matrix
 
 
 @pytest.fixture
@@ -62,6 +62,8 @@ def test_label_spaces_are_on_one_scale_and_show_what_is_wider(figures, tmp_path,
         one, other = first.get_position(), second.get_position()
         assert (one.width, one.height, one.y0) == pytest.approx((other.width, other.height, other.y0))
     assert [axes[place].get_title(loc="left") for place in (0, 5)] == ["da", "pda"]
+    reached = np.abs(from_matrix(wide)).max(axis=0)  # nothing lies outside
+    assert axes[1].get_xlim()[1] >= reached[1] and axes[1].get_ylim()[1] >= reached[0]
     # Below the title: filled regions of the source, then lines around those of the target, of the same shares.
     for panel in (axes[1], axes[6]):
         source, lines = panel.collections
