@@ -39,6 +39,7 @@ author = "the authors of headposeplus"
 version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 nitpicky = True
+suppress_warnings = ["misc.highlighting_failure"]  # what a command prints below it is in no language
 smartquotes = False  # --option would become a dash
 highlight_language = "text"
 add_module_names = False

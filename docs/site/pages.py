@@ -26,7 +26,7 @@ SHELVES = {
     "Start": ("try", "score", "rebuild", "using", "installing"),
     "Data": ("data", "datasets", "open-heads", "angles", "networks"),
     "Train": ("training", "findings", "published"),
-    "Submit": ("submitting",),
+    "Submit": ("submitting", "challenge"),
     "Inside": ("architecture", "benchmarks"),
     "Reference": ("command-line",),
 }
