@@ -19,7 +19,7 @@ ROTATIONS = "rotations"  # chosen in place of a convention: a rotation has none,
 # Label and help of each fact that is asked for. What few have to say stands in a TOML alone.
 _ASKED = {
     "name": ("Method", "As it will stand on the board."),
-    "authors": ("Authors", "Or the name of your team."),
+    "authors": ("Authors", "On the entry's page; the board has your team's name."),
     "link": ("Paper", "An address that begins with https://"),
     "code": ("Code", "An address that begins with https://"),
     "training_data": ("Trained on", "Such as 300W-LP, with what else its weights have seen."),
