@@ -122,7 +122,7 @@ def read_image(path: Path, upright: bool = False) -> Image:
         raise ImageError(unreadable(path, error)) from error
     _check_kind(path, data, len(data))
     _check_end(path, data)
-    if not upright and (plain := _plain_png(data)) is not None:
+    if not upright and (plain := plain_png(data)) is not None:
         return plain
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if upright else cv2.IMREAD_UNCHANGED)
@@ -137,7 +137,7 @@ def read_image(path: Path, upright: bool = False) -> Image:
     return cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA if decoded.shape[2] == 4 else cv2.COLOR_BGR2RGB)
 
 
-def _plain_png(data: bytes) -> Image | None:
+def plain_png(data: bytes) -> Image | None:
     """Return the pixels of a PNG of the kinds that frames and rendered heads have, as OpenCV would, but faster.
 
     None is any other image, and what this decoder refuses: OpenCV says whether it is damaged.

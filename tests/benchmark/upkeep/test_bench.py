@@ -12,6 +12,7 @@ from headposeplus.raw import synhead
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(bench_build, "SCALE", "tiny")
+    monkeypatch.setattr(bench_build, "SEQUENCES", ("01", "06", "15"))
     monkeypatch.setattr(bench_build, "REPEATED", 2)
     monkeypatch.setattr(bench_build, "MATCHED", (50, 200))
     monkeypatch.setattr(bench_build, "cores", lambda: 1)
@@ -23,19 +24,33 @@ def small(monkeypatch):
 @pytest.mark.slow
 def test_bench_build_measures_what_it_says(small, tiny, tmp_path, hpp):
     shutil.copytree(tiny, tmp_path / "raw")  # the miniature of this scale and seed, which is not written again
-    text = hpp("bench", "build", tmp_path, "--repeats", 1, "--json", tmp_path / "build.json").output
+    text = hpp("bench", "build", tmp_path, "--repeats", 2, "--json", tmp_path / "build.json").output
     record = json.loads((tmp_path / "build.json").read_text())
     raw = tmp_path / "raw"
     copy = synhead.look_through(raw / "synhead2_release")
     assert {len(angles) for angles in copy.angles.values()} == {20, 16} and not copy.faults
-    # 48 frames, ten SynBiwi+ images for each, and of SynHead's poses, all twice, those that show a face.
-    assert 48 + 480 < record["crops"] <= 48 + 480 + 2 * 10 * (4 * 10 + 5 * 8)
-    run = record["runs"][0]
-    assert run["processes"] == 1 and len(run["build_seconds"]) == len(run["bare_seconds"]) == 1
-    assert run["ratio"] == pytest.approx(run["bare_seconds"][0] / run["build_seconds"][0], abs=0.05)
+    # 36 frames, two SynBiwi+ images for each, and of SynHead's poses, all twice, those that show a face.
+    assert 36 + 72 < record["crops"] <= 36 + 72 + 2 * 2 * (4 * 10 + 5 * 8)
+    [run] = record["runs"]
+    assert run["processes"] == 1 and len(run["build_seconds"]) == len(run["bare_seconds"]) == 2
+    for i in range(2):
+        assert run["ratios"][i] == pytest.approx(run["bare_seconds"][i] / run["build_seconds"][i], abs=0.05)
+        assert run["opencv_ratios"][i] == pytest.approx(run["opencv_seconds"][i] / run["build_seconds"][i], abs=0.05)
     assert 50 < run["peak_mib_of_a_process"] < 5000
-    assert f"{record['crops']:,} crops of 64 pixels" in text and f"{run['ratio']:.2f}" in text
+    assert len(record["shares"]) == 3 and min(record["shares"].values()) > 0 and sum(record["shares"].values()) < 1.2
+    assert f"{record['crops']:,} crops of 64 pixels" in text and "of 2 rounds" in " ".join(text.split())
+    assert f"({min(run['ratios']):.2f} to {max(run['ratios']):.2f})" in text
     assert not list(tmp_path.glob("tmp*"))
+
+
+def test_bare_work_is_with_the_builds_decoder_or_without_it(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(bench_build.cv2, "imdecode", lambda *given: asked.append(1))
+    data = next(tiny.glob("hpdb/01/*_rgb.png")).read_bytes()
+    bench_build._decode(data, opencv=False)
+    assert not asked
+    bench_build._decode(data, opencv=True)
+    assert asked
 
 
 def test_the_bare_pass_reads_the_file_of_each_row(built, tiny):
