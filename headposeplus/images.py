@@ -212,8 +212,7 @@ def foreground(image: Image) -> np.ndarray:
         alpha = cv2.extractChannel(image, 3)
         if alpha.min() < 255:
             return alpha
-    red, green, blue = cv2.split(image)[:3]
-    return _before_black(cv2.threshold(cv2.bitwise_or(cv2.bitwise_or(red, green), blue), 0, 255, cv2.THRESH_BINARY)[1])
+    return _before_black(cv2.bitwise_not(cv2.inRange(image, (0, 0, 0, 0), (0, 0, 0, 255))))
 
 
 def _before_black(lit: np.ndarray) -> np.ndarray:
@@ -230,7 +229,7 @@ def _premultiplied(image: Image) -> np.ndarray:
     """
     if image.shape[2] == 3 or (image[0, 0, 3] == 255 and cv2.extractChannel(image, 3).min() == 255):
         alpha = foreground(image)
-        image = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2RGBA)
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA) if image.shape[2] == 3 else image.copy()
         cv2.insertChannel(alpha, image, 3)
     return cv2.cvtColor(image, cv2.COLOR_RGBA2mRGBA)
 
