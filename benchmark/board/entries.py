@@ -9,7 +9,6 @@ from pathlib import Path
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from benchmark.board import site
 from benchmark.board.markdown import PAGE, page
 from benchmark.scoring import entry as entry_file
 from benchmark.scoring.entry import Entry, Listed, OtherStatistics
@@ -129,6 +128,8 @@ def _listed(folder: Path, path: Path) -> Listed:
 
 def build(folder: Path) -> Path:
     """Write the pages of a scoreboard into its folder: Markdown, and HTML with a page an entry; return the Markdown."""
+    from benchmark.board import site  # its drawings take longer to load than a score takes
+
     board = entries(folder)
     site.build(folder, board)
     path = folder / PAGE

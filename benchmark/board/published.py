@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
-
-import pandas as pd
+from typing import Any, NamedTuple
 
 from benchmark.scoring.protocols import Protocol
 from headposeplus import tables
@@ -81,23 +80,18 @@ class Published(NamedTuple):
 
 
 @cache
-def _table() -> pd.DataFrame:
-    with resources.as_file(resources.files("benchmark.board") / "published_results.csv") as path:
-        rows = pd.read_csv(path, dtype={"n_images": "Int64"})
-    mean = rows[["pitch", "yaw", "roll"]].mean(axis=1)
-    return rows.assign(mean_of_angles=mean, as_printed=(rows["mae"] - mean).abs() > PRINTED)
-
-
-def published() -> pd.DataFrame:
-    """Return the published results as a table with the columns of :class:`Published`."""
-    return _table().copy()
-
-
-@cache
 def published_rows() -> tuple[Published, ...]:
     """Return the published results."""
-    rows = (Published(*row) for row in _table().itertuples(index=False))
-    return tuple(row._replace(n_images=None if pd.isna(row.n_images) else int(row.n_images or 0)) for row in rows)
+    text = (resources.files("benchmark.board") / "published_results.csv").read_text(encoding="utf-8")
+    return tuple(map(_published, csv.DictReader(text.splitlines())))
+
+
+def _published(row: dict[str, str]) -> Published:
+    numbers = {name: float(row[name]) for name in ("mae", "pitch", "yaw", "roll")}
+    mean = (numbers["pitch"] + numbers["yaw"] + numbers["roll"]) / 3
+    images = int(row["n_images"]) if row["n_images"] else None
+    known: dict[str, Any] = row | numbers | {"n_images": images}
+    return Published(**known, mean_of_angles=mean, as_printed=abs(numbers["mae"] - mean) > PRINTED)
 
 
 def beside(protocol: Protocol) -> list[Published]:

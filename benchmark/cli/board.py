@@ -104,9 +104,10 @@ def build(folder: Path) -> None:
     """
     from benchmark.board import entries as board
     from benchmark.board.screen import describe_board
+    from benchmark.board.site import INDEX
 
     path, listed = board.build(folder), board.entries(folder)
-    places = f"page {path}\nsite {folder / board.site.INDEX}"
+    places = f"page {path}\nsite {folder / INDEX}"
     say_listing(f"{describe_board(listed)}\n\n{places}", [one.entry for one in listed])
 
 

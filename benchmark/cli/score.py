@@ -84,9 +84,7 @@ def score(
       hpp score RUNS/pda-paper-seed*/padaco/predictions.csv \\
         --data DATA --scoreboard scoreboard
     """
-    from benchmark.board import entries as board
     from benchmark.board.published import describe_beside
-    from benchmark.board.report import write_report
     from benchmark.scoring import evaluation, ray
     from benchmark.scoring import score as scoring
 
@@ -114,9 +112,13 @@ def score(
     scoring.write_entry(where, entry, scored.lacks)
     click.echo(f"\n{'scores' if scored.lacks else 'entry '} {where}")
     if report:
+        from benchmark.board.report import write_report
+
         write_report(report, scored)
         click.echo(f"report {report}")
     if scoreboard:
+        from benchmark.board import entries as board
+
         say_board(board.add(scoreboard, entry, [] if rule else predictions, facts), board.build(scoreboard))
     say_lacking(predictions[0], scored.lacks)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.board.published import published
+from benchmark.board.published import published_rows
 from benchmark.scoring import selection
 from benchmark.scoring.protocols import whole
 from benchmark.studies.records import RunRecord, TaskRecords, read_record
@@ -78,8 +78,7 @@ def describe(results: Path) -> str:
 
 def _rows(records: Sequence[RunRecord], task: str) -> list[dict[str, str]]:
     real = all(record.protocol.startswith("biwi+/") for record in records)
-    paper = published()
-    paper = paper[paper["source"].str.contains("ICCV 2019 Table 1") & paper["task"].eq(task)]
+    paper = {row.method: row.mae for row in published_rows() if "ICCV 2019 Table 1" in row.source and row.task == task}
     rows = []
     for method, runs in best_first(records).items():
         row = {"method": method, "MAE": spread([run.scores.mae for run in runs])}
@@ -90,8 +89,8 @@ def _rows(records: Sequence[RunRecord], task: str) -> list[dict[str, str]]:
             row[f"MAE, {kind} statistics"] = spread(errors) if errors else ""
         row["target images"] = "yes" if runs[0].uses_target_images else "no"
         if real:
-            printed = paper[paper["method"].eq(_PAPER.get((task, method), ""))]["mae"]
-            row["MAE in the paper"] = f"{printed.iloc[0]:.2f}" if len(printed) else ""
+            printed = paper.get(_PAPER.get((task, method), ""))
+            row["MAE in the paper"] = "" if printed is None else f"{printed:.2f}"
         rows.append(row)
     return rows
 
