@@ -59,8 +59,8 @@ class ProcessesFigures(msgspec.Struct, frozen=True, kw_only=True):
 class BuildFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What :func:`bench_build` measures.
 
-    ``scaling`` is by how much all cores are faster than one, ``shares`` what each part takes of the time of a build
-    with one process; the rest is Python's, HDF5's and the disk's.
+    ``scaling`` is by how much all cores are faster than one, ``shares`` what each part takes of the processor's time of
+    a build with one process; the rest is Python's and HDF5's.
     """
 
     toolkit: str
@@ -85,9 +85,13 @@ class BareTask(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """A build and the bare work beside it: seconds, MiB of a process, and what was built."""
+    """A build and the bare work beside it: seconds, MiB of a process, and what was built.
+
+    ``cpu`` is what this process takes of the build, all of it where there is no other.
+    """
 
     build: float
+    cpu: float
     bare: float
     opencv: float
     start: float
@@ -186,9 +190,9 @@ def _round(folder: Path, raw: Path, order: str, jobs: int, seed: int) -> _Round:
     """Build with some processes, and then do nothing but read, decode, encode and write the same, in both ways."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         data = Path(temporary)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         built = build_datasets(source_of(raw, seed)._replace(render_order=order), data, Options(), jobs)
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         began = time.perf_counter()
         with workers(jobs) as executor:
             run_tasks(_ready, range(jobs), executor, "start")
@@ -199,6 +203,7 @@ def _round(folder: Path, raw: Path, order: str, jobs: int, seed: int) -> _Round:
             )
         return _Round(
             build=seconds,
+            cpu=cpu,
             bare=sum(bare) / jobs,
             opencv=sum(opencv) / jobs,
             start=start,
@@ -209,8 +214,8 @@ def _round(folder: Path, raw: Path, order: str, jobs: int, seed: int) -> _Round:
 
 
 def _shares(folder: Path, raw: Path, order: str, seed: int, seconds: float) -> dict[str, float]:
-    """Return what decoding, encoding and OpenCV's other functions take of a build that takes some seconds."""
-    profile = cProfile.Profile()
+    """Return what decoding, encoding and OpenCV's other functions take of a build's seconds of a processor."""
+    profile = cProfile.Profile(time.process_time)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         source = source_of(raw, seed)._replace(render_order=order)
         profile.runcall(build_datasets, source, Path(temporary), Options())
@@ -263,7 +268,7 @@ def bench_build(folder: Path, repeats: int = 5, seed: int = 0) -> BuildFigures:
     for _ in range(repeats):
         for number, measured in rounds.items():
             measured.append(_round(folder, raw, order, number, seed))
-    last, alone = rounds[jobs][-1], _median_build(rounds[1])
+    last, cpu = rounds[jobs][-1], statistics.median(measured.cpu for measured in rounds[1])
     return BuildFigures(
         toolkit=__version__,
         processor=processor(),
@@ -275,8 +280,8 @@ def bench_build(folder: Path, repeats: int = 5, seed: int = 0) -> BuildFigures:
         rendering_order_seconds=round(inference, 2),
         match_seconds=round(_match_seconds(seed), 3),
         runs=[_figures_of(number, measured) for number, measured in rounds.items()],
-        scaling=round(alone / _median_build(rounds[jobs]), 2),
-        shares=_shares(folder, raw, order, seed, alone),
+        scaling=round(_median_build(rounds[1]) / _median_build(rounds[jobs]), 2),
+        shares=_shares(folder, raw, order, seed, cpu),
     )
 
 
@@ -306,8 +311,8 @@ def describe_build(figures: BuildFigures, layout: str = "simple") -> str:
         f"{len(figures.runs[0].build_seconds)} rounds, in each of which all was measured in turn. Bare work reads and "
         "decodes the same files, with the build's decoders or with OpenCV's alone, encodes and writes the same crops, "
         "and does nothing else; a ratio is its time to the build's. It leaves out the planning, and the start of "
-        f"processes{start}. Of a build with one process, {shares}; the rest is Python, HDF5 and "
-        f"the disk. All cores are {figures.scaling:.2f} times as fast as one. The rendering order takes "
+        f"processes{start}. Of the processor's time of a build with one process, {shares}; the rest is Python and "
+        f"HDF5. All cores are {figures.scaling:.2f} times as fast as one. The rendering order takes "
         f"{figures.rendering_order_seconds:.1f} s more, once. The match of {MATCHED[0]:,} poses against "
         f"{MATCHED[1]:,} takes {figures.match_seconds:.2f} s on one core (at most {MOST_MATCH:.0f})."
     )
