@@ -14,7 +14,7 @@ FINDINGS ?= findings
 PAGES := README.md $(wildcard docs/*.md)
 COG := $(BIN)/python -m cogapp --verbosity=1 -P -p "from benchmark.upkeep.readme import show"
 
-.PHONY: install demo keep-demo test lint lock readme walk bench fuzz soak findings clean
+.PHONY: install demo keep-demo test lint lock readme docs walk bench fuzz soak findings clean
 .DEFAULT_GOAL := help
 
 help:
@@ -109,6 +109,8 @@ bench: $(VENV)/.ready
 	  --size 32 --out bench/small/data
 	$(BIN)/hpp bench train --data bench/small/data --preset miniature --json results/bench/train.json
 	$(BIN)/hpp bench score --json results/bench/score.json
+	$(BIN)/hpp bench start --json results/bench/start.json
+	$(BIN)/hpp bench step --json results/bench/step.json
 
 fuzz: $(VENV)/.ready
 	HPP_FUZZ=10000 $(BIN)/pytest tests/benchmark/scoring/test_fuzz.py -q -s

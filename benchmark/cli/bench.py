@@ -153,3 +153,44 @@ def score(repeats: int, json_file: Path | None, seed: int) -> None:
     figures = library.bench_score(repeats, seed)
     say(library.describe_score(figures))
     _keep(figures, json_file)
+
+
+@bench.command()
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs of each command.")
+@JSON
+@WIDE
+def start(rounds: int, json_file: Path | None) -> None:
+    """Measure how long commands take to start.
+
+    They list things, or check and score a few predictions.
+
+    \b
+    Example:
+      hpp bench start
+    """
+    from benchmark.upkeep import bench_start as library
+
+    figures = library.bench_start(rounds=rounds)
+    click.echo(library.describe_start(figures))
+    _keep(figures, json_file)
+
+
+@bench.command()
+@SECONDS
+@JSON
+@WIDE
+def step(seconds: float, json_file: Path | None) -> None:
+    """Measure what helps a step of training on a CPU.
+
+    That is to leave out the target's gradients while lambda is 0, bfloat16, and threads that sleep beside another
+    program, each against the way without it.
+
+    \b
+    Example:
+      hpp bench step
+    """
+    from benchmark.upkeep import bench_step as library
+
+    figures = library.bench_step(seconds)
+    click.echo(library.describe_step(figures))
+    _keep(figures, json_file)

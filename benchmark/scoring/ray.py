@@ -8,6 +8,8 @@ S R.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from msgspec import UNSET
 
@@ -16,12 +18,14 @@ from benchmark.scoring.entry import Entry
 from benchmark.scoring.figures import MEASURES, Scores
 from benchmark.scoring.protocols import Reference
 from headposeplus.boxes.geometry import middles
-from headposeplus.datasets.dataset import Dataset, read_fields
 from headposeplus.errors import DatasetError, SubmissionError
 from headposeplus.faults import Fault
 from headposeplus.raw import biwi, manifest
 from headposeplus.raw.targets import BIWI_PLUS, TITLES, of_protocol
 from headposeplus.rotations import Floats, to_ray
+
+if TYPE_CHECKING:
+    from headposeplus.datasets.dataset import Dataset
 
 
 def ray_rotations(boxes: Floats, cameras: Floats) -> Floats:
@@ -85,6 +89,8 @@ def _dataset_of(reference: Reference) -> Dataset:
 
 def _boxes_and_cameras(dataset: Dataset, ids: np.ndarray, protocol: str) -> tuple[Floats, Floats]:
     """Return the boxes (n, 4) and camera matrices (n, 3, 3) of frames (n,)."""
+    from headposeplus.datasets.dataset import read_fields  # h5py, which scores of files do without
+
     shards = list(read_fields(dataset, "id", "box"))
     names, boxes = (np.concatenate([fields[name] for fields in shards]) for name in ("id", "box"))
     position = {name: row for row, name in enumerate(names.tolist())}

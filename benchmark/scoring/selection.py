@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from benchmark.scoring.metrics import scores
 from headposeplus.errors import SubmissionError, TrainingError
@@ -67,6 +65,9 @@ def deep_embedded_validation(source: Floats, target: Floats, held_out: Floats, l
     is 1: the control variate of their equation 7 is then 0, and an estimate never leaves the range of the losses, as
     it does where that control is found from few samples.
     """
+    from scipy.optimize import minimize  # which scores do without
+    from scipy.special import expit
+
     both = np.concatenate((source, target))
     middle, spread = both.mean(axis=0), both.std(axis=0) + 1e-6
     source, target, held_out = ((part - middle) / spread for part in (source, target, held_out))

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from baselines.listed import METHODS
@@ -30,6 +31,8 @@ from benchmark.upkeep import box_rule, data_page, house, real_frames, recipes, s
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
+from benchmark.upkeep.bench_start import StartUp, describe_start
+from benchmark.upkeep.bench_step import Steps, describe_step
 from benchmark.upkeep.bench_train import TrainFigures, about_train, describe_train, stage_row
 from benchmark.upkeep.box_rule import BoxRuleFigures, describe_box_rule
 from benchmark.upkeep.open_heads import describe_faces
@@ -43,7 +46,7 @@ from headposeplus.raw import manifest
 from headposeplus.raw.targets import STILLS
 from headposeplus.tables import rounded
 
-Figures = TypeVar("Figures", BuildFigures, LoaderFigures, TrainFigures, ScoreFigures)
+Figures = TypeVar("Figures", bound=msgspec.Struct)
 
 DEMO = ROOT / "results" / "demo"
 BENCH = ROOT / "results" / "bench"
@@ -186,6 +189,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipes": recipes.sections,
     "soak": lambda: describe_soak(read_record(soak_record.RECORD, Soak, "what make soak keeps"), "github"),
     "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
+    "bench start": lambda: describe_start(_bench("start", StartUp), "github"),
+    "bench step": lambda: describe_step(_bench("step", Steps), "github"),
     **{part: partial(describe, FINDINGS) for part, describe in findings.TABLES.items()},
 }
 

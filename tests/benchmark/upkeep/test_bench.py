@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from benchmark.upkeep import bench_build, bench_score
+from benchmark.upkeep import bench_build, bench_score, bench_start, bench_step
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.raw import synhead
 
@@ -78,3 +78,32 @@ def test_bench_score_measures_a_submission_of_real_size(tmp_path, hpp):
     assert (record["frames"], record["resamples"], record["cores"]) == (15_678, 2_000, 1)
     total = record["seconds"]["check"][0] + record["seconds"]["score"][0]
     assert f"all metrics, 2,000 resamples: {total:.2f} s on one core (at most 1)" in text
+
+
+def test_bench_start_measures_commands_in_turn(hpp, tmp_path, monkeypatch):
+    few = [one for one in bench_start.COMMANDS if one.words.split()[0] in ("methods", "score")]
+    figures = bench_start.bench_start(few, rounds=2)
+    assert [(one.command, one.aim) for one in figures.commands] == [("methods", 0.3), ("score", 0.6)]
+    for one in figures.commands:
+        assert len(one.seconds) == len(one.cpu_seconds) == 2 and min(one.cpu_seconds) > 0.01
+        assert 10 < min(one.mebibytes) < 500  # torch alone takes more
+    text = bench_start.describe_start(figures)
+    assert f"{min(figures.commands[1].seconds):.2f} to {max(figures.commands[1].seconds):.2f}" in text
+    with pytest.raises(RuntimeError, match="hpp nothing: exit status 2"):
+        bench_start.bench_start([bench_start.Timed("nothing", 1)], rounds=1)
+
+
+@pytest.mark.slow
+def test_bench_step_takes_the_same_steps_in_two_ways(hpp, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_step, "ROUNDS", 1)
+    monkeypatch.setattr(bench_step, "SMALL", (32, 8))
+    monkeypatch.setattr(bench_step, "LARGE", (32, 2))
+    monkeypatch.setattr(bench_step, "cores", lambda: 1)
+    text = hpp("bench", "step", "--seconds", "0.05", "--json", tmp_path / "step.json").output
+    record = json.loads((tmp_path / "step.json").read_text())
+    assert [one["what"] for one in record["compared"]] == [
+        "stage 2 while lambda is 0", "ResNet18 at 224 pixels", "beside a busy program on each core"
+    ]  # fmt: skip
+    for one in record["compared"]:
+        (before,), (after,) = one["before"], one["after"]
+        assert min(before, after) > 0 and f"{after / before:.2f}" in text
