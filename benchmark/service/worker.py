@@ -75,6 +75,10 @@ class Answer(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+# msgspec looks a type up when it is first converted to; two threads that do so at once end the process.
+msgspec.json.Decoder(Answer)
+
+
 class Stopped(Exception):
     """The service stops, and a scoring with it."""
 

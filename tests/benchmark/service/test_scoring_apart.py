@@ -1,6 +1,8 @@
 """Scoring in child processes: nothing brings the service down."""
 
 import json
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -83,3 +85,21 @@ def test_labels_of_another_protocol_are_refused(lite):
     turned = Labels(*other[:5]).take(np.arange(FRAMES - 1))
     with pytest.raises(SubmissionError, match="not the test set of lab/faces@1"):
         create_app(settings(lite)._replace(labels=turned))
+
+
+def test_answers_are_known_to_msgspec_before_threads_convert_to_them():
+    """It looks a type up when it first needs it, and two threads that do so at once end the process by a signal."""
+    code = (
+        "import json, sys, msgspec, benchmark.service.worker as worker, msgspec._utils as utils\n"
+        "class Asked(Exception): pass\n"
+        "def ask(*given): raise Asked\n"
+        "class Other(msgspec.Struct): value: 'int | None'\n"
+        "utils._eval_type = ask\n"
+        "told = [{'where': 'a', 'what': 'b', 'mend': 'c'}]\n"
+        "found = msgspec.convert({'verdict': {'faults': told}}, worker.Answer)\n"
+        "print(found.verdict.faults[0].what)\n"
+        "try: msgspec.convert({'value': 1}, Other)\n"
+        "except Asked: print('asked')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["b", "asked"]
