@@ -22,6 +22,7 @@ from benchmark.cli.common import (
     SYNHEAD,
     WIDE,
     Real,
+    keep_inputs,
     listing,
     manifest_option,
     say,
@@ -166,6 +167,7 @@ def verify(
     stills = stills_of(options)
     if bool(data) == bool(biwi or synhead or stills):
         raise HeadposeError(f"nothing to verify: give DATA, or {', '.join(f'`{name}`' for name in _RAW)} or several")
+    keep_inputs([boxes, manifest], json_file)
     report: RawReport | DataReport
     if data:
         report = verify_data(data, manifest, deep)

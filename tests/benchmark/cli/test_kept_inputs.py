@@ -43,6 +43,13 @@ def test_a_file_that_is_read_is_not_written_to(here, hpp, words):
     assert {path.name: sha256(path) for path in Path().iterdir()} == before
 
 
+def test_a_report_does_not_take_the_place_of_boxes(here, hpp):
+    Path("boxes.csv").write_text("id,x,y,width,height\n")
+    told = hpp("verify", here, "--boxes", "boxes.csv", "--json", "boxes.csv", expect=1).output
+    assert told == "Error: boxes.csv: is read by this command; choose another name to write to\n"
+    assert Path("boxes.csv").read_text() == "id,x,y,width,height\n"
+
+
 def test_poses_are_not_converted_under_the_name_of_others(here, hpp):
     before = sha256(Path("mine.csv"))
     told = hpp("convert", "mine.csv", "mine.csv", "--from", "pyr", "--to", "ypr", expect=1).output
