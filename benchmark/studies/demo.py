@@ -23,7 +23,7 @@ from headposeplus.build.build import build_datasets
 from headposeplus.build.summary import describe
 from headposeplus.build.work import Options as BuildOptions
 from headposeplus.datasets import plots
-from headposeplus.datasets.dataset import open_dataset, read_labels
+from headposeplus.datasets.dataset import open_dataset, read_angles
 from headposeplus.files import write_text
 from headposeplus.miniature.write import write_miniature
 from headposeplus.progress import duration
@@ -114,7 +114,7 @@ def _draw(folders: _Folders, seed: int) -> None:
     if not folders.crops.exists():
         plots.sample_crops([datasets[name] for name in ("biwi+", "synhead+", "synbiwi+")], folders.crops, seed)
     if not folders.spaces.exists():
-        labels = {name: read_labels(dataset)[1] for name, dataset in datasets.items()}
+        labels = {name: read_angles(dataset) for name, dataset in datasets.items()}
         pairs = [
             ("da: SynBiwi+ to Biwi+", labels["synbiwi+"], labels["biwi+"]),
             ("pda: SynHead++ to Biwi+", labels["synhead++"], labels["biwi+"]),

@@ -21,7 +21,7 @@ from headposeplus import __version__
 from headposeplus.boxes.formats import MISPLACED
 from headposeplus.build.plan import Plan, Provenance, checked_options, jobs_of, plans
 from headposeplus.build.work import USUAL, Built, Job, Options, see_to
-from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, labels_sha256, open_dataset, read_fields, read_labels
+from headposeplus.datasets.dataset import BACKGROUNDS, Dataset, labels_sha256, open_dataset, read_angles, read_fields
 from headposeplus.datasets.hdf5 import changed
 from headposeplus.datasets.info import INFO, SCHEMA, Info, Parameters, ShardInfo, content_sha256, read_info, write_info
 from headposeplus.datasets.shards import relative, write_backgrounds, written_shards
@@ -32,7 +32,6 @@ from headposeplus.images import crop, crop_matrix, encode, read_image
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.source import Source, find_copies
 from headposeplus.raw.targets import STILLS
-from headposeplus.rotations import from_matrix
 from headposeplus.tasks import begun, workers
 
 
@@ -96,7 +95,7 @@ def build_datasets(
                 peak_bytes=max(peak, summary.peak_bytes),
             )
             if plan.folder.name == "synbiwi+":
-                summary.datasets.append(_describe_union(out))
+                summary.datasets.append(describe_union(out))
     return summary
 
 
@@ -164,7 +163,7 @@ def _finished(
     in_order = {task.path: built[task.path] for task in plan.tasks}
     left_out = [*plan.faults, *(fault for shard in in_order.values() for fault in shard.report.left_out)]
     lines = [relative(fault, plan.tasks[0].raw) for fault in left_out]
-    dataset = _describe(plan.folder, plan.parameters, plan.provenance, lines, in_order)
+    dataset = describe_dataset(plan.folder, plan.parameters, plan.provenance, lines, in_order)
     return _Made(dataset, notes, left_out, max(shard.peak_bytes for shard in built.values()))
 
 
@@ -176,7 +175,7 @@ def _written(folder: Path) -> dict[str, str]:
         return {}  # there was none, or one that is written anew
 
 
-def _describe(
+def describe_dataset(
     folder: Path, parameters: Parameters, provenance: Provenance, left_out: list[str], built: dict[Path, Built]
 ) -> Dataset:
     """Write ``dataset.json`` beside the finished shards and remove what older or killed builds left."""
@@ -205,13 +204,13 @@ def _describe(
         content_sha256="",
         labels={},
     )
-    angles = from_matrix(read_labels(Dataset(folder, info))[1])
+    angles = read_angles(Dataset(folder, info))
     info = msgspec.structs.replace(
         info,
         misplaced=_misplaced(Dataset(folder, info)) if MISPLACED in boxes else [],
         rows=len(angles),
         content_sha256=content_sha256(info),
-        labels_sha256=labels_sha256(Dataset(folder, info)),
+        labels_sha256=labels_sha256(Dataset(folder, info), told=True),
         labels={
             key: [round(float(value), 4) for value in statistic(angles, axis=0)]
             for key, statistic in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max))
@@ -252,9 +251,9 @@ def _store_backgrounds(plan: Plan) -> tuple[str, list[str]]:
     return sha256(target), notes
 
 
-def _describe_union(out: Path) -> Dataset:
+def describe_union(out: Path) -> Dataset:
     """Describe SynHead++, the union of SynHead+ and SynBiwi+; it holds no pixels of its own."""
     parts = [open_dataset(out / name) for name in ("synhead+", "synbiwi+")]
     parameters = Parameters(size=parts[0].size, visible_margin=parts[0].info.parameters.visible_margin)
     names, contents = [part.name for part in parts], [part.info.content_sha256 for part in parts]
-    return _describe(out / "synhead++", parameters, Provenance(joins=names, joined=contents), [], {})
+    return describe_dataset(out / "synhead++", parameters, Provenance(joins=names, joined=contents), [], {})

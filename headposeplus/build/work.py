@@ -31,6 +31,7 @@ from headposeplus.raw.stills import Still
 from headposeplus.raw.synhead import HeadPlace, check_head
 from headposeplus.raw.targets import STILLS
 from headposeplus.rotations import EulerOrder, Floats, to_matrix
+from headposeplus.tasks import peak_bytes
 
 
 class Options(NamedTuple):
@@ -296,7 +297,7 @@ def see_to(job: Job) -> Built:
     """Build a shard, unless it is there, and hash it."""
     start = time.perf_counter()
     report = _build(job.task) if job.report is None else job.report
-    return Built(report, sha256(job.task.path), time.perf_counter() - start, _peak_bytes())
+    return Built(report, sha256(job.task.path), time.perf_counter() - start, peak_bytes())
 
 
 def _build(task: Task) -> ShardReport:
@@ -307,13 +308,3 @@ def _build(task: Task) -> ShardReport:
     if isinstance(task.work, SynHeadWork):
         return _build_synhead(task, task.work)
     return _build_synbiwi(task, task.work)
-
-
-def _peak_bytes() -> int:
-    """Return the most memory that this process has held; 0 where the system does not tell."""
-    try:
-        # Unlike getrusage's, Linux's own figure does not begin with that of the process that started this one.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return 0

@@ -11,7 +11,7 @@ import numpy as np
 from headposeplus import tables
 from headposeplus.boxes.placement import misplaced_fault
 from headposeplus.datasets import plots
-from headposeplus.datasets.dataset import Dataset, labels_sha256, open_dataset, read_fields, read_labels
+from headposeplus.datasets.dataset import Dataset, labels_sha256, open_dataset, read_angles, read_fields, read_labels
 from headposeplus.datasets.info import INFO, NAMES
 from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault, plural
@@ -140,7 +140,10 @@ def _labels(datasets: list[Dataset], layout: str) -> str:
 def _draw(datasets: list[Dataset], out: Path, biwi_folder: Path | None, seed: int, pdf: bool) -> list[tuple[str, Path]]:
     """Draw all pictures that the datasets allow; return a caption and the file of each."""
     by_name = {dataset.name: dataset for dataset in datasets if dataset.info.rows}
-    labels = {name: read_labels(dataset)[1] for name, dataset in by_name.items()}
+    labels: dict[str, Floats] = {}
+    for name, dataset in by_name.items():  # a union comes after its parts, which are not read twice
+        angles = [labels[part.name] if part.name in labels else read_angles(part) for part in dataset.parts()]
+        labels[name] = np.concatenate(angles)
     pictures = []
 
     def picture(name: str, caption: str) -> Path:

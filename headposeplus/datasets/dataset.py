@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ from headposeplus.faults import Fault, plural
 from headposeplus.files import bytes_sha256, content_hash
 from headposeplus.images import Image, decode
 from headposeplus.raw.targets import TARGETS
-from headposeplus.rotations import Floats, orthonormality_error
+from headposeplus.rotations import Floats, from_matrix, orthonormality_error
 
 BACKGROUNDS = "backgrounds.h5"
 _ANGLES = (180, 90, 180)  # degrees: what pitch, yaw and roll in pyr can be, either way
 _ROUNDING = 1e-6  # of labels, which are doubles
 _STEP, _BEGIN = 1e-4, 0.381966  # of a rotation's entries in a hash, and where the steps begin: at no round number
+_BLOCK = 1 << 16  # rows that are hashed at once
 
 
 class MissingShardError(DatasetError):
@@ -262,14 +264,21 @@ def read_labels(dataset: Dataset) -> tuple[np.ndarray, Floats]:
     return np.concatenate([s["id"] for s in shards]), np.concatenate([s["label/rotation"] for s in shards])
 
 
-def labels_sha256(dataset: Dataset) -> str:
+def read_angles(dataset: Dataset) -> Floats:
+    """Return pitch, yaw and roll of all rows (n, 3), ``pyr``, in degrees; a third of what rotations take."""
+    angles = [from_matrix(fields["label/rotation"]) for fields in read_fields(dataset, "label/rotation")]
+    return np.concatenate([np.zeros((0, 3)), *angles])
+
+
+def labels_sha256(dataset: Dataset, told: bool = False) -> str:
     """Return a hash of what a dataset says of its images, whose pixels are not in it: the same on every processor.
 
     It is the SHA-256 of the sorted ids, one a line; of thirteen int32, little-endian, for each in that order, which are
     the entries of its rotation, row by row, each in steps of 0.0001, and its box; and of the sorted rows' sources, one
-    a line, where there are any. That of a union is the :func:`headposeplus.files.content_hash` of its parts'. A
-    rotation's last digits are a processor's own. So the steps begin where no rotation is that follows from round
-    numbers, and two builds disagree only if an entry lies within 1e-15 of such a place.
+    a line, where there are any. That of a union is the :func:`headposeplus.files.content_hash` of its parts', with
+    ``told`` as their ``dataset.json`` says them. A rotation's last digits are a processor's own. So the steps begin
+    where no rotation is that follows from round numbers, and two builds disagree only if an entry lies within 1e-15 of
+    such a place.
 
     Raises
     ------
@@ -277,19 +286,34 @@ def labels_sha256(dataset: Dataset) -> str:
         If a shard, or a part of a union, is missing or damaged.
     """
     if dataset.info.joins:
-        return content_hash([labels_sha256(part) for part in dataset.parts()])
-    shards = list(read_fields(dataset, "id", "label/rotation", "box", optional=("source",)))
-    if not shards:
+        digests = [(told and part.info.labels_sha256) or labels_sha256(part) for part in dataset.parts()]
+        return content_hash(digests)
+    ids, numbers, sources = [], [], []
+    for fields in read_fields(dataset, "id", "label/rotation", "box", optional=("source",)):
+        # Half a million rows are held at once: as bytes, texts take a fourth, and sort alike.
+        ids.append(fields["id"].astype("S"))
+        steps = np.floor(fields["label/rotation"].reshape(-1, 9) / _STEP + _BEGIN)
+        numbers.append(np.column_stack((steps, fields["box"])).astype("<i4"))
+        sources += [fields["source"].astype("S")] if "source" in fields else []
+    if not ids:
         return bytes_sha256(b"")
-    ids, rotations, boxes = (np.concatenate([s[name] for s in shards]) for name in ("id", "label/rotation", "box"))
-    steps = np.floor(rotations.reshape(-1, 9) / _STEP + _BEGIN)
-    order = np.argsort(ids)
-    numbers = np.column_stack((steps, boxes))[order].astype("<i4")
-    parts = ["\n".join(ids[order].tolist()).encode(), numbers.tobytes()]
-    if all("source" in s for s in shards):
-        sources = np.concatenate([s["source"] for s in shards])
-        parts.append("\n".join(sources[order].tolist()).encode())
-    return bytes_sha256(b"".join(parts))
+    order = np.argsort(np.concatenate(ids))
+    parts = [ids, numbers, *([sources] if len(sources) == len(ids) else [])]
+    digest = hashlib.sha256()
+    for part in parts:
+        for block in _in_blocks(np.concatenate(part), order):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _in_blocks(values: np.ndarray, order: np.ndarray) -> Iterator[bytes]:
+    """Yield the bytes of values in an order (n,), some rows at a time: of texts (n,) a line each, of others as is."""
+    for start in range(0, len(order), _BLOCK):
+        rows = values[order[start : start + _BLOCK]]
+        if values.dtype.kind == "S":
+            yield (b"\n" if start else b"") + b"\n".join(rows.tolist())
+        else:
+            yield rows.tobytes()
 
 
 def read_crops(dataset: Dataset, rows: np.ndarray) -> Iterator[Crop]:

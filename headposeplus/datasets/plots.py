@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from headposeplus.boxes.geometry import middles, projected
 from headposeplus.datasets import spaces
-from headposeplus.datasets.dataset import Dataset, layout_of, read_crops, read_labels
+from headposeplus.datasets.dataset import Dataset, layout_of, read_crops, read_shard
 from headposeplus.datasets.info import Measures, Residuals
 from headposeplus.drawing import (
     BLUE,
@@ -35,7 +35,7 @@ from headposeplus.images import Image, crop, crop_matrix
 from headposeplus.raw.biwi import Calibration, Pose
 from headposeplus.raw.render_order import OrderReport
 from headposeplus.raw.targets import STILLS, TARGETS
-from headposeplus.rotations import ANGLES, Floats, from_matrix
+from headposeplus.rotations import ANGLES, Floats
 
 _LINES = {
     **dict.fromkeys(TARGETS, (TARGET, "-")),
@@ -105,17 +105,18 @@ def _fixed(point: Floats) -> list[int]:
 
 def _sample(dataset: Dataset, count: int, rng: np.random.Generator) -> list[Image]:
     """Return crops spread over a dataset; each is drawn with its pose, on grey where the background is cut."""
-    layout, (_, rotations) = layout_of(dataset), read_labels(dataset)
+    layout = layout_of(dataset)
     shards, size = len(layout.paths), layout.size
     chosen = rng.permutation(shards)[:count] if shards >= count else rng.integers(shards, size=count)
     rows = np.array([rng.integers(*layout.starts[shard : shard + 2]) for shard in np.sort(chosen)])
     tiles: list[Image] = []
     for row, stored in zip(rows, read_crops(dataset, rows), strict=True):
+        rotation = read_shard(stored.shard, "label/rotation")["label/rotation"][layout.locate(int(row))[1]]
         image, mask = stored.image, stored.mask
         if mask is not None:
             image = np.where(mask[..., None], image, np.uint8(128))
         tile = cv2.resize(image, (_TILE, _TILE), interpolation=cv2.INTER_AREA if size > _TILE else cv2.INTER_CUBIC)
-        tiles.append(draw_pose(tile, rotations[row]))
+        tiles.append(draw_pose(tile, rotation))
     return tiles
 
 
@@ -139,15 +140,15 @@ def sample_crops(datasets: list[Dataset], path: Path, seed: int = 0, columns: in
 def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
     """Draw the label spaces of source and target as densities, on one scale: yaw against pitch, and against roll.
 
-    ``pairs`` has a title, the source's rotations (n, 3, 3) and the target's. As in the paper's Figure 1, the source is
-    red and the target blue. The angles are ``pyr``. PNG, or PDF or SVG where the file is called so.
+    ``pairs`` has a title, the source's angles (n, 3), ``pyr``, in degrees, and the target's. As in the paper's Figure
+    1, the source is red and the target blue. PNG, or PDF or SVG where the file is called so.
     """
     panels = [
         (
             title,
             [
-                spaces.Cloud("source", from_matrix(source), SOURCE, filled=True),
-                spaces.Cloud("target", from_matrix(target), TARGET),
+                spaces.Cloud("source", source, SOURCE, filled=True),
+                spaces.Cloud("target", target, TARGET),
             ],
         )
         for title, source, target in pairs
@@ -163,17 +164,16 @@ def label_spaces(pairs: list[tuple[str, Floats, Floats]], path: Path) -> None:
 
 @own_settings()
 def histograms(labels: dict[str, Floats], path: Path) -> None:
-    """Draw how often each angle occurs in each dataset, by name its rotations (n, 3, 3), on one scale.
+    """Draw how often each angle occurs in each dataset, by name its angles (n, 3), on one scale.
 
-    PNG, or PDF or SVG where the file is called so.
+    The angles are ``pyr``, in degrees. PNG, or PDF or SVG where the file is called so.
     """
     figure = Figure(figsize=(WIDTH, 3), layout="constrained")
-    angles = {name: from_matrix(rotations) for name, rotations in labels.items()}
-    reached = max(float(np.abs(values).max(initial=1)) for values in angles.values())
+    reached = max(float(np.abs(values).max(initial=1)) for values in labels.values())
     end = min(np.ceil((reached + 1) / 15) * 15, 180)
     bins = np.arange(-end, end + 1, 5)
     for column, (axes, angle) in enumerate(zip(figure.subplots(1, 3, sharey=True), ANGLES, strict=True)):
-        for name, values in angles.items():
+        for name, values in labels.items():
             share = np.histogram(values[:, column], bins)[0] / max(len(values), 1)
             colour, style = _LINES[name]
             axes.stairs(share, bins, color=colour, ls=style, lw=1.5, label=name)

@@ -16,7 +16,7 @@ from headposeplus import __version__
 from headposeplus.faults import Fault, plural
 from headposeplus.files import sha256
 from headposeplus.raw import manifest
-from headposeplus.rotations import Floats, from_matrix
+from headposeplus.rotations import Floats
 
 # The manifest's four digits and the six of pose.txt move a sequence's mean by less than a tenth of this.
 LABEL_TOLERANCE = 1e-3  # degrees
@@ -42,24 +42,23 @@ class LabelCheck(msgspec.Struct, frozen=True, omit_defaults=True):
     difference: float | None = None
 
 
-def statistics(rotations: Floats) -> LabelStatistics:
-    """Return mean and deviation of rotations (n, 3, 3)."""
-    angles = from_matrix(rotations)
+def statistics(angles: Floats) -> LabelStatistics:
+    """Return mean and deviation of angles (n, 3), ``pyr``, in degrees."""
     return LabelStatistics(angles.mean(axis=0).round(6).tolist(), angles.std(axis=0).round(6).tolist())
 
 
 def compare_labels(
-    rotations: Floats,
+    angles: Floats,
     listed: manifest.ListedSequence,
     file: Path,
     of: str = "",
     mend: str = "restore the sequence's pose.txt and rgb.cal from the raw archive",
 ) -> tuple[LabelCheck, list[Fault]]:
-    """Compare the rotations (n, 3, 3; RGB camera) of a Biwi sequence, or of a part of stills, with the manifest.
+    """Compare the angles (n, 3; ``pyr``, RGB camera) of a Biwi sequence, or of a part of stills, with the manifest.
 
     Return the statistics, and a fault in ``file`` for each that differs; its words begin with ``of``.
     """
-    labels = statistics(rotations)
+    labels = statistics(angles)
     values = np.array([*labels.mean, *labels.std])
     if np.isnan(listed.statistics).any():
         return LabelCheck("not in the manifest", labels.mean, labels.std), []

@@ -17,7 +17,7 @@ from headposeplus.raw import biwi, manifest
 from headposeplus.raw.folders import by_name, present
 from headposeplus.raw.manifest import ListedSequence
 from headposeplus.raw.meshes import mesh_file, read_mesh
-from headposeplus.rotations import geodesic
+from headposeplus.rotations import from_matrix, geodesic
 from headposeplus.verify.reading import RESTORE_THEM, TRUNCATED, image_fault, mended, read, state_of
 from headposeplus.verify.report import LabelCheck, OptionalFiles, SequenceCheck, compare_labels
 
@@ -126,7 +126,7 @@ def _check_labels(
     if not (listed and sequence and listed.numbers and poses.keys() >= set(listed.numbers)):
         return LabelCheck("not comparable: absent or unreadable poses or rgb.cal"), []
     rotations = np.stack([poses[number].rotation for number in sorted(listed.numbers)])
-    return compare_labels(rotations, listed, folder)
+    return compare_labels(from_matrix(rotations), listed, folder)
 
 
 def _check_optional(root: Path, name: str, frames: list[biwi.Frame], deep: bool) -> tuple[OptionalFiles, list[Fault]]:

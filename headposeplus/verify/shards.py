@@ -30,7 +30,7 @@ class Hashed(NamedTuple):
 
 
 class ShardCheck(NamedTuple):
-    """A shard that was checked, and the ids (n,) and rotations (n, 3, 3) of its rows; None if they are faulty."""
+    """A shard that was checked, and of its rows the ids (n,), bytes, and angles (n, 3), degrees; None if faulty."""
 
     hashed: Hashed
     faults: list[Fault]
@@ -48,12 +48,13 @@ def check_hash(path: Path, expected: str) -> Hashed:
     return Hashed(size, 1, [changed(path, expected)])
 
 
-def _check_labels(fields: dict[str, np.ndarray], rows: int, path: Path) -> list[Fault]:
-    """Return the faults of a shard's ids and labels."""
+def _check_labels(fields: dict[str, np.ndarray], rows: int, path: Path) -> tuple[Floats, list[Fault]]:
+    """Return the angles (n, 3) of a shard's rotations, none where they have faults; and those of its ids and labels."""
+    none = np.zeros((0, 3))
     ids, rotations, angles = fields["id"], fields["label/rotation"], fields["label/pyr"]
     if not len(ids) == len(rotations) == len(angles) == rows:
         counts = f"{plural(len(ids), 'id')}, {plural(len(rotations), 'rotation')}, {plural(len(angles), 'pose')}"
-        return [Fault(f"expected {plural(rows, 'row')}, as dataset.json says, found {counts}", BUILD_AGAIN, path)]
+        return none, [Fault(f"expected {plural(rows, 'row')}, as dataset.json says, found {counts}", BUILD_AGAIN, path)]
     faults = []
     if (ids == "").any():
         faults.append(Fault(plural(int((ids == "").sum()), "empty id"), BUILD_AGAIN, path))
@@ -62,14 +63,15 @@ def _check_labels(fields: dict[str, np.ndarray], rows: int, path: Path) -> list[
     if off.any():
         number = plural(int(off.sum()), "label/rotation is no rotation", "label/rotation are no rotations")
         what = f"{number}, the first of {ids[off][0]}"
-        return [*faults, Fault(what, BUILD_AGAIN, path)]
-    difference = np.abs(angle_difference(from_matrix(rotations), angles)).max(axis=1)
+        return none, [*faults, Fault(what, BUILD_AGAIN, path)]
+    found = from_matrix(rotations)
+    difference = np.abs(angle_difference(found, angles)).max(axis=1)
     off = ~(difference <= LABEL_ERROR)
     if off.any():
         number = plural(int(off.sum()), "label/pyr is", "label/pyr are")
         what = f"{number} not the angles ({DEGREES}) of the label/rotation"
         faults.append(Fault(f"{what}, the first of {ids[off][0]}", BUILD_AGAIN, path))
-    return faults
+    return found, faults
 
 
 def _check_crops(fields: dict[str, np.ndarray], side: int, path: Path) -> list[Fault]:
@@ -103,8 +105,8 @@ def check_shard(dataset: Dataset, shard: ShardInfo, deep: bool) -> ShardCheck:
         fields = read_shard(path, *names)
     except DatasetError as error:
         return ShardCheck(hashed, [error.fault])
-    faults = _check_labels(fields, shard.rows, path)
-    labels = None if faults else (fields["id"], fields["label/rotation"])
+    angles, faults = _check_labels(fields, shard.rows, path)
+    labels = None if faults else (fields["id"].astype("S"), angles)
     if deep:
         faults += _check_crops(fields, dataset.size, path)
     return ShardCheck(hashed, faults, labels)

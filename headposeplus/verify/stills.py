@@ -15,7 +15,7 @@ from headposeplus.raw import manifest
 from headposeplus.raw.manifest import BEYOND, TESTED, ListedSequence
 from headposeplus.raw.stills import Still, StillLabel, StillSet
 from headposeplus.raw.targets import STILLS
-from headposeplus.rotations import Floats
+from headposeplus.rotations import Floats, from_matrix
 from headposeplus.tasks import run_tasks
 from headposeplus.verify.reading import RESTORE_THEM, TRUNCATED, image_fault, read, state_of
 from headposeplus.verify.report import LabelCheck, StillsCheck, compare_labels
@@ -108,4 +108,6 @@ def _check_labels(
     if listed is None or not rotations or rotations.keys() != set(listed.numbers):
         return LabelCheck("not comparable: other images"), []
     stacked = np.array([rotations[number] for number in sorted(rotations)])
-    return compare_labels(stacked, listed, root, f"part {unit}: ", "restore the labels from the raw archive")
+    return compare_labels(
+        from_matrix(stacked), listed, root, f"part {unit}: ", "restore the labels from the raw archive"
+    )

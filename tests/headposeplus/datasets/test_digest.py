@@ -8,15 +8,18 @@ import shutil
 import struct
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from headposeplus.datasets.dataset import labels_sha256, open_dataset
+from headposeplus.datasets import dataset as dataset_file
+from headposeplus.datasets.dataset import labels_sha256, open_dataset, read_angles, read_labels
+from headposeplus.datasets.info import INFO
 from headposeplus.files import content_hash
-from headposeplus.rotations import in_plane
+from headposeplus.rotations import from_matrix, in_plane
 from headposeplus.verify import datasets as verify
 from headposeplus.verify.describe import describe_data
 
@@ -31,6 +34,7 @@ OLDER = {
 }
 BUILD = """
 import sys
+import tracemalloc
 from pathlib import Path
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
@@ -127,3 +131,45 @@ def test_verify_compares_it_and_build_and_inspect_print_it(data, hpp, tmp_path):
     del info["labels_sha256"]  # an older build noted none
     note.write_text(json.dumps(info))
     assert not verify.verify_data(data).faults and listed in describe_data(verify.verify_data(data))
+
+
+def test_that_of_a_union_follows_from_what_its_parts_say_of_themselves(data):
+    path = data / "synbiwi+" / INFO
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels_sha256": "ab" * 32}))
+    union = open_dataset(data / "synhead++")
+    of_first = open_dataset(data / "synhead+").info.labels_sha256
+    assert labels_sha256(union, told=True) == content_hash([of_first, "ab" * 32])
+    assert labels_sha256(union) == union.info.labels_sha256
+
+
+def test_blocks_do_not_show_in_it(built, monkeypatch):
+    monkeypatch.setattr(dataset_file, "_BLOCK", 7)
+    for name in ("biwi+", "synbiwi+"):
+        dataset = open_dataset(built[0] / name)
+        assert labels_sha256(dataset) == dataset.info.labels_sha256
+
+
+def test_angles_are_those_of_the_rotations(built):
+    for name in ("biwi+", "synhead++"):
+        dataset = open_dataset(built[0] / name)
+        assert np.array_equal(read_angles(dataset), from_matrix(read_labels(dataset)[1]))
+
+
+def peak(function, *arguments):
+    """Return the most bytes that are held at once while a function runs."""
+    function(*arguments)  # what it loads and keeps
+    tracemalloc.start()
+    try:
+        function(*arguments)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("most", [(labels_sha256, 300), (read_angles, 120)], ids=["hash", "angles"])
+def test_rows_take_little_memory(built, monkeypatch, most):
+    """There are half a million: what is held of them all is numbers and short texts, else one shard at a time."""
+    monkeypatch.setattr(dataset_file, "_BLOCK", 64)
+    function, bytes_a_row = most
+    dataset = open_dataset(built[0] / "synhead+")
+    assert peak(function, dataset) < bytes_a_row * dataset.info.rows

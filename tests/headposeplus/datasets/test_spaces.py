@@ -31,7 +31,7 @@ def figures(monkeypatch):
 
 
 def poses(rng, spread, count=600):
-    return to_matrix(rng.normal(0, 1, (count, 3)) * spread)
+    return from_matrix(to_matrix(rng.normal(0, 1, (count, 3)) * spread))
 
 
 def texts(axis):
@@ -41,8 +41,8 @@ def texts(axis):
 def test_a_tick_says_what_it_is(figures, tmp_path, rng):
     # So flat that ticks lie at fractions of a percent.
     labels = {
-        "biwi+": to_matrix(rng.uniform(-89, 89, (4000, 3))),
-        "synhead+": to_matrix(rng.uniform(-89, 89, (4000, 3))),
+        "biwi+": rng.uniform(-89, 89, (4000, 3)),
+        "synhead+": rng.uniform(-89, 89, (4000, 3)),
     }
     plots.histograms(labels, tmp_path / "a.png")
     found = texts(figures[0].axes[0].yaxis)
@@ -62,7 +62,7 @@ def test_label_spaces_are_on_one_scale_and_show_what_is_wider(figures, tmp_path,
         one, other = first.get_position(), second.get_position()
         assert (one.width, one.height, one.y0) == pytest.approx((other.width, other.height, other.y0))
     assert [axes[place].get_title(loc="left") for place in (0, 5)] == ["da", "pda"]
-    reached = np.abs(from_matrix(wide)).max(axis=0)  # nothing lies outside
+    reached = np.abs(wide).max(axis=0)  # nothing lies outside
     assert axes[1].get_xlim()[1] >= reached[1] and axes[1].get_ylim()[1] >= reached[0]
     # Below the title: filled regions of the source, then lines around those of the target, of the same shares.
     for panel in (axes[1], axes[6]):

@@ -395,6 +395,6 @@ def test_published_label_statistics_are_the_manifests(real):
     assert len(listed) == 24
     for name, row in listed.items():
         angles = published["pyr"][sequence == name]
-        labels, faults = compare_labels(rot.to_matrix(angles), row, real)
+        labels, faults = compare_labels(angles, row, real)
         assert not faults and labels.state == "as in the manifest" and labels.difference < 6e-5
         assert np.abs(np.concatenate([angles.mean(0), angles.std(0)]) - row.statistics).max() < 6e-5

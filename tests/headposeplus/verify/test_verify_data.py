@@ -178,10 +178,11 @@ def test_wrong_labels_in_a_shard(tmp_path, field, index, value, message):
     angles = np.random.default_rng(0).uniform(-60, 60, (6, 3))
     ids = np.array([frame_id("01", number) for number in range(6)])
     fields = {"id": ids, "label/rotation": rot.to_matrix(angles), "label/pyr": angles}
-    assert not shards._check_labels(fields, 6, tmp_path)
-    assert "expected 7 rows" in shards._check_labels(fields, 7, tmp_path)[0].what
+    found, faults = shards._check_labels(fields, 6, tmp_path)
+    assert not faults and np.allclose(found, angles)
+    assert "expected 7 rows" in shards._check_labels(fields, 7, tmp_path)[1][0].what
     fields[field][index] = value
-    (fault,) = shards._check_labels(fields, 6, tmp_path)
+    (fault,) = shards._check_labels(fields, 6, tmp_path)[1]
     assert message in fault.what and fault.mend.endswith("again") and fault.file == tmp_path
 
 
