@@ -85,8 +85,11 @@ def _jpeg_has_end(data: bytes) -> bool:
     return False
 
 
-def check_whole(path: Path) -> None:
-    """Raise ImageError, as :func:`read_image` does, if a file is missing, no image or truncated; decode nothing."""
+def check_whole(path: Path) -> bool:
+    """Return whether a file is a JPEG; raise ImageError, as :func:`read_image` does, if it is missing, no image or cut.
+
+    Nothing is decoded.
+    """
     try:
         with opened_file(path) as file:
             data, size = file.read(_FIRST), file.seek(0, os.SEEK_END)
@@ -96,6 +99,7 @@ def check_whole(path: Path) -> None:
                 file.seek(0)
                 data = file.read()
                 _check_end(path, data)
+            return data.startswith(_JPEG_START)
     except OSError as error:
         raise ImageError(unreadable(path, error)) from error
 

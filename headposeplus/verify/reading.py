@@ -30,15 +30,20 @@ def read(reader: Callable[[Path], Content], path: Path) -> Content | Fault:
         return mended(error.fault)
 
 
-def image_fault(path: Path, reader: Callable[[Path], object]) -> Fault | None:
-    """Return why an image cannot be used, its kind being :data:`TRUNCATED` if it ends early; None if it can."""
+def look_at(path: Path, reader: Callable[[Path], Content]) -> Content | Fault:
+    """Return what a reader says of an image, or why it cannot be used: its kind is TRUNCATED if it ends early."""
     try:
-        reader(path)
+        return reader(path)
     except TruncatedImageError as error:
         return mended(error.fault)._replace(kind=TRUNCATED)
     except ImageError as error:
         return mended(error.fault)
-    return None
+
+
+def image_fault(path: Path, reader: Callable[[Path], object]) -> Fault | None:
+    """Return why an image cannot be used, as :func:`look_at` does; None if it can."""
+    found = look_at(path, reader)
+    return found if isinstance(found, Fault) else None
 
 
 def state_of(check: SequenceCheck | TrackCheck | StillsCheck, remarks: dict[str, bool]) -> str:

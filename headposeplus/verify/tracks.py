@@ -15,7 +15,7 @@ from headposeplus.images import check_whole, is_jpeg
 from headposeplus.raw import manifest, synhead
 from headposeplus.raw.folders import listing
 from headposeplus.raw.manifest import ListedTrack
-from headposeplus.verify.reading import RESTORE_THEM, TRUNCATED, image_fault, mended, state_of
+from headposeplus.verify.reading import RESTORE_THEM, TRUNCATED, look_at, mended, state_of
 from headposeplus.verify.report import HeadCheck, TrackCheck
 
 
@@ -73,6 +73,12 @@ def _read_rows(task: TrackTask) -> tuple[int | None, list[Fault]]:
     return rows, faults
 
 
+def _read_head(path: Path) -> bool:
+    """Return whether the image of a head is a JPEG; raises ImageError if it cannot be decoded, or shows none."""
+    synhead.read_head(path)
+    return is_jpeg(path)
+
+
 def _check_head(
     folder: Path, images: dict[int, list[Path]], extra: set[int], expected: int | None, csv: Path, deep: bool
 ) -> tuple[Counter[str], list[Fault]]:
@@ -84,11 +90,11 @@ def _check_head(
         what = f"{plural(len(extra), 'image')} more than the {expected} poses of {csv.name}: numbers {numbers}"
         faults.append(Fault(what, f"move them away or restore {csv}", folder))
     for number, (first, *others) in sorted(images.items()):
-        fault = image_fault(first, synhead.read_head if deep else check_whole)
-        if fault:
-            faults.append(fault)
-            counts["truncated" if fault.kind == TRUNCATED else "unreadable"] += 1
-        elif is_jpeg(first):
+        found = look_at(first, _read_head if deep else check_whole)
+        if isinstance(found, Fault):
+            faults.append(found)
+            counts["truncated" if found.kind == TRUNCATED else "unreadable"] += 1
+        elif found:
             counts["lossy"] += 1
         counts["duplicates"] += len(others)
         what = f"image {number} has a second file, {first.name}"
