@@ -38,12 +38,9 @@ def _decode_into(out: np.ndarray, places: np.ndarray, encoded: list[np.ndarray],
     """Decode crops into ``out[places]`` (n, s, s, 3); ``paths`` are the shards that they are from."""
     for i, data in enumerate(encoded):
         try:
-            crop = decode(data)
-            if crop.shape != out.shape[1:]:
-                raise ImageError(f"a crop of {crop.shape[:2]} pixels")
+            decode(data, out[places[i]])
         except ImageError as error:
             raise unread(paths[i], ValueError("a crop in it cannot be decoded")) from error
-        out[places[i]] = crop
 
 
 def start_decoding(

@@ -1,8 +1,10 @@
+import io
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from headposeplus import images
 from headposeplus.boxes.geometry import fit_ball, framed, iou, of_rendered, place_of
@@ -208,6 +210,102 @@ def test_encoding_round_trip(picture):
     assert np.abs(images.decode(images.encode(picture, lossless=False)).astype(int) - picture).mean() < 2
     with pytest.raises(ImageError):
         images.decode(np.zeros(10, np.uint8))
+
+
+def kinds_of_crops():
+    """Encoded images of every kind, each with whether it is decoded without OpenCV."""
+    noise = np.random.default_rng(3).integers(0, 256, (37, 50, 3), np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 1.5)
+    own = images.encode(picture, lossless=False).tobytes()
+    four = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    half = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
+    lies = Image.Exif()
+    lies[0x0112] = 6  # on its side
+
+    def opencv(*options, pixels=picture, kind=".jpg"):
+        return cv2.imencode(kind, pixels, options)[1].tobytes()
+
+    def pillow(pixels, mode=None, kind="JPEG", **options):
+        Image.fromarray(pixels).convert(mode).save(file := io.BytesIO(), kind, **options)
+        return file.getvalue()
+
+    return {
+        "own": (own, True),
+        "own, lossless": (images.encode(picture, lossless=True).tobytes(), True),
+        "own, of noise": (images.encode(noise, lossless=False).tobytes(), True),
+        "bad quality": (opencv(*four, cv2.IMWRITE_JPEG_QUALITY, 3), True),
+        "progressive": (opencv(*four, cv2.IMWRITE_JPEG_PROGRESSIVE, 1), True),
+        "restarts": (opencv(*four, cv2.IMWRITE_JPEG_RST_INTERVAL, 2), True),
+        "colours of 2 x 2 pixels": (opencv(*half), False),
+        "grey": (opencv(pixels=picture[..., 0]), False),
+        "cmyk": (pillow(picture, "CMYK"), False),
+        "kept as RGB": (pillow(picture, quality=95, keep_rgb=True), False),
+        "on its side": (pillow(picture, quality=95, subsampling=0, exif=lies), False),
+        "png on its side": (pillow(picture, kind="PNG", exif=lies), False),
+        "with a preview": (with_preview(own), False),
+        "png with alpha": (opencv(pixels=np.dstack([picture, noise[..., 0]]), kind=".png"), False),
+        "grey png": (opencv(pixels=picture[..., 0], kind=".png"), False),
+        "bmp": (opencv(kind=".bmp"), False),
+    }
+
+
+def as_a_crop(data):
+    """The pixels that OpenCV makes of bytes as RGB, or None."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if image is None else image[..., ::-1]
+
+
+@pytest.mark.parametrize("kind", kinds_of_crops())
+def test_every_kind_of_crop_is_decoded_as_opencv_decodes_it(monkeypatch, kind):
+    data, fast = kinds_of_crops()[kind]
+    expected = as_a_crop(data)
+    if "on its side" in kind:
+        assert expected.shape[0] > expected.shape[1]
+    asked = []
+    monkeypatch.setattr(images.cv2, "imdecode", lambda *given, really=cv2.imdecode: asked.append(1) or really(*given))
+    room = np.zeros((3, *expected.shape), np.uint8)
+    given = images.decode(np.frombuffer(data, np.uint8), room[1])
+    assert np.shares_memory(given, room) and (room[1] == expected).all() and not room[[0, 2]].any()
+    alone = images.decode(np.frombuffer(data, np.uint8))
+    assert alone.shape == expected.shape and alone.dtype == np.uint8 and (alone == expected).all()
+    assert alone.flags.c_contiguous and bool(asked) is not fast
+    with pytest.raises(ImageError, match=r"is 50 x 37, expected 50 x 36|is 37 x 50, expected 37 x 49"):
+        images.decode(np.frombuffer(data, np.uint8), room[1, :-1])
+    with pytest.raises(ImageError, match=r"is 50 x 37, expected 51 x 37|is 37 x 50, expected 38 x 50"):
+        images.decode(np.frombuffer(data, np.uint8), np.zeros(np.add(expected.shape, (0, 1, 0)), np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["own", "own, lossless", "progressive", "restarts", "colours of 2 x 2 pixels"])
+def test_a_damaged_crop_is_what_opencv_makes_of_it(kind):
+    """Bytes are changed or missing anywhere, in the headers above all."""
+    rng, data = np.random.default_rng(8), kinds_of_crops()[kind][0]
+    refused = read = 0
+    for number in range(300):
+        changed = bytearray(data)
+        changed[rng.integers(2, 300 if number % 2 else len(data))] = rng.integers(256)
+        if number % 4 == 0:
+            changed = changed[: rng.integers(len(data))]
+        encoded, room = np.frombuffer(bytes(changed), np.uint8), np.empty((37, 50, 3), np.uint8)
+        expected = as_a_crop(changed) if len(changed) else None
+        if expected is None or expected.shape != room.shape:
+            says = "cannot be decoded: the shard is damaged" if expected is None else "expected 50 x 37"
+            with pytest.raises(ImageError, match=f"{says}; delete it and build again"):
+                images.decode(encoded, room)
+            refused += 1
+        else:
+            assert (images.decode(encoded, room) == expected).all()
+            read += 1
+    assert refused > 20 and read > (0 if "lossless" in kind else 20)
+
+
+@pytest.mark.real
+def test_crops_of_real_frames_are_decoded_as_opencv_decodes_them(real):
+    frames = sorted((real / "sequence19").rglob("frame_*_rgb.jpg"))[::20]
+    assert len(frames) > 20
+    for path in frames:
+        for lossless in (False, True):
+            encoded = images.encode(images.read_image(path)[100:324, 200:424], lossless)
+            assert (images.decode(encoded) == as_a_crop(encoded.tobytes())).all()
 
 
 def test_a_box_of_the_crops_size_is_a_plain_cut(picture):
