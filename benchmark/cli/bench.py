@@ -66,28 +66,35 @@ def build(folder: Path, repeats: int, json_file: Path | None, seed: int) -> None
 
 @bench.command()
 @DATA
-@click.option("--dataset", default="synhead++", show_default=True, help="Name of a rendered dataset in it.")
+@click.option("--raw", type=FOLDER, required=True, help="Folder of the raw copies that they were built from.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    default=("synhead++", "biwi+"),
+    show_default=True,
+    help="Name of a dataset in DATA; more by more such options.",
+)
 @click.option("--batch", type=click.IntRange(1), default=200, show_default=True, help="Images a batch.")
 @SECONDS
 @DEVICE
 @JSON
 @WIDE
 @SEED
-def loader(
-    data: Path, dataset: str, batch: int, seconds: float, device: str, json_file: Path | None, seed: int
-) -> None:
+def loader(json_file: Path | None, device: str, **options: Any) -> None:
     """Measure how fast batches come from each store.
 
-    They are compared with a plain loader that reads one file an image.
+    They are compared with usual loaders, which read one file an image: a raw frame, of which they decode all, or a
+    prepared crop.
 
     \b
     Example:
-      hpp bench loader --data DATA
+      hpp bench loader --data bench/data --raw bench/raw --seconds 1
     """
     from benchmark.training.job import find_device
     from benchmark.upkeep import bench_loader as library
 
-    figures = library.bench_loader(data, dataset, batch, seconds, str(find_device(device)), seed)
+    figures = library.bench_loader(**options, device=str(find_device(device)))
     click.echo(library.describe_loader(figures))
     _keep(figures, json_file)
 

@@ -1,4 +1,4 @@
-"""How fast batches come from each store, beside a plain loader that reads one file an image."""
+"""How fast batches come from each store, beside usual loaders that read one file an image: raw frames, and crops."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,107 +20,155 @@ from torch.utils.data import DataLoader, RandomSampler
 from torchvision import transforms
 
 from baselines.networks import IMAGE_MEAN, IMAGE_STD
-from benchmark.loaders.compose import Composer, Source, load_source
+from benchmark.loaders.compose import Composer, Source, load_source, load_target
 from benchmark.loaders.open import STORES, choose
-from benchmark.loaders.stores import AHEAD, Batch
+from benchmark.loaders.stores import AHEAD
+from benchmark.training.draws import endless
+from benchmark.upkeep.bench_build import bare_tasks
 from benchmark.upkeep.machine import Machine, machine, wait_for
 from headposeplus import tables
-from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset, read_backgrounds, read_crops
-from headposeplus.errors import DatasetError
+from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset, read_backgrounds, read_crops, read_fields
+from headposeplus.errors import DatasetError, RawDataError
 from headposeplus.faults import Fault
-from headposeplus.files import listing
 from headposeplus.tasks import cores
 
-FILES = 2000  # images that the plain loader reads
-ROUNDS = 3  # of all loaders in turn, so that what else the machine does meets each of them
+DATASETS = ("synhead++", "biwi+")  # a source and a target
+FILES = 2000  # images that a usual loader reads
+ROUNDS = 5  # of all loaders in turn, so that what else the machine does meets each of them
 WARM = AHEAD + 1  # batches before a measurement: by then those that were made ready meanwhile are used up
-LEAST_RATIO = 10  # of a store to the plain loader
-
-
-class PlainFigures(msgspec.Struct, frozen=True):
-    """The plain loader: its processes, the files that it reads, and its images a second, a value a round."""
-
-    workers: int
-    files: int
-    images_a_second: list[float]
+PLANNED = 50  # batches that a store is asked for at a time
+USUAL_BATCH = 20  # images a batch of the usual loaders: a larger one comes no faster, but seldom within a measurement
+LEAST_RATIO, LEAST_SHARE = 20, 0.8  # of a store to the loader of raw frames, and of composing alone
 
 
 class StoreFigures(msgspec.Struct, frozen=True):
     """A store, the seconds that it takes to open, and images a second, a value a round.
 
-    They are those of the plain loader beside it, of batches gathered, of batches composed, and of both; ``ratio`` is
-    the median quotient of both and plain.
+    They are those of the usual loaders beside it, of raw frames and of prepared crops, of batches gathered, of batches
+    composed, and of both.
     """
 
     store: str
     opening_seconds: float
-    plain: list[float]
+    raw: list[float]
+    prepared: list[float]
     gather: list[float]
     compose: list[float]
     both: list[float]
-    ratio: float
 
 
-class LoaderFigures(Machine, frozen=True, kw_only=True):
-    """What :func:`bench_loader` measures; ``seconds`` is the time of each measurement."""
+class DatasetFigures(msgspec.Struct, frozen=True):
+    """A dataset, its crops, how many files the usual loaders read, and pixels of a raw frame, width and height."""
 
-    seed: int
     dataset: str
     size: int
     crops: int
-    batch: int
-    seconds: float
-    plain: PlainFigures
+    files: int
+    raw_pixels: tuple[int, int]
     stores: list[StoreFigures]
 
 
-class _Rates(NamedTuple):
-    """Images a second of a round."""
+class LoaderFigures(Machine, frozen=True, kw_only=True):
+    """What :func:`bench_loader` measures; ``seconds`` is the time of each measurement, ``workers`` the processes."""
 
-    plain: float
-    gather: float
-    compose: float
-    both: float
+    seed: int
+    batch: int
+    seconds: float
+    workers: int
+    datasets: list[DatasetFigures]
 
 
-class PlainDataset(torch.utils.data.Dataset[Tensor]):
-    """Images the usual way: one JPEG and one PNG a sample, decoded, composed and normalised by PIL and torchvision.
+class Measuring(NamedTuple):
+    """How the stores of a dataset are measured."""
 
-    The backgrounds (b, 2 s, 2 s, 3) are in memory: a file for each would make it slower still.
+    device: torch.device
+    batch: int
+    seconds: float
+    seed: int
+
+
+class ImageFile(NamedTuple):
+    """An image's file, the file of its mask, and its box (x, y, width, height); None where it is all of a file."""
+
+    image: Path
+    mask: Path | None = None
+    box: tuple[int, int, int, int] | None = None
+
+
+class UsualDataset(torch.utils.data.Dataset[Tensor]):
+    """Images the usual way: a file a sample, decoded, cut out, scaled, composed and normalised by PIL and torchvision.
+
+    The backgrounds (b, 2 s, 2 s, 3) are in memory: a file for each would make it slower still. They are None where
+    the images are not rendered.
     """
 
-    def __init__(self, folder: Path, backgrounds: np.ndarray) -> None:
-        self._paths = listing(folder, ".jpg")
-        self._backgrounds = [Image.fromarray(background) for background in backgrounds]
+    def __init__(self, files: list[ImageFile], size: int, backgrounds: np.ndarray | None) -> None:
+        self._files, self._size, self._rendered = files, size, backgrounds is not None
+        self._backgrounds = [] if backgrounds is None else [Image.fromarray(background) for background in backgrounds]
         self._transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGE_MEAN, IMAGE_STD)])
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> Tensor:
         """Return an image (3, s, s)."""
-        head, mask = Image.open(self._paths[index]).convert("RGB"), Image.open(self._paths[index].with_suffix(".png"))
-        size = head.width
-        if self._backgrounds:
-            which, left, top = (int(torch.randint(n, ())) for n in (len(self._backgrounds), size + 1, size + 1))
-            behind = self._backgrounds[which].crop((left, top, left + size, top + size))
-        else:
-            behind = Image.new("RGB", head.size, tuple(torch.randint(256, (3,)).tolist()))
-        image: Tensor = self._transform(Image.composite(head, behind, mask))
-        return image
+        file = self._files[index]
+        image: Image.Image = Image.open(file.image)
+        if file.box is not None:
+            x, y, width, height = file.box
+            image = image.crop((x, y, x + width, y + height))
+            image = image.resize((self._size, self._size), Image.Resampling.BILINEAR)
+        if self._rendered:
+            image = Image.composite(image.convert("RGB"), self._behind(), _mask(image, file))
+        normalised: Tensor = self._transform(image.convert("RGB"))
+        return normalised
+
+    def _behind(self) -> Image.Image:
+        """Return what is behind a head: a random part of a background, or a random colour."""
+        size = self._size
+        if not self._backgrounds:
+            return Image.new("RGB", (size, size), tuple(torch.randint(256, (3,)).tolist()))
+        which, left, top = (int(torch.randint(n, ())) for n in (len(self._backgrounds), size + 1, size + 1))
+        return self._backgrounds[which].crop((left, top, left + size, top + size))
 
 
-def write_files(dataset: Dataset, folder: Path, rng: np.random.Generator) -> None:
-    """Write the crops and masks of some rows of a dataset, drawn at random, as files."""
-    chosen = np.sort(rng.permutation(layout_of(dataset).rows)[:FILES])
-    for row, crop in zip(chosen, read_crops(dataset, chosen), strict=True):
-        if bytes(crop.encoded[1:4]) == b"PNG":
-            fault = Fault("its crops are PNG", "build without `lossless` to measure loaders", dataset.folder)
-            raise DatasetError(fault)
-        path = folder / f"{row}.jpg"
+def _mask(image: Image.Image, file: ImageFile) -> Image.Image:
+    """Return where the head is: what a file of its own says, else alpha, else all that is not black."""
+    if file.mask is not None:
+        return Image.open(file.mask)
+    if image.mode == "RGBA":
+        return image.getchannel("A")
+    return image.convert("L").point([0] + [255] * 255)
+
+
+def write_files(dataset: Dataset, rows: np.ndarray, folder: Path) -> list[ImageFile]:
+    """Write the crops, as they are stored, and the masks of rows (n,), sorted, as files, and return these."""
+    files = []
+    for row, crop in zip(rows, read_crops(dataset, rows), strict=True):
+        kind = "png" if crop.encoded[1:4].tobytes() == b"PNG" else "jpg"
+        path, mask = folder / f"{row}.{kind}", folder / f"{row}-mask.png"
         path.write_bytes(crop.encoded.data)
-        assert crop.mask is not None
-        cv2.imwrite(str(path.with_suffix(".png")), crop.mask.astype(np.uint8) * 255)
+        if crop.mask is not None:
+            cv2.imwrite(str(mask), crop.mask.astype(np.uint8) * 255)
+        files.append(ImageFile(path, None if crop.mask is None else mask))
+    return files
+
+
+def raw_files(dataset: Dataset, rows: np.ndarray, raw: Path) -> list[ImageFile]:
+    """Return the raw file of each of some rows (n,) of a dataset, all of which have been read once.
+
+    ``raw`` is the folder of the raw copies. A box is that of the crop; SynBiwi+'s is of the turned image.
+    """
+    of_shard = {task.shard: task.files for task in bare_tasks(dataset.folder.parent, raw)}
+    paths = [path for shard in layout_of(dataset).paths for path in of_shard[shard]]
+    boxes = np.concatenate([fields["box"] for fields in read_fields(dataset, "box")])
+    files = [ImageFile(paths[row], box=tuple(boxes[row].tolist())) for row in rows]
+    for file in files:
+        if not file.image.exists():
+            mend = f"name the raw copies that {dataset.folder.parent} was built from"
+            raise RawDataError(Fault("no such file", mend, file.image))
+        file.image.read_bytes()
+    return files
 
 
 def _rate(batches: Iterable[Tensor], device: torch.device, seconds: float) -> float:
@@ -136,126 +184,154 @@ def _rate(batches: Iterable[Tensor], device: torch.device, seconds: float) -> fl
     return count / (time.perf_counter() - began)
 
 
-def _plan(count: int, batch: int, seed: int) -> Iterator[list[np.ndarray]]:
-    """Yield passes over the rows, shuffled, in batches."""
-    for number in itertools.count():
-        order = np.random.default_rng([seed, number]).permutation(count)
-        yield [order[i : i + batch] for i in range(0, count - batch + 1, batch)]
+def _plans(count: int, batch: int, seed: int) -> Iterator[list[np.ndarray]]:
+    """Yield plans of some batches without end, so that starting to read one counts as little as it does in training."""
+    batches = endless(np.random.default_rng(seed), count, batch)
+    while True:
+        yield list(itertools.islice(batches, PLANNED))
 
 
-def _measure(
-    source: Source, composer: Composer, plain: PlainDataset, device: torch.device, batch: int, seconds: float, seed: int
-) -> _Rates:
-    """Return the images a second of the plain loader, and of a store: gathered, composed, and both."""
-    store = source.store
-    rows = np.arange(batch) % len(store)
-    crops, masks = store.gather(rows)
-
-    def gathered() -> Iterator[tuple[np.ndarray, Batch]]:
-        for plan in _plan(len(store), batch, seed):
-            yield from zip(plan, store.batches(plan), strict=True)
-
-    def composed(rows: np.ndarray, crops: Tensor, masks: Tensor | None, epoch: int) -> Tensor:
-        assert masks is not None
-        return composer.source(rows, crops, masks, epoch)[0]
-
-    return _Rates(
-        plain=_measure_plain(plain, device, batch, seconds, seed),
-        gather=_rate((crops for _, (crops, _) in gathered()), device, seconds),
-        compose=_rate((composed(rows, crops, masks, epoch) for epoch in itertools.count()), device, seconds),
-        both=_rate((composed(rows, *stored, 0) for rows, stored in gathered()), device, seconds),
-    )
-
-
-def _measure_plain(dataset: PlainDataset, device: torch.device, batch: int, seconds: float, seed: int) -> float:
+def _usual(dataset: UsualDataset, how: Measuring) -> Iterator[Tensor]:
+    """Yield batches of images without end from a usual loader, with a worker process for each core."""
     loader = DataLoader(
         dataset,
-        batch,
+        USUAL_BATCH,
         sampler=RandomSampler(dataset, replacement=True, num_samples=1 << 40),
         num_workers=cores(),
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator().manual_seed(seed),
+        pin_memory=how.device.type == "cuda",
+        generator=torch.Generator().manual_seed(how.seed),
     )
-    return _rate((images.to(device, non_blocking=True) for images in loader), device, seconds)
+    return (images.to(how.device, non_blocking=True) for images in loader)
 
 
-def _bench_store(
-    dataset: Dataset,
-    kind: str,
-    plain: PlainDataset,
-    device: torch.device,
-    batch: int,
-    seconds: float,
-    seed: int,
-) -> StoreFigures:
+def _of_store(source: Source, how: Measuring) -> dict[str, Callable[[], Iterator[Tensor]]]:
+    """Return what yields the batches of a store: gathered, composed, and both. What is not rendered is normalised."""
+    store, composer = source.store, Composer(source, how.device, how.seed)
+    same = np.arange(how.batch) % len(store)
+    held = store.gather(same)
+
+    def composed(rows: np.ndarray, crops: Tensor, masks: Tensor | None, epoch: int = 0) -> Tensor:
+        return composer.target(crops) if masks is None else composer.source(rows, crops, masks, epoch)[0]
+
+    def passes() -> Iterator[tuple[np.ndarray, Tensor, Tensor | None]]:
+        for plan in _plans(len(store), how.batch, how.seed):
+            yield from ((rows, *batch) for rows, batch in zip(plan, store.batches(plan), strict=True))
+
+    return {
+        "gather": lambda: (crops for _, crops, _ in passes()),
+        "compose": lambda: (composed(same, *held, epoch) for epoch in itertools.count()),
+        "both": lambda: itertools.starmap(composed, passes()),
+    }
+
+
+def _open(dataset: Dataset, kind: str, device: torch.device) -> Source:
+    """Return a dataset with a store, whatever its images are."""
+    if dataset.rendered:
+        return load_source(dataset, device, kind)
+    return Source(load_target(dataset, device, kind).store, np.zeros((0, 3)), np.zeros((0, 0, 0, 3), np.uint8))
+
+
+def _bench_store(dataset: Dataset, kind: str, usual: dict[str, UsualDataset], how: Measuring) -> StoreFigures:
     """Return the figures of a store, which is closed again: each may take half of the memory."""
     began = time.perf_counter()
-    source = load_source(dataset, device, kind)
+    source = _open(dataset, kind, how.device)
     opening = time.perf_counter() - began
-    composer = Composer(source, device, seed)
-    rounds = [_measure(source, composer, plain, device, batch, seconds, seed + number) for number in range(ROUNDS)]
-    rates = {name: [round(getattr(rates, name), 1) for rates in rounds] for name in _Rates._fields}
-    return StoreFigures(
-        store=kind,
-        opening_seconds=round(opening, 2),
-        **rates,
-        ratio=round(statistics.median(measured.both / measured.plain for measured in rounds), 2),
-    )
+    rates: dict[str, list[float]] = {}
+    for number in range(ROUNDS):
+        this = how._replace(seed=how.seed + number)
+        of_usual = {name: lambda files=files, this=this: _usual(files, this) for name, files in usual.items()}
+        for name, batches in (of_usual | _of_store(source, this)).items():
+            rates.setdefault(name, []).append(round(_rate(batches(), how.device, how.seconds), 1))
+    return StoreFigures(store=kind, opening_seconds=round(opening, 2), **rates)
 
 
-def bench_loader(data: Path, dataset: str, batch: int, seconds: float, device: str, seed: int) -> LoaderFigures:
-    """Measure the stores of a built dataset and a plain loader, in turn.
+def _bench_dataset(dataset: Dataset, raw: Path, how: Measuring) -> DatasetFigures:
+    count = layout_of(dataset).rows
+    kinds = STORES[STORES.index(choose(dataset, how.device)) :]
+    rows = np.sort(np.random.default_rng(how.seed).permutation(count)[:FILES])
+    backgrounds = read_backgrounds(dataset) if dataset.rendered else None
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"raw": raw_files(dataset, rows, raw), "prepared": write_files(dataset, rows, Path(folder))}
+        usual = {name: UsualDataset(of_kind, dataset.size, backgrounds) for name, of_kind in files.items()}
+        stores = [_bench_store(dataset, kind, usual, how) for kind in kinds]
+    with Image.open(files["raw"][0].image) as frame:
+        pixels = frame.size
+    return DatasetFigures(dataset.name, dataset.size, count, len(rows), pixels, stores)
 
-    ``data`` is the folder of a build, ``dataset`` the name of a rendered one in it; each measurement takes
-    ``seconds``. The plain loader has a worker process for each core. Where the decoded crops do not fit, only the
-    stores that hold less are measured. All files are in the system's cache by then.
+
+def bench_loader(
+    data: Path, raw: Path, datasets: tuple[str, ...], batch: int, seconds: float, device: str, seed: int
+) -> LoaderFigures:
+    """Measure the stores of built datasets and usual loaders, in turn.
+
+    ``data`` is the folder of a build, ``raw`` that of the raw copies ``hpdb`` and ``synhead2_release`` that it was
+    built from, ``datasets`` are names of some in it; each measurement takes ``seconds``. A usual loader has a worker
+    process for each core. Where the decoded crops do not fit, only the stores that hold less are measured. All files
+    are in the system's cache by then.
 
     Raises
     ------
     DatasetError
-        If the dataset is missing or damaged, is not rendered, is smaller than a batch, or holds PNG.
+        If a dataset is missing, damaged, or smaller than a batch.
+    RawDataError
+        If the raw copies lack a file that a crop is from.
     """
-    opened, where = open_dataset(data / dataset), torch.device(device)
-    if not opened.rendered:
-        raise DatasetError(Fault("its images are not rendered", "choose one of the sources", opened.folder))
-    count = layout_of(opened).rows
-    if batch > count:
-        fault = Fault(f"holds {count} images, fewer than a batch of {batch}", "lower `batch`", opened.folder)
-        raise DatasetError(fault)
-    kinds = STORES[STORES.index(choose(opened, where)) :]
-    with tempfile.TemporaryDirectory() as folder:
-        write_files(opened, Path(folder), np.random.default_rng(seed))
-        plain = PlainDataset(Path(folder), read_backgrounds(opened))
-        stores = [_bench_store(opened, kind, plain, where, batch, seconds, seed) for kind in kinds]
+    how = Measuring(torch.device(device), batch, seconds, seed)
+    opened = [open_dataset(data / name) for name in datasets]
+    for dataset in opened:
+        if batch > (count := layout_of(dataset).rows):
+            fault = Fault(f"holds {count} images, fewer than a batch of {batch}", "lower `batch`", dataset.folder)
+            raise DatasetError(fault)
     return LoaderFigures(
-        **msgspec.structs.asdict(machine(where)),
+        **msgspec.structs.asdict(machine(how.device)),
         seed=seed,
-        dataset=opened.name,
-        size=opened.size,
-        crops=count,
         batch=batch,
         seconds=seconds,
-        plain=PlainFigures(cores(), len(plain), [rate for store in stores for rate in store.plain]),
-        stores=stores,
+        workers=cores(),
+        datasets=[_bench_dataset(dataset, raw, how) for dataset in opened],
     )
 
 
 def describe_loader(figures: LoaderFigures, layout: str = "simple") -> str:
-    """Return the figures of :func:`bench_loader` as text."""
-
-    def median(values: list[float]) -> str:
-        return f"{statistics.median(values):,.0f}"
-
-    plain, rounds = figures.plain, len(figures.stores[0].plain)
-    columns = ("images a second from", "gather", "compose", "both", "ratio", "opening, s")
-    rows = [[f"plain loader, {plain.workers} workers", "", "", median(plain.images_a_second), "1.0", ""]]
-    for store in figures.stores:
-        steps = (median(values) for values in (store.gather, store.compose, store.both))
-        rows.append([f"{store.store} store", *steps, f"{store.ratio:.1f}", f"{store.opening_seconds:.1f}"])
-    about = (
-        f"{figures.crops:,} crops of {figures.size} pixels a side ({figures.dataset}), batches of "
-        f"{figures.batch}, on {figures.describe()}; medians of {rounds} rounds. The plain loader reads "
-        f"a JPEG and a PNG a sample, of {plain.files:,}, with PIL, puts a background behind it and normalises "
-        f"with torchvision. The aim is a ratio of {LEAST_RATIO} at 224 pixels."
+    """Return the figures of :func:`bench_loader` as text: a table of rates, and one of their quotients."""
+    measured = [(of.dataset, store) for of in figures.datasets for store in of.stores]
+    rates = tables.table([_rates(name, store) for name, store in measured], layout)
+    crops = " and ".join(
+        f"{of.crops:,} of {of.dataset} (raw frames of {of.raw_pixels[0]} x {of.raw_pixels[1]})"
+        for of in figures.datasets
     )
-    return tables.with_note([dict(zip(columns, row, strict=True)) for row in rows], about, layout)
+    first, files = figures.datasets[0], max(of.files for of in figures.datasets)
+    about = (
+        f"Images a second, and quotients of them within a round; medians of {len(first.stores[0].both)} rounds (least "
+        f"to most). Crops of {first.size} pixels a side, {crops}; batches of {figures.batch}, on {figures.describe()}. "
+        f"The usual loaders are torch's, with {figures.workers} workers, PIL and torchvision, and read one file an "
+        f"image, of at most {files:,}: a raw frame, which is decoded whole, cut out and scaled, or a prepared crop, "
+        "with its mask where it is rendered. They put a background behind a rendered head and normalise, as composing "
+        "does."
+    )
+    return f"{rates}\n\n{tables.with_note([_quotients(name, store) for name, store in measured], about, layout)}"
+
+
+def _rates(dataset: str, store: StoreFigures) -> dict[str, str]:
+    """Return a row of the table of images a second."""
+    names = {"raw frames": store.raw, "prepared crops": store.prepared}
+    names |= {"gather": store.gather, "compose": store.compose, "both": store.both}
+    medians = {name: f"{statistics.median(values):,.0f}" for name, values in names.items()}
+    return {"dataset": dataset, "store": store.store} | medians | {"opening, s": f"{store.opening_seconds:.1f}"}
+
+
+def _quotients(dataset: str, store: StoreFigures) -> dict[str, str]:
+    """Return a row of the table of quotients: those of both to another rate of its round."""
+
+    def spread(others: list[float], digits: int) -> str:
+        quotients = [one / other for one, other in zip(store.both, others, strict=True)]
+        middle, least, most = (f"{of(quotients):.{digits}f}" for of in (statistics.median, min, max))
+        return f"{middle} ({least} to {most})"
+
+    return {
+        "dataset": dataset,
+        "store": store.store,
+        f"both, times raw frames (at least {LEAST_RATIO})": spread(store.raw, 1),
+        "times prepared crops": spread(store.prepared, 1),
+        f"times composing alone (at least {LEAST_SHARE})": spread(store.compose, 2),
+    }

@@ -17,8 +17,7 @@ from benchmark.loaders.memory import free_memory
 from benchmark.loaders.open import GPU_SHARE, RAM_SHARE, STORES, choose, open_store
 from benchmark.loaders.stream import StreamStore, _runs
 from benchmark.training.draws import cumulative, draw, endless
-from benchmark.upkeep import bench_loader
-from headposeplus.datasets.dataset import open_dataset, read_labels, unpack_mask
+from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.errors import DatasetError, TrainingError
 from headposeplus.images import encode
 from headposeplus.rotations import from_matrix
@@ -398,41 +397,6 @@ def test_sampler_draws_by_the_stated_probabilities():
     assert (np.bincount(seen) == 3).all()
     with pytest.raises(TrainingError, match="lower `batch`"):
         next(endless(np.random.default_rng(0), 7, 8))
-
-
-def test_bench_loader_measures_each_store_and_a_plain_loader(built, monkeypatch):
-    folder, _ = built
-    monkeypatch.setattr(bench_loader, "ROUNDS", 2)
-    monkeypatch.setattr(bench_loader, "FILES", 70)
-    monkeypatch.setattr(bench_loader, "cores", lambda: 1)
-    figures = bench_loader.bench_loader(folder, "synhead++", 20, 0.05, "cpu", seed=0)
-    assert [store.store for store in figures.stores] == ["device", "host", "stream"]
-    assert figures.plain.files == 70 and figures.size == 32 and figures.device == "cpu"
-    for store in figures.stores:
-        ratios = [a / b for a, b in zip(store.both, store.plain, strict=True)]
-        # The rates are rounded.
-        assert store.ratio == pytest.approx(np.median(ratios), rel=0.01, abs=0.02) and min(store.gather) > 0
-    text = bench_loader.describe_loader(figures)
-    assert "stream store" in text and f"{figures.crops:,} crops of 32 pixels a side (synhead++)" in text
-    with pytest.raises(DatasetError, match="not rendered"):
-        bench_loader.bench_loader(folder, "biwi+", 20, 0.05, "cpu", 0)
-    with pytest.raises(DatasetError, match="fewer than a batch of 5000"):
-        bench_loader.bench_loader(folder, "synbiwi+", 5000, 0.05, "cpu", 0)
-
-
-def test_the_plain_loader_sees_the_same_images(built, tmp_path):
-    folder, _ = built
-    dataset = open_dataset(folder / "synhead++")
-    bench_loader.write_files(dataset, tmp_path, np.random.default_rng(0))
-    source = compose.load_source(dataset, CPU, "stream")
-    plain = bench_loader.PlainDataset(tmp_path, source.backgrounds)
-    assert len(plain) == min(bench_loader.FILES, len(source.store))
-    for index in (0, len(plain) - 1):
-        row = int(plain._paths[index].stem)
-        crops, masks = source.store.gather(np.array([row]))
-        head = unpack_mask(masks[0].numpy(), 32)
-        inside = (plain[index].permute(1, 2, 0).numpy() * IMAGE_STD + IMAGE_MEAN)[head] * 255
-        assert np.abs(inside - crops[0].numpy()[head]).mean() < 2  # two JPEG decoders
 
 
 @pytest.mark.gpu

@@ -9,10 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from baselines.method import DomainBatch, Method, MethodSettings
-from baselines.networks import IMAGE_MEAN, IMAGE_STD, make_network
+from baselines.networks import make_network
 from benchmark.loaders import compose
 from benchmark.loaders.open import STORES
 from benchmark.studies.records import read_record
@@ -20,7 +19,7 @@ from benchmark.training import loop
 from benchmark.training.draws import endless
 from benchmark.training.loop import Step, make_trainer
 from benchmark.training.presets import find_preset
-from benchmark.upkeep import bench_loader, bench_train
+from benchmark.upkeep import bench_train
 from headposeplus.datasets.dataset import open_dataset, read_labels
 from headposeplus.images import decode, encode
 from tests.digests import sign
@@ -31,10 +30,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Few rounds, on one core; and no thread may be left."""
-    for module in (bench_loader, bench_train):
-        monkeypatch.setattr(module, "ROUNDS", 2)
-        monkeypatch.setattr(module, "cores", lambda: 1)
-    monkeypatch.setattr(bench_loader, "FILES", 50)
+    monkeypatch.setattr(bench_train, "ROUNDS", 2)
+    monkeypatch.setattr(bench_train, "cores", lambda: 1)
     monkeypatch.setattr(bench_train, "LABELS", 3000)
     monkeypatch.setattr(bench_train, "PREDICTIONS", 200)
     torch.set_num_threads(1)
@@ -164,56 +161,6 @@ def test_weights_are_timed_on_poses_of_heads(monkeypatch):
     assert np.allclose(source.std(axis=0), [23, 31, 11], rtol=0.1) and np.abs(source.mean(axis=0)).max() < 3
 
 
-def test_bench_loader_from_the_command_line(built, tmp_path, hpp):
-    kept = tmp_path / "loader.json"
-    text = hpp("bench", "loader", "--data", built[0], "--dataset", "synbiwi+", "--batch", 10, "--seconds", 0.05,
-               "--device", "cpu", "--json", kept).output  # fmt: skip
-    record = json.loads(kept.read_text())
-    assert record["dataset"] == "synbiwi+" and record["batch"] == 10 and record["seconds"] == 0.05
-    rates = [rate for store in record["stores"] for step in ("gather", "compose", "both") for rate in store[step]]
-    rates += record["plain"]["images_a_second"] + [store["ratio"] for store in record["stores"]]
-    assert len(rates) == 3 * 3 * 2 + 3 * 2 + 3 and min(rates) > 0 and np.isfinite(rates).all()
-    for store in record["stores"]:
-        assert f"{store['store']} store" in text and f"{np.median(store['both']):,.0f}" in text
-    assert f"{record['crops']:,} crops of 32 pixels a side (synbiwi+), batches of 10" in text
-
-
-def test_the_plain_loader_composes_the_same_crops_in_the_same_shape(built, tmp_path):
-    """Its images are the crop inside of the mask and a window of a background outside of it, as the composer's are."""
-    dataset = open_dataset(built[0] / "synhead++")
-    bench_loader.write_files(dataset, tmp_path, np.random.default_rng(0))
-    source = compose.load_source(dataset, CPU, "host", 1)
-    plain = bench_loader.PlainDataset(tmp_path, source.backgrounds)
-    names = sorted(path.stem for path in tmp_path.glob("*.jpg"))
-    rows = np.array([int(name) for name in names])
-    assert len(plain) == len(rows) == len(set(rows)) == 50 and 0 <= rows.min() <= rows.max() < len(source.store)
-    crops, masks = source.store.gather(rows)
-    composed = compose.Composer(source, CPU, 0).source(rows, crops, masks, 0)[0]
-    for i in (0, 20, 49):
-        torch.manual_seed(i)
-        image = plain[i]
-        torch.manual_seed(i)
-        which, left, top = (int(torch.randint(n, ())) for n in (len(source.backgrounds), 33, 33))
-        assert image.shape == composed[i].shape and image.dtype == composed[i].dtype
-        inside = np.asarray(Image.open(tmp_path / f"{names[i]}.png")) > 0
-        assert (inside == np.unpackbits(masks[i].numpy(), count=32 * 32).reshape(32, 32).astype(bool)).all()
-        pixels, of_composer = (
-            (x.permute(1, 2, 0).numpy() * IMAGE_STD + IMAGE_MEAN) * 255 for x in (image, composed[i])
-        )
-        assert np.abs(pixels - of_composer)[inside].mean() < 2  # two JPEG decoders
-        behind = source.backgrounds[which, top : top + 32, left : left + 32]
-        assert np.allclose(pixels[~inside], behind[~inside], atol=0.01)
-
-
-def test_the_plain_loader_does_without_backgrounds(built, tmp_path):
-    dataset = open_dataset(built[0] / "synbiwi+")
-    bench_loader.write_files(dataset, tmp_path, np.random.default_rng(0))
-    plain = bench_loader.PlainDataset(tmp_path, np.zeros((0, 64, 64, 3), np.uint8))
-    mask = np.asarray(Image.open(sorted(tmp_path.glob("*.png"))[0])) > 0
-    outside = plain[0].permute(1, 2, 0).numpy()[~mask]
-    assert len(outside) and np.ptp(outside, axis=0).max() == 0  # one colour
-
-
 @pytest.fixture(scope="module")
 def lossless(built, tmp_path_factory):
     """The datasets with PNG in place of the JPEG of SynBiwi+."""
@@ -240,16 +187,10 @@ def lossless(built, tmp_path_factory):
             "{data}/biwi+: holds 48 images, fewer than a batch of 49; low",
         ),
         (["train", "--data", "{data}", "--device", "gpu"], "--device gpu: expected auto, cpu, cuda or cuda:N"),
-        (["loader", "--data", "{tmp}"], "{tmp}/synhead++/dataset.json: no such file; build the dataset first"),
-        (["loader", "--data", "{data}", "--dataset", "faces"], "{data}/faces/dataset.json: no such file; build"),
-        (["loader", "--data", "{data}", "--dataset", "biwi+"], "{data}/biwi+: its images are not rendered; choose"),
-        (["loader", "--data", "{data}", "--batch", "40000"], "fewer than a batch of 40000; lower --batch"),
-        (["loader", "--data", "{data}", "--device", "gpu"], "--device gpu: expected auto, cpu, cuda or cuda:N"),
-        (["loader", "--data", "{png}", "--dataset", "synbiwi+"], "{png}/synbiwi+: its crops are PNG; build without"),
     ],
 )
-def test_bad_input_is_one_line(built, lossless, tmp_path, hpp, arguments, says):
-    names = {"tmp": tmp_path, "data": built[0], "png": lossless}
+def test_bad_input_is_one_line(built, tmp_path, hpp, arguments, says):
+    names = {"tmp": tmp_path, "data": built[0]}
     given = [argument.format(**names) for argument in arguments]
     given += [] if "--device" in given else ["--device", "cpu"]
     output = hpp("bench", *given, expect=1).output
@@ -267,9 +208,9 @@ def test_crops_of_two_sizes_are_one_line(built, tmp_path, hpp):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize("command", ["loader", "train"])
+@pytest.mark.parametrize("command", [("loader", "--raw", "raw"), ("train",)])
 def test_an_absent_gpu_is_one_line(built, hpp, command):
-    output = hpp("bench", command, "--data", built[0], "--device", "cuda", expect=1).output
+    output = hpp("bench", *command, "--data", built[0], "--device", "cuda", expect=1).output
     assert output == "Error: --device cuda: this machine has no GPU that torch can use; use --device cpu\n"
 
 
