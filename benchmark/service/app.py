@@ -186,8 +186,7 @@ def _add_api(app: FastAPI, engine: Engine, settings: ServiceSettings, ids: Mappi
     @app.get("/healthz")
     def health() -> Response:
         try:
-            counts = store.counts(engine)
+            waiting = store.counts(engine, (QUEUED, RUNNING))
         except SQLAlchemyError as error:
             return JSONResponse({"status": refusal(error), "version": __version__}, 503)
-        waiting = {status: counts[status] for status in (QUEUED, RUNNING)}
         return JSONResponse({"status": "ok", "version": __version__, **waiting})

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from benchmark.service.database import (
+    PREDICTIONS,
     SUBMISSIONS,
     TABLES,
     VERSIONS,
+    OlderError,
     ServiceError,
     connect,
     driver_words,
@@ -21,9 +27,10 @@ from benchmark.service.database import (
     writing,
 )
 from headposeplus.faults import Fault
-from headposeplus.files import whole_or_absent
+from headposeplus.files import whole_or_absent, written
 
-_ROWS = 8  # rows that a copy holds at a time: each may have predictions of many MiB
+_ROWS = 500  # rows that a copy holds at a time
+_FILES = 8  # of these: each may have predictions of many MiB
 
 
 def write_backup(database: str, file: Path) -> int:
@@ -52,13 +59,32 @@ def restore_backup(file: Path, database: str) -> int:
     """
     if not file.exists():
         raise ServiceError(Fault("no such backup", "hpp serve backup FILE writes one", file))
-    source = open_database(f"sqlite:///{file}", create=False, wal=False)
-    target = open_database(database)
-    with target.connect() as connection:
-        rows = [connection.execute(sa.select(sa.func.count()).select_from(t)).scalar() for t in TABLES.sorted_tables]
-    if rows != [1 if table is VERSIONS else 0 for table in TABLES.sorted_tables]:
-        raise ServiceError(Fault("is not empty", "restore into a new database", shown_url(read_url(database))))
-    return _copy(source, target)
+    with _up_to_date(file, read_url(database)) as source:
+        target = open_database(database)
+        with target.connect() as connection:
+            tables = TABLES.sorted_tables
+            rows = [connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() for table in tables]
+        if rows != [1 if table is VERSIONS else 0 for table in tables]:
+            raise ServiceError(Fault("is not empty", "restore into a new database", shown_url(target.url)))
+        return _copy(source, target)
+
+
+@contextmanager
+def _up_to_date(file: Path, target: URL) -> Iterator[Engine]:
+    """Yield a backup with the tables of this version.
+
+    One of an earlier version stays as it is, for the release that wrote it: a copy of it is brought up to date, where
+    the database is to be, which has room for it.
+    """
+    try:
+        source = open_database(f"sqlite:///{file}", create=False, wal=False, upgrade=False)
+    except OlderError:
+        room = Path(str(target.database)).absolute().parent if target.get_backend_name() == "sqlite" else gettempdir()
+        with written(Path(room) / file.name), TemporaryDirectory(prefix=".hpp-restore-", dir=room) as folder:
+            copy = shutil.copyfile(file, Path(folder) / file.name)
+            yield open_database(f"sqlite:///{copy}", create=False, wal=False)
+    else:
+        yield source
 
 
 def _copy(source: Engine, target: Engine) -> int:
@@ -71,7 +97,8 @@ def _copy(source: Engine, target: Engine) -> int:
             TABLES.create_all(connection)
             connection.execute(VERSIONS.delete())
             for table in TABLES.sorted_tables:
-                rows = reading.execution_options(yield_per=_ROWS).execute(sa.select(table)).mappings()
+                some_rows = _FILES if table is PREDICTIONS else _ROWS
+                rows = reading.execution_options(yield_per=some_rows).execute(sa.select(table)).mappings()
                 for some in rows.partitions():
                     connection.execute(table.insert(), [dict(row) for row in some])
                     copied += len(some) if table is SUBMISSIONS else 0

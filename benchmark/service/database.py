@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,11 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
 from headposeplus.files import bytes_sha256
+from headposeplus.progress import progress
 
-SCHEMA = 4
+SCHEMA = 6
+_MOVING = 5  # the version of tables out of whose rows predictions are being moved
 QUEUED, RUNNING, SCORED, FAULTY = "queued", "running", "scored", "faulty"
 LONGEST_NAME = 80
 _BUSY = 30  # seconds that a writer waits for another one of SQLite
+_STEP = 32  # submissions whose predictions are moved at once: a transaction holds as much
+_CAN_DROP_COLUMNS = (3, 35)  # SQLite since then
 
 TABLES = sa.MetaData()
 VERSIONS = sa.Table("hpp_schema", TABLES, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
@@ -43,7 +48,6 @@ SUBMISSIONS = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("protocol", sa.Text, nullable=False),  # its id, or empty where the description names it
     sa.Column("publish", sa.Boolean, nullable=False),
-    sa.Column("predictions", sa.LargeBinary),  # dropped where they are faulty
     sa.Column("about", sa.LargeBinary, nullable=False),
     sa.Column("key", sa.Text),
     sa.Column("verdict", sa.Text),  # JSON: entry, faults and suspicions
@@ -51,6 +55,14 @@ SUBMISSIONS = sa.Table(
     sa.Index("hpp_submissions_submitter", "submitter", "received"),
     sa.Index("hpp_submissions_key", "key", "finished"),  # since version 3
 )
+# Apart from the rows that lists read: a file has many MiB. Until version 4 it was a column there.
+PREDICTIONS = sa.Table(
+    "hpp_predictions",
+    TABLES,
+    sa.Column("submission", sa.ForeignKey(SUBMISSIONS.c.id), primary_key=True),
+    sa.Column("predictions", sa.LargeBinary, nullable=False),  # the row is dropped where they are faulty
+)
+_ROWS_BEFORE = sa.table(SUBMISSIONS.name, sa.column("id"), sa.column("predictions"))  # until version 5
 # Version 1 had neither of these. What was scored under it has no row in the second: all of it was told then.
 CHALLENGES = sa.Table(
     "hpp_challenges",
@@ -62,6 +74,7 @@ CHALLENGES = sa.Table(
     sa.Column("private", sa.Float, nullable=False),
     sa.Column("step", sa.Float, nullable=False),
     sa.Column("deadline", sa.String(32)),  # since version 4
+    sa.Column("changes", sa.Integer, nullable=False, server_default="0"),  # of its board; since version 5
 )
 TOLD = sa.Table(
     "hpp_told",
@@ -81,6 +94,10 @@ TOLD = sa.Table(
 
 class ServiceError(HeadposeError):
     """The scoring service cannot start, or its database is not as it should be."""
+
+
+class OlderError(ServiceError):
+    """The tables of a database are of an earlier version, and should stay so."""
 
 
 def now() -> datetime:
@@ -171,13 +188,15 @@ def shown_url(url: URL) -> str:
     return url.render_as_string(hide_password=True)
 
 
-def open_database(database: str, create: bool = True, wal: bool = True) -> Engine:
-    """Return the engine of a database; make its tables where there are none.
+def open_database(database: str, create: bool = True, wal: bool = True, upgrade: bool = True) -> Engine:
+    """Return the engine of a database; make its tables where there are none, and bring those up to date that are old.
 
     Raises
     ------
     ServiceError
-        If it cannot be opened, has tables of another version, or, unless ``create``, has none.
+        If it cannot be opened, has tables of a later version, or, unless ``create``, has none.
+    OlderError
+        If it has tables of an earlier version, unless ``upgrade``.
     """
     url = read_url(database)
     file = Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
@@ -185,7 +204,7 @@ def open_database(database: str, create: bool = True, wal: bool = True) -> Engin
         raise ServiceError(Fault("no such database", "hpp serve token add NAME --database URL makes one", file))
     engine = connect(url, wal)
     try:
-        _check_version(engine, create)
+        _check_version(engine, create, upgrade)
     except SQLAlchemyError as error:
         engine.dispose()
         raise ServiceError(Fault(f"cannot be opened: {driver_words(error)}", file=shown_url(url))) from error
@@ -195,7 +214,7 @@ def open_database(database: str, create: bool = True, wal: bool = True) -> Engin
     return engine
 
 
-def _check_version(engine: Engine, create: bool) -> None:
+def _check_version(engine: Engine, create: bool, upgrade: bool) -> None:
     """Raise a ServiceError if the tables are not of this version; with ``create`` make them where there are none."""
     place = shown_url(engine.url)
     with writing(engine) if create else engine.connect() as connection:
@@ -205,12 +224,17 @@ def _check_version(engine: Engine, create: bool) -> None:
             TABLES.create_all(connection)
             connection.execute(VERSIONS.insert().values(version=SCHEMA))
         version = connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar()
-    if version in range(1, SCHEMA):
+    if version in range(1, SCHEMA) and not upgrade:
+        raise OlderError(Fault(f"its tables have version {version}", file=place))
+    if version in range(1, _MOVING):
         with writing(engine) as connection:
             if connection.execute(
-                VERSIONS.update().where(VERSIONS.c.version == version).values(version=SCHEMA)
+                VERSIONS.update().where(VERSIONS.c.version == version).values(version=_MOVING)
             ).rowcount:
                 _complete(connection)
+        version = _MOVING
+    if version == _MOVING:
+        _move_predictions(engine)
         version = SCHEMA
     if version != SCHEMA:
         what = f"its tables have version {version}, this toolkit's have version {SCHEMA}"
@@ -223,8 +247,56 @@ def _complete(connection: Connection) -> None:
     for index in (*SUBMISSIONS.indexes, *TOLD.indexes):  # of tables that were there
         index.create(connection, checkfirst=True)
     columns = {column["name"] for column in sa.inspect(connection).get_columns(CHALLENGES.name)}
-    if CHALLENGES.c.deadline.name not in columns:
-        connection.execute(sa.text(f"ALTER TABLE {CHALLENGES.name} ADD COLUMN deadline VARCHAR(32)"))
+    for column in (CHALLENGES.c.deadline, CHALLENGES.c.changes):
+        if column.name not in columns:
+            words = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(sa.text(f"ALTER TABLE {CHALLENGES.name} ADD COLUMN {words}"))
+
+
+def _move_predictions(engine: Engine) -> None:
+    """Move predictions out of the rows of submissions, where they were until version 5.
+
+    A few at a time: what is moved stays so if this is interrupted, and the next start goes on. Several may do it at
+    once. The database copies them, none comes through this process.
+    """
+    held = _ROWS_BEFORE.c.predictions.is_not(None)
+    with engine.connect() as connection:
+        if not _is_moving(connection):
+            return
+        left = connection.execute(sa.select(sa.func.count()).select_from(_ROWS_BEFORE).where(held)).scalar_one()
+    some = sa.select(_ROWS_BEFORE.c.id).where(held).order_by(_ROWS_BEFORE.c.id).limit(_STEP)
+    names: Sequence[str] = [""]
+    with progress(left, "bring the database up to date", "submission") as bar:
+        while names:
+            with writing(engine) as connection:
+                if not _is_moving(connection):
+                    return
+                names = connection.execute(some.where(_ROWS_BEFORE.c.id > names[-1])).scalars().all()
+                _move(connection, _ROWS_BEFORE.c.id.in_(names))
+            bar.update(len(names))
+    with writing(engine) as connection:
+        if _is_moving(connection):
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"LOCK TABLE {SUBMISSIONS.name} IN ACCESS EXCLUSIVE MODE"))
+            _move(connection, held)  # what a service of an earlier release has written meanwhile: it cannot any more
+            old = connection.dialect.name == "sqlite" and sqlite3.sqlite_version_info < _CAN_DROP_COLUMNS
+            words = "RENAME COLUMN predictions TO moved" if old else "DROP COLUMN predictions"
+            connection.execute(sa.text(f"ALTER TABLE {SUBMISSIONS.name} {words}"))
+            connection.execute(VERSIONS.update().values(version=SCHEMA))
+
+
+def _is_moving(connection: Connection) -> bool:
+    """Return whether predictions are still to be moved; in a transaction that writes, nobody else moves any then."""
+    query = sa.select(VERSIONS.c.version)
+    if connection.get_execution_options().get("writes"):
+        query = query.with_for_update()  # of no effect on SQLite, where one writes at a time
+    return connection.execute(query).scalar() == _MOVING
+
+
+def _move(connection: Connection, which: sa.ColumnElement[bool]) -> None:
+    rows = sa.select(_ROWS_BEFORE.c.id, _ROWS_BEFORE.c.predictions).where(which)
+    connection.execute(PREDICTIONS.insert().from_select(["submission", "predictions"], rows))
+    connection.execute(_ROWS_BEFORE.update().where(which).values(predictions=None))
 
 
 def driver_words(error: Exception) -> str:

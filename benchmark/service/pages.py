@@ -201,11 +201,11 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: M
     @app.get("/entries/{key}")
     def entry_page(key: str) -> Response:
         open_now, standing = is_open(engine), store.published_entry(engine, key)
-        entry = None if standing is None else shown(standing.entry, standing.told, open_now)
+        entry = None if standing is None else shown(standing.entry, standing.placed.told, open_now)
         if standing is None or entry is None or (isinstance(entry, Headline) and not entry.improved):
             raise HTTPException(404, "there is no published entry with this key")
         state = (standing.finished, open_now, len(standing.entry.suspicions))
-        return _page(pages.find(key, state, lambda: site.entry_page(entry, root=root, team=standing.team)))
+        return _page(pages.find(key, state, lambda: site.entry_page(entry, root=root, team=standing.placed.team)))
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:

@@ -26,7 +26,7 @@ def parts_of(told: store.Told | None) -> PartErrors | None:
     return None if told is None else rounded(told.parts, 2)
 
 
-def on_board(published: Sequence[store.Standing], open_now: bool, stands: Stands) -> list[store.Standing]:
+def on_board(published: Sequence[store.Placed], open_now: bool, stands: Stands) -> list[store.Placed]:
     """Return those published entries that stand on the board.
 
     While the challenge is open these are among those that were told a figure of their own. Of a team's entries under a
@@ -36,24 +36,20 @@ def on_board(published: Sequence[store.Standing], open_now: bool, stands: Stands
     able = [one for one in published if one.told is None or one.told.improved or not open_now]
     if stands == "all":
         return able
-    chosen: dict[tuple[str, str], store.Standing] = {}
+    chosen: dict[tuple[str, str], store.Placed] = {}
     for one in able:
-        place = one.team, one.entry.protocol.id
+        place = one.team, one.protocol
         held = chosen.get(place)
-        if held is None or (one.received > held.received if stands == "last" else _public(one) < _public(held)):
+        if held is None or (one.received > held.received if stands == "last" else one.public < held.public):
             chosen[place] = one
     return list(chosen.values())
-
-
-def _public(one: store.Standing) -> float:
-    return one.entry.scores.mae if one.told is None else one.told.parts.public
 
 
 def stands_there(engine: Engine, submission: store.SubmissionState, open_now: bool, stands: Stands) -> bool:
     """Return whether a published submission's entry stands on the board."""
     if stands == "all":
         standing = store.published_entry(engine, submission.key)
-        mine = [] if standing is None else [standing]
+        mine = [] if standing is None else [standing.placed]
     else:
         mine = store.published_by(engine, submission.submitter)
     return submission.key in {one.key for one in on_board(mine, open_now, stands)}
@@ -67,12 +63,14 @@ def listing(engine: Engine, stands: Stands = "all") -> list[Listed | ListedHeadl
     """
     listed: list[Listed | ListedHeadline] = []
     open_now = is_open(engine)
-    for one in on_board(store.board(engine), open_now, stands):
-        entry = shown(one.entry, one.told, open_now)
+    published = {one.placed.key: one for one in store.board(engine)}
+    for placed in on_board([one.placed for one in published.values()], open_now, stands):
+        one = published[placed.key]
+        entry, key, team, day = shown(one.entry, placed.told, open_now), placed.key, placed.team, one.finished[:10]
         if isinstance(entry, Entry):
-            listed.append(Listed(one.key, entry, parts=parts_of(one.told), team=one.team, day=one.finished[:10]))
+            listed.append(Listed(key, entry, parts=parts_of(placed.told), team=team, day=day))
         else:
-            listed.append(ListedHeadline(one.key, entry, one.team, one.finished[:10]))
+            listed.append(ListedHeadline(key, entry, team, day))
     return sorted(listed, key=lambda one: (one.entry.protocol.id, figure(one), one.key))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from benchmark.service.database import (
     CHALLENGES,
     FAULTY,
     LONGEST_NAME,
+    PREDICTIONS,
     QUEUED,
     RUNNING,
     SCORED,
@@ -81,18 +83,26 @@ class Told(NamedTuple):
     parts: PartErrors
 
 
-class Standing(NamedTuple):
-    """A published submission: its key and team, when it came and was scored, its entry with all figures.
+class Placed(NamedTuple):
+    """What decides whether a published submission stands on the board; ``public`` is its MAE on the public part.
 
     ``told`` is what is told of it; None where it was scored before there were challenges, and all was told.
     """
 
     key: str
     team: str
+    protocol: str
     received: str
+    told: Told | None
+    public: float
+
+
+class Standing(NamedTuple):
+    """A published submission: what decides where it stands, when it was scored, its entry with all figures."""
+
+    placed: Placed
     finished: str
     entry: Entry
-    told: Told | None
 
 
 class SubmissionState(NamedTuple):
@@ -193,7 +203,7 @@ def add_submission(
     # To its end: a clock that was wrong may have left submissions of days to come.
     of_today = SUBMISSIONS.c.received.between(timestamp(time)[:10], timestamp(midnight))
     mine = sa.select(sa.func.count()).where(SUBMISSIONS.c.submitter == submitter, of_today, counting())
-    row = {"received": timestamp(time), "status": QUEUED, "attempts": 0, "predictions": predictions}
+    row = {"received": timestamp(time), "status": QUEUED, "attempts": 0}
     row |= {"finished": None, "key": None, "verdict": None}
     with writing(engine) as connection:
         _lock(connection, submitter)
@@ -210,9 +220,11 @@ def add_submission(
             raise DailyLimitError(int((midnight - time).total_seconds()) + 1)
         if status == FAULTY:
             connection.execute(SUBMISSIONS.update().where(same).values(row))
+            connection.execute(PREDICTIONS.delete().where(PREDICTIONS.c.submission == name))
         else:
             row |= {"id": name, "submitter": submitter, "protocol": protocol, "publish": publish, "about": about}
             connection.execute(SUBMISSIONS.insert().values(row))
+        connection.execute(PREDICTIONS.insert().values(submission=name, predictions=predictions))
     return name
 
 
@@ -228,7 +240,8 @@ def counting() -> sa.ColumnElement[bool]:
 
     They were not where it is faulty and its predictions are dropped; a scoring that broke off keeps them.
     """
-    return (SUBMISSIONS.c.status != FAULTY) | SUBMISSIONS.c.predictions.is_not(None)
+    kept = sa.exists().where(PREDICTIONS.c.submission == SUBMISSIONS.c.id).correlate(SUBMISSIONS)
+    return (SUBMISSIONS.c.status != FAULTY) | kept
 
 
 def _lock(connection: sa.Connection, submitter: str) -> None:
@@ -249,8 +262,13 @@ def claim(engine: Engine) -> Job | None:
             free = (columns.id == name) & (columns.status == QUEUED)
             taken = SUBMISSIONS.update().where(free).values(status=RUNNING, attempts=columns.attempts + 1)
             if connection.execute(taken).rowcount:
-                row = connection.execute(sa.select(SUBMISSIONS).where(columns.id == name)).one()
-                return Job(row.id, row.submitter, row.attempts, row.protocol, row.predictions, row.about)
+                return _job(connection, name)
+
+
+def _job(connection: sa.Connection, name: str) -> Job:
+    query = sa.select(SUBMISSIONS, PREDICTIONS.c.predictions).join(PREDICTIONS).where(SUBMISSIONS.c.id == name)
+    row = connection.execute(query).one()
+    return Job(row.id, row.submitter, row.attempts, row.protocol, row.predictions, row.about)
 
 
 def finish(
@@ -263,15 +281,26 @@ def finish(
     """
     status = FAULTY if verdict.entry is None else SCORED
     values = {"status": status, "verdict": write_verdict(verdict), "key": key or None}
-    if not keep:
-        values["predictions"] = None
     running = (SUBMISSIONS.c.id == job.id) & (SUBMISSIONS.c.status == RUNNING)
     with writing(engine) as connection:
         _lock(connection, job.submitter)
         values["finished"] = _after(connection, key)
-        done = connection.execute(SUBMISSIONS.update().where(running).values(values))
-        if done.rowcount and verdict.entry is not None and parts is not None:
+        if not connection.execute(SUBMISSIONS.update().where(running).values(values)).rowcount:
+            return
+        if not keep:
+            connection.execute(PREDICTIONS.delete().where(PREDICTIONS.c.submission == job.id))
+        if verdict.entry is not None and parts is not None:
             _tell(connection, job, verdict.entry.protocol.id, parts)
+        _note_change(connection, job.id)
+
+
+def _note_change(connection: sa.Connection, name: str) -> None:
+    """Count a change of the board if this submission is on it, at the end of the transaction that makes it.
+
+    Those who ask whether the board changed read one row then, and those who change it wait for one another there last.
+    """
+    here = sa.exists().where(SUBMISSIONS.c.id == name, _published())
+    connection.execute(CHALLENGES.update().where(here).values(changes=CHALLENGES.c.changes + 1))
 
 
 def _after(connection: sa.Connection, key: str) -> str:
@@ -296,12 +325,10 @@ def _tell(connection: sa.Connection, job: Job, protocol: str, parts: PartErrors)
 def claim_unlooked(engine: Engine) -> Job | None:
     """Return the oldest scored submission for which suspicions that need labels were not looked for yet, or None."""
     columns = SUBMISSIONS.c
-    query = sa.select(SUBMISSIONS).join(TOLD).where(TOLD.c.looked.is_(False)).order_by(columns.finished).limit(1)
+    query = sa.select(columns.id).join(TOLD).where(TOLD.c.looked.is_(False)).order_by(columns.finished).limit(1)
     with engine.connect() as connection:
-        row = connection.execute(query).first()
-    if row is None:
-        return None
-    return Job(row.id, row.submitter, row.attempts, row.protocol, row.predictions, row.about)
+        name = connection.execute(query).scalar()
+        return None if name is None else _job(connection, name)
 
 
 def add_suspicions(engine: Engine, name: str, found: Verdict) -> None:
@@ -316,6 +343,7 @@ def add_suspicions(engine: Engine, name: str, found: Verdict) -> None:
         values = {"verdict": write_verdict(verdict)}
         connection.execute(SUBMISSIONS.update().where(SUBMISSIONS.c.id == name).values(values))
         connection.execute(TOLD.update().where(TOLD.c.submission == name).values(looked=True))
+        _note_change(connection, name)
 
 
 def put_back(engine: Engine, name: str | None = None, unspent: bool = False) -> int:
@@ -340,7 +368,7 @@ def _told(row: Any) -> Told | None:
 
 def find_submission(engine: Engine, name: str) -> SubmissionState | None:
     """Return the submission of this id, or None."""
-    columns = [column for column in SUBMISSIONS.c if column.name not in ("predictions", "about")]
+    columns = [column for column in SUBMISSIONS.c if column.name != "about"]
     query = sa.select(*columns, counting().label("counts"), *_TOLD).select_from(_WITH_TOLD)
     with engine.connect() as connection:
         row = connection.execute(query.where(SUBMISSIONS.c.id == name)).first()
@@ -355,14 +383,12 @@ def _published() -> sa.ColumnElement[bool]:
     return (SUBMISSIONS.c.status == SCORED) & SUBMISSIONS.c.publish.is_(True)
 
 
-def board_state(engine: Engine) -> tuple[object, ...]:
-    """Return what changes whenever the board does: of published entries how many, the last, and those looked at."""
-    looked = sa.func.count().filter(TOLD.c.looked.is_(True))
-    query = sa.select(sa.func.count(), sa.func.max(SUBMISSIONS.c.finished), looked).select_from(_WITH_TOLD)
+def board_state(engine: Engine) -> tuple[object, ...] | None:
+    """Return what changes whenever the board does: one row, however many submissions there are."""
+    query = sa.select(CHALLENGES.c.changes, CHALLENGES.c.closed, CHALLENGES.c.deadline)
     with engine.connect() as connection:
-        challenge = read_challenge(connection)
-        state = connection.execute(query.where(_published())).one()
-    return (*state, challenge and (challenge.closed, challenge.deadline))
+        row = connection.execute(query).first()
+    return None if row is None else tuple(row)
 
 
 def board(engine: Engine) -> list[Standing]:
@@ -371,30 +397,54 @@ def board(engine: Engine) -> list[Standing]:
     Predictions that were sent again under the same name have the same key; the newest entry counts, with the best
     figure that was told of the key.
     """
-    return list(_standing(engine, _published()).values())
+    return [_standing(*one) for one in _newest(engine, _published(), SUBMISSIONS.c.verdict)]
 
 
-def published_by(engine: Engine, submitter: str) -> list[Standing]:
-    """Return the published entries of one submitter, the oldest first."""
-    return list(_standing(engine, _published() & (SUBMISSIONS.c.submitter == submitter)).values())
+def published_by(engine: Engine, submitter: str) -> list[Placed]:
+    """Return what decides where the published entries of one submitter stand, the oldest first.
+
+    That takes next to no time also of a submitter who sent many: their entries are not read.
+    """
+    # Before there were challenges the entry alone held it.
+    verdict = sa.case((TOLD.c.submission.is_(None), SUBMISSIONS.c.verdict)).label("verdict")
+    mine = _published() & (SUBMISSIONS.c.submitter == submitter)
+    return [_placed(row, told, None if told else _entry(row.verdict)) for row, told in _newest(engine, mine, verdict)]
 
 
 def published_entry(engine: Engine, key: str) -> Standing | None:
     """Return the published entry of a key, or None."""
-    return _standing(engine, _published() & (SUBMISSIONS.c.key == key)).get(key)
+    found = _newest(engine, _published() & (SUBMISSIONS.c.key == key), SUBMISSIONS.c.verdict)
+    return _standing(*found[0]) if found else None
 
 
-def _standing(engine: Engine, which: sa.ColumnElement[bool]) -> dict[str, Standing]:
-    own = [SUBMISSIONS.c[name] for name in ("key", "submitter", "received", "finished", "verdict")]
-    query = sa.select(*own, *_TOLD).select_from(_WITH_TOLD).where(which).order_by(SUBMISSIONS.c.finished)
-    found: dict[str, Standing] = {}
+def _newest(
+    engine: Engine, which: sa.ColumnElement[bool], verdict: sa.ColumnElement[str | None]
+) -> list[tuple[Any, Told | None]]:
+    """Return the newest submission of each key, with the best figure that was told of the key."""
+    own = [SUBMISSIONS.c[name] for name in ("key", "submitter", "received", "finished")]
+    query = sa.select(*own, verdict, TOLD.c.protocol, *_TOLD).select_from(_WITH_TOLD).where(which)
+    found: dict[str, tuple[Any, Told | None]] = {}
     with engine.connect() as connection:
-        for row in connection.execute(query):
-            told, before = _told(row), found.get(row.key)
-            if before and before.told and before.told.improved and told and not told.improved:
-                told = told._replace(mae=before.told.mae, improved=True)
-            found[row.key] = Standing(row.key, row.submitter, row.received, row.finished, _entry(row.verdict), told)
-    return found
+        for row in connection.execute(query.order_by(SUBMISSIONS.c.finished)):
+            told = _told(row)
+            _, before = found.get(row.key, (None, None))
+            if before and before.improved and told and not told.improved:
+                told = told._replace(mae=before.mae, improved=True)
+            found[row.key] = row, told
+    return list(found.values())
+
+
+def _standing(row: Any, told: Told | None) -> Standing:
+    entry = _entry(row.verdict)
+    return Standing(_placed(row, told, entry), row.finished, entry)
+
+
+def _placed(row: Any, told: Told | None, entry: Entry | None) -> Placed:
+    """Return where a row stands: as it was told, else as its ``entry`` says."""
+    if told is not None:
+        return Placed(row.key, row.submitter, row.protocol, row.received, told, told.parts.public)
+    assert entry is not None, "what was told of no part is read"
+    return Placed(row.key, row.submitter, entry.protocol.id, row.received, None, entry.scores.mae)
 
 
 def _entry(verdict: str) -> Entry:
@@ -413,11 +463,13 @@ def withdraw(engine: Engine, key: str) -> None:
         if not done.rowcount:
             what = f"{key[:80]!r}: no published entry has this key"
             raise ServiceError(Fault(what, "the address of an entry's page ends in it"))
+        connection.execute(CHALLENGES.update().values(changes=CHALLENGES.c.changes + 1))
 
 
-def counts(engine: Engine) -> dict[str, int]:
-    """Return how many submissions have each status."""
-    query = sa.select(SUBMISSIONS.c.status, sa.func.count()).group_by(SUBMISSIONS.c.status)
+def counts(engine: Engine, statuses: Sequence[str] = (QUEUED, RUNNING, SCORED, FAULTY)) -> dict[str, int]:
+    """Return how many submissions have each of these statuses; to count those that wait takes no time."""
+    columns = SUBMISSIONS.c
+    query = sa.select(columns.status, sa.func.count()).where(columns.status.in_(statuses)).group_by(columns.status)
     with engine.connect() as connection:
         present = {row[0]: row[1] for row in connection.execute(query)}
-    return {status: present.get(status, 0) for status in (QUEUED, RUNNING, SCORED, FAULTY)}
+    return {status: present.get(status, 0) for status in statuses}

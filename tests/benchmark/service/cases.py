@@ -169,8 +169,29 @@ def rows_of(database):
     with closing_engine(database) as engine, engine.connect() as connection:
         return {
             table: [tuple(row) for row in connection.execute(sa.text(f"SELECT * FROM {table} ORDER BY 1"))]
-            for table in ("hpp_schema", "hpp_submitters", "hpp_submissions")
+            for table in ("hpp_schema", "hpp_submitters", "hpp_submissions", "hpp_predictions", "hpp_challenges")
         }
+
+
+def make_older(database, version):
+    """Leave the tables as this version had them."""
+    bytes_type = "BYTEA" if database.startswith("postgresql") else "BLOB"
+    held = "(SELECT p.predictions FROM hpp_predictions p WHERE p.submission = hpp_submissions.id)"
+    statements = [
+        f"ALTER TABLE hpp_submissions ADD COLUMN predictions {bytes_type}",
+        f"UPDATE hpp_submissions SET predictions = {held}",
+        "DROP TABLE hpp_predictions",
+        "ALTER TABLE hpp_challenges DROP COLUMN changes",
+    ]
+    if version < 4:
+        statements += ["ALTER TABLE hpp_challenges DROP COLUMN deadline"]
+    if version < 3:
+        statements += ["DROP INDEX hpp_submissions_key", "DROP INDEX hpp_told_looked"]
+    if version < 2:
+        statements += ["DROP TABLE hpp_told", "DROP TABLE hpp_challenges"]
+    with closing_engine(database) as engine, engine.begin() as connection:
+        for statement in (*statements, f"UPDATE hpp_schema SET version = {version}"):
+            connection.execute(sa.text(statement))
 
 
 class Server(soak_service.Server):

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from msgspec.structs import replace
 
@@ -30,6 +29,7 @@ from tests.benchmark.service.cases import (
     bearer,
     closing_engine,
     files,
+    make_older,
     make_protocol,
     new_token,
     outcome,
@@ -231,7 +231,7 @@ def test_the_newest_entry_of_a_name_counts_also_where_the_clock_was_put_back(dat
             verdict = replace(entry, entry=replace(entry.entry, notes=notes))
             store.finish(engine, store.claim(engine), verdict, "key", parts=store.PartErrors(mae, None))
             (standing,) = store.board(engine)
-            assert standing.entry.notes == notes and standing.told.mae == mae
+            assert standing.entry.notes == notes and standing.placed.told.mae == mae
 
 
 # ---- what the service tells, over HTTP
@@ -358,10 +358,7 @@ def test_a_database_of_before_goes_on(database):
     token = new_token(database)
     with serving(database) as client:
         old = outcome(client, send(client, token, files(text=about("Old"))))
-    with closing_engine(database) as engine, engine.begin() as connection:  # as version 1 left it
-        connection.execute(sa.text("DROP TABLE hpp_told"))
-        connection.execute(sa.text("DROP TABLE hpp_challenges"))
-        connection.execute(sa.text("UPDATE hpp_schema SET version = 1"))
+    make_older(database, 1)
     with serving(database) as client:
         assert client.get(f"/api/submissions/{old['id']}").json()["entry"]["intervals"]
         new = outcome(client, send(client, token, files(predictions(1.0), about("New"))))

@@ -20,6 +20,7 @@ from tests.benchmark.service.cases import (
     administer,
     closing_engine,
     files,
+    make_older,
     new_database,
     new_token,
     outcome,
@@ -239,23 +240,20 @@ def test_what_cannot_be_backed_up_or_restored_is_said(lite, tmp_path, hpp):
 
 def test_tables_of_version_2_get_the_indices_that_they_lack(database):
     new_token(database)
-    with closing_engine(database) as engine, engine.begin() as connection:  # as version 2 left it
-        for name in ("hpp_submissions_key", "hpp_told_looked"):
-            connection.execute(sa.text(f"DROP INDEX {name}"))
-        connection.execute(sa.text("UPDATE hpp_schema SET version = 2"))
+    make_older(database, 2)
     for _ in range(2):
         with closing_engine(database) as engine, engine.connect() as connection:
             for table in ("hpp_submissions", "hpp_told"):
                 there = {index["name"] for index in sa.inspect(connection).get_indexes(table)}
                 assert {index.name for index in TABLES.tables[table].indexes} <= there
-            assert connection.execute(sa.text("SELECT version FROM hpp_schema")).scalars().all() == [4]
+            assert connection.execute(sa.text("SELECT version FROM hpp_schema")).scalars().all() == [6]
 
 
 def test_tables_of_another_version_are_refused(database):
     new_token(database)
     with closing_engine(database) as engine, engine.begin() as connection:
         connection.execute(sa.text("UPDATE hpp_schema SET version = 99"))
-    with pytest.raises(ServiceError, match="its tables have version 99, this toolkit's have version 4"):
+    with pytest.raises(ServiceError, match="its tables have version 99, this toolkit's have version 6"):
         open_database(database)
 
 

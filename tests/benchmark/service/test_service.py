@@ -108,8 +108,7 @@ def test_faults_are_told_and_the_predictions_dropped(database):
         assert "missing" in page and 'http-equiv="refresh"' not in page
         assert client.get("/api/entries").json() == {"entries": []}
     with closing_engine(database) as engine, engine.connect() as connection:
-        kept = connection.execute(sa.text("SELECT predictions FROM hpp_submissions")).scalar()
-    assert kept is None
+        assert connection.execute(sa.text("SELECT count(*) FROM hpp_predictions")).scalar() == 0
 
 
 def test_several_protocols_on_the_same_labels(lite):

@@ -1,5 +1,7 @@
 """Whose name stands on the board, and which of a team's entries does."""
 
+import concurrent.futures
+
 import pytest
 from fastapi.testclient import TestClient
 from msgspec.structs import replace
@@ -7,6 +9,7 @@ from msgspec.structs import replace
 from benchmark.service import store
 from benchmark.service.app import create_app
 from benchmark.service.challenge import close
+from benchmark.service.database import ServiceError
 from benchmark.service.standing import listing
 from benchmark.service.worker import Task, _assess
 from tests.benchmark.service.cases import (
@@ -130,3 +133,55 @@ def test_a_submitter_is_told_whether_the_entry_stands(teams, database):
         assert "and stands on the" in client.get(shown["good"]["url"]).text
         assert [one["name"] for one in client.get("/api/entries").json()["entries"]] == ["elsewhere", "good", "again"]
         assert ">first</bdi>" not in client.get("/").text
+
+
+# ---- whether the board changed
+
+
+def test_each_change_of_the_board_is_seen_by_every_server_and_nothing_else_is(teams, database, verdict):
+    engine, names = teams
+    with closing_engine(database) as other:
+        states = [store.board_state(other)]
+
+        def changed():
+            states.append(store.board_state(other))
+            return states[-1] != states[-2]
+
+        key = next(one.key for one in listing(engine) if one.entry.name == "first")
+        scored(engine, verdict, "b", "hidden", 1.0, 1.0, publish=False)
+        store.add_submission(engine, "b", b"no csv", b"y", "", True, 100)
+        store.finish(engine, store.claim(engine), replace(verdict, entry=None))
+        assert not changed()  # neither what is not published nor what is faulty
+        scored(engine, verdict, "b", "new", 3.0, 3.0)
+        assert changed()
+        store.add_suspicions(engine, names["hidden"], verdict)
+        assert not changed()
+        store.add_suspicions(engine, names["good"], verdict)
+        assert changed()
+        store.withdraw(engine, key)
+        assert changed()
+        with pytest.raises(ServiceError):
+            store.withdraw(engine, key)
+        assert not changed()
+        close(engine)
+        assert changed() and len(set(states)) == 5
+
+
+def test_changes_at_once_are_all_counted(database, verdict):
+    new_token(database)
+    create_app(settings(database))
+    with closing_engine(database) as first, closing_engine(database) as second:
+        jobs = []
+        for number in range(12):
+            store.add_submission(first, "lab", b"%d" % number, b"y", "", True, 100)
+            jobs.append(store.claim(first))
+        before = store.board_state(first)
+
+        def finish(number):
+            engine, parts = (first, second)[number % 2], store.PartErrors(9.0 - number, None)
+            store.finish(engine, jobs[number], verdict, f"key {number}", parts=parts)
+            store.add_suspicions(engine, jobs[number].id, verdict)
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            list(pool.map(finish, range(12)))
+        assert store.board_state(second)[0] == before[0] + 24

@@ -4,7 +4,6 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
-import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from benchmark.service import announcement, challenge, pages, store
@@ -21,6 +20,7 @@ from tests.benchmark.service.cases import (
     about,
     closing_engine,
     files,
+    make_older,
     new_token,
     outcome,
     predictions,
@@ -248,9 +248,7 @@ def test_databases_from_before_deadlines_go_on(database, version):
     token = new_token(database)
     with serving(database) as client:
         old = outcome(client, send(client, token))
-    with closing_engine(database) as engine, engine.begin() as connection:  # as those versions left it
-        connection.execute(sa.text("ALTER TABLE hpp_challenges DROP COLUMN deadline"))
-        connection.execute(sa.text(f"UPDATE hpp_schema SET version = {version}"))
+    make_older(database, version)
     for _ in range(2):
         engine = open_database(database, create=False)
         assert current(engine).deadline is None and current(engine).step == 0.1
