@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from benchmark.board import site, turns
 from benchmark.scoring.entry import Entry, Headline, PartErrors
 from benchmark.scoring.metrics import NEARER_TRIPLE
-from benchmark.service import form, store
+from benchmark.service import entries, form, store
 from benchmark.service.announcement import Announcement, announce
 from benchmark.service.challenge import current, is_open, refusal_of
 from benchmark.service.database import QUEUED, RUNNING, SCORED, now, refusal, timestamp
@@ -200,7 +200,7 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: M
 
     @app.get("/entries/{key}")
     def entry_page(key: str) -> Response:
-        open_now, standing = is_open(engine), store.published_entry(engine, key)
+        open_now, standing = is_open(engine), entries.published_entry(engine, key)
         entry = None if standing is None else shown(standing.entry, standing.placed.told, open_now)
         if standing is None or entry is None or (isinstance(entry, Headline) and not entry.improved):
             raise HTTPException(404, "there is no published entry with this key")

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine
 from benchmark.board.standing import figure
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline, PartErrors
 from benchmark.scoring.figures import rounded
-from benchmark.service import store
+from benchmark.service import entries, store
 from benchmark.service.challenge import is_open
 from benchmark.service.privacy import headline, publishable
 from benchmark.service.settings import Stands
@@ -26,7 +26,7 @@ def parts_of(told: store.Told | None) -> PartErrors | None:
     return None if told is None else rounded(told.parts, 2)
 
 
-def on_board(published: Sequence[store.Placed], open_now: bool, stands: Stands) -> list[store.Placed]:
+def on_board(published: Sequence[entries.Placed], open_now: bool, stands: Stands) -> list[entries.Placed]:
     """Return those published entries that stand on the board.
 
     While the challenge is open these are among those that were told a figure of their own. Of a team's entries under a
@@ -36,7 +36,7 @@ def on_board(published: Sequence[store.Placed], open_now: bool, stands: Stands) 
     able = [one for one in published if one.told is None or one.told.improved or not open_now]
     if stands == "all":
         return able
-    chosen: dict[tuple[str, str], store.Placed] = {}
+    chosen: dict[tuple[str, str], entries.Placed] = {}
     for one in able:
         place = one.team, one.protocol
         held = chosen.get(place)
@@ -48,10 +48,10 @@ def on_board(published: Sequence[store.Placed], open_now: bool, stands: Stands) 
 def stands_there(engine: Engine, submission: store.SubmissionState, open_now: bool, stands: Stands) -> bool:
     """Return whether a published submission's entry stands on the board."""
     if stands == "all":
-        standing = store.published_entry(engine, submission.key)
+        standing = entries.published_entry(engine, submission.key)
         mine = [] if standing is None else [standing.placed]
     else:
-        mine = store.published_by(engine, submission.submitter)
+        mine = entries.published_by(engine, submission.submitter)
     return submission.key in {one.key for one in on_board(mine, open_now, stands)}
 
 
@@ -63,7 +63,7 @@ def listing(engine: Engine, stands: Stands = "all") -> list[Listed | ListedHeadl
     """
     listed: list[Listed | ListedHeadline] = []
     open_now = is_open(engine)
-    published = {one.placed.key: one for one in store.board(engine)}
+    published = {one.placed.key: one for one in entries.board(engine)}
     for placed in on_board([one.placed for one in published.values()], open_now, stands):
         one = published[placed.key]
         entry, key, team, day = shown(one.entry, placed.told, open_now), placed.key, placed.team, one.finished[:10]

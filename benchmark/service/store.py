@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 from sqlalchemy.engine import Engine
 
-from benchmark.scoring.entry import Entry, PartErrors
+from benchmark.scoring.entry import PartErrors
 from benchmark.service.challenge import climb, read_challenge, refusal_of
 from benchmark.service.database import (
     CHALLENGES,
@@ -81,28 +81,6 @@ class Told(NamedTuple):
     improved: bool
     step: float
     parts: PartErrors
-
-
-class Placed(NamedTuple):
-    """What decides whether a published submission stands on the board; ``public`` is its MAE on the public part.
-
-    ``told`` is what is told of it; None where it was scored before there were challenges, and all was told.
-    """
-
-    key: str
-    team: str
-    protocol: str
-    received: str
-    told: Told | None
-    public: float
-
-
-class Standing(NamedTuple):
-    """A published submission: what decides where it stands, when it was scored, its entry with all figures."""
-
-    placed: Placed
-    finished: str
-    entry: Entry
 
 
 class SubmissionState(NamedTuple):
@@ -299,7 +277,7 @@ def _note_change(connection: sa.Connection, name: str) -> None:
 
     Those who ask whether the board changed read one row then, and those who change it wait for one another there last.
     """
-    here = sa.exists().where(SUBMISSIONS.c.id == name, _published())
+    here = sa.exists().where(SUBMISSIONS.c.id == name, published())
     connection.execute(CHALLENGES.update().where(here).values(changes=CHALLENGES.c.changes + 1))
 
 
@@ -356,11 +334,12 @@ def put_back(engine: Engine, name: str | None = None, unspent: bool = False) -> 
         return connection.execute(queued).rowcount
 
 
-_TOLD = (TOLD.c.mae.label("told"), TOLD.c.improved, TOLD.c.public, TOLD.c.private, CHALLENGES.c.step)
-_WITH_TOLD = SUBMISSIONS.outerjoin(TOLD).outerjoin(CHALLENGES, TOLD.c.submission.is_not(None))
+TOLD_COLUMNS = (TOLD.c.mae.label("told"), TOLD.c.improved, TOLD.c.public, TOLD.c.private, CHALLENGES.c.step)
+WITH_TOLD = SUBMISSIONS.outerjoin(TOLD).outerjoin(CHALLENGES, TOLD.c.submission.is_not(None))
 
 
-def _told(row: Any) -> Told | None:
+def told_of(row: Any) -> Told | None:
+    """Return what was told of a row with ``TOLD_COLUMNS``; None where it was scored before there were challenges."""
     if row.told is None:
         return None
     return Told(row.told, row.improved, row.step, PartErrors(row.public, row.private))
@@ -369,17 +348,18 @@ def _told(row: Any) -> Told | None:
 def find_submission(engine: Engine, name: str) -> SubmissionState | None:
     """Return the submission of this id, or None."""
     columns = [column for column in SUBMISSIONS.c if column.name != "about"]
-    query = sa.select(*columns, counting().label("counts"), *_TOLD).select_from(_WITH_TOLD)
+    query = sa.select(*columns, counting().label("counts"), *TOLD_COLUMNS).select_from(WITH_TOLD)
     with engine.connect() as connection:
         row = connection.execute(query.where(SUBMISSIONS.c.id == name)).first()
     if row is None:
         return None
     verdict = read_verdict(row.verdict) if row.verdict else Verdict()
     state = (row.id, row.submitter, row.status, row.received, row.finished, row.publish, row.key or "")
-    return SubmissionState(*state, verdict, _told(row), bool(row.counts))
+    return SubmissionState(*state, verdict, told_of(row), bool(row.counts))
 
 
-def _published() -> sa.ColumnElement[bool]:
+def published() -> sa.ColumnElement[bool]:
+    """Return what holds of a submission that is published."""
     return (SUBMISSIONS.c.status == SCORED) & SUBMISSIONS.c.publish.is_(True)
 
 
@@ -391,74 +371,11 @@ def board_state(engine: Engine) -> tuple[object, ...] | None:
     return None if row is None else tuple(row)
 
 
-def board(engine: Engine) -> list[Standing]:
-    """Return the published entries, the oldest first.
-
-    Predictions that were sent again under the same name have the same key; the newest entry counts, with the best
-    figure that was told of the key.
-    """
-    return [_standing(*one) for one in _newest(engine, _published(), SUBMISSIONS.c.verdict)]
-
-
-def published_by(engine: Engine, submitter: str) -> list[Placed]:
-    """Return what decides where the published entries of one submitter stand, the oldest first.
-
-    That takes next to no time also of a submitter who sent many: their entries are not read.
-    """
-    # Before there were challenges the entry alone held it.
-    verdict = sa.case((TOLD.c.submission.is_(None), SUBMISSIONS.c.verdict)).label("verdict")
-    mine = _published() & (SUBMISSIONS.c.submitter == submitter)
-    return [_placed(row, told, None if told else _entry(row.verdict)) for row, told in _newest(engine, mine, verdict)]
-
-
-def published_entry(engine: Engine, key: str) -> Standing | None:
-    """Return the published entry of a key, or None."""
-    found = _newest(engine, _published() & (SUBMISSIONS.c.key == key), SUBMISSIONS.c.verdict)
-    return _standing(*found[0]) if found else None
-
-
-def _newest(
-    engine: Engine, which: sa.ColumnElement[bool], verdict: sa.ColumnElement[str | None]
-) -> list[tuple[Any, Told | None]]:
-    """Return the newest submission of each key, with the best figure that was told of the key."""
-    own = [SUBMISSIONS.c[name] for name in ("key", "submitter", "received", "finished")]
-    query = sa.select(*own, verdict, TOLD.c.protocol, *_TOLD).select_from(_WITH_TOLD).where(which)
-    found: dict[str, tuple[Any, Told | None]] = {}
-    with engine.connect() as connection:
-        for row in connection.execute(query.order_by(SUBMISSIONS.c.finished)):
-            told = _told(row)
-            _, before = found.get(row.key, (None, None))
-            if before and before.improved and told and not told.improved:
-                told = told._replace(mae=before.mae, improved=True)
-            found[row.key] = row, told
-    return list(found.values())
-
-
-def _standing(row: Any, told: Told | None) -> Standing:
-    entry = _entry(row.verdict)
-    return Standing(_placed(row, told, entry), row.finished, entry)
-
-
-def _placed(row: Any, told: Told | None, entry: Entry | None) -> Placed:
-    """Return where a row stands: as it was told, else as its ``entry`` says."""
-    if told is not None:
-        return Placed(row.key, row.submitter, row.protocol, row.received, told, told.parts.public)
-    assert entry is not None, "what was told of no part is read"
-    return Placed(row.key, row.submitter, entry.protocol.id, row.received, None, entry.scores.mae)
-
-
-def _entry(verdict: str) -> Entry:
-    """Return the entry of a stored verdict on a submission that was scored."""
-    entry = read_verdict(verdict).entry
-    assert entry is not None
-    return entry
-
-
 def withdraw(engine: Engine, key: str) -> None:
     """Take an entry off the board; its submission stays. Raises ServiceError if no published entry has this key."""
     with writing(engine) as connection:
         done = connection.execute(
-            SUBMISSIONS.update().where(_published(), SUBMISSIONS.c.key == key).values(publish=False)
+            SUBMISSIONS.update().where(published(), SUBMISSIONS.c.key == key).values(publish=False)
         )
         if not done.rowcount:
             what = f"{key[:80]!r}: no published entry has this key"

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from msgspec.structs import replace
 
 from benchmark.scoring.labels import from_arrays
-from benchmark.service import store
+from benchmark.service import entries, store
 from benchmark.service.app import create_app
 from benchmark.service.challenge import climb, open_challenge
 from benchmark.service.database import ServiceError, open_database
@@ -230,7 +230,7 @@ def test_the_newest_entry_of_a_name_counts_also_where_the_clock_was_put_back(dat
             store.add_submission(engine, "lab", notes.encode(), b"y", "", True, 100)
             verdict = replace(entry, entry=replace(entry.entry, notes=notes))
             store.finish(engine, store.claim(engine), verdict, "key", parts=store.PartErrors(mae, None))
-            (standing,) = store.board(engine)
+            (standing,) = entries.board(engine)
             assert standing.entry.notes == notes and standing.placed.told.mae == mae
 
 
