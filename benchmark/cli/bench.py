@@ -201,3 +201,38 @@ def step(seconds: float, json_file: Path | None) -> None:
     figures = library.bench_step(seconds)
     click.echo(library.describe_step(figures))
     _keep(figures, json_file)
+
+
+@bench.command()
+@click.option(
+    "--submissions",
+    type=click.IntRange(1_000),
+    default=100_000,
+    show_default=True,
+    help="Of the larger database; the smaller one has a tenth of them.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of each measurement.")
+@click.option(
+    "--before", type=FOLDER, help="Checkout of a release whose tables have version 4, to be measured beside this one."
+)
+@JSON
+@WIDE
+@SEED
+def service(submissions: int, rounds: int, before: Path | None, json_file: Path | None, seed: int) -> None:
+    """Measure what a request to hpp serve asks of its database.
+
+    On SQLite and on a PostgreSQL server that is started for it, in folders that are gone afterwards.
+
+    \b
+    Examples:
+      hpp bench service
+      hpp bench service --submissions 10000 --json service.json
+    """
+    from benchmark.cli.serve import check_installed
+
+    check_installed()
+    from benchmark.upkeep import bench_service as library
+
+    figures = library.bench_service(submissions, rounds, before, seed)
+    click.echo(library.describe_service(figures))
+    _keep(figures, json_file)

@@ -29,7 +29,7 @@ DATABASE = click.option(
 _NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "multipart", "jinja2", "markdown_it")
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
     """Raise a HeadposeError if what the service needs is not installed."""
     import importlib
 
@@ -188,7 +188,7 @@ def serve(
         raise click.UsageError("name a protocol with --protocol, such as biwi+/pda@1 (hpp serve --help)")
     if bool(labels) == bool(data):
         raise click.UsageError("name the labels with either --labels or --data")
-    _check_installed()
+    check_installed()
     from benchmark.scoring import protocols
     from benchmark.scoring.labels import read_labels
     from benchmark.service import app
@@ -214,7 +214,7 @@ def template() -> None:
     Example:
       hpp serve template > challenge.toml
     """
-    _check_installed()
+    check_installed()
     from benchmark.service.terms import TEMPLATE
 
     click.echo(TEMPLATE, nl=False)
@@ -237,7 +237,7 @@ def add(name: str, database: str) -> None:
     Example:
       hpp serve token add "Lab A"
     """
-    _check_installed()
+    check_installed()
     from benchmark.service import store
     from benchmark.service.database import open_database
 
@@ -254,7 +254,7 @@ def revoke(name: str, database: str) -> None:
     Example:
       hpp serve token revoke "Lab A"
     """
-    _check_installed()
+    check_installed()
     from benchmark.service import store
     from benchmark.service.database import open_database
 
@@ -274,7 +274,7 @@ def list_(database: str) -> None:
     Example:
       hpp serve token list
     """
-    _check_installed()
+    check_installed()
     from benchmark.service import store
     from benchmark.service.database import open_database
 
@@ -303,7 +303,7 @@ def close(database: str) -> None:
     Example:
       hpp serve close --database sqlite:///hpp-serve.db
     """
-    _check_installed()
+    check_installed()
     from benchmark.service import challenge
     from benchmark.service.database import open_database
 
@@ -325,7 +325,7 @@ def results(file: Path | None, database: str) -> None:
       hpp serve results
       hpp serve results results.csv
     """
-    _check_installed()
+    check_installed()
     from benchmark.service import results as service
     from benchmark.service.database import open_database
 
@@ -353,7 +353,7 @@ def withdraw(key: str, database: str) -> None:
     Example:
       hpp serve withdraw lab-faces-1-my-method-1a2b3c4d-5e6f70
     """
-    _check_installed()
+    check_installed()
     from benchmark.service import store
     from benchmark.service.database import open_database
 
@@ -373,7 +373,7 @@ def backup(file: Path, database: str) -> None:
     Example:
       hpp serve backup hpp-serve-backup.db
     """
-    _check_installed()
+    check_installed()
     from benchmark.service.backup import write_backup
 
     click.echo(f"{write_backup(database, file):,} submissions\nbackup {file}")
@@ -389,7 +389,7 @@ def restore(file: Path, database: str) -> None:
     Example:
       hpp serve restore hpp-serve-backup.db --database sqlite:///hpp-serve.db
     """
-    _check_installed()
+    check_installed()
     from benchmark.service.backup import restore_backup
 
     click.echo(f"{restore_backup(file, database):,} submissions restored")

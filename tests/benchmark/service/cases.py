@@ -2,12 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -22,7 +20,7 @@ from benchmark.service import store
 from benchmark.service.app import create_app
 from benchmark.service.database import open_database
 from benchmark.service.settings import ServiceSettings
-from benchmark.upkeep import soak_service
+from benchmark.upkeep import postgres, soak_service
 from headposeplus.raw.manifest import ids_sha256
 from headposeplus.rotations import from_matrix, to_matrix
 
@@ -94,27 +92,14 @@ def fail_with_a_label(_predictions, _about, _protocol, labels, **_kwargs):
     raise ValueError(f"label {labels.rotations[0, 0, 0]}")
 
 
-def find_program(name):
-    """A program of PostgreSQL's server, which stands in the PATH or where the system's packages put it."""
-    program = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
-    if program is None:
-        pytest.skip(f"no PostgreSQL server is installed: {name} is not in the PATH nor in /usr/lib/postgresql")
-    return program
-
-
 def new_database(request, kind, file):
     if kind == "sqlite":
         return f"sqlite:///{file}"
     folder = request.getfixturevalue("postgres")
     name = f"hpp_{time.monotonic_ns()}"
-    administer(folder, f"CREATE DATABASE {name}")
-    return f"postgresql://postgres@/{name}?host={folder}"
-
-
-def administer(folder, statement):
-    psycopg = pytest.importorskip("psycopg")
-    with closing(psycopg.connect(f"host={folder} user=postgres dbname=postgres", autocommit=True)) as connection:
-        connection.execute(statement)
+    pytest.importorskip("psycopg")
+    postgres.administer(folder, f"CREATE DATABASE {name}")
+    return postgres.url(folder, name)
 
 
 def settings(database, **others):

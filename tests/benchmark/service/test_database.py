@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from benchmark.service import store
 from benchmark.service.database import TABLES, ServiceError, open_database, read_url
 from benchmark.service.verdict import ToldFault, Verdict, read_verdict, write_verdict
+from benchmark.upkeep.postgres import administer
 from tests.benchmark.service.cases import (
-    administer,
     closing_engine,
     files,
     make_older,
