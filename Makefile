@@ -14,7 +14,7 @@ FINDINGS ?= findings
 PAGES := README.md $(wildcard docs/*.md)
 COG := $(BIN)/python -m cogapp --verbosity=1 -P -p "from benchmark.upkeep.readme import show"
 
-.PHONY: install demo keep-demo test lint lock readme docs walk bench fuzz soak findings clean
+.PHONY: install demo keep-demo test lint lock readme docs walk bench bench-service fuzz soak findings clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make docs      the documentation as a site, into site/: the pages, the commands, every function; links checked"
 	@echo "make walk      run the commands that the pages in docs/ show, and write down what they print and draw"
 	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
+	@echo "make bench-service  measure the service's database on SQLite and PostgreSQL (EXTRAS=serve)"
 	@echo "make findings  train what docs/findings.md rests on (hours), and keep the records in results/findings"
 	@echo "make fuzz      ten thousand mutations of valid submissions, each a score or a list of faults"
 	@echo "make soak      kill commands and the service, fill disks, attack secret labels: results/soak.json"
@@ -111,6 +112,9 @@ bench: $(VENV)/.ready
 	$(BIN)/hpp bench score --json results/bench/score.json
 	$(BIN)/hpp bench start --json results/bench/start.json
 	$(BIN)/hpp bench step --json results/bench/step.json
+
+bench-service: $(VENV)/.ready
+	$(BIN)/hpp bench service --json results/bench/service.json
 
 fuzz: $(VENV)/.ready
 	HPP_FUZZ=10000 $(BIN)/pytest tests/benchmark/scoring/test_fuzz.py -q -s

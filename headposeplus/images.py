@@ -234,7 +234,7 @@ def _plain_crop(data: np.ndarray, out: Image | None) -> Image | None:
     if any(mark in encoded for mark in _EXIF):
         return None
     if not encoded.startswith(_JPEG_START):
-        image = _plain_png(encoded)
+        image = plain_png(encoded)
         return image if image is not None and image.shape[2] == 3 else None
     try:
         # Loaded here: most commands read no image.

@@ -260,7 +260,7 @@ def _move_predictions(engine: Engine) -> None:
     once. The database copies them, none comes through this process.
     """
     held = _ROWS_BEFORE.c.predictions.is_not(None)
-    with engine.connect() as connection:
+    with writing(engine) as connection:  # so that nobody drops the column meanwhile
         if not _is_moving(connection):
             return
         left = connection.execute(sa.select(sa.func.count()).select_from(_ROWS_BEFORE).where(held)).scalar_one()
@@ -286,10 +286,8 @@ def _move_predictions(engine: Engine) -> None:
 
 
 def _is_moving(connection: Connection) -> bool:
-    """Return whether predictions are still to be moved; in a transaction that writes, nobody else moves any then."""
-    query = sa.select(VERSIONS.c.version)
-    if connection.get_execution_options().get("writes"):
-        query = query.with_for_update()  # of no effect on SQLite, where one writes at a time
+    """Return whether predictions are still to be moved; nobody else moves any until this transaction ends."""
+    query = sa.select(VERSIONS.c.version).with_for_update()  # of no effect on SQLite, where one writes at a time
     return connection.execute(query).scalar() == _MOVING
 
 

@@ -23,7 +23,7 @@ from headposeplus.tasks import cores, processor
 
 MOST = 5.0  # milliseconds that a look-up should take
 MOST_GROWTH = 1.5  # times of what it takes at the smaller size
-TIMES = 10  # of each look-up in a round
+TIMES = 20  # of each look-up in a round
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -161,10 +161,12 @@ def describe_service(figures: ServiceFigures, layout: str = "simple") -> str:
         f"Databases of {small:,} and {large:,} submissions, {figures.team} a team, two of three published, each with "
         f"{figures.file:,} bytes of predictions and {figures.verdict:,} of what came of it. On {figures.processor}, "
         f"{figures.cores} cores; wall time, median (least to most) of {len(figures.lookups[0].ms)} interleaved "
-        f"rounds, each a median of {figures.times} times; growth is the median ratio of a round. A write waits for the "
+        f"rounds, each a median of {figures.times}; growth is the median ratio of a round. A write waits for the "
         f"disk on SQLite, here not on PostgreSQL. To bring {large:,} from version {figures.before} of the tables up "
         f"to date takes {upgraded}, once."
     )
+    if any(one.version == figures.before for one in figures.lookups):
+        about += f" Before: a release of version {figures.before}, on its own tables."
     return tables.with_note(rows, about, layout)
 
 

@@ -31,6 +31,7 @@ from benchmark.upkeep import box_rule, data_page, house, real_frames, recipes, s
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
+from benchmark.upkeep.bench_service import ServiceFigures, describe_service
 from benchmark.upkeep.bench_start import StartUp, describe_start
 from benchmark.upkeep.bench_step import Steps, describe_step
 from benchmark.upkeep.bench_train import TrainFigures, about_train, describe_train, stage_row
@@ -191,6 +192,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
     "bench start": lambda: describe_start(_bench("start", StartUp), "github"),
     "bench step": lambda: describe_step(_bench("step", Steps), "github"),
+    "bench service": lambda: describe_service(_bench("service", ServiceFigures), "github"),
     **{part: partial(describe, FINDINGS) for part, describe in findings.TABLES.items()},
 }
 
