@@ -25,7 +25,7 @@ help:
 	@echo "make readme    write the tables of the README and of docs/ from results/"
 	@echo "make docs      the documentation as a site, into site/: the pages, the commands, every function; links checked"
 	@echo "make walk      run the commands that the pages in docs/ show, and write down what they print and draw"
-	@echo "make bench     measure the build and the training, and keep the figures in results/bench"
+	@echo "make bench     measure the build, the training and how both grow, and keep the figures in results/bench"
 	@echo "make bench-service  measure the service's database on SQLite and PostgreSQL (EXTRAS=serve)"
 	@echo "make findings  train what docs/findings.md rests on (hours), and keep the records in results/findings"
 	@echo "make fuzz      ten thousand mutations of valid submissions, each a score or a list of faults"
@@ -112,6 +112,7 @@ bench: $(VENV)/.ready
 	$(BIN)/hpp bench score --json results/bench/score.json
 	$(BIN)/hpp bench start --json results/bench/start.json
 	$(BIN)/hpp bench step --json results/bench/step.json
+	$(BIN)/hpp bench scale --json results/bench/scale.json
 
 bench-service: $(VENV)/.ready
 	$(BIN)/hpp bench service --json results/bench/service.json

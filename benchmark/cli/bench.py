@@ -236,3 +236,32 @@ def service(submissions: int, rounds: int, before: Path | None, json_file: Path 
     figures = library.bench_service(submissions, rounds, before, seed)
     click.echo(library.describe_service(figures))
     _keep(figures, json_file)
+
+
+@bench.command()
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs of each measurement.")
+@click.option(
+    "--share",
+    type=Real(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the real size that stands for it, to try it.",
+)
+@JSON
+@WIDE
+@SEED
+def scale(repeats: int, share: float, json_file: Path | None, seed: int) -> None:
+    """Measure how time and memory grow with data.
+
+    That is at the real size, half a million images, and at a tenth of it. The data are synthetic, half a gigabyte, and
+    lie in a temporary folder, which is removed.
+
+    \b
+    Example:
+      hpp bench scale
+    """
+    from benchmark.upkeep import bench_scale as library
+
+    figures = library.bench_scale(repeats, seed, share)
+    click.echo(library.describe_scale(figures))
+    _keep(figures, json_file)

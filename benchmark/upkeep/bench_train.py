@@ -27,6 +27,7 @@ from benchmark.training.job import find_device
 from benchmark.training.loop import Step, Trainer, make_trainer, take
 from benchmark.training.presets import TASKS, Preset, find_preset
 from benchmark.training.settings import check_sizes
+from benchmark.upkeep.bench_scale import LABELS, PREDICTIONS, draw_labels
 from benchmark.upkeep.machine import Machine, machine, wait_for
 from headposeplus import tables
 from headposeplus.datasets.dataset import Dataset, layout_of, open_dataset
@@ -41,8 +42,6 @@ LEAST_STEPS = 3  # of a measurement, where a step takes long
 READ_EVERY = 25  # steps between two waits for the device; training reads its losses as often
 LAMBDA = 0.3  # of stage 2; any but 0 would take as long
 RATE = 1e-4  # takes as long as any other, and an untrained network stays finite
-LABELS, PREDICTIONS = 670_000, 15_678  # of SynHead++ and Biwi+
-SPREAD = (23, 31, 11)  # standard deviations of the labels, in degrees
 LEAST_RATIO, MOST_WEIGHTS = 0.95, 3.0  # what training should keep to; seconds
 
 
@@ -203,8 +202,7 @@ def weights_seconds(seed: int) -> dict[str, float]:
 
     They are PADACO's and the PADA-like ones, by their methods' names, of labels drawn at random. One core is used.
     """
-    rng = np.random.default_rng(seed)
-    source, predictions = (rng.normal(0, SPREAD, (count, 3)) for count in (LABELS, PREDICTIONS))
+    source, predictions = draw_labels(np.random.default_rng(seed), LABELS, PREDICTIONS)
 
     def best(weigh: Callable[[Floats, Floats], object]) -> float:
         least = math.inf

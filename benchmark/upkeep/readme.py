@@ -30,6 +30,7 @@ from benchmark.training import presets
 from benchmark.upkeep import box_rule, data_page, house, real_frames, recipes, soak_record
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
+from benchmark.upkeep.bench_scale import ScaleFigures, describe_scale
 from benchmark.upkeep.bench_score import ScoreFigures, describe_score
 from benchmark.upkeep.bench_service import ServiceFigures, describe_service
 from benchmark.upkeep.bench_start import StartUp, describe_start
@@ -189,6 +190,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "networks": recipes.table,
     "recipes": recipes.sections,
     "soak": lambda: describe_soak(read_record(soak_record.RECORD, Soak, "what make soak keeps"), "github"),
+    "bench scale": lambda: describe_scale(_bench("scale", ScaleFigures), "github"),
     "bench score": lambda: describe_score(_bench("score", ScoreFigures)),
     "bench start": lambda: describe_start(_bench("start", StartUp), "github"),
     "bench step": lambda: describe_step(_bench("step", Steps), "github"),
