@@ -12,6 +12,7 @@ from pathlib import Path
 
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
+from headposeplus.files import folders
 
 
 class NoPostgresError(HeadposeError):
@@ -20,7 +21,9 @@ class NoPostgresError(HeadposeError):
 
 def _program(name: str) -> str:
     """Return a program of PostgreSQL's server, which stands in the PATH or where the system's packages put it."""
-    program = shutil.which(name) or max(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), default=None)
+    packaged = Path("/usr/lib/postgresql")
+    programs = [path for version in folders(packaged) if (path := packaged / version / "bin" / name).exists()]
+    program = shutil.which(name) or max(map(str, programs), default=None)
     if program is None:
         what = f"no PostgreSQL server is installed: {name} is not in the PATH nor in /usr/lib/postgresql"
         raise NoPostgresError(Fault(what, "install the package postgresql"))

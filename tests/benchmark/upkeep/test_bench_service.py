@@ -37,6 +37,6 @@ def test_bench_service_takes_no_folder_that_is_no_checkout(tmp_path, hpp):
 
 def test_where_no_server_of_postgresql_is_installed_that_is_said(hpp, monkeypatch):
     monkeypatch.setattr(postgres.shutil, "which", lambda _name: None)
-    monkeypatch.setattr(postgres.Path, "glob", lambda *_arguments: iter(()))
+    monkeypatch.setattr(postgres, "folders", lambda _folder: [])
     told = hpp("bench", "service", expect=1).output
     assert "no PostgreSQL server is installed: initdb" in told and "install the package postgresql" in told
