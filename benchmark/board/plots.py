@@ -158,13 +158,17 @@ def _line(axes: Axes, at: Floats, values: Floats, few: np.ndarray, colour: str, 
 
 @_kept
 @own_settings()
-def cumulative(mae: tuple[float, ...], geodesic: tuple[float, ...]) -> str:
-    """Return a plot of the share of frames below an error, of the errors (101,) at 0, 1, ..., 100 % of the frames."""
+def cumulative(mae: tuple[float, ...], geodesic: tuple[float, ...], withheld: int = 0) -> str:
+    """Return a plot of the share of frames below an error, of the errors (101,) at 0, 1, ..., 100 % of the frames.
+
+    Nothing is drawn of the ``withheld`` percents at either end, whose errors are not told.
+    """
     figure = _figure(_WIDE, 3.9)
     axes = figure.subplots()
-    shares = np.linspace(0, 1, len(mae))
-    axes.plot(mae, shares, color=_FIRST, lw=2, label="MAE")
-    axes.plot(geodesic, shares, color=_SECOND, lw=2, ls=(0, (5, 1.5)), label="geodesic")
+    known = slice(withheld, len(mae) - withheld)
+    shares = np.linspace(0, 1, len(mae))[known]
+    axes.plot(mae[known], shares, color=_FIRST, lw=2, label="MAE")
+    axes.plot(geodesic[known], shares, color=_SECOND, lw=2, ls=(0, (5, 1.5)), label="geodesic")
     # The last hundredth of the frames would squeeze the others.
     end = max(geodesic[-2], mae[-2], 1e-3)
     axes.set(xlim=(0, end), ylim=(0, 1.01), xlabel="error below, degrees", ylabel="share of the frames")
@@ -175,6 +179,7 @@ def cumulative(mae: tuple[float, ...], geodesic: tuple[float, ...]) -> str:
     label = (
         f"Share of the frames below an error: half of them below {mae[half]:.1f} degrees of MAE and "
         f"{geodesic[half]:.1f} degrees geodesic"
+        + (f"; drawn from {withheld} to {100 - withheld} % of the frames" if withheld else "")
     )
     return _svg(figure, "cumulative", label)
 

@@ -26,7 +26,7 @@ from benchmark.board.words import LONG, SCORES, number, safe_link, share, short,
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
 from benchmark.scoring.evaluation import describe_plain
-from benchmark.scoring.figures import Group, Interval
+from benchmark.scoring.figures import Group, Interval, withheld_percent
 from benchmark.scoring.protocols import Protocol
 from headposeplus.errors import SubmissionError
 from headposeplus.faults import Fault, plural
@@ -166,12 +166,14 @@ def _angle_plots(entry: Entry) -> list[_Plot]:
     return shown
 
 
-def _other_plots(entry: Entry, points: plots.Points | None) -> list[_Plot]:
+def _other_plots(entry: Entry, points: plots.Points | None, few: int) -> list[_Plot]:
     """Return the other plots, as far as the entry has what they need."""
     shown = []
     if entry.quantiles is not UNSET:
-        svg = plots.cumulative(entry.quantiles.mae, entry.quantiles.geodesic)
-        caption = "Up to the error of the 99th frame in a hundred."
+        withheld = withheld_percent(entry.protocol.frames, few)
+        svg = plots.cumulative(entry.quantiles.mae, entry.quantiles.geodesic, withheld)
+        ends = f"The {few} frames with the least error and the {few} with the largest are not shown."
+        caption = ends if few else "Up to the error of the 99th frame in a hundred."
         shown.append(_Plot("Share of frames below an error", Markup(svg), caption))
     if points is not None and len(points.error):
         count = len(points.error)
@@ -278,7 +280,7 @@ def _bootstrap(entry: Entry) -> str:
     return f"{level(entry)} intervals: bootstrap over {over}, {number(drawn.resamples, 0)} resamples."
 
 
-def _figures(entry: Entry, closeup: Closeup | None, unverified: str) -> dict[str, object]:
+def _figures(entry: Entry, closeup: Closeup | None, unverified: str, few: int) -> dict[str, object]:
     """Return the figures of an entry's page beside its tiles, by the names that its template calls them."""
     warnings = [f"Nobody can score this entry again: {unverified}."] if unverified else []
     return {
@@ -286,13 +288,19 @@ def _figures(entry: Entry, closeup: Closeup | None, unverified: str) -> dict[str
         "plain": "" if entry.plain_angles is UNSET else describe_plain(entry.plain_angles),
         "suspicions": warnings + [short(suspicion, 1_000) for suspicion in entry.suspicions[:_MANY]],
         "angles": _angle_plots(entry),
-        "plots": _other_plots(entry, closeup.points if closeup else None),
+        "plots": _other_plots(entry, closeup.points if closeup else None, few),
+        "withheld": _WITHHELD.format(few) if few else "",
         **_tables(entry),
     }
 
 
+_WITHHELD = (
+    "Figures of fewer than {0} frames are not shown, since they would tell of the labels: of subjects, sequences, bins "
+    "and cells only those with as many stand here, and where none has, no plot or table of them does. A percentile or "
+    "a share that leaves fewer frames on one side is a dash."
+)
 _NO_FIGURES: dict[str, object] = dict.fromkeys(
-    ("bootstrap", "plain", "suspicions", "angles", "plots"), ""
+    ("bootstrap", "plain", "suspicions", "angles", "plots", "withheld"), ""
 ) | dict.fromkeys(("conventions", "vectors", "ray", "statistics", "distribution", "seeds"), ())
 
 
@@ -318,15 +326,18 @@ def entry_page(
     root: str | None = None,
     unverified: str = "",
     team: str = "",
+    few: int = 0,
 ) -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
 
     Of a headline it has the one figure, and the authors' words.
 
     With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`, ``unverified`` why nobody
-    can score the entry again, ``team`` who sent it where a token says that.
+    can score the entry again, ``team`` who sent it where a token says that. Figures of fewer than ``few`` frames are
+    withheld, and the page says so.
     """
-    figures = {"groups": {}, **_NO_FIGURES} if isinstance(entry, Headline) else _figures(entry, closeup, unverified)
+    told = None if isinstance(entry, Headline) else _figures(entry, closeup, unverified, few)
+    figures = told or {"groups": {}, **_NO_FIGURES}
     badges = protocols.badges(entry.protocol)
     return render(
         "entry.html",

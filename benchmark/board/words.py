@@ -34,9 +34,9 @@ def augmentation(kind: str | UnsetType) -> str:
     return "" if kind is UNSET or kind == "none" else kind
 
 
-def share(value: float) -> str:
-    """Return a share from 0 to 1 in percent."""
-    return f"{100 * value:.1f} %"
+def share(value: float | UnsetType, digits: int = 1) -> str:
+    """Return a share from 0 to 1 in percent, or a dash where there is none."""
+    return "–" if value is UNSET else f"{100 * value:.{digits}f} %"
 
 
 def short(text: object, most: int = SHORT) -> str:

@@ -168,12 +168,12 @@ def serve(
     Examples:
       hpp serve token add "Lab A"
       hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz
-      hpp serve --protocol challenge.toml --labels secret.csv \\
+      hpp serve --protocol class.toml --labels secret.csv \\
         --database postgresql://hpp@localhost/hpp
       hpp serve --protocol biwi+/pda@1 --labels Biwi_plus.npz \\
         --behind-proxy 127.0.0.1 --root-path /heads
-      hpp serve --protocol challenge.toml --labels secret.csv \\
-        --challenge class.toml --deadline 2030-01-31T18:00+01:00
+      hpp serve --protocol class.toml --labels secret.csv \\
+        --challenge challenge.toml --deadline 2030-01-31T18:00+01:00
     """
     if ctx.invoked_subcommand is not None:
         typed = [

@@ -402,6 +402,6 @@ def describe_plain(errors: AngleErrors) -> str:
 
 def _described(name: str, spread: Spread) -> str:
     within = zip((spread.within_5, spread.within_10, spread.within_15), metrics.WITHIN, strict=True)
-    shares = ", ".join(f"{100 * share:.1f} % within {limit}" for share, limit in within)
+    shares = ", ".join(f"{100 * share:.1f} % within {limit}" for share, limit in within if share is not UNSET)
     high = "" if spread.p95 is UNSET else f", 95th percentile {spread.p95:.2f}"
-    return f"{name}: median {spread.median:.2f}{high}; {shares} degrees."
+    return f"{name}: median {spread.median:.2f}{high}" + (f"; {shares} degrees." if shares else ".")

@@ -89,9 +89,9 @@ class Spread(Figures, frozen=True):
 
     median: Degrees
     p95: Degrees | UnsetType
-    within_5: Share
-    within_10: Share
-    within_15: Share
+    within_5: Share | UnsetType
+    within_10: Share | UnsetType
+    within_15: Share | UnsetType
 
 
 class Distribution(Figures, frozen=True):
@@ -154,6 +154,11 @@ class Parts(Figures, frozen=True):
     yaw_pitch: Annotated[tuple[Cell, ...], Meta(max_length=576)]
     sequence: Groups
     subject: Groups
+
+
+def withheld_percent(frames: int, few: int) -> int:
+    """Return the least whole percent of ``frames`` that is ``few`` of them or more."""
+    return -(-100 * few // frames)
 
 
 def rounded(figures: Value, digits: int) -> Value:

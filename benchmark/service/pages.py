@@ -20,6 +20,7 @@ from benchmark.service import entries, form, store
 from benchmark.service.announcement import Announcement, announce
 from benchmark.service.challenge import current, is_open, refusal_of
 from benchmark.service.database import QUEUED, RUNNING, SCORED, now, refusal, timestamp
+from benchmark.service.privacy import SMALLEST_GROUP
 from benchmark.service.settings import MAX_ABOUT, SUBMIT, ServiceSettings, Stands
 from benchmark.service.standing import listing, parts_of, shown, stands_there
 from benchmark.service.verdict import ToldFault
@@ -205,7 +206,12 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: M
         if standing is None or entry is None or (isinstance(entry, Headline) and not entry.improved):
             raise HTTPException(404, "there is no published entry with this key")
         state = (standing.finished, open_now, len(standing.entry.suspicions))
-        return _page(pages.find(key, state, lambda: site.entry_page(entry, root=root, team=standing.placed.team)))
+        team = standing.placed.team
+
+        def draw() -> str:
+            return site.entry_page(entry, root=root, team=team, few=SMALLEST_GROUP)
+
+        return _page(pages.find(key, state, draw))
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:

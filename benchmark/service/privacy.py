@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from benchmark.scoring.entry import Entry, Headline, ToldScore
-from benchmark.scoring.figures import Bin, Cell, Distribution, Group, Parts, Quantiles, Spread, rounded
+from benchmark.scoring.figures import (
+    Bin,
+    Cell,
+    Distribution,
+    Group,
+    Parts,
+    Quantiles,
+    Share,
+    Spread,
+    rounded,
+    withheld_percent,
+)
+from benchmark.scoring.metrics import WITHIN
 from benchmark.service.store import Told
 
 SMALLEST_GROUP = 50  # frames: figures of fewer do not leave
@@ -23,13 +35,13 @@ def headline(entry: Entry, told: Told) -> Headline:
 
 
 def publishable(entry: Entry) -> Entry:
-    """Return an entry as it may leave once its challenge is closed: without any figure that is a single frame's.
+    """Return an entry as it may leave once its challenge is closed: without the figures of a few frames.
 
     Groups of fewer than 50 frames are left out. An error at a share of the frames is that of one frame: where fewer
-    than 50 frames lie beyond it, the nearest is given that has as many. Degrees have two decimals and shares three,
-    which one frame among thousands does not move.
+    than 50 frames lie beyond it, the nearest is given that has as many. The shares of frames within an error are read
+    off these, so they are whole percents and tell no more. Degrees have two decimals.
     """
-    first = -(-100 * SMALLEST_GROUP // entry.protocol.frames)  # the percent beyond which lie as many
+    first = withheld_percent(entry.protocol.frames, SMALLEST_GROUP)
     return replace(
         rounded(entry, 2),
         protocol=entry.protocol,
@@ -60,9 +72,17 @@ def _quantiles(entry: Entry, first: int) -> Quantiles:
 def _distribution(entry: Entry, first: int) -> Distribution:
     assert entry.distribution is not UNSET, "entries are stored with all their figures"
 
-    def spread(full: Spread) -> Spread:
-        within = (round(share, 3) for share in (full.within_5, full.within_10, full.within_15))
+    def spread(full: Spread, errors: tuple[float, ...]) -> Spread:
+        within = [_share_within(errors, limit, first) for limit in WITHIN]
         few = rounded(full, 2)
         return Spread(few.median, UNSET if first > 5 else few.p95, *within)
 
-    return Distribution(spread(entry.distribution.mae), spread(entry.distribution.geodesic))
+    told = _quantiles(entry, first)
+    return Distribution(spread(entry.distribution.mae, told.mae), spread(entry.distribution.geodesic, told.geodesic))
+
+
+def _share_within(errors: tuple[float, ...], limit: float, first: int) -> Share | UnsetType:
+    """Return the share of frames within an error, read off the quantiles that are told; nothing outside of these."""
+    if errors[first] > limit or errors[100 - first] < limit:
+        return UNSET
+    return max(percent for percent in range(first, 101 - first) if errors[percent] <= limit) / 100

@@ -23,29 +23,33 @@ _TEMPLATE = "hpp serve template prints one with all keys"
 _EXAMPLE = "2030-01-31T18:00+01:00"
 
 TEMPLATE = f"""\
-# What a challenge says of itself: hpp serve --challenge FILE. Any line may be left out, and options count before it.
+# What a challenge says of itself: hpp serve --challenge FILE. Any line may be
+# left out, and options count before it.
 
 title = "Head poses of the autumn class"
 
-# Markdown, shown as text: HTML in it stays what it is.
+# Markdown; HTML in it is shown as text.
 about = \"\"\"
 Predict pitch, yaw and roll of the heads in the pictures that you got by mail.
 \"\"\"
 rules = \"\"\"
 - A team has one token.
-- No poses by hand, and none of the test pictures in the training.
+- No poses by hand. The protocol says how training may use the test pictures.
 \"\"\"
 
-# Until when submissions are taken; in UTC where no zone is said, "{NO_DEADLINE}" for an end that is yours.
-# Submissions end then. All figures are told when you run hpp serve close.
+# Until when submissions are taken, in UTC where no zone is said.
+# "{NO_DEADLINE}": no deadline; you close it yourself.
+# All figures are told when you run hpp serve close, not before.
 # deadline = {_EXAMPLE[:16]}:00{_EXAMPLE[16:]}
 
-stands = "all"  # which of a team's published entries the board has: all, best (on the public part) or last
-daily = 5       # submissions of a team that are scored on a UTC day
+# Which of a team's published entries the board has: all, best (on the public
+# part) or last.
+stands = "all"
+daily = 5  # submissions of a team that are scored on a UTC day
 
 # With these a database's challenge is opened, and they stay.
-private = 0.5   # share of the subjects whose figures are told when it is closed
-step = 0.1      # degrees by which a team must be better to be told a new figure
+private = 0.5  # share of the subjects whose figures are told when it is closed
+step = 0.1     # degrees by which a team must be better to be told a new figure
 """
 
 

@@ -73,6 +73,8 @@ def test_groups_and_cells_of_few_frames_are_marked(figure):
 def test_ticks_of_shares_and_of_errors_are_what_they_say(figure):
     errors = tuple(np.linspace(0, 30, 101))
     axes = figure(plots.cumulative, errors, errors)[0].axes[0]
+    [mae, _] = figure(plots.cumulative, errors, errors, 11)[0].axes[0].lines
+    assert mae.get_ydata()[[0, -1]] == pytest.approx([0.11, 0.89]) and mae.get_xdata()[0] == errors[11]
     ticks = {tick.get_loc(): tick.label1.get_text() for tick in axes.yaxis.get_major_ticks()}
     assert len(ticks) > 3
     for place, text in ticks.items():

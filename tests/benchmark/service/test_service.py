@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from benchmark.board.site import entry_page
 from benchmark.scoring.entry import plain, read
 from benchmark.scoring.figures import Bin, Distribution, Quantiles, Spread
 from benchmark.service import privacy
@@ -173,7 +174,7 @@ def test_no_label_leaves(lite, hpp):
 
 
 def test_an_error_that_is_one_frames_does_not_leave():
-    percents, spread = tuple(map(float, range(101))), Spread(2.34567, 3.0, 0.98765, 0.99, 1.0)
+    percents, spread = tuple(map(float, range(101))), Spread(2.34567, 3.0, 0.05765, 0.10123, 0.15123)
     kept = read(next((Path(__file__).resolve().parents[3] / "results/demo/scoreboard").glob("*.json")).read_bytes())
     entry = replace(
         kept,
@@ -189,12 +190,18 @@ def test_an_error_that_is_one_frames_does_not_leave():
     assert found.quantiles == Quantiles(clipped, clipped) and found.scores.mae == 1.23
     assert found.by.yaw == (Bin(15, 30, 50, 2.0, 2.0),)
     assert all(part.frames >= 50 for part in (*found.by.pitch, *found.by.yaw_pitch, *found.by.subject))
-    assert found.distribution.mae == Spread(2.35, 3.0, 0.988, 0.99, 1.0)
+    assert found.distribution.mae == Spread(2.35, 3.0, 0.05, 0.1, 0.15)
     assert found.protocol.label_mean == PROTOCOL.label_mean and entry.quantiles.mae == percents
 
     found = privacy.publishable(replace(entry, protocol=replace(PROTOCOL, frames=400)))
     assert found.quantiles.mae[:14] == (13.0,) * 14 and found.distribution.geodesic.p95 is UNSET
-    assert "p95" not in plain(found)["distribution"]["mae"]
+    # Within 5 and within 10 degrees lie fewer than 50 of 400: nobody is told how many.
+    assert plain(found)["distribution"]["mae"] == {"median": 2.35, "within_15": 0.15}
+    page = entry_page(found, few=SMALLEST_GROUP)
+    curve = page[page.index("Share of frames below an error") :].partition("</figure>")[0]
+    assert "drawn from 13 to 87 % of the frames" in curve and "99th frame" not in page
+    assert "The 50 frames with the least error and the 50 with the largest are not shown." in curve
+    assert "Figures of fewer than 50 frames are not shown" in page and "<td class=\"n\">15 %</td>" in page
     found = privacy.publishable(replace(entry, protocol=replace(PROTOCOL, frames=99)))
     assert not {"quantiles", "distribution"} & set(plain(found))
 
