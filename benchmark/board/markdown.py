@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from benchmark.board.published import Published, beside, cited, published_rows
 from benchmark.board.standing import level_with_first, ranks
-from benchmark.board.words import SCORES, augmentation, remark_on, with_one_name
+from benchmark.board.words import SCORES, augmentation, remark_on, seeds_in_words, with_one_name
 from benchmark.scoring.entry import Entry, Listed
 from headposeplus import tables
 from headposeplus.faults import plural
@@ -74,7 +74,7 @@ def _row(listed: Listed, clean: Callable[[object], str]) -> dict[str, str]:
         "trained on": clean(with_one_name(entry.training_data)),
         "augmentation": clean(augmentation(entry.augment)),
         "convention": f"{clean(entry.convention)}, {clean(entry.camera)} camera",
-        "seeds": ", ".join("?" if seed is None else str(seed) for seed in entry.seeds),
+        "seeds": seeds_in_words(entry.seeds),
         "date": "" if entry.date is UNSET else clean(entry.date),
     }
 

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from benchmark.board.markdown import rows
 from benchmark.board.published import describe_beside
 from benchmark.board.standing import level_with_first, ranks
-from benchmark.board.words import augmentation, remark_on, short, with_one_name
+from benchmark.board.words import augmentation, remark_on, seeds_in_words, short, with_one_name
 from benchmark.scoring.entry import Entry, Listed
 from headposeplus import tables
 from headposeplus.faults import plural
@@ -21,7 +21,7 @@ _FACTS: dict[str, Callable[[Entry], str]] = {
     "trained on": lambda entry: with_one_name(entry.training_data),
     "convention": lambda entry: f"{entry.convention}, {entry.camera} camera",
     "selection": lambda entry: entry.selection,
-    "seeds": lambda entry: ", ".join("not said" if seed is None else str(seed) for seed in entry.seeds),
+    "seeds": lambda entry: seeds_in_words(entry.seeds),
     "augmentation": lambda entry: "not said" if entry.augment is UNSET else augmentation(entry.augment) or "none",
 }
 

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from benchmark.board.published import IMAGES, Published, cited, published_rows
 from benchmark.board.standing import level_with_first, ranks, told
-from benchmark.board.words import LONG, SCORES, augmentation, remark_on, safe_link, short, with_one_name
+from benchmark.board.words import LONG, SCORES, augmentation, remark_on, safe_link, seeds_in_words, short, with_one_name
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
 from benchmark.scoring.protocols import Protocol
@@ -42,7 +42,7 @@ class Row(NamedTuple):
     interval: tuple[float, float] | None
     trained: str
     transductive: bool
-    seeds: int | None
+    seeds: str
     authors: str
     link: str
     images: int | None
@@ -116,7 +116,7 @@ def _entry_row(listed: Listed | ListedHeadline, root: str | None, rank: int | No
         interval=full.intervals.mae if full and full.intervals else None,
         trained=with_one_name(short(entry.training_data)),
         transductive=entry.uses_target_images,
-        seeds=len(entry.seeds),
+        seeds="" if entry.seeds == (None,) else seeds_in_words(entry.seeds),
         authors=method if listed.team else short(entry.authors),
         link=safe_link(entry.link),
         images=None,
@@ -125,6 +125,7 @@ def _entry_row(listed: Listed | ListedHeadline, root: str | None, rank: int | No
         date=listed.day if entry.date is UNSET else short(entry.date),
         code="" if entry.code is UNSET else safe_link(entry.code),
         augmentation=short(augmentation(entry.augment)),
+        remark="" if entry.selection == entry.protocol.selection else f"selection: {short(entry.selection)}",
         flag="; ".join(flags),
         private=parts.private if parts else None,
         public=parts.public if parts else None,
@@ -153,7 +154,7 @@ def _published_row(result: Published, work: str, frames: int | None) -> Row:
         interval=None,
         trained=with_one_name(result.train_set),
         transductive=result.transductive == "yes",
-        seeds=None,
+        seeds="",
         authors=work,
         link=result.link,
         images=result.n_images,
@@ -172,7 +173,7 @@ def _marked(rows: list[Row]) -> list[Row]:
     least = _least([row for row in rows if alone or row.rank is not None])
     marked = []
     for row in rows:
-        its = row.values.items() if alone or row.rank is not None else ()
+        its = _figures(row).items() if alone or row.rank is not None else ()
         best = frozenset(key for key, value in its if value is not None and told(value) == least.get(key))
         marked.append(row._replace(best=best))
     return sorted(marked, key=lambda row: (_place(row), row.name))
@@ -227,11 +228,16 @@ def _reach(row: Row) -> list[float]:
     return [mae, mae, mae] if row.interval is None else [row.interval[0], mae, row.interval[1]]
 
 
+def _figures(row: Row) -> dict[str, float | None]:
+    """Return all the errors that a row shows, by column."""
+    return {**row.values, "private": row.private, "public": row.public}
+
+
 def _least(group: list[Row]) -> dict[str, float]:
     """Return the best value of each score among rows that compare, as far as the table shows; none of a row alone."""
     best: dict[str, float] = {}
     for row in group if len(group) > 1 else ():
-        for key, value in row.values.items():
+        for key, value in _figures(row).items():
             if value is not None:
                 best[key] = min(best.get(key, math.inf), told(value))
     return best
@@ -289,7 +295,7 @@ def _facts(protocol: Protocol) -> list[tuple[str, str]]:
         ("test set", f"{with_one_name(short(protocol.test_set))}, {plural(protocol.frames, 'frame')}"),
         ("convention", short(protocol.convention)),
         ("camera", short(protocol.camera)),
-        ("selection", short(protocol.selection)),
+        ("official selection", short(protocol.selection)),
         ("target images", short(protocol.target_images, LONG)),
     ]
     return [fact for fact in facts if fact[1]]

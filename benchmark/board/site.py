@@ -22,7 +22,7 @@ from msgspec.structs import asdict, replace
 from benchmark.board import drawn, plots
 from benchmark.board.published import beside, cited
 from benchmark.board.sections import ENTRIES, level, sections
-from benchmark.board.words import LONG, SCORES, number, safe_link, share, short, with_one_name
+from benchmark.board.words import LONG, SCORES, number, safe_link, seeds_in_words, share, short, with_one_name
 from benchmark.scoring import protocols
 from benchmark.scoring.entry import Entry, Headline, Listed, ListedHeadline
 from benchmark.scoring.evaluation import describe_plain
@@ -107,7 +107,8 @@ def render(template: str, script: str = "", **values: Any) -> str:
     """Return a page: a template of ``pages/`` with the style sheet and, if it is named, one script of that folder.
 
     The page's policy lets this script run and nothing else, and loads nothing from outside. ``root`` among the values
-    tells the template that a service shows it, and below which path: empty, or such as ``/heads``.
+    tells the template that a service shows it, and below which path: empty, or such as ``/heads``; ``ended`` that it
+    takes no more submissions.
     """
     code = _page_file(script) if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -118,7 +119,7 @@ def render(template: str, script: str = "", **values: Any) -> str:
             style=Markup(_page_file("style.css")),
             script=Markup(code),
             script_source=f"'sha256-{digest}'" if code else "'none'",
-            **{"root": None, **values},
+            **{"root": None, "ended": False, **values},
         )
     )
     # JSON may hold what no file of text can: lone surrogates and control characters.
@@ -193,7 +194,14 @@ def _other_plots(entry: Entry, points: plots.Points | None, few: int) -> list[_P
 
 
 def _groups(entry: Entry) -> dict[str, tuple[Group, ...]]:
-    return {"subject": entry.by.subject, "sequence": entry.by.sequence}
+    """Return the groups; one of all frames has the entry's own scores, which are not rounded as groups are."""
+    whole = {name: getattr(entry.scores, name) for name in SCORES}
+
+    def exact(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+        frames = entry.protocol.frames
+        return tuple(replace(group, **whole) if group.frames == frames else group for group in groups)
+
+    return {"subject": exact(entry.by.subject), "sequence": exact(entry.by.sequence)}
 
 
 def _facts(entry: Entry | Headline, lacks: Sequence[str] = ()) -> list[_Fact]:
@@ -206,7 +214,6 @@ def _facts(entry: Entry | Headline, lacks: Sequence[str] = ()) -> list[_Fact]:
 
 
 def _facts_of_run(entry: Entry | Headline) -> list[_Fact]:
-    seeds = ", ".join("unknown" if seed is None else short(seed, 20) for seed in entry.seeds[:_MANY])
     known = isinstance(entry, Entry) and entry.selected_epoch is not UNSET
     epoch = str(entry.selected_epoch) if isinstance(entry, Entry) and known else ""
     hashes = " ".join(short(digest, 64) for digest in entry.predictions_sha256[:_MANY])
@@ -216,7 +223,7 @@ def _facts_of_run(entry: Entry | Headline) -> list[_Fact]:
         _Fact(_IMAGES, "yes (transductive)" if entry.uses_target_images else "no"),
         _Fact("selection", entry.selection),
         _Fact("selected epoch", epoch),
-        _Fact("seeds", seeds),
+        _Fact("seeds", seeds_in_words(entry.seeds)),
         _Fact("batch statistics", entry.batch_statistics),
         _Fact("initial weights", entry.initial_weights),
         _Fact("preset", entry.preset),
@@ -327,6 +334,7 @@ def entry_page(
     unverified: str = "",
     team: str = "",
     few: int = 0,
+    ended: bool = False,
 ) -> str:
     """Return the page of an entry as one HTML page that needs nothing else; what an entry lacks is left out.
 
@@ -334,7 +342,7 @@ def entry_page(
 
     With ``closeup`` it is a report that stands alone; ``root`` is that of :func:`board_page`, ``unverified`` why nobody
     can score the entry again, ``team`` who sent it where a token says that. Figures of fewer than ``few`` frames are
-    withheld, and the page says so.
+    withheld, and the page says so. ``ended`` is that of :func:`render`.
     """
     told = None if isinstance(entry, Headline) else _figures(entry, closeup, unverified, few)
     figures = told or {"groups": {}, **_NO_FIGURES}
@@ -343,6 +351,7 @@ def entry_page(
         "entry.html",
         "table.js",
         root=root,
+        ended=ended,
         report=closeup is not None,
         name=short(entry.name) or "unnamed",
         team=short(team),

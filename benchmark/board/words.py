@@ -56,6 +56,18 @@ def safe_link(text: str) -> str:
     return address if valid and len(address) <= 2_000 and re.fullmatch(r"[!-~]+", address) else ""
 
 
+def seeds_in_words(seeds: Sequence[int | None]) -> str:
+    """Return how many seeds an entry has and which, such as ``1 (0)``, ``3 (0 to 2)`` or ``1 (unknown)``."""
+    known = [seed for seed in seeds if seed is not None]
+    if len(known) < len(seeds):
+        names = "unknown"
+    elif len(known) > 2 and known == list(range(known[0], known[0] + len(known))):
+        names = f"{known[0]} to {known[-1]}"
+    else:
+        names = ", ".join(map(str, known))
+    return f"{len(seeds)} ({short(names)})"
+
+
 def remark_on(suspicions: Sequence[str]) -> str:
     """Return what a table says of an entry with suspicions."""
     return "a method of its authors' own" if all(ON_HONOUR in text for text in suspicions) else "looks odd"

@@ -133,7 +133,8 @@ def challenge_options(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(1),
     default=30,
     show_default=True,
-    help="Requests of one submitter, or of one address without a token.",
+    help="Requests of one submitter, or of one address without a token; of pages, which many at one address look at, "
+    "20 times as many.",
 )
 @click.option(
     "--max-mib", type=click.IntRange(1, 64), default=16, show_default=True, help="Largest file of predictions."

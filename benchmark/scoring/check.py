@@ -132,6 +132,8 @@ def _places(poses: Poses, reference: Reference, secret: bool) -> tuple[np.ndarra
     known = set(wanted)
     faults = []
     missing = [name for name in wanted if name not in position]
+    # Who sends predictions to a service has the table of its page, and no say in its frames.
+    table = "the table on the page /submit" if secret else "hpp submission template"
     extra = np.array([name not in known and name not in reference.beyond for name in poses.ids.tolist()])
     if missing and extra.any():
         names = [parse_frame(name) or name for name in poses.ids.tolist()]
@@ -141,14 +143,13 @@ def _places(poses: Poses, reference: Reference, secret: bool) -> tuple[np.ndarra
             what = f"{plural(int(extra.sum()), 'id is', 'ids are')} not in the test set, the first {first}: {why}"
             return None, [poses.fault(extra, what, mend)]
     if len(missing) == len(wanted):
-        mend = f"give each frame its id, such as {wanted[0]} (hpp submission template writes them all)"
+        mend = f"give each frame its id, such as {wanted[0]} ({table} has them all)"
         return None, [Fault(f"no id is one of the test set's, the first {shown(poses.ids[0])}", mend)]
     if missing:
         some = ", ".join(missing[:3])
         of_all = f"of {len(wanted):,} frames"
         what = f"{plural(len(missing), f'{of_all} is', f'{of_all} are')} missing, the first {some}"
-        mend = f"{reference.protocol.id} scores all frames or none: hpp submission template writes a row for each"
-        # Who sends predictions to a service has no say in its frames.
+        mend = f"{reference.protocol.id} scores all frames or none: {table} has a row for each"
         if not secret and not reference.protocol.subset:
             part = subsets.covered(poses.ids)
             if part:
@@ -159,7 +160,11 @@ def _places(poses: Poses, reference: Reference, secret: bool) -> tuple[np.ndarra
     if extra.any():
         number = plural(int(extra.sum()), "id is", "ids are")
         what = f"{number} not in the test set, the first {shown(poses.ids[int(extra.argmax())])}"
-        faults.append(poses.fault(extra, what, f"take these rows out; an id reads {wanted[0]}"))
+        faults.append(
+            poses.fault(
+                extra, what, f"take {'this row' if extra.sum() == 1 else 'these rows'} out; an id reads {wanted[0]}"
+            )
+        )
     return (None if missing else np.array([position[name] for name in wanted])), faults
 
 

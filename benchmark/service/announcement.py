@@ -58,6 +58,7 @@ def announce(settings: ServiceSettings, people: Mapping[str, int], challenge: Ch
     part = "all subjects" if challenge and not challenge.private else "a part of the subjects"
     deadline = (challenge.deadline or "") if challenge else ""
     state = "open" if not refusal_of(challenge, timestamp(now())) else "over"
+    closed = bool(challenge and challenge.closed)
     many = settings.daily != 1
     sent = f"{settings.daily} submission{'s' * many} of a team {'are' if many else 'is'}"
     words = settings.words
@@ -65,14 +66,14 @@ def announce(settings: ServiceSettings, people: Mapping[str, int], challenge: Ch
         title=short(words.title),
         about=as_html(words.about),
         rules=as_html(words.rules),
-        state="closed" if challenge and challenge.closed else state,
+        state="closed" if closed else state,
         deadline=told_time(deadline) if deadline else "",
         left=time_left(deadline, now()) if deadline else "",
         protocols=[(one.id, one.title, _facts(one, people[one.id])) for one in settings.protocols],
         ways=f"{sent} scored on a day, by UTC; faulty ones do not count.",
         told=f"Until the challenge is closed, a team is told one figure: the MAE on {part}, and a new "
         f"one only when it is {step:g} degrees better than its best. All else is told then.",
-        stands=_STANDS[settings.stands] + (_WITH_FIGURES if settings.stands != "all" else ""),
+        stands=_STANDS[settings.stands] + (_WITH_FIGURES if settings.stands != "all" and not closed else ""),
     )
 
 

@@ -26,6 +26,7 @@ from benchmark.service.pages import error_response, no_database_response
 
 _READING = 120.0  # seconds in which a request's body has to come
 _MANY = 10_000  # clients whose requests are remembered
+_VIEWS = 20  # pages that an address may look at for each other request that it may make
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -164,6 +165,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, engine: Engine, rate: RateLimit, longest: int, root: str) -> None:
         self._app, self._engine, self._rate, self._longest, self._root = app, engine, rate, longest, root
+        self._views = RateLimit(_VIEWS * rate.per_minute)  # a class behind one address looks at the board
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -200,6 +202,12 @@ class Door:
         finally:
             _log_request(request, name, status, time.monotonic() - began)
 
+    def _is_view(self, request: Request) -> bool:
+        """Return whether somebody without a token looks at a page."""
+        path = request.url.path.removeprefix(self._root)
+        reads = request.method in ("GET", "HEAD") and not path.startswith("/api/")
+        return reads and "authorization" not in request.headers
+
     async def _refused(self, request: Request) -> Response | None:
         """Return the answer to a request that may not pass, else None; find out who makes it."""
         if request.url.path == f"{self._root}/healthz":
@@ -212,7 +220,7 @@ class Door:
                 submitter = await run_in_threadpool(store.find_submitter, self._engine, token.strip())
                 request.state.submitter = submitter
             who = f"token {request.state.submitter}" if request.state.submitter else network_of(_host(request.scope))
-            self._rate.count(who)
+            (self._views if self._is_view(request) else self._rate).count(who)
             length = request.headers.get("content-length", "")
             if length.isdecimal() and int(length) > self._longest:
                 detail = f"the request has {int(length):,} bytes; at most {self._longest:,} are taken"

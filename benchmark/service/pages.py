@@ -30,8 +30,8 @@ _KEPT = 200  # pages of entries that are not drawn again
 # What the page of an error is headed, and what to do then.
 _ERRORS = {
     400: ("That could not be read", "Go back, and try again."),
-    404: ("Not here", "Look whether the address is whole. An entry may have been taken off the scoreboard."),
-    405: ("No page is here", "Programs send to this address. The form for people is a page of its own."),
+    404: ("Not here", "Check that the address is complete. An entry may have been taken off the scoreboard."),
+    405: ("No page is here", "Programs send to this address. People submit predictions by the form."),
     408: ("That took too long", "Try again where the connection is faster."),
     413: ("That is too large", "Go back, and send less."),
     415: ("That is no form", "Use the form of the page on which predictions are submitted."),
@@ -40,6 +40,7 @@ _ERRORS = {
     500: ("That did not work", "Nothing was stored of what you sent. Try again later."),
     503: ("Not at the moment", "Nothing is lost. Wait a moment, then load this page again."),
 }
+_TAKES_NOTHING = "Nothing can be sent here", "Predictions are submitted by the form on its own page."
 _FORM_LOST = (
     "Nothing was stored. Go back in your browser: what you typed is still in the form, and only the files have to be "
     "chosen again."
@@ -100,6 +101,7 @@ def _submit_page(
         root=settings.root,
         problem=problem,
         closed=closed,
+        ended=bool(closed),
         sent=sent,
         faults=form.summary(sent),
         fields=form.fields(settings.protocols),
@@ -120,11 +122,12 @@ def _submit_page(
     return _page(text, status, {"Cache-Control": "no-store", **(headers or {})} if sent.values else headers)
 
 
-def _submission_page(submission: ShownSubmission, root: str) -> Response:
+def _submission_page(submission: ShownSubmission, root: str, ended: bool) -> Response:
     entry = submission.entry
     text = site.render(
         "submission.html",
         root=root,
+        ended=ended,
         submission=submission,
         place_in_words=form.place_in_words,
         waiting=submission.status in (QUEUED, RUNNING),
@@ -145,8 +148,11 @@ def error_response(request: Request, status: int, detail: str, headers: Mapping[
         return _submit_page(request, status=status, headers=headers, closed=detail)
     sent: form.Sent | None = getattr(request.state, "sent", None)
     if sending and sent is not None:
-        return _submit_page(request, detail, status, headers, sent=sent)
+        said: Announcement | None = getattr(request.state, "announcement", None)
+        return _submit_page(request, detail, status, headers, sent=sent, announcement=said)
     heading, then = _ERRORS.get(status, _ERRORS[500])
+    if status == 405 and request.method not in ("GET", "HEAD"):
+        heading, then = _TAKES_NOTHING
     text = site.render(
         "error.html",
         root=request.app.state.settings.root,
@@ -191,9 +197,14 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: M
     biwi = any(protocol.test_set.startswith("Biwi+") for protocol in settings.protocols)
     boards, pages = _KeptPages(1), _KeptPages(_KEPT)
 
+    def announced() -> Announcement:
+        return announce(settings, people, current(engine))
+
+    app.state.announced = announced
+
     @app.get("/")
     def board_page() -> Response:
-        said = announce(settings, people, current(engine))
+        said = announced()
         kept = said._replace(left=_LEFT)  # which changes each minute, and is no reason to draw a long board anew
         state = (store.board_state(engine), kept)
         page = boards.find("", state, lambda: site.board_page(listing(engine, stands), root, biwi, kept))
@@ -209,19 +220,18 @@ def add_pages(app: FastAPI, engine: Engine, settings: ServiceSettings, people: M
         team = standing.placed.team
 
         def draw() -> str:
-            return site.entry_page(entry, root=root, team=team, few=SMALLEST_GROUP)
+            return site.entry_page(entry, root=root, team=team, few=SMALLEST_GROUP, ended=not open_now)
 
         return _page(pages.find(key, state, draw))
 
     @app.get("/submit")
     def submit_page(request: Request) -> Response:
-        challenge = current(engine)
-        refused = refusal_of(challenge, timestamp(now()))
-        return _submit_page(request, closed=refused, announcement=announce(settings, people, challenge))
+        refused = refusal_of(current(engine), timestamp(now()))
+        return _submit_page(request, closed=refused, announcement=announced())
 
     @app.get("/submissions/{name}")
     def submission_page(name: str) -> Response:
-        return _submission_page(show_submission(engine, name, root, stands), root)
+        return _submission_page(show_submission(engine, name, root, stands), root, not is_open(engine))
 
 
 def show_submission(engine: Engine, name: str, root: str, stands: Stands = "all") -> ShownSubmission:

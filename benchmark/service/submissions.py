@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import FormData, UploadFile
 
 from benchmark.scoring.protocols import Protocol
@@ -112,6 +114,12 @@ def _about(parts: FormData, values: Mapping[str, str], protocols: Sequence[Proto
     return toml, faults
 
 
+async def _announce(request: Request) -> None:
+    """Find out what a form that is refused says of the challenge above it; nothing while the database is away."""
+    with suppress(SQLAlchemyError):
+        request.state.announcement = await run_in_threadpool(request.app.state.announced)
+
+
 async def _find_submitter(request: Request, form: Form, engine: Engine) -> str:
     """Return who submits, by the token of the header or else of the form; raise a 401 if there is no valid one."""
     if request.state.submitter is None:
@@ -152,6 +160,8 @@ def add_submissions(app: FastAPI, engine: Engine, settings: ServiceSettings, wor
         if request.state.submitter is None and request.headers.get("authorization"):
             raise _no_token()
         form = await _read_form(request, settings)
+        if wants_page(request):
+            await _announce(request)
         submitter = await _find_submitter(request, form, engine)
         if form.faults:
             raise HTTPException(form.status, "; also ".join(in_lines(form.faults)))

@@ -33,7 +33,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
 const filters = document.getElementById("filters");
 if (filters) {
   const fields = ["search", "protocol", "trained", "transductive"].map((name) => document.getElementById(name));
-  const published = document.getElementById("published");
+  const published = document.getElementById("published"); // a board without such rows has none
+  const withPublished = () => published?.checked ?? true;
   const rows = [...document.querySelectorAll("tr.row")];
   const told = new Map(rows.map((row) => {
     const trained = text(row.querySelector(".trained")), transductive = "transductive" in row.dataset ? "yes" : "no";
@@ -49,7 +50,7 @@ if (filters) {
         (!protocol || row.closest(".protocol").dataset.protocol === protocol) &&
         (!trained || its.trained === trained) &&
         (!transductive || its.transductive === transductive) &&
-        (published.checked || !("published" in row.dataset)) &&
+        (withPublished() || !("published" in row.dataset)) &&
         wanted.every((word) => its.words.includes(word))
       );
       count += !row.hidden;
@@ -58,13 +59,18 @@ if (filters) {
     for (const section of [...document.querySelectorAll("section")].reverse()) {
       section.hidden = !section.querySelector("tr.row:not([hidden])");
     }
+    for (const jump of document.querySelectorAll(".jump li")) {
+      const section = document.getElementById(jump.querySelector("a").hash.slice(1));
+      jump.hidden = section.hidden;
+      jump.querySelector("span").textContent = section.querySelectorAll("tr.row:not([hidden])").length;
+    }
     document.getElementById("none").hidden = count > 0;
     document.getElementById("shown").textContent = `${count} of ${rows.length} rows shown`;
-    document.getElementById("reset").disabled = published.checked && fields.every((field) => !field.value);
+    document.getElementById("reset").disabled = withPublished() && fields.every((field) => !field.value);
   };
   const keep = () => {
     const state = new URLSearchParams(fields.filter((field) => field.value).map((field) => [field.id, field.value]));
-    if (!published.checked) state.set("published", "no");
+    if (!withPublished()) state.set("published", "no");
     history.replaceState(null, "", `#${state}`);
     show();
   };
@@ -74,16 +80,17 @@ if (filters) {
       field.value = state.get(field.id) ?? "";
       if (field.selectedIndex === -1) field.value = ""; // what this board does not have
     }
-    published.checked = state.get("published") !== "no";
+    if (published) published.checked = state.get("published") !== "no";
     show();
   };
   for (const kind of ["input", "change"]) filters.addEventListener(kind, keep);
   document.getElementById("reset").addEventListener("click", () => {
     for (const field of fields) field.value = "";
-    published.checked = true;
+    if (published) published.checked = true;
     keep();
   });
-  addEventListener("hashchange", restore);
+  // A jump to a table leaves the filters as they are.
+  addEventListener("hashchange", () => document.getElementById(location.hash.slice(1)) || restore());
   filters.hidden = false;
   restore();
 }

@@ -21,7 +21,7 @@ from benchmark.board import plots as score_plots
 from benchmark.board.markdown import table
 from benchmark.board.published import published_rows
 from benchmark.board.sections import _ticks
-from benchmark.board.words import safe_link, with_one_name
+from benchmark.board.words import safe_link, seeds_in_words, with_one_name
 from benchmark.scoring import entry as entry_file
 from benchmark.scoring import protocols
 from benchmark.scoring.check import ON_HONOUR
@@ -215,6 +215,24 @@ def test_the_best_of_each_column_is_marked_among_the_rows_scored_here():
     section = text.split('data-protocol="biwi+/pda@1"')[1].split("</section>")[0]
     marked = re.findall(r'class="(?:mae )?best"[^>]*>([\d.]+)<', section)
     assert sorted(marked) == sorted(f"{min(getattr(listed.entry.scores, key) for listed in board):.2f}" for key in KEYS)
+    # Of a closed challenge both parts are columns, too, and the private one ranks.
+    parts = [PartErrors(2.0 + place, 9.0 - place) for place in range(4)]
+    closed = site.board_page([one._replace(parts=its) for one, its in zip(board, parts, strict=True)], published=False)
+    assert 'class="best" data-value="6.0"' in closed and 'class="best" data-value="2.0"' in closed
+
+
+def test_an_entry_says_where_its_epoch_was_not_chosen_officially():
+    official, other = (entry(place, selection=said) for place, said in enumerate(("any", "oracle of the target")))
+    official = official._replace(entry=replace(official.entry, selection=official.entry.protocol.selection))
+    rows = [words(text) for _, _, text in Page(site.board_page([official, other], published=False)).rows]
+    assert ["selection: oracle of the target" in row for row in rows] == ["selection:" in row for row in rows]
+    assert sum("selection:" in row for row in rows) == 1
+
+
+def test_seeds_are_told_by_number_and_name():
+    assert [seeds_in_words(seeds) for seeds in ((0,), (None,), (0, 1, 2), (3, 7), (0, None))] == [
+        "1 (0)", "1 (unknown)", "3 (0 to 2)", "2 (3, 7)", "2 (unknown)"
+    ]  # fmt: skip
 
 
 def test_the_augmentation_is_told_of_entries_that_have_one():
@@ -428,7 +446,9 @@ def test_the_one_row_whose_mean_misses_is_flagged():
         page = Page(site.board_page(board))
         flagged = [words(text) for _, _, text in page.rows if "as printed" in text]
         assert len(flagged) == 1
-        assert flagged[0].startswith("BaselinePDA published") and "4.53 as printed" in flagged[0]
+        assert flagged[0].startswith("BaselinePDA published") and "as printed: the mean" in flagged[0]
+        # Below the method, where a phone has room for it.
+        assert flagged[0].index("as printed") < flagged[0].index("4.53 4.97")
         assert "the mean of the three angles is 4.517" in flagged[0]
 
 
@@ -451,7 +471,7 @@ def test_an_entry_page_has_all_that_the_entry_says():
     text, one = page_of(listed), listed.entry
     shown = words(Page(text).text)
     said = [one.authors, one.training_data, one.selection, one.command, one.commit, one.notes, one.protocol_sha256]
-    said += [one.toolkit, *one.predictions_sha256, "some frames", "77" * 32, "17", "0, 1, 2"]
+    said += [one.toolkit, *one.predictions_sha256, "some frames", "77" * 32, "17", "3 (0 to 2)"]
     said += [one.protocol.id, one.protocol.title, one.protocol.metric, one.protocol.target_images]
     said += ["yaw and roll look swapped", "95 % intervals: bootstrap over 20 subjects, 2,000 resamples."]
     assert [what for what in said if what not in shown] == []
@@ -463,6 +483,15 @@ def test_an_entry_page_has_all_that_the_entry_says():
     assert "73.1 %" in shown and "98.2 %" in shown
     assert ("a", {"href": one.link, "rel": "noopener noreferrer nofollow ugc"}) in Page(text).elements
     assert "../index.html" in text and "../index.html" not in page_of(listed, root="")
+
+
+def test_a_group_of_all_frames_scores_what_the_entry_does():
+    one = entry(1).entry
+    scores, rounded = replace(one.scores, mae=5.4446), dict.fromkeys(KEYS, 1.0) | {"mae": 5.445}
+    everybody = (Group("M11", one.protocol.frames, **rounded),)
+    one = replace(one, scores=scores, by=replace(one.by, subject=everybody, sequence=()))
+    page = site.entry_page(one)
+    assert "5.44" in page and "5.45" not in page
 
 
 def test_what_an_entry_lacks_is_left_out():
@@ -797,6 +826,12 @@ def test_filters_narrow_the_board_and_the_address_keeps_them(board, tmp_path, br
     assert shown(browser) == f"{len(visible(browser))} of {len(everything)} rows shown"
     browser.find_element("id", "published").click()
     assert {name for _, name, _ in visible(browser)} == {"Method 3", "Method 4"}
+    jumps = [jump for jump in browser.find_elements("css selector", ".jump li") if jump.is_displayed()]
+    assert [" ".join(jump.text.split()) for jump in jumps] == ["biwi+/da@1 2"]
+    address = browser.current_url
+    jumps[0].find_element("tag name", "a").click()
+    assert {name for _, name, _ in visible(browser)} == {"Method 3", "Method 4"}  # the filters stay
+    browser.execute_script("history.replaceState(null, '', arguments[0])", address)
     choose(browser, "transductive", "yes")
     assert {name for _, name, _ in visible(browser)} == {"Method 3"}
     choose(browser, "transductive", "no")

@@ -168,11 +168,15 @@ def test_all_faults_are_listed_at_once(truth, reference):
         "line 4: roll is 'nan', no number below 100,000; write a finite number",
         "line 6: 5 cells, where the header has 4; give every row a cell a column",
         f"line 9: '{truth.ids[7]}' comes twice, first in line 8; keep one row a frame",
-        "line 10: 1 id is not in the test set, the first 'biwi/99/00001'; take these rows out",
+        "line 10: 1 id is not in the test set, the first 'biwi/99/00001'; take this row out",
         f"3 of 240 frames are missing, the first {truth.ids[4]}, {truth.ids[6]}, {truth.ids[8]}; local-",
     ):
         assert any(fault.startswith(says) for fault in faults), (says, faults)
     assert len(faults) == 8
+    # A browser's team has no command line, but the page of the service.
+    for table, secret in (("hpp submission template", False), ("the table on the page /submit", True)):
+        faults, _ = said("\n".join(rows).encode(), reference, secret=secret)
+        assert any(f"scores all frames or none: {table} has a row for each" in fault for fault in faults), faults
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ def test_a_wrong_token_keeps_the_form_and_speaks_of_its_field(lite):
             refused = post(client, TYPED | {"token": word, "seed": "x"})
             controls = Controls(refused.text)
             assert refused.status_code == 401 and controls.fields["name"]["value"] == TYPED["name"]
+            assert "Submissions are taken until the organisers close the challenge." in refused.text
             assert controls.said["token-fault"] == f"no valid token; {says}" + (
                 " as the organisers gave it" if word else ""
             )
@@ -249,6 +250,7 @@ def refusals(client, token):
     yield client.get("/entries/none", headers=PAGE), 404, "Not here"
     yield client.get("/api/submissions", headers=PAGE), 405, "No page is here"
     yield client.get("/api/submissions/none?wait=x", headers=PAGE), 422, "That address is wrong in a part"
+    yield client.post("/", headers=PAGE), 405, "Nothing can be sent here"
     yield client.get("/api/template/x?format=y", headers=PAGE), 422, "That address is wrong in a part"
     yield post(client, TYPED | {"notes": "x" * 70_000}), 400, "That could not be read"
     yield client.post("/api/submissions", content=b"x", headers=PAGE), 415, "That is no form"
@@ -267,7 +269,8 @@ def test_a_browser_gets_a_page_for_every_error(lite):
         page = refused.text
         assert f"<h1>{heading}</h1>" in page and '<nav class="top">' in page and 'href="/submit"' in page
         assert "--accent" in page and "<script" not in page
-        if refused.request.method == "POST" and heading != "Submit predictions":
+        assert heading == "Submit predictions" or page.count('href="/submit"') == 1  # said once, above
+        if refused.request.method == "POST" and heading not in ("Submit predictions", "Nothing can be sent here"):
             assert "what you typed is still in the form" in page
     assert "predictions has 70,000 bytes; at most 60,000" in seen[-1][0].text
     assert Controls(seen[-1][0].text).fields["name"]["value"] == "My method"
@@ -300,7 +303,11 @@ def test_limits_closing_and_a_lost_database_keep_the_form_where_it_helps(lite, h
         assert all("The challenge is closed" in page.text and "<form" not in page.text for page in closed)
         assert post(client, another, headers={}).json()["detail"].startswith("the challenge is closed")
         client.get("/healthz")
-        codes = [client.get("/submit", headers=PAGE) for _ in range(7)]
+        for page in (client.get("/", headers=PAGE), client.get("/", headers=PAGE)):
+            assert "How to submit" not in page.text and 'href="/submit"' not in page.text
+        # Pages are looked at by a whole class behind one address, and do not count with what is sent.
+        assert {client.get("/submit", headers=PAGE).status_code for _ in range(10)} == {200}
+        codes = [client.get("/api/protocols", headers=PAGE) for _ in range(7)]
         assert codes[-1].status_code == 429 and "<h1>Too many requests</h1>" in codes[-1].text
         assert re.search(r"try again in \d+ s", codes[-1].text) and codes[-1].headers["retry-after"]
     with serving(lite) as client:

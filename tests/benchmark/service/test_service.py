@@ -201,7 +201,7 @@ def test_an_error_that_is_one_frames_does_not_leave():
     curve = page[page.index("Share of frames below an error") :].partition("</figure>")[0]
     assert "drawn from 13 to 87 % of the frames" in curve and "99th frame" not in page
     assert "The 50 frames with the least error and the 50 with the largest are not shown." in curve
-    assert "Figures of fewer than 50 frames are not shown" in page and "<td class=\"n\">15 %</td>" in page
+    assert "Figures of fewer than 50 frames are not shown" in page and '<td class="n">15 %</td>' in page
     found = privacy.publishable(replace(entry, protocol=replace(PROTOCOL, frames=99)))
     assert not {"quantiles", "distribution"} & set(plain(found))
 

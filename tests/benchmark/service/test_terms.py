@@ -75,7 +75,8 @@ def test_times_are_told_in_words():
 
 def test_the_template_is_a_challenge(tmp_path, hpp):
     printed = hpp("serve", "template").output
-    assert printed == TEMPLATE
+    assert printed == TEMPLATE and max(map(len, printed.splitlines())) <= 80
+    assert "test pictures in the training" not in printed  # what the protocol says, the rules do not contradict
     (tmp_path / "c.toml").write_text(printed.replace("# deadline", "deadline"))
     read = read_terms(tmp_path / "c.toml")
     assert set(re.findall(r"^#? ?(\w+) = ", printed, re.M)) == set(Terms.__struct_fields__)
@@ -288,6 +289,11 @@ def test_a_board_with_entries_has_that_folded(lite):
     with serving(lite, words=Words("Heads of the class")) as client:
         outcome(client, send(client, token))
         page = client.get("/").text
+        # It is no board of this project's protocols: of published rows and of domain adaptation it says nothing.
+        assert (
+            "published rows" not in text_of(page) and "domain adaptation" not in page and 'id="published"' not in page
+        )
+        assert 'class="tag"' not in page
         assert '<details class="challenge">' in page and "<title>Heads of the class</title>" in page
 
 
