@@ -18,6 +18,7 @@ import cv2
 import msgspec
 import numpy as np
 
+from benchmark.upkeep.aims import describe_aims
 from headposeplus import __version__, tables
 from headposeplus.build.build import build_datasets
 from headposeplus.build.match import match
@@ -305,12 +306,17 @@ def describe_build(figures: BuildFigures, layout: str = "simple") -> str:
     ]
     start = f", which takes {' and '.join(starts)}" if starts else ""
     shares = ", ".join(f"{100 * share:.0f} % {part}" for part, share in figures.shares.items())
+    reached = {
+        f"{run.processes} process{'es' * (run.processes > 1)}": round(statistics.median(run.ratios), 2) >= AIM
+        for run in figures.runs
+    }
     about = (
         f"{figures.crops:,} crops of {figures.size} pixels a side, {figures.stored_mib:,} MiB, on "
         f"{figures.processor} with {figures.cores} cores; median (least to most) of "
         f"{len(figures.runs[0].build_seconds)} rounds, in each of which all was measured in turn. Bare work reads and "
         "decodes the same files, with the build's decoders or with OpenCV's alone, encodes and writes the same crops, "
-        "and does nothing else; a ratio is its time to the build's. It leaves out the planning, and the start of "
+        "and does nothing else; a ratio is its time to the build's, and its median that of the rounds' ratios. "
+        f"{describe_aims(reached)} The bare work leaves out the planning, and the start of "
         f"processes{start}. Of the processor's time of a build with one process, {shares}; the rest is Python and "
         f"HDF5. All cores are {figures.scaling:.2f} times as fast as one. The rendering order takes "
         f"{figures.rendering_order_seconds:.1f} s more, once. The match of {MATCHED[0]:,} poses against "

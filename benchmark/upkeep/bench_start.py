@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from benchmark.upkeep.aims import describe_aims
 from headposeplus import __version__, tables
 from headposeplus.beside import python
 from headposeplus.progress import progress
@@ -124,8 +125,10 @@ def describe_start(figures: StartUp, layout: str = "simple") -> str:
         }
         for one in figures.commands
     ]
+    reached = {f"hpp {one.command}": round(statistics.median(one.seconds), 2) <= one.aim for one in figures.commands}
     note = (
         f"From the start of the process to its end, on {figures.processor} with {figures.cores} cores; median of "
         f"{len(figures.commands[0].seconds)} rounds in turn. check and score read {_ROWS} predictions and their labels."
+        f" {describe_aims(reached)}"
     )
     return tables.with_note(rows, note, layout)

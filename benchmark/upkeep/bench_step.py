@@ -22,6 +22,7 @@ from baselines.adversarial import DANN
 from baselines.method import DomainBatch, FirstStage, Look, MethodSettings
 from baselines.networks import Output, PoseNetwork, make_network
 from benchmark.training.loop import Step, Trainer, make_trainer, take
+from benchmark.upkeep.aims import describe_aims
 from benchmark.upkeep.machine import Machine, machine
 from headposeplus import tables
 from headposeplus.beside import python
@@ -187,9 +188,11 @@ def describe_step(figures: Steps, layout: str = "simple") -> str:
         }
         for one in figures.compared
     ]
+    reached = {one.what: round(one.ratio, 2) >= float(one.aim.removeprefix("at least ")) for one in figures.compared}
     note = (
         f"On {figures.describe()}, which {'has' if figures.bfloat16 else 'has no'} arithmetic for bfloat16; medians of "
-        f"{len(figures.compared[0].before)} rounds in turn. The slim network has crops of {SMALL[0]} pixels a side."
+        f"{len(figures.compared[0].before)} rounds in turn. The slim network has crops of {SMALL[0]} pixels a side. "
+        f"A ratio is the median of the rounds' ratios. {describe_aims(reached)}"
     )
     return tables.with_note(rows, note, layout)
 

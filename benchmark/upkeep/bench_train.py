@@ -27,6 +27,7 @@ from benchmark.training.job import find_device
 from benchmark.training.loop import Step, Trainer, make_trainer, take
 from benchmark.training.presets import TASKS, Preset, find_preset
 from benchmark.training.settings import check_sizes
+from benchmark.upkeep.aims import describe_aims
 from benchmark.upkeep.bench_scale import LABELS, PREDICTIONS, draw_labels
 from benchmark.upkeep.machine import Machine, machine, wait_for
 from headposeplus import tables
@@ -315,6 +316,11 @@ def stage_row(stage: StageFigures) -> dict[str, str]:
     }
 
 
+def reached(stage: StageFigures) -> bool:
+    """Return whether a stage keeps to the least ratio, as the table shows it."""
+    return round(stage.ratio, 2) >= LEAST_RATIO
+
+
 def about_train(figures: TrainFigures) -> str:
     """Return on what the figures were measured, but for the stores."""
     rounds = len(figures.stages[0].images_a_second)
@@ -322,7 +328,8 @@ def about_train(figures: TrainFigures) -> str:
         f"{figures.backbone} in {figures.precision}, crops of {figures.size} pixels a side: "
         f"{figures.source.crops:,} of {figures.source.dataset}, in stage 2 also {figures.target.crops:,} of "
         f"{figures.target.dataset}; {figures.batch} images a domain and step, on {figures.describe()}; medians of "
-        f"{rounds} rounds. The device is without a step from the end of one until the next batch is composed."
+        f"{rounds} rounds, and a ratio is the median of the rounds' ratios. The device is without a step from the end "
+        "of one until the next batch is composed."
     )
 
 
@@ -332,6 +339,7 @@ def describe_train(figures: TrainFigures, layout: str = "simple") -> str:
     source, target, seconds = figures.source, figures.target, figures.weights_seconds
     about = (
         f"{about_train(figures)} "
+        f"{describe_aims({f'stage {stage.stage}': reached(stage) for stage in figures.stages})} "
         f"{source.dataset} came from its {source.store} store, {target.dataset} from its {target.store} store. The "
         f"sampling weights of {LABELS:,} source labels and {PREDICTIONS:,} predictions take {seconds['padaco']:.2f} s "
         f"(PADACO) and {seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f})."

@@ -15,7 +15,7 @@ KEPT = ROOT / "results" / "findings"
 
 def test_every_table_comes_from_the_records(tmp_path):
     for name, part in findings.TABLES.items():
-        assert len(part(KEPT).splitlines()) > (0 if name == "setting" else 2)
+        assert len(part(KEPT).splitlines()) > (0 if name in ("setting", "photographs in words") else 2)
         with pytest.raises(HeadposeError, match=r"expected .*|No such file"):
             part(tmp_path)
 
@@ -55,6 +55,19 @@ def test_claims_are_plain_differences_with_the_sign_of_the_picture():
                 assert (mean > 0) == (says == "lower")
             signs.add((says, verdict.partition(" (")[0]))
     assert {("higher", claims.HOLDS), ("lower", claims.OPPOSITE)} <= signs
+
+
+def test_claims_on_photographs_name_their_reference_and_count():
+    runs = pd.read_csv(KEPT / real_pixels.RUNS).groupby(["task", "source", "setting", "method"])["mae"].mean().to_dict()
+    words, paper = findings.photographs_words(KEPT), [key for key in runs if key[2] == "paper"]
+    for task in ("da", "pda", "pda-aflw2000"):
+        adversaries = [key for key in paper if key[0] == task and key[3] in ("dann", "pada-like", "padaco")]
+        above = sum(runs[key] > runs[(*key[:3], plan.FIRST)] for key in adversaries)
+        assert f"{above} of {len(adversaries)} is above that of `{plan.FIRST}`" in words
+    for method in ("source-only", "source-only-mixed", "padaco"):
+        some = [key for key in paper if key[3] == method]
+        lowered = sum(runs[(*key[:2], "augmented", method)] < runs[key] for key in some)
+        assert f"{lowered} of {len(some)} times for `{method}`" in words
 
 
 def test_the_runs_are_those_of_the_plan():

@@ -2,9 +2,10 @@ import functools
 import json
 import shutil
 
+import msgspec
 import pytest
 
-from benchmark.upkeep import bench_build, bench_score, bench_start, bench_step
+from benchmark.upkeep import bench_build, bench_score, bench_start, bench_step, bench_train, readme
 from headposeplus.datasets.dataset import open_dataset, read_fields
 from headposeplus.raw import synhead
 
@@ -41,6 +42,28 @@ def test_bench_build_measures_what_it_says(small, tiny, tmp_path, hpp):
     assert f"{record['crops']:,} crops of 64 pixels" in text and "of 2 rounds" in " ".join(text.split())
     assert f"({min(run['ratios']):.2f} to {max(run['ratios']):.2f})" in text
     assert not list(tmp_path.glob("tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "says"),
+    [
+        ([0.96, 0.97], "All reach the aim."),
+        ([0.96, 0.94], "The aim is not reached by 2 processes."),
+        ([0.51, 0.80], "The aim is not reached by any of them."),
+    ],
+)
+def test_an_aim_that_is_missed_is_said(ratios, says):
+    kept = readme._bench("build", bench_build.BuildFigures)
+    runs = [msgspec.structs.replace(run, ratios=[one]) for run, one in zip(kept.runs, ratios, strict=True)]
+    text = bench_build.describe_build(msgspec.structs.replace(kept, runs=runs), "github")
+    assert f"median that of the rounds' ratios. {says} " in text
+
+
+def test_a_stage_that_misses_the_aim_is_said():
+    kept = readme._bench("train", bench_train.TrainFigures)
+    stages = [msgspec.structs.replace(kept.stages[0], ratio=0.944), msgspec.structs.replace(kept.stages[1], ratio=0.95)]
+    text = bench_train.describe_train(msgspec.structs.replace(kept, stages=stages))
+    assert "The aim is not reached by stage 1. " in " ".join(text.split())
 
 
 def test_bare_work_is_with_the_builds_decoder_or_without_it(tiny, monkeypatch):
