@@ -18,7 +18,7 @@ def served(database):
         sent = [
             outcome(client, send(client, formula, files(predictions(2.0), about("-2+3 net")))),
             outcome(client, send(client, plain, files(predictions(3.0), about("Plain")))),
-            outcome(client, send(client, plain, files(predictions(3.0, seed=1), about("No step")))),
+            outcome(client, send(client, plain, files(predictions(5.0, seed=1), about("No step")))),
             outcome(client, send(client, plain, files(predictions(1.0), about("Hidden")), publish="false")),
             outcome(client, send(client, plain, files(b"nonsense"))),
         ]
