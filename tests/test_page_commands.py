@@ -60,7 +60,8 @@ def run_page(tiny, built, tmp_path, run_part, monkeypatch):
                 shutil.copy(DOCS / step.words, step.words)
             elif step.kind == "run":
                 commands.append(step.words)
-                *first, last = re.split(r" && |(?<=\nEND)\n", step.words) if "hpp " in step.words else [step.words]
+                words = re.sub(r"\\\n *", "", step.words)
+                *first, last = re.split(r" && |(?<=\nEND)\n", words) if "hpp " in words else [words]
                 output += "".join([*(run_part(part, 0) for part in first), run_part(last, step.exit)])
             else:
                 assert Path(step.words.split()[0]).exists(), step.words

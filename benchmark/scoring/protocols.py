@@ -394,13 +394,25 @@ def badges(protocol: Protocol) -> list[str]:
     return [word for word in ("transductive", "honour system") if word in protocol.target_images]
 
 
+def newer(protocol: Protocol) -> str:
+    """Return the id of the newest version of a frozen protocol; empty where it is that one."""
+    name, _, version = protocol.id.rpartition("@")
+    versions = [int(one.id.rpartition("@")[2]) for one in frozen() if one.id.rpartition("@")[0] == name]
+    return f"{name}@{max(versions)}" if versions and int(version) < max(versions) else ""
+
+
+def _titled(protocol: Protocol) -> str:
+    newest = newer(protocol)
+    return f"{protocol.title}; out of date, now {newest}" if newest else protocol.title
+
+
 def table() -> str:
     """Return all frozen protocols as a table."""
     rows = [
         {
             "protocol": protocol.id,
             "frames": f"{protocol.frames:,}",
-            "what": protocol.title,
+            "what": _titled(protocol),
             "sha256": protocol.sha256[:8],
         }
         for protocol in frozen()
@@ -419,7 +431,7 @@ def explain(protocol: Protocol) -> str:
         "protocol": protocol.id,
         "sha256": protocol.sha256,
         "task": f"{protocol.task}: {TASKS[protocol.task]}",
-        "title": protocol.title,
+        "title": _titled(protocol),
         "test set": f"{protocol.test_set}: {plural(protocol.frames, 'frame')}, sha256 {protocol.frames_sha256}",
         "training data": protocol.training_data,
         "test images": protocol.target_images,

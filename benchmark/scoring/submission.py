@@ -191,7 +191,7 @@ training_data = ""          # the protocol's: {training}
 selection = ""              # how the epoch was chosen; the protocol's: {selection}
 uses_target_images = false  # true if training saw test images, without their labels
 #                             the protocol: {images}
-convention = "{protocol.convention}"          # of the angles: {conventions} (see the README); a rotation has none
+convention = "{protocol.convention}"          # of the angles: {conventions} (see docs/angles.md); a rotation has none
 camera = "{protocol.camera}"              # {cameras}; the protocol scores poses in the {protocol.camera} camera
 
 # link = "https://"         # to the paper

@@ -60,9 +60,9 @@ _PUBLISHED_SPLITS = {
     )
 }
 _RANKED = (
-    "VGGT-HPE (github.com/VasilikiVas/vggt-hpe), protocols/{file}: of each sequence the five frames {which}, by the "
-    "geodesic distance of the depth camera's pose. The anchors that it measures them against, the three frames nearest "
-    "to the identity, are no part of the subset."
+    "VGGT-HPE (github.com/VasilikiVas/vggt-hpe), protocols/{file}: of each sequence the five frames that are {which}, "
+    "by the geodesic distance of the depth camera's pose. The anchors that it measures them against, the three frames "
+    "nearest to the identity, are no part of the subset."
 )
 _LISTS = {
     "biwi/fsa-net": (
@@ -71,7 +71,7 @@ _LISTS = {
         "github.com/pcr-upm/opal23_headpose, revision eaf6cb3."
     ),
     "biwi/vggt-hpe/hard": _RANKED.format(file="table2_hard_pairs.csv", which="farthest from the identity"),
-    "biwi/vggt-hpe/easy": _RANKED.format(file="table3_easy_pairs.csv", which="fourth to eighth nearest to it"),
+    "biwi/vggt-hpe/easy": _RANKED.format(file="table3_easy_pairs.csv", which="fourth to eighth nearest the identity"),
 }
 _SEX = "Every sequence of the subjects whom the database names {letter}01 and so on."
 _SEQUENCE = re.compile(r"biwi/sequence-(0[1-9]|1\d|2[0-4])")

@@ -79,6 +79,14 @@ def test_frames_are_those_of_the_manifest_and_the_named_subsets():
     assert named == set(subsets.names()) - subsets.frame_lists().keys()
 
 
+def test_an_older_version_says_which_is_current(hpp):
+    listed = " ".join(hpp("protocols").output.split())
+    for name in ("miniature/da@1", "miniature/pda@1"):
+        assert f"out of date, now {name[:-1]}2" in " ".join(hpp("protocols", name).output.split())
+        assert "out of date" not in hpp("protocols", f"{name[:-1]}2").output
+    assert listed.count("out of date") == 2 and "biwi+/pda@1" in listed
+
+
 def test_label_statistics_are_those_of_the_manifest():
     """The manifest has mean and deviation of each sequence: those of any union of them follow."""
     rows = manifest.biwi_rows(manifest.read())
