@@ -180,12 +180,14 @@ def write(path: Path, name: str, task: str, labels: Labels, title: str) -> Proto
     if not title.strip():
         raise SubmissionError(Fault("`title` is empty", "say whose faces these are, in a few words"))
     template = _template(task)
+    any_data = template.task == "cross"
     protocol = replace(
         _described(template, labels.ids, labels.rotations),
         id=name,
         title=title,
         test_set=title,
-        training_data="any data" if template.task == "cross" else template.training_data,
+        training_data="any data" if any_data else template.training_data,
+        selection="any that sees no label of the test set; say which" if any_data else template.selection,
         target_images="unlabelled test images may be used (transductive); the labels are not given out",
         convention=labels.convention or template.convention,
         camera=labels.camera,

@@ -94,6 +94,7 @@ def test_a_protocol_takes_what_its_labels_are(tmp_path, hpp):
     assert "24 frames, convention ypr, depth camera" in hpp(*new, "--convention", "ypr", "--camera", "depth").output
     protocol = protocols.read(own)
     assert (protocol.convention, protocol.camera) == ("ypr", "depth")
+    assert protocol.selection == "any that sees no label of the test set; say which"
     mine = tmp_path / "predictions.csv"
     submission.write_predictions(mine, IDS, ANGLES, about(protocol="lab/faces@1", convention="ypr", camera="depth"))
     words = [mine, "--protocol", own, "--labels", path, "--labels-convention", "ypr"]
