@@ -201,7 +201,7 @@ def test_tables_of_long_runs_fit(monkeypatch, tmp_path):
         (["train"], "Did you mean benchmark, reproduce or bench train?"),
         (["evaluate"], "Did you mean score?"),
         (["detect"], "Did you mean boxes detect?"),
-        (["template"], "Did you mean submission template?"),
+        (["template"], "Did you mean submission template or serve template?"),
         (["scorebord"], "Did you mean scoreboard or score?"),
         (["miniatur"], "Did you mean miniature?"),
         (["download"], "hpp miniature writes a stand-in"),
