@@ -131,7 +131,8 @@ CALLED = {
     ("compare",): [("a.csv", "b.csv", "--data", "DATA")],
     ("serve", "token", "list"): [("--database", "sqlite:///hpp.db")],
 }
-APART = {("reproduce",), *(("bench", name) for name in ("build", "loader", "train", "score"))}
+BENCHES = ("build", "loader", "train", "score", "start", "step", "scale", "service")
+APART = {("reproduce",), ("serve", "results"), *(("bench", name) for name in BENCHES)}  # the second in test_results.py
 
 
 def test_every_command_with_a_table_is_called_here():
@@ -178,6 +179,10 @@ def test_tables_of_long_runs_fit(monkeypatch, tmp_path):
     check_width(readme.describe_build(readme._bench("build", readme.BuildFigures)))
     check_width(readme.describe_loader(readme._bench("loader", readme.LoaderFigures)))
     check_width(readme.describe_train(readme._bench("train", readme.TrainFigures)))
+    check_width(readme.describe_start(readme._bench("start", readme.StartUp)))
+    check_width(readme.describe_step(readme._bench("step", readme.Steps)))
+    check_width(readme.describe_scale(readme._bench("scale", readme.ScaleFigures)))
+    check_width(readme.describe_service(readme._bench("service", readme.ServiceFigures)))
     names = ["source-only", "padaco-updated-plainly", "dann"]
     runs = [
         RunRecord(method=name, seed=seed, protocol="biwi+/pda@1", frames=15678, uses_target_images=True, device="cpu",

@@ -57,6 +57,8 @@ def test_the_organisers_see_all_of_every_submission(served, database, tmp_path, 
     assert [one["team"] for one in listed] == ["=HYPERLINK(1)", *["Team B"] * 4] and listed[0]["published"] is True
     table = hpp("serve", "results", "--wide", "--database", database).output
     assert "No step" in table and len(table.splitlines()) == 7
+    narrow = hpp("serve", "results", "--database", database, columns=80).output
+    assert "HYPERLINK" in narrow and max(map(len, narrow.splitlines())) <= 80
     hpp("serve", "results", path, "--database", database)  # earlier results give way
 
 
