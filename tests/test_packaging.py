@@ -121,7 +121,7 @@ from headposeplus.boxes import review
 from headposeplus.raw import manifest, subsets
 assert len(manifest.read()) > 90
 assert len(subsets.find("biwi/female").ids) > 1000
-assert len(protocols.frozen()) > 30 and len(published.published()) > 20
+assert len(protocols.frozen()) > 30 and len(published.published_rows()) > 20
 assert "<html" in site.board_page([])
 from benchmark.cli.main import main
 main(["subsets"])

@@ -167,7 +167,7 @@ def test_ids_are_checked_without_labels(predictions, tmp_path, hpp):
     path = predictions([*ids[1:], "aflw2000/image00032"], angles, protocol="aflw2000/cross@1")
     told = hpp("check", path, expect=3).output
     assert "1 of 1,969 frames is missing, the first aflw2000/image00002" in told
-    assert "'aflw2000/image00032'; take these rows out; an id reads aflw2000/image00002" in told
+    assert "'aflw2000/image00032'; take this row out; an id reads aflw2000/image00002" in told
 
 
 def test_protocols_are_shown_with_the_convention_of_their_figures(hpp):

@@ -44,13 +44,13 @@ def test_what_the_demo_prints(told):
     assert all(len(line) <= 78 for line in told.splitlines()) and len(told.splitlines()) < 64
     assert re.findall(r"^step (\d) of 6: ", told, re.MULTILINE) == list("123456")
     assert len(re.findall(r"^  done in \d+ s$", told, re.MULTILINE)) == 6
-    head = next(line for line in told.splitlines() if line.startswith("method"))
-    for column in ("MAE", "95 %", "pitch", "yaw", "roll", "target"):
+    head = next(line for line in told.splitlines() if line.startswith("#  "))
+    for column in ("method", "MAE", "95 %", "pitch", "yaw", "roll", "target"):
         assert column in head
     above, _, below = told.partition(head)
     for fact in ("protocol", "test set", "trained on", "convention", "seeds"):
         assert re.search(rf"^{fact}  +\w", above, re.MULTILINE), fact
-    assert all(re.search(rf"^{re.escape(name)} +\d+\.\d\d  +\d", below, re.MULTILINE) for name in METHODS)
+    assert all(re.search(rf"^[\d≈ ]+{re.escape(name)} +\d+\.\d\d  +\d", below, re.MULTILINE) for name in METHODS)
     assert "xzy" not in told and "95th percentile" not in told  # candidates of the rendering order, and the like
     for words in ("What was shown: ", "What to believe: ", "What to do next: open demo/scoreboard/index.html"):
         assert words in below

@@ -199,7 +199,7 @@ def test_boxes_are_found_by_the_ends_of_paths(model, photos, hpp):
     )
     for text, says in (
         ("c.png,9,9,32,32\n", "boxes.csv: has a box for none of the 3 pictures, "),
-        ("a.png,9,9,0,32\n", "boxes.csv, line 2: the box of a.png is not finite, is below a pixel"),
+        ("a.png,9,9,0,32\n", "boxes.csv, line 2: the box of a.png (9, 9, 0, 32) is not finite, is below a pixel"),
         ("a.png,9,9,1,1\na.png,9,9,1,1\n", "boxes.csv, line 3: a.png comes twice"),
     ):
         assert says in only_error(found(text, expect=1))

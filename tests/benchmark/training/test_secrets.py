@@ -89,5 +89,5 @@ def test_an_entry_of_a_method_of_ones_own_says_so(job, hpp, tmp_path):
         assert (words in hpp("score", path, *asked).output) == expected
         assert (words.removeprefix("suspicion: ") in hpp("check", path, "--data", job.data).output) == expected
     page = (board / "scoreboard.md").read_text()
-    assert page.count("(a method of its authors' own)") == 1 and "looks odd" not in page
+    assert page.count("(a method of its authors' own)") == 2 and "looks odd" not in page
     assert (board / "index.html").read_text().count("a method of its authors&#39; own: see its page") == 1
