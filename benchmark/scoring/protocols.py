@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -107,13 +108,14 @@ class Reference(NamedTuple):
     subset: Subset | None = None
 
 
-def frozen() -> list[Protocol]:
+@cache
+def frozen() -> tuple[Protocol, ...]:
     """Return the frozen protocols by id: of all of Biwi+, its splits, the miniature, and the datasets of stills."""
     protocols = []
     for path in listing(Path(__file__).with_name("frozen"), ".toml"):
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         protocols += [msgspec.convert(fields, Protocol) for fields in content.get("protocol", [content])]
-    return sorted(protocols, key=lambda protocol: protocol.id)
+    return tuple(sorted(protocols, key=lambda protocol: protocol.id))
 
 
 def find_frozen(name: str) -> Protocol | None:
@@ -404,8 +406,7 @@ def newer(protocol: Protocol) -> str:
 
 
 def _titled(protocol: Protocol) -> str:
-    newest = newer(protocol)
-    return f"{protocol.title}; out of date, now {newest}" if newest else protocol.title
+    return f"{protocol.title}; out of date, now {newest}" if (newest := newer(protocol)) else protocol.title
 
 
 def table() -> str:
