@@ -104,7 +104,7 @@ walk: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/hpp bench build bench --json results/bench/build.json
 	$(BIN)/hpp build-datasets --biwi bench/raw/hpdb --synhead bench/raw/synhead2_release --out bench/data
-	$(BIN)/hpp bench loader --data bench/data --raw bench/raw --seconds 1 --json results/bench/loader.json
+	$(BIN)/hpp bench loader --data bench/data --raw bench/raw --batch 100 --seconds 1 --json results/bench/loader.json
 	$(BIN)/hpp miniature bench/small
 	$(BIN)/hpp build-datasets --biwi bench/small/hpdb --synhead bench/small/synhead2_release \
 	  --size 32 --out bench/small/data

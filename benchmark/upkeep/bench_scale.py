@@ -46,7 +46,7 @@ class Scaled(NamedTuple):
 
     @property
     def biwi(self) -> Path:
-        """Raw Biwi: the names of its files alone."""
+        """Raw Biwi, of which there are the names of files alone."""
         return self.folder / "hpdb"
 
     @property
