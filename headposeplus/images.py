@@ -226,16 +226,14 @@ def decode(data: np.ndarray, out: Image | None = None) -> Image:
 
 
 def _plain_crop(data: np.ndarray, out: Image | None) -> Image | None:
-    """Return the pixels of a crop as :func:`encode` writes it, as OpenCV would, but faster; a JPEG's are in ``out``.
+    """Return the pixels of a JPEG as :func:`encode` writes it, as OpenCV would, but faster, in ``out``.
 
-    None is any other image, and what these decoders refuse: OpenCV says whether it is damaged.
+    None is any other image, and what this decoder refuses: OpenCV says whether it is damaged. PNG is among them, since
+    :func:`plain_png` lets no other thread run meanwhile, and crops are decoded by several.
     """
     encoded = data.tobytes()
-    if any(mark in encoded for mark in _EXIF):
+    if not encoded.startswith(_JPEG_START) or any(mark in encoded for mark in _EXIF):
         return None
-    if not encoded.startswith(_JPEG_START):
-        image = plain_png(encoded)
-        return image if image is not None and image.shape[2] == 3 else None
     try:
         # Loaded here: most commands read no image.
         from simplejpeg import decode_jpeg, decode_jpeg_header

@@ -231,7 +231,7 @@ def kinds_of_crops():
 
     return {
         "own": (own, True),
-        "own, lossless": (images.encode(picture, lossless=True).tobytes(), True),
+        "own, lossless": (images.encode(picture, lossless=True).tobytes(), False),
         "own, of noise": (images.encode(noise, lossless=False).tobytes(), True),
         "bad quality": (opencv(*four, cv2.IMWRITE_JPEG_QUALITY, 3), True),
         "progressive": (opencv(*four, cv2.IMWRITE_JPEG_PROGRESSIVE, 1), True),
