@@ -251,27 +251,25 @@ def _results(
 
 def processor_flags() -> frozenset[str]:
     """Return what this machine's processor says that it can do, as Linux names it; nothing elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+    return frozenset(_told_by_linux("/proc/cpuinfo", "flags").split())
 
 
 def processor() -> str:
     """Return the name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return _told_by_linux("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
 
 
 def peak_bytes() -> int:
     """Return the most memory that this process has held; 0 where the system does not tell."""
+    # Unlike getrusage's, Linux's own figure does not begin with that of the process that started this one.
+    told = _told_by_linux("/proc/self/status", "VmHWM").split()
+    return int(told[0]) * 1024 if told else 0
+
+
+def _told_by_linux(path: str, name: str) -> str:
+    """Return what stands behind a name, first in a file of names and values; nothing elsewhere than on Linux."""
     try:
-        # Unlike getrusage's, Linux's own figure does not begin with that of the process that started this one.
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return 0
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

@@ -37,9 +37,12 @@ def open_store(dataset: Dataset, device: torch.device, kind: str = "auto", threa
     threads = threads or max(cores() // ranks_here().here, 1)
     chosen = choose(dataset, device) if kind == "auto" else kind
     if chosen == "stream":
-        held = _held(layout) if kind == "auto" else 0
-        if kind == "auto" and ranks_here().first:
-            print(_describe(dataset, layout, held), file=sys.stderr)
+        held = 0
+        if kind == "auto":
+            room = _room()
+            held = _held(layout, room)
+            if ranks_here().first:
+                print(_describe(dataset, layout, held, room), file=sys.stderr)
         return StreamStore(layout, device, threads, held)
     store: type[Store] = DeviceStore if chosen == "device" else HostStore
     return store(layout, device, threads)
@@ -50,16 +53,16 @@ def _room() -> float:
     return RAM_SHARE * free_memory() / ranks_here().here
 
 
-def _held(layout: Layout) -> int:
-    """Return how many rows fit into memory decoded, where not all do."""
-    return min(int(_room() / layout.decoded_bytes * layout.rows), layout.rows - 1)
+def _held(layout: Layout, room: float) -> int:
+    """Return how many rows fit into so many bytes decoded, where not all do."""
+    return min(int(room / layout.decoded_bytes * layout.rows), layout.rows - 1)
 
 
-def _describe(dataset: Dataset, layout: Layout, held: int) -> str:
+def _describe(dataset: Dataset, layout: Layout, held: int, room: float) -> str:
     """Return why the crops of a dataset are read as they are asked for."""
-    needed, room = layout.decoded_bytes / (1 << 30), _room() / (1 << 30)
+    needed, most = layout.decoded_bytes / (1 << 30), room / (1 << 30)
     return (
-        f"{dataset.name}: its crops take {needed:.1f} GiB decoded, and {room:.1f} GiB of memory are to be had: "
+        f"{dataset.name}: its crops take {needed:.1f} GiB decoded, and {most:.1f} GiB of memory are to be had: "
         f"{held / layout.rows:.0%} of them are held decoded, the others are decoded whenever they are asked for"
     )
 

@@ -17,6 +17,7 @@ from benchmark.service.challenge import STEP, Challenge, refusal_of
 from benchmark.service.database import now, timestamp
 from benchmark.service.settings import ServiceSettings
 from benchmark.service.terms import time_left, told_time
+from headposeplus.faults import plural
 
 
 class Announcement(NamedTuple):
@@ -80,7 +81,7 @@ def announce(settings: ServiceSettings, people: Mapping[str, int], challenge: Ch
 def _facts(protocol: Protocol, people: int) -> list[tuple[str, str]]:
     """Return a protocol in words."""
     return [
-        ("test set", f"{protocol.test_set}, {protocol.frames:,} frames of {people:,} subject{'s' * (people != 1)}"),
+        ("test set", f"{protocol.test_set}, {protocol.frames:,} frames of {plural(people, 'subject')}"),
         ("trained on", protocol.training_data),
         ("test images", protocol.target_images),
         ("metric", f"{protocol.metric}; {NEARER_TRIPLE.partition(';')[0]}"),

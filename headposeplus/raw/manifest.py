@@ -223,12 +223,12 @@ def biwi_rows(rows: Manifest) -> dict[str, ManifestRow]:
 
 def biwi_subjects(rows: Manifest) -> dict[str, str]:
     """Return the subject of each Biwi sequence, such as ``{"01": "F01"}``."""
-    return {row.unit: row.subject for row in rows if row.dataset == "biwi"}
+    return {unit: row.subject for unit, row in biwi_rows(rows).items()}
 
 
 def calibration_groups(rows: Manifest) -> dict[str, str]:
     """Return the calibration group of each Biwi sequence, ``A`` or ``B``."""
-    return {row.unit: row.calibration_group for row in rows if row.dataset == "biwi"}
+    return {unit: row.calibration_group for unit, row in biwi_rows(rows).items()}
 
 
 def frame_list_sha256(sequence: str, numbers: Iterable[int]) -> str:
@@ -264,7 +264,7 @@ def to_ranges(numbers: Iterable[int]) -> str:
 
 def biwi_frames(rows: Manifest) -> dict[str, list[int]]:
     """Return the frame numbers of each Biwi sequence of the manifest."""
-    return {row.unit: from_ranges(row.frame_numbers) for row in rows if row.dataset == "biwi"}
+    return {unit: from_ranges(row.frame_numbers) for unit, row in biwi_rows(rows).items()}
 
 
 def absent_frames(rows: Manifest, present: Mapping[str, Sequence[int]]) -> tuple[int, int]:
