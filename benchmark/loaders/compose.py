@@ -116,9 +116,7 @@ class Composer:
         self._scale = (1 / (255 * std)).repeat(size).float().to(device)
         self._shift = (-mean / std).repeat(size).float().to(device)
         self._pixels, self._floats = _Buffers(np.uint8), _Buffers(np.float32)
-        # The eight pixels of each byte of a mask.
-        bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
-        self._bits = torch.from_numpy(bits).bool().to(device)
+        self._bits = (128 >> torch.arange(8)).to(torch.uint8).to(device)  # the eight pixels of a mask's byte
 
     def source(
         self, rows: np.ndarray, crops: Tensor, masks: Tensor, epoch: int, augment: str = "none"
@@ -148,12 +146,12 @@ class Composer:
 
     def _normalise(self, images: Tensor) -> Tensor:
         """Return (n, 3, s, s), channels last, of images (n, s, s, 3) with values from 0 to 255."""
-        if self._device.type == "cpu":
-            floats = torch.from_numpy(self._floats.take(images.shape))
+        if self._device.type != "cpu":  # from bytes in one pass
+            floats = torch.addcmul(self._shift, images.flatten(2), self._scale).view(images.shape)
         else:
-            floats = torch.empty(images.shape, device=self._device)
-        lines = floats.copy_(images).flatten(2)
-        torch.addcmul(self._shift, lines, self._scale, out=lines)
+            floats = torch.from_numpy(self._floats.take(images.shape))
+            lines = floats.copy_(images).flatten(2)
+            torch.addcmul(self._shift, lines, self._scale, out=lines)
         return floats.permute(0, 3, 1, 2)
 
     def _corners(self, draws: Floats) -> np.ndarray:
@@ -163,7 +161,7 @@ class Composer:
     def _compose_on_gpu(self, draws: Floats, crops: Tensor, masks: Tensor) -> Tensor:
         """Return the crops (n, s, s, 3), uint8, on what ``draws`` (n, 3), in [0, 1), puts behind them."""
         size = self._size
-        mask = self._bits[masks.int()].flatten(1)[:, : size * size].view(-1, size, size, 1)
+        mask = (masks[:, :, None] & self._bits).bool().flatten(1)[:, : size * size].view(-1, size, size, 1)
         if len(self._backgrounds):
             which, top, left = send(torch.from_numpy(self._corners(draws).T.copy()), self._device)
             windows = self._backgrounds.unfold(1, size, 1).unfold(2, size, 1).permute(0, 1, 2, 4, 5, 3)

@@ -24,7 +24,7 @@ from benchmark.scoring.ray import rays_of
 from benchmark.studies import plan
 from benchmark.studies.runs import submissions
 from benchmark.training.job import OptionValue, make_job
-from benchmark.training.presets import TASKS
+from benchmark.training.presets import TASKS, find_preset
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
 from headposeplus.datasets.dataset import open_dataset, read_labels
@@ -61,7 +61,8 @@ class Unit(NamedTuple):
     @property
     def kept(self) -> Path:
         """Where the unit's rows are kept when it has ended."""
-        return self.out / f"{self.task}-{self.preset}-{self.precision}-{self.setting}-{self.seed}.csv"
+        preset = find_preset(self.preset).name
+        return self.out / f"{self.task}-{preset}-{self.precision}-{self.setting}-{self.seed}.csv"
 
 
 def score(rotations: Floats, data: Path, target: str) -> dict[str, float]:
@@ -101,7 +102,7 @@ def run_unit(unit: Unit) -> Path:
     size = open_dataset(unit.data / target).size
     rows: list[dict[str, object]] = []
     for method, submission in zip(unit.methods, submissions(jobs, unit.kept.with_suffix(".log")), strict=True):
-        keys = (unit.source, size, unit.preset, unit.task, unit.setting, method, unit.seed)
+        keys = (unit.source, size, jobs[0].preset.name, unit.task, unit.setting, method, unit.seed)
         device = (submission.about.run or {})["device"]
         errors = score(submission.rotations, unit.data, target)
         rows.append(dict(zip(_KEYS, keys, strict=True)) | errors | {"device": device})

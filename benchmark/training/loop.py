@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from baselines.devices import beside_steps
 from baselines.method import DomainBatch, Method, Parts
 from baselines.methods import lambda_at, rate_at
 from baselines.networks import PoseNetwork
@@ -53,7 +54,7 @@ class Stage(Protocol):
     def schedule(self) -> Schedule:
         """How long it trains, at which rates and lambdas; the lambdas of later epochs may follow from earlier ones."""
 
-    def batches(self, epoch: int) -> Iterable[DomainBatch]:
+    def batches(self, epoch: int) -> Iterator[DomainBatch]:
         """Return the batches of an epoch, this rank's share of each."""
 
     def ended(self, epoch: int, means: Mapping[str, float]) -> dict[str, Fact]:
@@ -191,14 +192,14 @@ def run_stage(
 
 
 def _steps(
-    trainer: Trainer, schedule: Schedule, epoch: int, batches: Iterable[DomainBatch], ranks: Ranks
+    trainer: Trainer, schedule: Schedule, epoch: int, batches: Iterator[DomainBatch], ranks: Ranks
 ) -> Iterator[tuple[list[StepRecord], float]]:
     """Take the steps of an epoch; yield their records, some at a time, and the images a second of all ranks."""
     trainer.step.network.train()
     trainer.step.method.train()
     pending: list[tuple[StepRecord, Parts]] = []
     began = time.perf_counter()
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(beside_steps(batches, trainer.device)):
         passed = epoch + number / schedule.steps
         rate = schedule.rate * rate_at(passed, schedule.epochs, schedule.last_rate)
         for group in trainer.optimizer.param_groups:

@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from baselines import weights
 from baselines.adversarial import DANN
+from baselines.devices import beside_steps
 from baselines.method import DomainBatch, FirstStage, Look, MethodSettings
 from baselines.networks import make_network
 from benchmark.loaders.compose import Composer, Source, Target, load_source, load_target
@@ -44,12 +45,14 @@ READ_EVERY = 25  # steps between two waits for the device; training reads its lo
 LAMBDA = 0.3  # of stage 2; any but 0 would take as long
 RATE = 1e-4  # takes as long as any other, and an untrained network stays finite
 LEAST_RATIO, MOST_WEIGHTS = 0.95, 3.0  # what training should keep to; seconds
+LEAST_RATE, MOST_IDLE = 12_000, 0.03  # on a GPU: images a second, and the share of the time without a step
 
 
 class StageFigures(msgspec.Struct, frozen=True):
     """A stage's images a second with batches from the store, and with one that is on the device, a value a round.
 
-    ``ratio`` is the median of their quotients, ``idle`` the median share of the time without a step to compute.
+    ``ratio`` is the median of their quotients, ``idle`` the median share of the time without a step to compute. In
+    stage 2, ``images_a_second_at_first`` are those with batches from the store while lambda is 0.
     """
 
     stage: int
@@ -57,6 +60,7 @@ class StageFigures(msgspec.Struct, frozen=True):
     resident_images_a_second: list[float]
     ratio: float
     idle: float
+    images_a_second_at_first: list[float] = []
 
 
 class StoredCrops(msgspec.Struct, frozen=True):
@@ -175,16 +179,19 @@ def measure(fed: Iterator[DomainBatch], trainer: Trainer, lam: float, seconds: f
 def _bench_stage(
     stage: int, preset: Preset, data: LoadedData, device: torch.device, seconds: float, seed: int
 ) -> StageFigures:
-    """Return the figures of a stage; the two ways of feeding take turns in going first."""
+    """Return the figures of a stage; the ways of feeding take turns in going first."""
     trainer = make_stage(stage, preset, data, device)
     trainer.step.train()
-    rates: dict[str, list[float]] = {"real": [], "resident": []}
+    lambdas = {"real": 0.0, "resident": 0.0} if stage == 1 else {"real": LAMBDA, "resident": LAMBDA, "at first": 0.0}
+    rates: dict[str, list[float]] = {way: [] for way in lambdas}
     idle = []
-    with closing(batches(data, stage, preset.batch, seed)) as real:
-        fed = {"real": real, "resident": itertools.repeat(next(real))}
+    with closing(batches(data, stage, preset.batch, seed)) as made:
+        real = beside_steps(made, device)
+        resident = itertools.repeat(next(real))
         for number in range(ROUNDS):
-            for way in list(fed)[:: -1 if number % 2 else 1]:
-                rate, share = measure(fed[way], trainer, 0.0 if stage == 1 else LAMBDA, seconds)
+            for way in list(lambdas)[:: -1 if number % 2 else 1]:
+                fed = resident if way == "resident" else real
+                rate, share = measure(fed, trainer, lambdas[way], seconds)
                 rates[way].append(rate)
                 if way == "real":
                     idle.append(share)
@@ -195,6 +202,7 @@ def _bench_stage(
         resident_images_a_second=[round(rate, 1) for rate in rates["resident"]],
         ratio=round(statistics.median(ratios), 3),
         idle=round(statistics.median(idle), 4),
+        images_a_second_at_first=[round(rate, 1) for rate in rates.get("at first", [])],
     )
 
 
@@ -345,3 +353,29 @@ def describe_train(figures: TrainFigures, layout: str = "simple") -> str:
         f"(PADACO) and {seconds['pada-like']:.2f} s (PADA-like) on one core (at most {MOST_WEIGHTS:.0f})."
     )
     return tables.with_note(rows, about, layout)
+
+
+def describe_on_gpu(measured: Mapping[str, TrainFigures]) -> str:
+    """Return the figures of a GPU by store, a row a store and stage, as Markdown."""
+    rows = []
+    aims: dict[str, dict[str, bool]] = {"Images a second": {}, "Ratio": {}, "Time without a step": {}}
+    for store, figures in measured.items():
+        for stage in figures.stages:
+            rate, at_first = statistics.median(stage.images_a_second), stage.images_a_second_at_first
+            rows.append(
+                {
+                    "store": store,
+                    "stage": str(stage.stage),
+                    f"images a second (at least {LEAST_RATE:,})": f"{rate:,.0f}",
+                    "of one batch on the device": f"{statistics.median(stage.resident_images_a_second):,.0f}",
+                    f"ratio (at least {LEAST_RATIO})": f"{stage.ratio:.2f}",
+                    f"without a step, % of the time (at most {100 * MOST_IDLE:.0f})": f"{100 * stage.idle:.1f}",
+                    "images a second while lambda is 0": f"{statistics.median(at_first):,.0f}" if at_first else "",
+                }
+            )
+            are_reached = (rate >= LEAST_RATE, reached(stage), stage.idle <= MOST_IDLE)
+            for of, is_reached in zip(aims.values(), are_reached, strict=True):
+                of[f"{store} in stage {stage.stage}"] = is_reached
+    about = about_train(next(iter(measured.values())))
+    told = " ".join(f"{aim}: {describe_aims(of)}" for aim, of in aims.items())
+    return f"{tables.table(rows, 'github')}\n\n{about} {told}"

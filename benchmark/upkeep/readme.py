@@ -28,7 +28,6 @@ from benchmark.studies.demo import TIMES, read_times
 from benchmark.studies.records import read_record
 from benchmark.training import presets
 from benchmark.upkeep import box_rule, data_page, house, real_frames, recipes, soak_record
-from benchmark.upkeep.aims import describe_aims
 from benchmark.upkeep.bench_build import BuildFigures, describe_build
 from benchmark.upkeep.bench_loader import LoaderFigures, describe_loader
 from benchmark.upkeep.bench_scale import ScaleFigures, describe_scale
@@ -36,7 +35,7 @@ from benchmark.upkeep.bench_score import ScoreFigures, describe_score
 from benchmark.upkeep.bench_service import ServiceFigures, describe_service
 from benchmark.upkeep.bench_start import StartUp, describe_start
 from benchmark.upkeep.bench_step import Steps, describe_step
-from benchmark.upkeep.bench_train import TrainFigures, about_train, describe_train, reached, stage_row
+from benchmark.upkeep.bench_train import TrainFigures, describe_on_gpu, describe_train
 from benchmark.upkeep.box_rule import BoxRuleFigures, describe_box_rule
 from benchmark.upkeep.open_heads import describe_faces
 from benchmark.upkeep.pictures import shrink
@@ -147,14 +146,9 @@ def _bench(name: str, kind: type[Figures]) -> Figures:
 
 def bench_gpu() -> str:
     """Return how fast a GPU trains from each store, a row a store and stage."""
-    rows, about, kept = [], "", {}
-    for store in ("device", "host", "stream"):
-        figures = _bench(f"train-gpu-{store}", TrainFigures)
-        for stage in figures.stages:
-            rows.append({"store": store} | stage_row(stage))
-            kept[f"{store} in stage {stage.stage}"] = reached(stage)
-        about = about_train(figures)
-    return f"{github(rows)}\n\n{about} {describe_aims(kept)}"
+    return describe_on_gpu(
+        {store: _bench(f"train-gpu-{store}", TrainFigures) for store in ("device", "host", "stream")}
+    )
 
 
 def _real_frames() -> RealFrames:

@@ -460,6 +460,9 @@ def test_a_method_of_ones_own_with_several_seeds(job, tmp_path, records, hpp, mo
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_run_on_the_gpu(job):
-    about = read_submission(train.run(job._replace(options=RunOptions(device="cuda")))).about
-    assert about.run["device"] == torch.cuda.get_device_name()
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_on_the_gpu(job, method):
+    options, near = RunOptions(device="cuda", augment="all"), MethodSettings(threshold=1000)
+    submission = read_submission(train.run(job._replace(method=METHODS[method], options=options, settings=near)))
+    assert np.isfinite(submission.rotations).all()
+    assert submission.about.run["device"] == torch.cuda.get_device_name()

@@ -66,6 +66,24 @@ def test_a_stage_that_misses_the_aim_is_said():
     assert "The aim is not reached by stage 1. " in " ".join(text.split())
 
 
+def test_on_a_gpu_each_aim_that_is_missed_is_said():
+    kept = readme._bench("train-gpu-device", bench_train.TrainFigures)
+    fast = [msgspec.structs.replace(stage, images_a_second=[12_000.0], ratio=0.95, idle=0.03) for stage in kept.stages]
+
+    def told(**changed):
+        stages = [msgspec.structs.replace(fast[0], **changed), fast[1]]
+        return bench_train.describe_on_gpu({"device": msgspec.structs.replace(kept, stages=stages)})
+
+    reached, missed = "All reach the aim.", "The aim is not reached by device in stage 1."
+    assert told().count(reached) == 3
+    for aim, changed in (
+        ("Images a second", {"images_a_second": [11_999.0]}),
+        ("Ratio", {"ratio": 0.94}),
+        ("Time without a step", {"idle": 0.031}),
+    ):
+        assert f"{aim}: {missed}" in told(**changed) and told(**changed).count(reached) == 2
+
+
 def test_bare_work_is_with_the_builds_decoder_or_without_it(tiny, monkeypatch):
     asked = []
     monkeypatch.setattr(bench_build.cv2, "imdecode", lambda *given: asked.append(1))

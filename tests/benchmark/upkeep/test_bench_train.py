@@ -63,6 +63,8 @@ def test_bench_train_measures_what_it_says(built, tmp_path, hpp, monkeypatch, st
         ratios = [a / b for a, b in zip(real, resident, strict=True)]
         assert stage["ratio"] == pytest.approx(np.median(ratios), abs=0.01) and 0 < stage["idle"] < 1
         assert f"{np.median(real):,.0f}" in text and f"{stage['ratio']:.2f}" in text
+    at_first = [stage["images_a_second_at_first"] for stage in record["stages"]]
+    assert not at_first[0] and len(at_first[1]) == 2 and min(at_first[1]) > 0
     totals = {name: sum(1 for _ in read_labels(open_dataset(folder / name))[0])
               for name in ("synhead++", "biwi+")}  # fmt: skip
     assert record["source"] == {"dataset": "synhead++", "crops": totals["synhead++"], "store": store}

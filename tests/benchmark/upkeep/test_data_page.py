@@ -24,7 +24,7 @@ def figures():
 
 def hours(table, store):
     row = next(line for line in table.splitlines() if line.startswith(f"| {store} "))
-    return [float(cell) for cell in row.split("|")[2:5]]
+    return [float(cell) for cell in row.split("|")[2:6]]
 
 
 def test_every_address_is_one_and_says_who_gives_it():
@@ -49,10 +49,27 @@ def test_the_numbers_follow_from_the_records():
     assert sizes["biwi+"].stored == pytest.approx(frames * real.stored_bytes / real.frames)
     assert sizes["synbiwi+"].decoded == 10 * frames * (224 * 224 * 3 + 224 * 224 / 8)
     steps = int((510_960 + 10 * frames) * 0.97) // 200
-    first, second, both = hours(data_page.describe_training_needs(build, real, train), "host")
-    rates = [sorted(stage.images_a_second)[1] for stage in train["host"].stages]
-    assert first == pytest.approx(20 * steps * 200 / rates[0] / 3600, abs=0.01)
-    assert second == pytest.approx(19 * steps * 400 / rates[1] / 3600, abs=0.01) and both == round(first + second, 1)
+    first, second, both, table = hours(data_page.describe_training_needs(build, real, train), "host")
+    alone, adapting = (sorted(stage.images_a_second)[1] for stage in train["host"].stages)
+    at_first = sorted(train["host"].stages[1].images_a_second_at_first)[1]
+    assert first == pytest.approx(20 * steps * 200 / alone / 3600, abs=0.01)
+    # While lambda is 0, for 7 of 19 epochs (10 of 30 in da), a step is shorter.
+    assert second == pytest.approx(steps * 400 * (7 / at_first + 12 / adapting) / 3600, abs=0.01)
+    assert both == pytest.approx(first + second, abs=0.06)
+    # Three methods of pda, and two of da, whose source is SynBiwi+ alone.
+    steps_of_da = int(10 * frames * 0.97) // 200
+    of_da = steps_of_da * 200 * (20 / alone + 2 * 2 * (10 / at_first + 20 / adapting)) / 3600
+    assert table == pytest.approx(first + 3 * second + of_da, abs=0.1)
+
+
+def test_a_rate_at_first_that_was_not_measured_is_that_of_the_stage():
+    _, _, train = figures()
+    first, second = train["host"].stages
+    without = msgspec.structs.replace(
+        train["host"], stages=[first, msgspec.structs.replace(second, images_a_second_at_first=[])]
+    )
+    _, hours = data_page.training_hours(without, 100_000, "pda")
+    assert hours == pytest.approx(19 * 97_000 * 2 / sorted(second.images_a_second)[1] / 3600)
 
 
 def test_another_record_gives_another_page(monkeypatch):
@@ -60,7 +77,11 @@ def test_another_record_gives_another_page(monkeypatch):
     slower = msgspec.structs.replace(
         train["host"],
         stages=[
-            msgspec.structs.replace(stage, images_a_second=[rate / 10 for rate in stage.images_a_second])
+            msgspec.structs.replace(
+                stage,
+                images_a_second=[rate / 10 for rate in stage.images_a_second],
+                images_a_second_at_first=[rate / 10 for rate in stage.images_a_second_at_first],
+            )
             for stage in train["host"].stages
         ],
     )
