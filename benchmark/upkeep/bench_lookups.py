@@ -27,6 +27,7 @@ from benchmark.service.verdict import Verdict, read_verdict
 
 TEAM = 100  # submissions of a team
 FILE = 4_000  # bytes of predictions
+NO_LIMIT = 10**9  # submissions a day: late in the day, a small database holds those of one day alone
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
@@ -65,7 +66,7 @@ def measure(engine: Engine, rows: int, times: int, random: Random, verdict: Verd
         return found
 
     def accept(team: int) -> str:
-        return store.add_submission(engine, team_of(team), secrets.token_bytes(FILE), b"about", "", True, rows)
+        return store.add_submission(engine, team_of(team), secrets.token_bytes(FILE), b"about", "", True, NO_LIMIT)
 
     def claim(_number: int) -> store.Job:
         job = store.claim(engine)
