@@ -34,6 +34,8 @@ from headposeplus.raw.source import Source, find_copies
 from headposeplus.raw.targets import STILLS
 from headposeplus.tasks import begun, workers
 
+_LITTLE = 256 << 20  # bytes of shards that are hashed before processes for it would have started
+
 
 class Summary(NamedTuple):
     """What a build made: the datasets, lines on what a reader should know, and the raw files left out.
@@ -132,7 +134,10 @@ def _begun(plan: Plan, executor: int | Executor) -> Iterator[Callable[[], _Made]
     """
     jobs = jobs_of(plan)
     written = _written(plan.folder)
-    if any(job.report is None for job in jobs):
+    is_there = all(job.report is not None for job in jobs)
+    if is_there and sum(job.task.path.stat().st_size for job in jobs) < _LITTLE:
+        executor = 1
+    if not is_there:
         (plan.folder / INFO).unlink(missing_ok=True)
         if plan.folder.name not in STILLS:
             (plan.folder.parent / "synhead++" / INFO).unlink(missing_ok=True)

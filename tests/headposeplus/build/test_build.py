@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 import h5py
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from headposeplus import rotations as rot
+from headposeplus.build import build as building
 from headposeplus.build import match
 from headposeplus.build.build import build_datasets
 from headposeplus.build.record import recorded
@@ -204,6 +206,25 @@ def test_a_mended_frame_is_built_when_run_again(tiny, tiny_copy, tmp_path):
     assert [path.name for path, when in kept.items() if path.stat().st_mtime_ns != when] == ["shard-00002-of-00004.h5"]
     rebuild(tiny, tmp_path / "undamaged")
     assert hashes(tmp_path / "data") == hashes(tmp_path / "undamaged")
+
+
+def test_what_is_there_is_looked_at_without_processes_unless_it_is_much(built, tmp_path, tiny, monkeypatch):
+    folder = shutil.copytree(built[0], tmp_path / "data")
+    before = hashes(folder)
+
+    def refuse(*given):
+        raise AssertionError("a process was asked for")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", refuse)
+    build_datasets(source_of(tiny), folder, OPTIONS, jobs=2)
+    assert hashes(folder) == before
+    next(folder.glob("biwi+/*.h5")).unlink()
+    with pytest.raises(AssertionError):
+        build_datasets(source_of(tiny), folder, OPTIONS, jobs=2)
+    shutil.copytree(built[0], folder, dirs_exist_ok=True)
+    monkeypatch.setattr(building, "_LITTLE", 1000)
+    with pytest.raises(AssertionError):
+        build_datasets(source_of(tiny), folder, OPTIONS, jobs=2)
 
 
 def test_a_sequence_more_leaves_no_old_shard(tiny_copy, tmp_path):
