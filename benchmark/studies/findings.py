@@ -187,12 +187,20 @@ def _foreign_row(
     }
 
 
-def _photographs(results: Path) -> pd.DataFrame:
+_REAL_SIZES = "miniature of the real sizes"  # a source with which networks and sizes of crops were compared
+
+
+def _all_photographs(results: Path) -> pd.DataFrame:
     path = results / real_pixels.RUNS
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise HeadposeError(Fault("expected the runs of benchmark.studies.real_pixels", file=path)) from error
+
+
+def _photographs(results: Path) -> pd.DataFrame:
+    runs = _all_photographs(results)
+    return runs[runs["source"] != _REAL_SIZES]
 
 
 _ON_PHOTOGRAPHS = list(dict.fromkeys(name for names in real_pixels.METHODS.values() for name in names))
@@ -219,6 +227,21 @@ def photographs_table(results: Path) -> str:
     preset = {row.pop("preset") for row in rows}
     assert len(preset) == 1, "a page has no room for a column of presets"
     return f"The preset is {preset.pop()}.\n\n{github(rows)}"
+
+
+def sizes_table(results: Path) -> str:
+    """Return the errors of the networks and sizes of crops that were compared, a row for each, a column a method."""
+    runs = _all_photographs(results)
+    runs = runs[runs["source"] == _REAL_SIZES]
+    methods = [method for method in _ON_PHOTOGRAPHS if method in set(runs["method"])]
+    rows = []
+    for (size, preset, device), some in runs.groupby(["size", "preset", "device"]):
+        network = "slim" if preset == plan.PRESET else "ResNet18"
+        row = {"network": network, "pixels": str(size), "on": str(device)} | dict.fromkeys(methods, "")
+        for run in some.to_dict("records"):
+            row[str(run["method"])] = f"{run['mae']:.2f} ({run['ray mae']:.2f})"
+        rows.append(row)
+    return github(rows)
 
 
 _ADVERSARIES = ("dann", "pada-like", "padaco")
@@ -300,6 +323,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "own": own_table,
     "photographs": photographs_table,
     "photographs in words": photographs_words,
+    "photographs by size": sizes_table,
 }
 
 

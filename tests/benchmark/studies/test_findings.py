@@ -58,7 +58,9 @@ def test_claims_are_plain_differences_with_the_sign_of_the_picture():
 
 
 def test_claims_on_photographs_name_their_reference_and_count():
-    runs = pd.read_csv(KEPT / real_pixels.RUNS).groupby(["task", "source", "setting", "method"])["mae"].mean().to_dict()
+    runs = pd.read_csv(KEPT / real_pixels.RUNS)
+    runs = runs[runs["source"].isin(["miniature", "open"])]
+    runs = runs.groupby(["task", "source", "setting", "method"])["mae"].mean().to_dict()
     words, paper = findings.photographs_words(KEPT), [key for key in runs if key[2] == "paper"]
     for task in ("da", "pda", "pda-aflw2000"):
         adversaries = [key for key in paper if key[0] == task and key[3] in ("dann", "pada-like", "padaco")]
@@ -110,9 +112,28 @@ def test_photographs_stand_by_size_and_source(tmp_path):
     shutil.copy(KEPT / real_pixels.RUNS, tmp_path)
     runs = pd.read_csv(tmp_path / real_pixels.RUNS)
     text = findings.photographs_table(tmp_path)
-    assert all(source in text for source in runs["source"].unique())
-    one = runs.iloc[0]
+    assert all(f"{source}, " in text for source in ("miniature", "open")) and "224 pixels" not in text
+    one = runs[runs["size"] == 64].iloc[0]
     assert f"{one['mae']:.2f}" in text
     real_pixels.keep(pd.DataFrame([dict(one) | {"mae": 99.0}]), tmp_path / real_pixels.RUNS)
     assert len(pd.read_csv(tmp_path / real_pixels.RUNS)) == len(runs)
     assert "99.00" in findings.photographs_table(tmp_path)
+
+
+def test_networks_and_sizes_stand_apart_each_with_its_errors():
+    runs = pd.read_csv(KEPT / real_pixels.RUNS)
+    large = runs[runs["source"] == "miniature of the real sizes"]
+    names, _, *rows = [line.split("|")[1:-1] for line in findings.sizes_table(KEPT).splitlines()]
+    methods = [name.strip() for name in names[3:]]
+    shown = {
+        (row[0].strip(), int(row[1]), method): float(cell.split()[0])
+        for row in rows
+        for method, cell in zip(methods, row[3:], strict=True)
+        if cell.strip()
+    }
+    backbones = {plan.PRESET: "slim"}
+    assert shown == {
+        (backbones.get(run.preset, "ResNet18"), run.size, run.method): pytest.approx(run.mae, abs=0.005)
+        for run in large.itertuples()
+    }
+    assert len(shown) == len(large) > 5
