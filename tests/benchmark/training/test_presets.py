@@ -1,6 +1,7 @@
 """Presets that are changed, by options or by files, and how runs and entries tell them."""
 
 import json
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -52,6 +53,13 @@ def test_the_presets_are_shown_with_their_values(hpp):
     assert any(line.split() == ["batch", "200", "100", "20"] for line in lines)
     assert "stage1_rate = 0.03" in hpp("presets", "paper").output.splitlines()
     assert "unknown preset 'papr': expected one of paper" in hpp("presets", "papr", expect=1).output
+
+
+def test_the_preset_of_the_examples_is_the_papers_network_from_scratch():
+    path = Path(__file__).resolve().parents[3] / "examples/scratch.toml"
+    preset = find_preset(str(path))
+    assert (preset.backbone, preset.weights, preset.base) == ("resnet18", "none", "paper")
+    assert all(find_preset(str(path)).stage2_epochs(kind) == 19 for kind in ("da", "pda"))
 
 
 def test_options_change_both_stages_in_proportion():
