@@ -1,6 +1,7 @@
 import functools
 import json
 import shutil
+import signal
 
 import msgspec
 import pytest
@@ -140,6 +141,7 @@ def test_bench_step_takes_the_same_steps_in_two_ways(hpp, tmp_path, monkeypatch)
     monkeypatch.setattr(bench_step, "SMALL", (32, 8))
     monkeypatch.setattr(bench_step, "LARGE", (32, 2))
     monkeypatch.setattr(bench_step, "cores", lambda: 1)
+    monkeypatch.setattr(bench_step, "_BUSY", "import time; time.sleep(600)")  # the figures are not looked at
     text = hpp("bench", "step", "--seconds", "0.05", "--json", tmp_path / "step.json").output
     record = json.loads((tmp_path / "step.json").read_text())
     assert [one["what"] for one in record["compared"]] == [
@@ -148,3 +150,19 @@ def test_bench_step_takes_the_same_steps_in_two_ways(hpp, tmp_path, monkeypatch)
     for one in record["compared"]:
         (before,), (after,) = one["before"], one["after"]
         assert min(before, after) > 0 and f"{after / before:.2f}" in text
+
+
+def test_a_busy_program_computes_all_the_time():
+    """A clock that counts the time of the processor alone gets on."""
+
+    def over(number, frame):
+        raise TimeoutError("it computed")
+
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.05)
+    try:
+        with pytest.raises(TimeoutError, match="it computed"):
+            exec(bench_step._BUSY)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

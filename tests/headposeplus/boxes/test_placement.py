@@ -118,6 +118,7 @@ def test_import_by_command(heads, tiny, tmp_path, hpp):
     assert f"{path}: the box of {heads.table.ids[7]} misses the head, or is far too large or small" in text
     assert (read_boxes(out).boxes[8:] == heads.table.boxes[8:]).all()
     out.unlink()
+    words += ["--jobs", 1]
     path.write_text("id,x,y,width,height\n" + "".join(
         f"{name},{','.join(map(str, box))}\n" for name, box in zip(frames, corners.tolist(), strict=True)))  # fmt: skip
     assert "hpp boxes import with --corners" in hpp(*words, expect=1).output and not out.exists()
@@ -143,15 +144,15 @@ def test_a_build_projects_what_cannot_be_and_everything_says_so(heads, tiny, tmp
     assert told in str(verify_data(tmp_path / "data", manifest).warnings)
     assert told in hpp("inspect", tmp_path / "data").output
     assert "projected instead: 3" in (tmp_path / "data/inspect/card.md").read_text()
-    again = ["build-datasets", "--biwi", tiny, "--boxes", boxes, "--out", tmp_path / "data", "--size", 16]
+    again = ["build-datasets", "--biwi", tiny, "--boxes", boxes, "--out", tmp_path / "data", "--size", 16, "--jobs", 1]
     assert told in hpp(*again, "--manifest", manifest, expect=3).output
-    strict = hpp(*again[:6], tmp_path / "strict", "--size", 16, "--strict", expect=1).output
+    strict = hpp(*again[:6], tmp_path / "strict", *again[7:], "--strict", expect=1).output
     assert re.search(rf"boxes\.csv: the box of ({'|'.join(ids)}) misses the head, .*; mend or remove it\n", strict)
     assert not list((tmp_path / "strict").rglob("*.part"))
     report = verify_raw(tiny, None, manifest, boxes=boxes)
     assert [fault.what for fault in report.faults] == [told]
     write_boxes(boxes, make_boxes(heads.table.ids, as_corners(heads.table.boxes), "imported"))
-    text = hpp("verify", "--biwi", tiny, "--boxes", boxes, "--manifest", manifest, expect=3).output
+    text = hpp("verify", "--biwi", tiny, "--boxes", boxes, "--manifest", manifest, "--jobs", 1, expect=3).output
     assert "read as corners, x1, y1, x2 and y2, they fit: hpp boxes import with --corners" in text
     assert "read as corners" in hpp(*again, "--manifest", manifest, expect=1).output
     assert "give --biwi, too" in hpp("verify", "--synhead", tiny, "--boxes", boxes, expect=1).output
