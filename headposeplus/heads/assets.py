@@ -6,6 +6,7 @@ theirs that are needed, in any folders: a file is known by its name and the fold
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -202,7 +203,7 @@ def read_target(path: Path, vertices: int) -> Target:
             number, *offset = int(words[0]), *map(float, words[1:])
         except ValueError:
             number, offset = -1, []
-        if not 0 <= number < vertices or len(offset) != 3 or not np.isfinite(offset).all():
+        if not 0 <= number < vertices or len(offset) != 3 or not all(map(math.isfinite, offset)):
             expected = f"a vertex from 0 to {vertices - 1} and its offset x y z"
             raise _damaged(path, line, expected, words)
         if max(map(abs, offset)) > _FARTHEST:
@@ -236,7 +237,7 @@ def read_fitting(path: Path, vertices: int) -> Fitting:
             elif listing and words[0].lstrip("-").isdecimal():
                 numbers = [int(words[0])] * 3 if len(words) == 1 else [int(word) for word in words[:3]]
                 values = [1.0, 0, 0, 0, 0, 0] if len(words) == 1 else [float(word) for word in words[3:9]]
-                if min(numbers) < 0 or max(numbers) >= vertices or len(values) != 6 or not np.isfinite(values).all():
+                if min(numbers) < 0 or max(numbers) >= vertices or len(values) != 6 or not all(map(math.isfinite, values)):
                     raise ValueError
                 ties.append(numbers)
                 weights.append(values[:3])

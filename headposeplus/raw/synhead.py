@@ -7,6 +7,7 @@ not stated anywhere; :mod:`headposeplus.raw.render_order` infers it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -140,7 +141,7 @@ def read_angles(track: Track) -> Floats:
             row = [float(cell) for cell in line.split(",")]
         except ValueError:
             row = []
-        if len(row) != 3 or not np.isfinite(row).all():
+        if len(row) != 3 or not all(map(math.isfinite, row)):
             raise RawDataError(Fault(f"expected {expected}; found {line[:60]!r}", RESTORE, track.csv, rows=(number,)))
         rows.append(row)
     if not rows:

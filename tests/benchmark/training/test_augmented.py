@@ -47,9 +47,9 @@ def test_only_what_is_trained_on_is_augmented(augmented, monkeypatch):
 
 
 @pytest.mark.parametrize("steps", [8, 23])  # in the midst of an epoch of stage 1, and of stage 2
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(augmented, tmp_path, monkeypatch, steps):
-    whole = train.run(augmented).parent
-    part = augmented._replace(out=tmp_path / "part")
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(trained, augmented, monkeypatch, steps):
+    whole = train.run(trained._replace(options=augmented.options)).parent
+    part = augmented
     taking, taken = loop.take, []
 
     def dying(*arguments):
@@ -67,10 +67,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(augmented, tmp_path, monkey
     assert (resumed / LOG).read_bytes() == (whole / LOG).read_bytes()
 
 
-def test_stores_train_alike(augmented, tmp_path):
+def test_stores_train_alike(trained, augmented):
     source_only = augmented._replace(method=METHODS["source-only"])
-    streamed = source_only._replace(options=source_only.options._replace(store="stream"), out=tmp_path / "streamed")
-    first, second = train.run(source_only), train.run(streamed)
+    streamed = source_only._replace(options=source_only.options._replace(store="stream"))
+    first, second = train.run(source_only._replace(out=trained.out)), train.run(streamed)
     assert first.read_bytes() == second.read_bytes()
 
 
