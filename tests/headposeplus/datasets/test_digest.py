@@ -119,6 +119,7 @@ def test_verify_compares_it_and_build_and_inspect_print_it(data, hpp, tmp_path):
     assert listed in describe_data(report)
     inspected = hpp("inspect", data, "--out", tmp_path / "inspected").output
     card = (tmp_path / "inspected/card.md").read_text()
+    assert len(list((tmp_path / "inspected").glob("*.png"))) == 4 and not list(tmp_path.rglob("*.pdf"))  # none unasked
     for digest in digests.values():
         assert digest[:8] in inspected and f"the same on every processor: SHA-256 `{digest}`" in card
     note = data / "biwi+/dataset.json"

@@ -17,9 +17,9 @@ from headposeplus.raw import biwi, synhead
 
 @pytest.fixture(scope="module")
 def inspected(built, tiny, tmp_path_factory):
-    """The folder of a card with all pictures, and what was said."""
+    """The folder of a card with all pictures and the diagrams as PDF, and what was said."""
     out = tmp_path_factory.mktemp("inspect")
-    return out, inspection.inspect_data(built[0], out, tiny / "hpdb")
+    return out, inspection.inspect_data(built[0], out, tiny / "hpdb", pdf=True)
 
 
 def test_axes_end_where_hopenet_draws_them():
@@ -60,7 +60,7 @@ def rows_by_h5py(folder):
 def test_every_picture_is_there_and_shows_something(inspected):
     out, said = inspected
     names = {"crops.png", "meshes.png", "label_spaces.png", "histograms.png", "residual.png"}
-    assert {path.name for path in out.iterdir()} == {*names, "card.md"}
+    assert {path.name for path in out.iterdir() if path.suffix != ".pdf"} == {*names, "card.md"}
     for name in names:
         assert (out / name).read_bytes().startswith(b"\x89PNG") and str(out / name) in said
         picture = cv2.imread(str(out / name))
@@ -93,14 +93,16 @@ def test_one_dataset_alone_and_the_default_folder(built, tmp_path, hpp):
     assert "Biwi Kinect Head Pose Database" in card and "CVPR 2017" not in card
 
 
-def test_diagrams_come_as_pdf_for_a_paper(built, tmp_path, hpp):
-    hpp("inspect", built[0], "--out", tmp_path, "--pdf")
-    found = {path.stem for path in tmp_path.iterdir() if path.suffix == ".pdf"}
+def test_diagrams_come_as_pdf_for_a_paper(inspected, built, tmp_path, hpp):
+    out, _ = inspected
+    found = {path.stem for path in out.iterdir() if path.suffix == ".pdf"}
     assert found == {"label_spaces", "histograms", "residual"}
     for name in found:
-        data = (tmp_path / f"{name}.pdf").read_bytes()
+        data = (out / f"{name}.pdf").read_bytes()
         assert data.startswith(b"%PDF") and b"/Subtype /Type3" not in data  # letters that publishers take
-        assert (tmp_path / f"{name}.png").exists() and f"]({name}.png)" in (tmp_path / "card.md").read_text()
+        assert (out / f"{name}.png").exists() and f"]({name}.png)" in (out / "card.md").read_text()
+    hpp("inspect", built[0] / "biwi+", "--out", tmp_path, "--pdf")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".pdf"] == ["histograms.pdf"]
 
 
 def test_a_plot_of_another_kind_is_told_before_the_work(tiny, tmp_path, hpp):
