@@ -34,11 +34,11 @@ def test_the_committed_file_is_what_the_rule_gives():
 def test_subsets_are_frames_of_the_published_biwi(real):
     images = np.load(real / "Biwi_plus.npz")["images"].tolist()
     for name, row in DEFINED.iterrows():
-        lists = subsets.frame_lists().get(name)
+        lists, sequences = subsets.frame_lists().get(name), row["sequences"].split()
         ids = [
             f"biwi/{i[:2]}/{i[9:14]}"
             for i in images
-            if i[:2] in row["sequences"].split() and (lists is None or int(i[9:14]) in lists[i[:2]])
+            if i[:2] in sequences and (lists is None or int(i[9:14]) in lists[i[:2]])
         ]
         assert lists is None or len(ids) == sum(map(len, lists.values()))
         found = subsets.find(name)
