@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ def test_files_and_functions_are_short(path):
     text = path.read_text(encoding="utf-8")
     assert text.count("\n") <= MOST_LINES
     assert {name: lines for name, lines in bodies(ast.parse(text)) if lines > MOST_IN_A_BODY} == {}
+
+
+def test_pytest_passes_by_no_folder_of_tests(pytestconfig):
+    folders = {part for path in (ROOT / "tests").rglob("test_*.py") for part in path.relative_to(ROOT).parts[:-1]}
+    assert "build" in folders
+    assert not [(name, rule) for name in folders for rule in pytestconfig.getini("norecursedirs") if fnmatch(name, rule)]
 
 
 def test_folders_are_listed_in_one_place():

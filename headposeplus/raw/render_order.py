@@ -190,10 +190,11 @@ def _drawing_errors(source: np.ndarray, target: np.ndarray, ball: np.ndarray, ro
     x, y, z = (rotations[:, :, axis] @ ball.T for axis in range(3))  # each point, turned back
     drawn = cv2.remap(source, x * (SIZE / 2) + (SIZE - 1) / 2, y * (SIZE / 2) + (SIZE - 1) / 2, cv2.INTER_LINEAR)
     seen = ((z < 0) & (x * x + y * y < 1)).astype(np.float32)
-    a, b, count = drawn * seen, target * seen, seen.sum(axis=1)
-    covariance = np.einsum("ij,ij->i", a, b) - a.sum(axis=1) * b.sum(axis=1) / count
-    spread_a = np.einsum("ij,ij->i", a, a) - a.sum(axis=1) ** 2 / count
-    spread_b = np.einsum("ij,ij->i", b, b) - b.sum(axis=1) ** 2 / count
+    a, b = drawn * seen, target * seen
+    count, sum_a, sum_b = (values.sum(axis=1) for values in (seen, a, b))
+    covariance = np.einsum("ij,ij->i", a, b) - sum_a * sum_b / count
+    spread_a = np.einsum("ij,ij->i", a, a) - sum_a**2 / count
+    spread_b = np.einsum("ij,ij->i", b, b) - sum_b**2 / count
     return 1 - covariance / np.maximum(np.sqrt(np.maximum(spread_a * spread_b, 0)), 1e-9)
 
 
