@@ -34,7 +34,9 @@ def test_files_and_functions_are_short(path):
 def test_pytest_passes_by_no_folder_of_tests(pytestconfig):
     folders = {part for path in (ROOT / "tests").rglob("test_*.py") for part in path.relative_to(ROOT).parts[:-1]}
     assert "build" in folders
-    assert not [(name, rule) for name in folders for rule in pytestconfig.getini("norecursedirs") if fnmatch(name, rule)]
+    assert not [
+        (name, rule) for name in folders for rule in pytestconfig.getini("norecursedirs") if fnmatch(name, rule)
+    ]
 
 
 def test_folders_are_listed_in_one_place():

@@ -237,7 +237,12 @@ def read_fitting(path: Path, vertices: int) -> Fitting:
             elif listing and words[0].lstrip("-").isdecimal():
                 numbers = [int(words[0])] * 3 if len(words) == 1 else [int(word) for word in words[:3]]
                 values = [1.0, 0, 0, 0, 0, 0] if len(words) == 1 else [float(word) for word in words[3:9]]
-                if min(numbers) < 0 or max(numbers) >= vertices or len(values) != 6 or not all(map(math.isfinite, values)):
+                if (
+                    min(numbers) < 0
+                    or max(numbers) >= vertices
+                    or len(values) != 6
+                    or not all(map(math.isfinite, values))
+                ):
                     raise ValueError
                 ties.append(numbers)
                 weights.append(values[:3])

@@ -32,7 +32,9 @@ def no_thread_is_left():
     torch.set_num_threads(1)
     before = set(threading.enumerate())
     yield
-    if not set(threading.enumerate()) <= before:  # what goes round in circles is only freed by a collection, which is slow
+    if (
+        not set(threading.enumerate()) <= before
+    ):  # what goes round in circles is only freed by a collection, which is slow
         gc.collect()
     assert set(threading.enumerate()) <= before
 

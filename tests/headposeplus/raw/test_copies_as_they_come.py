@@ -78,9 +78,7 @@ def verified(tiny):
 
 
 @pytest.mark.parametrize("alter", [add_litter, write_endings_in_capitals, append_to_images])
-def test_a_copy_as_it_comes_is_whole_and_builds_the_same(
-    alter, verified, of_built, built, tiny_copy, tmp_path, hpp
-):
+def test_a_copy_as_it_comes_is_whole_and_builds_the_same(alter, verified, of_built, built, tiny_copy, tmp_path, hpp):
     alter(tiny_copy)
     copies = ("--biwi", tiny_copy / "hpdb", "--synhead", tiny_copy / "synhead2_release",
               "--manifest", tiny_copy / "data_manifest.csv", "--jobs", 1)  # fmt: skip
