@@ -147,12 +147,6 @@ def test_shards_hold_what_they_say(built):
     assert union.rows == sum(open_dataset(out / name).info.rows for name in union.joins)
 
 
-def test_same_bytes_with_any_number_of_jobs(built, tiny, tmp_path):
-    out, _ = built
-    build_datasets(source_of(tiny), tmp_path, OPTIONS, jobs=1)
-    assert hashes(tmp_path) == hashes(out)
-
-
 @pytest.mark.slow
 def test_a_killed_build_goes_on_to_the_same_bytes(built, tiny, tmp_path):
     out, _ = built
