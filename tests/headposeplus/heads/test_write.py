@@ -243,6 +243,6 @@ def test_whatever_a_person_is_made_of_is_makehumans(makehuman):
 def test_real_people(makehuman, tmp_path):
     """The whole chain on MakeHuman's assets; the order of axes is found from few images."""
     out = tmp_path / "open"
-    write.write_heads(out, makehuman, Options(women=1, men=1, images=160, size=96), jobs=1)
+    write.write_heads(out, makehuman, Options(women=1, men=1, images=120, size=96), jobs=1)
     report = render_order.infer(synhead.look_through(out / "synhead2_release"))
     assert report.order == hidden_order(0)
