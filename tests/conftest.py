@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import gc
 import os
 import pickle
 import random
@@ -31,6 +32,22 @@ def pytest_configure(config):
 def pytest_sessionstart(session):
     """Let no progress bar begin a thread in the middle of a test that counts threads."""
     tqdm.tqdm.monitor_interval = 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage among the modules that stay: a look at all of them takes as long as a test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
+def pytest_unconfigure():
+    """Let Python tidy up at its end as ever."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
