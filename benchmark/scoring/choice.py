@@ -153,7 +153,7 @@ def choices(
         raise SubmissionError(Fault(what, mend, file))
     known = sorted(protocols.frozen(), key=_place)
     mine = ids_sha256(ids) if ids is not None and len(ids) else ""
-    whole = [one for one in known if not one.subset and _is_at_hand(one, ids, labels)]
+    whole = _at_hand([one for one in known if not one.subset], ids, labels)
     exact = [one for one in known if one.subset and one.frames_sha256 == mine] if subset is None else []
     if labels is not None:
         whole, exact = [one for one in whole if _fits(one, labels)], [one for one in exact if _covers(one, labels)]
@@ -189,10 +189,20 @@ def _own_words(template: Protocol, others: bool) -> str:
     )
 
 
-def _is_at_hand(protocol: Protocol, ids: np.ndarray | None, labels: Labels | None) -> bool:
-    """Return whether a protocol of a whole test set is of the labels' frames, or else of any of the ids."""
+def _at_hand(known: list[Protocol], ids: np.ndarray | None, labels: Labels | None) -> list[Protocol]:
+    """Return which protocols of whole test sets are of the labels' frames, or else of any of the ids."""
     if labels is not None:
-        return protocol.frames_sha256 == ids_sha256(labels.ids)
+        mine = ids_sha256(labels.ids)
+        return [one for one in known if one.frames_sha256 == mine]
+    of_frames: dict[str, bool] = {}
+    for one in known:  # several are of the same frames
+        if one.frames_sha256 not in of_frames:
+            of_frames[one.frames_sha256] = _has_any(one, ids)
+    return [one for one in known if of_frames[one.frames_sha256]]
+
+
+def _has_any(protocol: Protocol, ids: np.ndarray | None) -> bool:
+    """Return whether any of the ids is a frame of a protocol; of no ids, whether its frames are known."""
     frames = protocols.frames_of(protocol)
     if ids is None:
         return frames is not None

@@ -20,7 +20,7 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -103,15 +103,13 @@ class Subset(NamedTuple):
     source: str
 
 
-def _ids(frames: dict[str, list[int]], sequences: list[str], subset: str = "") -> list[str]:
-    """Return the sorted ids of the sequences' frames, of those that there are; of a subset's list, if it has one."""
+def _ids(frames: dict[str, list[int]], sequences: list[str], subset: str = "") -> Iterator[str]:
+    """Yield the ids of the sequences' frames, of those that there are; of a subset's list, if it has one."""
     listed = frame_lists().get(subset)
-    return sorted(
-        frame_id(name, number)
-        for name in sequences
-        for number in frames.get(name, [])
-        if listed is None or number in listed[name]
-    )
+    for name in sequences:
+        for number in frames.get(name, []):
+            if listed is None or number in listed[name]:
+                yield frame_id(name, number)
 
 
 @cache
@@ -152,7 +150,7 @@ def generate() -> str:
 
     def define(split: str, part: str, members: list[str], others: list[str], source: str) -> _Definition:
         name = f"{split}/{part}" if part else split
-        ids = _ids(frames, members, name)
+        ids = sorted(_ids(frames, members, name))
         people = {subject[name] for name in members}
         straddling = people & {subject[name] for name in others}
         lists = (" ".join(members), " ".join(sorted(people)), " ".join(sorted(straddling)))
@@ -195,7 +193,7 @@ def _definition(name: str) -> _Definition:
         return _definitions()[name]
     table = manifest.read()
     who = manifest.biwi_subjects(table).get(match[1], "nobody")
-    ids = _ids(manifest.biwi_frames(table), [match[1]])
+    ids = sorted(_ids(manifest.biwi_frames(table), [match[1]]))
     source = f"All frames of sequence {match[1]}, in which {who} was recorded."
     return _Definition(name, name, "", match[1], who, "", len(ids), manifest.ids_sha256(ids), source)
 
@@ -222,7 +220,7 @@ def find(name_or_file: str | Path, manifest_file: Path | None = None) -> Subset:
         return _from_file(Path(name_or_file), listed_ids(table))
     frames = manifest.biwi_frames(table)
     row = _definition(str(name_or_file))
-    ids = _ids(frames, row.sequences.split(), row.name)
+    ids = sorted(_ids(frames, row.sequences.split(), row.name))
     if not ids:
         what = f"lists no frame of the subset {row.name}, whose sequences are {row.sequences}"
         raise DatasetError(Fault(what, file=manifest_file or manifest.default_path()))
@@ -360,9 +358,10 @@ def covered(ids: np.ndarray, manifest_file: Path | None = None) -> str:
     rows = [(f"biwi/sequence-{name}", [name]) for name in frames]
     rows += [(row.name, row.sequences.split()) for row in _definitions().values() if row.part != "train"]
     for name, sequences in rows:
-        wanted = _ids(frames, sequences, name)
-        if len(wanted) > most and given.issuperset(wanted):
-            best, most = name, len(wanted)
+        if all(wanted in given for wanted in _ids(frames, sequences, name)):  # of most subsets the first is not
+            count = sum(1 for _ in _ids(frames, sequences, name))
+            if count > most:
+                best, most = name, count
     return best
 
 

@@ -4,6 +4,7 @@ import concurrent.futures
 import re
 import signal
 import socket
+import ssl
 import time
 from contextlib import closing
 
@@ -29,9 +30,10 @@ from tests.benchmark.service.cases import (
 
 def send_at_once(url, token, numbers):
     """Send a submission for each number, all at once; return their ids."""
+    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no client asks for it; one of its own each takes longer to make
 
     def send_one(number):
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=60, verify=plain) as client:
             sent = send(client, token, files(predictions(seed=number), about(f"Method {number}")))
             assert sent.status_code == 202, sent.text
             return sent.json()["id"]
