@@ -19,9 +19,11 @@ from benchmark.cli.main import main
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
 from headposeplus.miniature.write import source_of, write_miniature
+from headposeplus.tasks import one_thread_each
 from tests.photographs import PHOTOGRAPHS, write_photograph
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+one_thread_each()  # tests run side by side, and what they compute is small: threads would wait for one another
 
 
 def pytest_configure(config):

@@ -1,5 +1,6 @@
 """The notebook of ``examples/``, run as Jupyter runs it."""
 
+import os
 import shutil
 
 import pytest
@@ -19,6 +20,19 @@ def pictures(cell):
     return sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
 
 
+@pytest.fixture
+def one_core():
+    """Bind this process, and those that it starts, to one core: their threads would wait for one another."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("one_core")
 def test_the_notebook_runs_from_raw_copies_to_a_score(tiny, tmp_path):
     shutil.copytree(tiny, tmp_path / "quickstart/raw")  # which its first cell would write in seconds
     kept = notebook.read()

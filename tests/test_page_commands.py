@@ -168,7 +168,8 @@ def test_a_class_sets_a_challenge(tmp_path, monkeypatch):
         assert words in walked, words
     found = {name: (tmp_path / f"{name}.html").read_text() for name in ("empty", "submit", "two", "closed")}
     assert all("Head poses of the autumn class" in found[name] for name in ("empty", "two", "closed"))
-    assert "No entries yet." in found["empty"] and "10 days left" in found["submit"]
+    assert "No entries yet." in found["empty"]
+    assert re.search(r"\b(10|9) days left", found["submit"])  # it ends at an hour, and this may be a later one
     assert found["two"].index("Team Bert") < found["two"].index("Team Anna")
     assert "private part" in found["closed"]
 

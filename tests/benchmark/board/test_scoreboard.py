@@ -38,13 +38,19 @@ def runs(built, tmp_path_factory):
     return paths
 
 
-@pytest.fixture
-def board(built, runs, tmp_path):
-    """A scoreboard with one entry of one seed and one of three, and their predictions."""
-    folder = tmp_path / "board"
+@pytest.fixture(scope="module")
+def filled(built, runs, tmp_path_factory):
+    """A scoreboard with one entry of one seed and one of three, and their predictions; tests change ``board``."""
+    folder = tmp_path_factory.mktemp("filled") / "board"
     for paths in (runs[:1], runs):
         scoreboard.add(folder, scoring.score(paths, built[0]).entry, paths)
     return folder
+
+
+@pytest.fixture
+def board(filled, tmp_path):
+    """A copy of the scoreboard to change."""
+    return shutil.copytree(filled, tmp_path / "board")
 
 
 def test_an_entry_fits_the_schema_and_says_what_was_scored(built, runs):
