@@ -9,6 +9,10 @@ import sys
 import tarfile
 from pathlib import Path
 
+# Read when SciPy and torch are loaded: what tests compute is small, and threads would wait for one another.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import tqdm
@@ -19,11 +23,9 @@ from benchmark.cli.main import main
 from headposeplus.build.build import build_datasets
 from headposeplus.build.work import Options
 from headposeplus.miniature.write import source_of, write_miniature
-from headposeplus.tasks import one_thread_each
 from tests.photographs import PHOTOGRAPHS, write_photograph
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
-one_thread_each()  # tests run side by side, and what they compute is small: threads would wait for one another
 
 
 def pytest_configure(config):
