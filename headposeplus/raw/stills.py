@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,15 @@ class StillLabel(NamedTuple):
     centre: Floats
     scale: float
     beyond: str = ""
+
+
+@cache
+def _file_pattern(stem: str, endings: tuple[str, ...]) -> re.Pattern[str]:
+    """Return what the names of photographs match, with any folders; its group is the number."""
+    before, digits, after = re.split(r"\{:0(\d+)d\}", stem)
+    ending = "|".join(map(re.escape, endings))
+    numbered = rf"{re.escape(before)}(\d{{{digits}}}){re.escape(after)}"
+    return re.compile(rf"(?:.*[/\\])?{numbered}(?i:{ending})?", re.ASCII)
 
 
 class StillSet(NamedTuple):
@@ -105,10 +115,7 @@ class StillSet(NamedTuple):
 
     def number(self, text: str) -> int | None:
         """Return the number of a photograph from its id, name or file, with any folders; None if it is none."""
-        before, digits, after = re.split(r"\{:0(\d+)d\}", self.stem)
-        endings = "|".join(map(re.escape, self._endings))
-        stem = rf"{re.escape(before)}(\d{{{digits}}}){re.escape(after)}"
-        match = re.fullmatch(rf"(?:.*[/\\])?{stem}(?i:{endings})?", text, re.ASCII)
+        match = _file_pattern(self.stem, self._endings).fullmatch(text)
         return int(match[1]) if match else None
 
     def _root_of(self, folder: Path, names: list[str]) -> Path | None:

@@ -19,7 +19,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -36,6 +35,7 @@ from tests.benchmark.service.cases import (
     servers,
     serving,
     settings,
+    visitor,
 )
 
 PAGE = (Path(__file__).parents[3] / "docs/challenge.md").read_text(encoding="utf-8")
@@ -174,11 +174,6 @@ def begin(tmp_path_factory):
         yield run
 
 
-def visitor(url, address=None):
-    """A client with an address of its own."""
-    return httpx.Client(base_url=url, transport=httpx.HTTPTransport(local_address=address), timeout=60)
-
-
 # ---- through them
 
 
@@ -256,7 +251,7 @@ def test_all_addresses_are_below_the_path(proxy, strip, begin, tmp_path):
 
 def client_below(client):
     """The client as that of a service at /heads."""
-    return httpx.Client(base_url=f"{client.base_url}/heads", timeout=60)
+    return visitor(f"{client.base_url}/heads")
 
 
 # ---- what counts as a visitor

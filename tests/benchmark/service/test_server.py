@@ -4,11 +4,9 @@ import concurrent.futures
 import re
 import signal
 import socket
-import ssl
 import time
 from contextlib import closing
 
-import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -25,15 +23,15 @@ from tests.benchmark.service.cases import (
     predictions,
     send,
     upload,
+    visitor,
 )
 
 
 def send_at_once(url, token, numbers):
     """Send a submission for each number, all at once; return their ids."""
-    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no client asks for it; one of its own each takes longer to make
 
     def send_one(number):
-        with httpx.Client(base_url=url, timeout=60, verify=plain) as client:
+        with visitor(url) as client:
             sent = send(client, token, files(predictions(seed=number), about(f"Method {number}")))
             assert sent.status_code == 202, sent.text
             return sent.json()["id"]
@@ -43,7 +41,7 @@ def send_at_once(url, token, numbers):
 
 
 def statuses(url, names, wait):
-    with httpx.Client(base_url=url, timeout=90) as client:
+    with visitor(url, timeout=90) as client:
         return [client.get(f"/api/submissions/{name}?wait={wait}").json()["status"] for name in names]
 
 
@@ -73,7 +71,8 @@ def test_fifty_in_flight_outlive_sigterm_and_a_kill(database, start):
     assert len(set(names)) == 58 and statuses(last.url, names, 60) == ["scored"] * 58
     with closing_engine(database) as engine:
         close(engine)  # then all of them stand on the board
-    board = httpx.get(f"{last.url}/api/entries").json()["entries"]
+    with visitor(last.url) as client:
+        board = client.get("/api/entries").json()["entries"]
     assert {entry["name"] for entry in board} == {f"Method {number}" for number in range(58)}
     assert last.stop() in (0, -signal.SIGTERM)
     assert {line["status"] for line in last.lines() if line["event"] == "request"} == {200}
@@ -83,7 +82,7 @@ def test_fifty_in_flight_outlive_sigterm_and_a_kill(database, start):
 def test_logs_are_lines_of_json_without_a_secret(lite, start):
     token = new_token(lite)
     server = start(lite, "--max-mib", "1")
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with visitor(server.url) as client:
         sent = send(client, token)
         name = outcome(client, sent)["id"]
         client.get(f"/submissions/{name}")
