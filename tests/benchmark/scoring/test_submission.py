@@ -12,7 +12,7 @@ import tomli_w
 from msgspec.structs import asdict, replace
 from scipy.spatial.transform import Rotation
 
-from benchmark.scoring import check, labels, protocols, submission
+from benchmark.scoring import check, labels, protocols, submission, suspicions
 from benchmark.scoring import score as scoring
 from benchmark.scoring.submission import tomllib
 from headposeplus import rotations as rot
@@ -249,6 +249,17 @@ def test_radians(truth, reference):
     # A method that hardly moves is poor, but its angles are degrees.
     still = np.random.default_rng(0).normal(0, 1, (len(truth.ids), 3))
     assert said(csv(truth.ids, still), reference) == ([], [])
+
+
+def test_every_other_reading_of_angles_is_what_its_words_say():
+    values, some = np.random.default_rng(2).normal(0, 1, (9, 3)), np.array([0, 3, 8])
+    readings = suspicions._readings_of_angles(values, "pyr")
+    assert len(readings) == 3 * 6 * 8 * 3 - 1  # units, orders, signs and conventions, but for the angles as they are
+    for reading in readings:
+        change = reading.rotations.keywords["change"]
+        assert change.steps("pyr")[0][0] in reading.what
+        changed = values[some][:, change.order] * change.signs * change.unit
+        assert np.abs(reading.rotations(some) - rot.to_matrix(changed, change.convention)).max() < 1e-12
 
 
 @pytest.mark.parametrize("noise", [1.0, 4.0, 8.0])
