@@ -109,6 +109,7 @@ bench: $(VENV)/.ready
 	$(BIN)/hpp build-datasets --biwi bench/small/hpdb --synhead bench/small/synhead2_release \
 	  --size 32 --out bench/small/data
 	$(BIN)/hpp bench train --data bench/small/data --preset miniature --json results/bench/train.json
+	$(BIN)/hpp bench train --data bench/data --batch 20 --device cpu --json results/bench/train-resnet18.json
 	$(BIN)/hpp bench score --json results/bench/score.json
 	$(BIN)/hpp bench start --json results/bench/start.json
 	$(BIN)/hpp bench step --json results/bench/step.json

@@ -174,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench build": lambda: describe_build(_bench("build", BuildFigures), "github"),
     "bench loader": lambda: describe_loader(_bench("loader", LoaderFigures), "github"),
     "bench train": lambda: describe_train(_bench("train", TrainFigures), "github"),
+    "bench train of the paper's network": lambda: describe_train(_bench("train-resnet18", TrainFigures), "github"),
     "bench train on a gpu": bench_gpu,
     "box rule": lambda: describe_box_rule(
         read_record(box_rule.RECORD, BoxRuleFigures, "the figures of the box rule"), "github"
