@@ -190,17 +190,14 @@ def _foreign_row(
 _REAL_SIZES = "miniature of the real sizes"  # a source with which networks and sizes of crops were compared
 
 
-def _all_photographs(results: Path) -> pd.DataFrame:
+def _photographs(results: Path, sizes: bool = False) -> pd.DataFrame:
+    """Return the runs on photographs; with ``sizes`` those of networks and sizes of crops instead."""
     path = results / real_pixels.RUNS
     try:
-        return pd.read_csv(path)
+        runs = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise HeadposeError(Fault("expected the runs of benchmark.studies.real_pixels", file=path)) from error
-
-
-def _photographs(results: Path) -> pd.DataFrame:
-    runs = _all_photographs(results)
-    return runs[runs["source"] != _REAL_SIZES]
+    return runs[(runs["source"] == _REAL_SIZES) == sizes]
 
 
 _ON_PHOTOGRAPHS = list(dict.fromkeys(name for names in real_pixels.METHODS.values() for name in names))
@@ -231,8 +228,7 @@ def photographs_table(results: Path) -> str:
 
 def sizes_table(results: Path) -> str:
     """Return the errors of the networks and sizes of crops that were compared, a row for each, a column a method."""
-    runs = _all_photographs(results)
-    runs = runs[runs["source"] == _REAL_SIZES]
+    runs = _photographs(results, sizes=True)
     methods = [method for method in _ON_PHOTOGRAPHS if method in set(runs["method"])]
     rows = []
     for (size, preset, device), some in runs.groupby(["size", "preset", "device"]):

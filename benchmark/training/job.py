@@ -19,6 +19,7 @@ from headposeplus.errors import TrainingError
 
 MODEL, PREDICTIONS = "model.pt", "predictions.csv"
 PRECISIONS = {"auto": None, "float32": False, "bfloat16": True}
+BFLOAT16 = ("amx_bf16", "avx512_bf16")  # what a processor that computes in it says of itself
 
 OptionValue = str | float | bool | None
 
@@ -99,7 +100,7 @@ class TrainingJob(NamedTuple):
         It is not chosen for them, since the weights would then be others on another processor.
         """
         unsaid = self.options.half is None and self.preset.backbone == "resnet18"
-        return unsaid and device.type == "cpu" and not flags.isdisjoint(("amx_bf16", "avx512_bf16"))
+        return unsaid and device.type == "cpu" and not flags.isdisjoint(BFLOAT16)
 
 
 Chosen = TypeVar("Chosen", MethodSettings, RunOptions)

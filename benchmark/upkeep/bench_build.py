@@ -18,7 +18,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from benchmark.upkeep.aims import describe_aims
+from benchmark.upkeep.aims import describe_aims, spread
 from headposeplus import __version__, tables
 from headposeplus.build.build import build_datasets
 from headposeplus.build.match import match
@@ -291,18 +291,18 @@ def describe_build(figures: BuildFigures, layout: str = "simple") -> str:
     rows = [
         {
             "processes": run.processes,
-            "build, seconds": _spread(run.build_seconds),
-            "bare work": _spread(run.bare_seconds),
-            f"ratio (aim {AIM})": _spread(run.ratios, 2),
-            "by OpenCV alone": _spread(run.opencv_seconds),
-            "ratio to that": _spread(run.opencv_ratios, 2),
+            "build, seconds": spread(run.build_seconds, 1),
+            "bare work": spread(run.bare_seconds, 1),
+            f"ratio (aim {AIM})": spread(run.ratios),
+            "by OpenCV alone": spread(run.opencv_seconds, 1),
+            "ratio to that": spread(run.opencv_ratios),
             "crops a second": f"{run.crops_a_second:,}",
             f"MiB of a process (at most {MOST_MEMORY})": f"{run.peak_mib_of_a_process:,}",
         }
         for run in figures.runs
     ]
     starts = [
-        f"{_spread(run.start_seconds)} s with {run.processes} of them" for run in figures.runs if run.processes > 1
+        f"{spread(run.start_seconds, 1)} s with {run.processes} of them" for run in figures.runs if run.processes > 1
     ]
     start = f", which takes {' and '.join(starts)}" if starts else ""
     shares = ", ".join(f"{100 * share:.0f} % {part}" for part, share in figures.shares.items())
@@ -323,8 +323,3 @@ def describe_build(figures: BuildFigures, layout: str = "simple") -> str:
         f"{MATCHED[1]:,} takes {figures.match_seconds:.2f} s on one core (at most {MOST_MATCH:.0f})."
     )
     return tables.with_note(rows, about, layout)
-
-
-def _spread(values: list[float], digits: int = 1) -> str:
-    median, least, most = (f"{pick(values):.{digits}f}" for pick in (statistics.median, min, max))
-    return f"{median} ({least} to {most})"

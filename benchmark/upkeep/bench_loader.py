@@ -24,6 +24,7 @@ from benchmark.loaders.compose import Composer, Source, load_source, load_target
 from benchmark.loaders.open import STORES, choose
 from benchmark.loaders.stores import AHEAD
 from benchmark.training.draws import endless
+from benchmark.upkeep.aims import spread
 from benchmark.upkeep.bench_build import bare_tasks
 from benchmark.upkeep.machine import Machine, machine, wait_for
 from headposeplus import tables
@@ -323,15 +324,13 @@ def _rates(dataset: str, store: StoreFigures) -> dict[str, str]:
 def _quotients(dataset: str, store: StoreFigures) -> dict[str, str]:
     """Return a row of the table of quotients: those of both to another rate of its round."""
 
-    def spread(others: list[float], digits: int) -> str:
-        quotients = [one / other for one, other in zip(store.both, others, strict=True)]
-        middle, least, most = (f"{of(quotients):.{digits}f}" for of in (statistics.median, min, max))
-        return f"{middle} ({least} to {most})"
+    def beside(others: list[float], digits: int) -> str:
+        return spread([one / other for one, other in zip(store.both, others, strict=True)], digits)
 
     return {
         "dataset": dataset,
         "store": store.store,
-        f"both, times raw frames (at least {LEAST_RATIO})": spread(store.raw, 1),
-        "times prepared crops": spread(store.prepared, 1),
-        f"times composing alone (at least {LEAST_SHARE})": spread(store.compose, 2),
+        f"both, times raw frames (at least {LEAST_RATIO})": beside(store.raw, 1),
+        "times prepared crops": beside(store.prepared, 1),
+        f"times composing alone (at least {LEAST_SHARE})": beside(store.compose, 2),
     }

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from benchmark.upkeep.aims import spread
 from headposeplus import __version__, tables
 from headposeplus.beside import python
 from headposeplus.errors import HeadposeError
@@ -330,17 +331,13 @@ def bench_scale(repeats: int = 3, seed: int = 0, share: float = 1.0) -> ScaleFig
     )
 
 
-def _spread(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-
-
 def _row(measured: Growth) -> dict[str, str]:
     trial, (tenth, full) = TRIALS[measured.name], measured.costs
     return {
         "what": trial.title,
         "of": f"{full.things:,} {trial.things}",
-        "CPU seconds at a tenth": _spread(tenth.seconds),
-        "CPU seconds": _spread(full.seconds),
+        "CPU seconds at a tenth": spread(tenth.seconds),
+        "CPU seconds": spread(full.seconds),
         "growth (at most)": f"{measured.growth:.1f} ({trial.most_growth:.0f})",
         "MiB at a tenth": f"{max(tenth.mib):,}",
         "MiB (at most)": f"{max(full.mib):,} ({trial.most_mib:,})",

@@ -8,13 +8,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from benchmark.upkeep import postgres
+from benchmark.upkeep.aims import spread
 from headposeplus import __version__, tables
 from headposeplus.errors import HeadposeError
 from headposeplus.faults import Fault
@@ -151,10 +152,10 @@ def describe_service(figures: ServiceFigures, layout: str = "simple") -> str:
     for kind, what in dict.fromkeys((one.engine, one.what) for one in figures.lookups):
         row = {"database": kind, "what is asked, in milliseconds": what}
         if (kind, figures.before, large, what) in held:
-            row |= {f"before, {size:,}": _spread(held[kind, figures.before, size, what]) for size in figures.sizes}
+            row |= {f"before, {size:,}": spread(held[kind, figures.before, size, what]) for size in figures.sizes}
         now = [held[kind, figures.now, size, what] for size in figures.sizes]
         growth = statistics.median(b / a for a, b in zip(*now, strict=True))
-        row |= {f"{small:,}": _spread(now[0]), f"{large:,} (at most {MOST:g})": _spread(now[1])}
+        row |= {f"{small:,}": spread(now[0]), f"{large:,} (at most {MOST:g})": spread(now[1])}
         rows.append(row | {f"growth (at most {MOST_GROWTH:g})": f"{growth:.2f}"})
     upgraded = ", ".join(f"{one.seconds:.1f} s on {one.engine}" for one in figures.upgrades if one.rows == large)
     about = (
@@ -168,7 +169,3 @@ def describe_service(figures: ServiceFigures, layout: str = "simple") -> str:
     if any(one.version == figures.before for one in figures.lookups):
         about += f" Before: a release of version {figures.before}, on its own tables."
     return tables.with_note(rows, about, layout)
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"

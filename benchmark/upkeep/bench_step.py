@@ -21,6 +21,7 @@ from baselines import adversarial
 from baselines.adversarial import DANN
 from baselines.method import DomainBatch, FirstStage, Look, MethodSettings
 from baselines.networks import Output, PoseNetwork, make_network
+from benchmark.training.job import BFLOAT16
 from benchmark.training.loop import Step, Trainer, make_trainer, take
 from benchmark.upkeep.aims import describe_aims
 from benchmark.upkeep.machine import Machine, machine
@@ -171,7 +172,7 @@ def bench_step(seconds: float = 4.0) -> Steps:
     """
     torch.set_num_threads(cores())
     compared = [_at_lambda_0(seconds), _in_half(seconds), _beside(seconds)]
-    able = not processor_flags().isdisjoint(("amx_bf16", "avx512_bf16"))
+    able = not processor_flags().isdisjoint(BFLOAT16)
     return Steps(**msgspec.structs.asdict(machine(torch.device("cpu"))), bfloat16=able, compared=compared)
 
 
